@@ -1,0 +1,232 @@
+"""The contracts that every codec keeps, and the plain data they exchange.
+
+A codec is a frozen dataclass: its fields are its options (with defaults and a ``help`` text in the field's
+metadata), so equality, the printed variant and the case key all derive from one place. Work is done on `Lines`,
+an array of 64-byte lines that knows its element format and, where the layout has channels, which channel each
+line belongs to.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from linepress_codecs.errors import UnsupportedFormatError
+from linepress_codecs.formats import Format
+
+LINE_BYTES = 64
+LINE_BITS = 8 * LINE_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Consecutive lines of one tensor in one layout.
+
+    Attributes
+    ----------
+    data : uint8[n, line_bytes]
+        C-contiguous line contents, little-endian elements.
+    format : Format
+        Element format of the bytes.
+    channel : uint32[n] | None
+        Channel that each line belongs to in channel-major layouts, None in layouts without one.
+    n_channels : int
+        Number of channels of the whole tensor (1 where ``channel`` is None).
+    """
+
+    data: NDArray[np.uint8]
+    format: Format
+    channel: NDArray[np.uint32] | None = None
+    n_channels: int = 1
+
+    def __len__(self) -> int:
+        return int(self.data.shape[0])
+
+    def __getitem__(self, part: slice) -> Lines:
+        channel = None if self.channel is None else self.channel[part]
+        return Lines(self.data[part], self.format, channel, self.n_channels)
+
+    @property
+    def line_bytes(self) -> int:
+        return int(self.data.shape[1])
+
+
+@runtime_checkable
+class Tables(Protocol):
+    """What a codec learned offline from one tensor. ``len(to_bytes())`` counts in the packed ratio."""
+
+    def to_bytes(self) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class NoTables:
+    """Tables of a codec that learns nothing: zero bytes."""
+
+    def to_bytes(self) -> bytes:
+        return b""
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Coded lines as an encoder lays them out for software: every line findable, sizes exact.
+
+    Attributes
+    ----------
+    payload : uint8[m]
+        The code of all lines. A codec may start each line on a byte or word boundary for speed.
+    starts : uint64[n]
+        Bit offset in ``payload`` at which each line starts.
+    bits : uint16[n]
+        Coded bits of each line, per-line headers included; equal to ``measure`` on the same lines.
+    format : Format
+    line_bytes : int
+    channel, n_channels
+        As in `Lines`; part of the geometry a decoder is given, not of the code.
+    """
+
+    payload: NDArray[np.uint8]
+    starts: NDArray[np.uint64]
+    bits: NDArray[np.uint16]
+    format: Format
+    line_bytes: int = LINE_BYTES
+    channel: NDArray[np.uint32] | None = None
+    n_channels: int = 1
+
+    def __len__(self) -> int:
+        return int(self.bits.shape[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure of a hardware card with where it comes from.
+
+    ``status`` is ``published`` (the source states it), ``derived`` (closed form over the codec's structure) or
+    ``estimated`` (an assumption, stated in ``source``).
+    """
+
+    value: float
+    unit: str
+    status: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class HardwareCard:
+    """What a hardware implementation of the codec costs. Latencies in cycles of ``clock_GHz``."""
+
+    decode_latency_cycles: Figure
+    encode_latency_cycles: Figure
+    initiation_interval_cycles: Figure
+    clock_GHz: Figure
+    table_sram_bytes: Figure
+    anchors: tuple[Figure, ...] = field(default=())
+
+    @property
+    def decode_latency_ns(self) -> float:
+        return self.decode_latency_cycles.value / self.clock_GHz.value
+
+    @property
+    def encode_latency_ns(self) -> float:
+        return self.encode_latency_cycles.value / self.clock_GHz.value
+
+
+class Codec(ABC):
+    """What line and block codecs share: an identity that derives from a frozen dataclass' fields."""
+
+    codec_id: ClassVar[str]
+    kind: ClassVar[str]
+    format_version: ClassVar[int]
+    """Version of the coded stream; a change of any coded bit raises it (and enters the case key)."""
+    summary: ClassVar[str]
+    """One sentence for ``linepress list codecs``."""
+    source: ClassVar[str]
+    """Publication or library that defines the algorithm."""
+
+    def options(self) -> dict[str, Any]:
+        """Every option with its resolved value."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+
+    @property
+    def spec(self) -> str:
+        """``name:key=value`` with the non-default options only, as printed everywhere."""
+        parts = [self.codec_id]
+        for f in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, f.name)
+            if value != f.default:
+                show = f.metadata.get("show", str)
+                parts.append(f"{f.name}={show(value)}")
+        return ":".join(parts)
+
+    def __str__(self) -> str:
+        return self.spec
+
+
+class LineCodec(Codec):
+    """A codec that sees one line at a time; any line decodes without its neighbours.
+
+    Sizes are in bits with per-line headers included. A line that would grow is stored raw: its coded size is
+    ``8 * line_bytes`` plus the header that says so, and packings with a per-line tag let the tag say it instead.
+    """
+
+    kind: ClassVar[str] = "line"
+
+    def check(self, lines: Lines) -> None:
+        """Raise `UnsupportedFormatError` unless this codec takes these lines."""
+        if not self.supports(lines.format):
+            raise UnsupportedFormatError(f"{self.codec_id} does not take {lines.format.name} elements")
+
+    def supports(self, fmt: Format) -> bool:
+        """Whether the codec takes this element format; every format unless overridden."""
+        del fmt
+        return True
+
+    @abstractmethod
+    def fit(self, chunks: Iterable[Lines]) -> Tables:
+        """Learn tables from one tensor, given as a re-iterable of chunks (a list, or a source read again).
+
+        Memory must not grow with the number of chunks. Must accept no chunks at all and empty chunks.
+        """
+
+    @abstractmethod
+    def measure(self, lines: Lines, tables: Tables) -> NDArray[np.uint16]:
+        """Coded bits of each line, uint16[n], without writing the code."""
+
+    @abstractmethod
+    def encode(self, lines: Lines, tables: Tables) -> Packed:
+        """The code of every line."""
+
+    @abstractmethod
+    def decode(self, packed: Packed, tables: Tables) -> NDArray[np.uint8]:
+        """All lines, uint8[n, line_bytes]; raises `CorruptDataError` where the format can tell."""
+
+    @abstractmethod
+    def decode_line(self, packed: Packed, i: int, tables: Tables) -> NDArray[np.uint8]:
+        """Line ``i`` alone, uint8[line_bytes], reading only its own code and the tables."""
+
+    @abstractmethod
+    def tables_from_bytes(self, data: bytes) -> Tables:
+        """Inverse of ``Tables.to_bytes``; raises `CorruptDataError` on anything no encoder wrote."""
+
+    @abstractmethod
+    def card(self, fmt: Format) -> HardwareCard:
+        """Hardware card for one element format."""
+
+
+class BlockCodec(Codec):
+    """A general-purpose library codec over blocks of ``block`` bytes; the reference library does the work."""
+
+    kind: ClassVar[str] = "block"
+    block: int
+
+    @abstractmethod
+    def encode(self, block: bytes | memoryview) -> bytes:
+        """The code of one block."""
+
+    @abstractmethod
+    def decode(self, data: bytes | memoryview, n: int) -> bytes:
+        """The ``n`` bytes of the block; raises `CorruptDataError` if the code is damaged or gives another length."""

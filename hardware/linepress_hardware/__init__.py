@@ -1,0 +1,1 @@
+"""Memory channel, accelerator, rack and fabric models. Takes numbers with units, returns records."""

@@ -1,0 +1,1 @@
+"""The command line: one module a verb, all sharing `linepress.cli.common`."""

@@ -1,0 +1,78 @@
+"""The ``linepress`` command: gathers the verbs. Each verb module is imported only when its verb is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from linepress import __version__
+from linepress.errors import EXIT_INTERRUPTED, EXIT_USAGE, LinepressError
+from linepress_codecs.errors import CodecError
+from linepress_hardware.errors import HardwareError
+
+# verb -> (module with a click command called `command`, one line for --help)
+VERBS: dict[str, tuple[str, str]] = {
+    "run": ("linepress.cli.run", "Run a suite: every stage, every case, recorded and reported."),
+    "measure": ("linepress.cli.measure", "Measure files with codecs, as a table; no Ray needed."),
+    "report": ("linepress.cli.report", "Build the HTML report of a run."),
+    "claims": ("linepress.cli.claims", "Verdicts on published claims from a run."),
+    "list": ("linepress.cli.list", "List codecs, suites, memories, accelerators or runs."),
+    "dram": ("linepress.cli.dram", "Simulate one memory channel."),
+    "channel": ("linepress.cli.channel", "Simulate a compressed memory channel."),
+    "roofline": ("linepress.cli.roofline", "Operators of a model on an accelerator."),
+    "racks": ("linepress.cli.racks", "Rack tables, checked and derived."),
+    "fabric": ("linepress.cli.fabric", "Links, topologies and collectives of a scale-up fabric."),
+    "sync": ("linepress.cli.sync", "Bring MLflow up to date with a run's record."),
+    "doctor": ("linepress.cli.doctor", "Check this machine for what a run needs."),
+}
+
+
+class LazyGroup(click.Group):
+    """A command group whose verbs are imported on use, so that ``--help`` answers at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        command = importlib.import_module(VERBS[cmd_name][0]).command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl([(verb, short) for verb, (_, short) in VERBS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show a traceback instead of one sentence.")
+@click.version_option(__version__, prog_name="linepress")
+def app(debug: bool) -> None:
+    """From the bytes of a tensor to tokens per second per rack.
+
+    \b
+    Start with:
+      linepress run smoke
+      linepress measure FILE -c huffman -c zstd:level=3:block=64KiB
+    """
+
+
+def main() -> None:
+    """Entry point: what a user can mend becomes one sentence on stderr and the exit code of the design."""
+    debug = "--debug" in sys.argv[1:2]
+    try:
+        code = app(standalone_mode=False)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(EXIT_INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(EXIT_USAGE)
+    except (LinepressError, CodecError, HardwareError, OSError) as error:
+        if debug:
+            raise
+        sys.stderr.write(f"linepress: {error}\n")
+        sys.exit(getattr(error, "exit_code", EXIT_USAGE))
+    sys.exit(code if isinstance(code, int) else 0)
