@@ -1,0 +1,1 @@
+"""Stages of a run: pure functions from a case to rows."""

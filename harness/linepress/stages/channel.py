@@ -1,0 +1,158 @@
+"""The channel stage: measured line sizes of one codec in one memory, as one row of numbers.
+
+`channel_case` is a pure function of its `ChannelCase`. It spreads the histogram of coded bits over lines by a
+recorded seed, lets `linepress_codecs.packing` place them, and hands plain arrays to `linepress_hardware.channel`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+# column -> (Arrow-like type, what it holds with its unit). `list<...>` and `map` columns hold plain Python values.
+CHANNEL_COLUMNS: dict[str, tuple[str, str]] = {
+    "workload": ("string", "pattern whose latency is reported"),
+    "memory": ("string", "memory part"),
+    "mapping": ("string", "address mapping of the part"),
+    "packing": ("string", "packing specification"),
+    "codec": ("string", "codec variant"),
+    "data": ("string", "what the lines hold: weights, kv, …"),
+    "placement": ("string", "where the engine sits: controller, sram or dma"),
+    "mode": ("string", "offline (compressed once, read-only) or inline (both ways)"),
+    "line_bytes": ("int64", "bytes of a line"),
+    "lines": ("int64", "lines of the histogram"),
+    "n_requests": ("int64", "transactions simulated per pattern"),
+    "seed": ("int64", "seed of line order, workload and faults"),
+    "load_pct_peak": ("double", "offered load of the latency run, % of the pin peak of the plain channel"),
+    "peak_GBps": ("double", "pin peak of one channel"),
+    "atom_bytes": ("int64", "bytes of one column access"),
+    "raw_bytes": ("int64", "bytes of the lines before coding"),
+    "packed_bytes": ("int64", "bytes in memory: data, metadata and codec tables"),
+    "effective_capacity_ratio": ("double", "raw_bytes / packed_bytes"),
+    "atoms_per_line_sequential": ("double", "atoms fetched per line, neighbours shared"),
+    "atoms_per_line_random": ("double", "atoms fetched for a line alone"),
+    "effective_bandwidth_sequential_GBps": ("double", "useful bytes per ns, sequential reads, saturated"),
+    "effective_bandwidth_random_GBps": ("double", "useful bytes per ns, random line reads, saturated"),
+    "effective_bandwidth_mixed_GBps": ("double", "useful bytes per ns, half sequential half random, with writes inline"),
+    "plain_bandwidth_sequential_GBps": ("double", "the same channel without compression"),
+    "plain_bandwidth_random_GBps": ("double", "the same channel without compression"),
+    "plain_bandwidth_mixed_GBps": ("double", "the same channel without compression"),
+    "gain_sequential": ("double", "effective / plain"),
+    "gain_random": ("double", "effective / plain"),
+    "gain_mixed": ("double", "effective / plain"),
+    "closed_form_gain_sequential": ("double", "raw / fetched bytes with metadata, and the engine's and port's ceiling"),
+    "closed_form_gain_random": ("double", "atoms raw / (atoms per line + metadata misses)"),
+    "closed_form_gain_mixed": ("double", "harmonic mean of the two by share, writes as read-modify-write"),
+    "closed_form_atoms_per_line_random": ("double", "1 + (s - 1) / A for a line of s bytes at any offset"),
+    "closed_form_capacity_ratio": ("double", "line bytes / (mean packed line bytes + metadata per line + tables)"),
+    "closed_form_latency_added_ns": ("double", "metadata, ECC and decode latency added to an idle read"),
+    "closed_form_metadata_hit_rate": ("double", "share of the footprint that the metadata cache reaches"),
+    "latency_mean_ns": ("double", "read latency at the port, compressed"),
+    "latency_p50_ns": ("double", "read latency at the port, compressed"),
+    "latency_p99_ns": ("double", "read latency at the port, compressed"),
+    "latency_p999_ns": ("double", "read latency at the port, compressed"),
+    "plain_latency_mean_ns": ("double", "read latency at the port, plain"),
+    "plain_latency_p50_ns": ("double", "read latency at the port, plain"),
+    "plain_latency_p99_ns": ("double", "read latency at the port, plain"),
+    "plain_latency_p999_ns": ("double", "read latency at the port, plain"),
+    "idle_latency_added_ns": ("double", "mean read latency at 2 % load, compressed minus plain"),
+    "latency_histogram_ns": ("list<double>", "upper edges of the latency histogram bins"),
+    "latency_histogram": ("list<int64>", "reads per bin, compressed"),
+    "plain_latency_histogram": ("list<int64>", "reads per bin, plain"),
+    "where_bandwidth_went": ("map<string,double>", "shares of bus time of the sequential run, compressed"),
+    "where_bandwidth_went_random": ("map<string,double>", "shares of bus time of the random run, compressed"),
+    "metadata_hit_rate": ("double", "hits / look-ups of the metadata cache, latency run"),
+    "metadata_traffic_ratio": ("double", "metadata bytes / all bytes on the bus, latency run"),
+    "metadata_hit_rate_random": ("double", "the same in the random run"),
+    "metadata_traffic_ratio_random": ("double", "the same in the random run"),
+    "line_buffer_hit_rate": ("double", "atoms served by the line buffer / atoms needed, sequential run"),
+    "bytes_on_bus": ("int64", "bytes moved between controller and memory, latency run"),
+    "overflows": ("int64", "writes whose line outgrew its place, latency run"),
+    "repacks": ("int64", "pages rewritten in place"),
+    "page_moves": ("int64", "pages moved to a larger place"),
+    "read_modify_writes": ("int64", "atoms read only to be written back"),
+    "ecc_code": ("string", "error-correcting code of the run"),
+    "ecc_injected": ("int64", "faults injected"),
+    "ecc_corrected": ("int64", "corrected, and right"),
+    "ecc_detected": ("int64", "detected, not corrected: poison"),
+    "ecc_miscorrected": ("int64", "reported corrected, but wrong"),
+    "ecc_silent": ("int64", "neither corrected nor detected"),
+    "blast_radius_values": ("double", "values lost per uncorrected atom, compressed"),
+    "plain_blast_radius_values": ("double", "values lost per uncorrected atom, plain"),
+    "energy_pJ_per_useful_byte": ("double", "memory energy per byte delivered, sequential run, compressed"),
+    "plain_energy_pJ_per_useful_byte": ("double", "memory energy per byte delivered, sequential run, plain"),
+    "energy_random_pJ_per_useful_byte": ("double", "the same in the random run, compressed"),
+    "plain_energy_random_pJ_per_useful_byte": ("double", "the same in the random run, plain"),
+    "channels_per_device": ("int64", "channels of one stack, module or package"),
+    "device_bandwidth_sequential_GBps": ("double", "effective sequential bandwidth of all channels of the device"),
+    "decode_latency_ns": ("double", "decoder latency used"),
+    "encode_latency_ns": ("double", "encoder latency used"),
+    "decode_interval_ns": ("double", "time between two lines in one decoder"),
+}
+
+
+@dataclass(frozen=True)
+class ChannelCase:
+    """One workload × memory × packing × codec.
+
+    Attributes
+    ----------
+    memory : str
+        Name of a memory part (`linepress list memories`).
+    packing : str
+        Packing specification of `linepress_codecs.packing`, e.g. ``classes:set=0/32/48/64``; ``off`` is the plain
+        channel.
+    workload : str
+        ``sequential``, ``random``, ``mixed``, ``decode`` or ``kv-gather``: the pattern whose latency is reported.
+        The three bandwidths are measured in every case.
+    codec, data : str
+        Labels carried into the row: codec variant, and ``weights`` or ``kv`` (anything else is taken as weights).
+    bits_histogram : tuple[int, ...]
+        Lines by coded bits: item b counts the lines of b bits. Sizes of ``8 * line_bytes`` or more are raw lines.
+    line_bytes, table_bytes : int
+        Bytes of a line; bytes of the codec's tables, which count in the capacity.
+    decode_latency_ns, encode_latency_ns, decode_interval_ns : float
+        From the codec's hardware card. The interval is the time between two lines entering one decoder.
+    seed, n_requests : int
+        Seed of line order, workload and faults; transactions simulated per pattern.
+    mode : str
+        ``offline`` (compressed once, read-only), ``inline`` (both ways) or ``auto``: inline for kv, else offline.
+    placement : str
+        ``controller``, ``sram`` or ``dma``.
+    load_pct_peak : float
+        Offered load of the latency run in % of the plain channel's pin peak.
+    mapping : str | None
+        Address mapping, None for the part's own.
+    overrides : tuple[tuple[str, float], ...]
+        Channel parameters that differ from ``data/channel.toml``, e.g. ``(("metadata_cache_bytes", 32768.0),)``.
+    """
+
+    memory: str
+    packing: str
+    workload: str
+    codec: str
+    data: str
+    bits_histogram: tuple[int, ...]
+    line_bytes: int = 64
+    table_bytes: int = 0
+    decode_latency_ns: float = 0.0
+    encode_latency_ns: float = 0.0
+    decode_interval_ns: float = 0.0
+    seed: int = 0
+    n_requests: int = 20_000
+    mode: str = "auto"
+    placement: str = "controller"
+    load_pct_peak: float = 20.0
+    mapping: str | None = None
+    ecc_code: str = "secded-72-64"
+    overrides: tuple[tuple[str, float], ...] = ()
+
+
+def channel_case(case: ChannelCase) -> list[dict[str, Any]]:
+    """Rows of the ``channel`` table for one case; columns as in `CHANNEL_COLUMNS`.
+
+    Raises `HardwareError`, `CodecError` or `LinepressError` with one sentence for a case that means nothing.
+    """
+    from linepress.stages.channel_run import evaluate
+
+    return [evaluate(case)]
