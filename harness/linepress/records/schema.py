@@ -1,0 +1,255 @@
+"""The tables of a run: versioned Arrow schemas, every column with a sentence and a unit.
+
+A row that carries a column its schema does not know keeps it in ``extra`` (a JSON object), so that nothing measured
+is lost; a row that lacks a column holds null there. The meaning or type of a column changes only together with
+`SCHEMA_VERSION`, and a record of another version is refused when read (`linepress.records.store`).
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from linepress.records.columns import F64, I32, I64, STRING, column, count, flag, real, samples, structs, text
+
+SCHEMA_VERSION = 1
+
+STATUSES = ("ok", "failed", "skipped")
+"""States a recorded row can be in; planned and running cases have no row yet."""
+
+COMMON: tuple[pa.Field, ...] = (
+    text("run_id", "Run that wrote the row: the name of its folder."),
+    text("case_key", "sha256 that identifies the case across runs; rows of one case share it."),
+    column("row", I32, "Index of the row within its case, from 0."),
+    text("status", "ok, failed or skipped."),
+    text("error_type", "Class of the exception of a failed case."),
+    text("error", "Sentence of the failure, or the reason of a skip."),
+    column("attempts", I32, "Times the case was tried in the run that wrote the row."),
+    real("seconds", "Wall time of the whole case on its worker.", "s"),
+    text("host", "Host name of the worker."),
+    text("versions", "JSON object: package -> version on the worker."),
+    column("started_at", pa.timestamp("us", tz="UTC"), "When the case began, by the worker's clock."),
+    text("extra", "JSON object of columns this schema version does not know."),
+)
+
+_PACKING = (
+    ("packing", STRING),
+    ("packed_bytes", I64),
+    ("data_bytes", I64),
+    ("metadata_bytes", I64),
+    ("table_bytes", I64),
+    ("packed_ratio", F64),
+)
+_BOUND = (("name", STRING), ("bits_per_value", F64), ("ratio", F64))
+
+MEASURE = (
+    text("source", "URI the tensor was read from."),
+    text("revision", "Resolved revision of the source: 40-hex commit for the hub, empty for local files."),
+    text("tensor", "Name of the tensor in its source."),
+    text("kind", "weight, key, value or activation."),
+    column("layer", I32, "Layer index; null outside layers."),
+    text("group", "Group of the tensor: q_proj … down_proj, embed, norm, key_cache, value_cache, other."),
+    text("format", "Element format as measured, after the cast: bf16, fp16, fp32, e4m3, e5m2, int8, …"),
+    column("shape", pa.list_(I64), "Shape of the tensor, elements.", "elements"),
+    text("cast", "Cast applied before measuring, for instance e4m3:scale=tensor; empty: as stored."),
+    text("content_sha256", "sha256 of the stored bytes of the tensor, before any cast."),
+    count("elements", "Elements of the tensor.", "elements"),
+    count("lines", "Lines of the tensor in this layout.", "lines"),
+    count("pad_bytes", "Zero bytes that fill the last line.", "B"),
+    text("codec", "Codec id."),
+    text("codec_kind", "line or block."),
+    text("variant", "Codec with its non-default options, as printed everywhere."),
+    text("options", "JSON object: every option with its resolved value."),
+    column("format_version", I32, "Version of the coded stream."),
+    text("layout", "How the tensor becomes lines."),
+    column("line_bytes", I32, "Bytes of a line.", "B"),
+    count("block_bytes", "Bytes of a block; null for line codecs.", "B"),
+    flag("sampled", "Whether a seeded sample of the lines was coded instead of all."),
+    count("sampled_lines", "Lines (or blocks) coded when sampled.", "lines"),
+    count("seed", "Seed of the sample and of the line spot checks."),
+    count("raw_bytes", "Bytes before coding.", "B"),
+    count("payload_bits", "Sum of the coded bits of all lines or blocks.", "bit"),
+    count("payload_bytes", "payload_bits in bytes, rounded up.", "B"),
+    count("table_bytes", "Serialised tables of the codec.", "B"),
+    text("packing", "Packing that packed_bytes and packed_ratio refer to: the variant's own, else the first one."),
+    count("packed_bytes", "Bytes in memory under that packing: data, metadata and tables.", "B"),
+    count("metadata_bytes", "Tags, offset tables and the like under that packing.", "B"),
+    structs("packings", _PACKING, "Cost under every packing asked for; bytes and bare ratio."),
+    real("payload_ratio", "8 raw_bytes / payload_bits."),
+    real("packed_ratio", "raw_bytes / packed_bytes."),
+    text("bound_name", "Entropy bound the codec is held against."),
+    real("bound_ratio", "Ratio a codec of that class cannot beat."),
+    real("bound_bits_per_value", "The same in bits per element.", "bit"),
+    structs("bounds", _BOUND, "Every entropy bound computed for the tensor; bits per element and bare ratio."),
+    real("above_bound_pct", "Coded size above the bound.", "%"),
+    real("above_bound_bits_per_value", "The same in bits per element.", "bit"),
+    column("bits_histogram", pa.list_(I64), "Lines by coded bits: entry b counts lines of b bits.", "lines"),
+    real("bits_p01", "1st percentile of the coded bits of a line.", "bit"),
+    real("bits_p50", "Median coded bits of a line.", "bit"),
+    real("bits_p99", "99th percentile of the coded bits of a line.", "bit"),
+    real("bits_max", "Most coded bits of a line.", "bit"),
+    flag("lossless", "Whether every line came back bit for bit."),
+    count("mismatch_line", "First line that did not; null when lossless."),
+    samples("encode_s", "Seconds of each timed encode round.", "s"),
+    samples("decode_s", "Seconds of each timed decode round.", "s"),
+    samples("measure_s", "Seconds of each timed measure round.", "s"),
+    real("encode_GBps", "Median rate of encoding, raw bytes.", "GB/s"),
+    real("decode_GBps", "Median rate of decoding, raw bytes.", "GB/s"),
+    real("measure_GBps", "Median rate of measuring, raw bytes.", "GB/s"),
+    real("decode_latency_ns", "Decode latency of the codec's hardware card.", "ns"),
+    real("encode_latency_ns", "Encode latency of the codec's hardware card.", "ns"),
+    real("initiation_interval_ns", "Time between lines of one engine on the codec's hardware card.", "ns"),
+    text("card_status", "published, derived or estimated: standing of the card's decode latency."),
+)
+
+_WENT = (("part", STRING), ("share", F64))
+
+CHANNEL = (
+    text("workload", "Access pattern: sequential, random, mixed, decode, …"),
+    text("memory", "Memory technology, by its data file."),
+    text("packing", "Packing of the lines in memory."),
+    text("codec", "Variant whose measured line sizes were used."),
+    text("data", "What the lines were: weights or kv."),
+    text("cast", "Cast of the data; empty: as stored."),
+    text("source", "Source of the lines the histogram was pooled over."),
+    count("lines", "Lines in the histogram.", "lines"),
+    real("payload_ratio", "Payload ratio of the histogram."),
+    real("effective_bandwidth_sequential_GBps", "Useful bytes a second, sequential lines.", "GB/s"),
+    real("effective_bandwidth_random_GBps", "Useful bytes a second, random lines.", "GB/s"),
+    real("effective_bandwidth_mixed_GBps", "Useful bytes a second, mixed reads and writes.", "GB/s"),
+    real("plain_bandwidth_sequential_GBps", "The same without compression.", "GB/s"),
+    real("plain_bandwidth_random_GBps", "The same without compression.", "GB/s"),
+    real("plain_bandwidth_mixed_GBps", "The same without compression.", "GB/s"),
+    real("gain_sequential", "Effective over plain bandwidth, sequential."),
+    real("gain_random", "Effective over plain bandwidth, random."),
+    real("gain_mixed", "Effective over plain bandwidth, mixed."),
+    real("closed_form_gain_sequential", "Closed form beside gain_sequential."),
+    real("closed_form_gain_random", "Closed form beside gain_random."),
+    real("closed_form_gain_mixed", "Closed form beside gain_mixed."),
+    real("effective_capacity_ratio", "Raw bytes held per byte of memory, metadata and tables counted."),
+    real("latency_mean_ns", "Mean latency of a line read.", "ns"),
+    real("latency_p50_ns", "Median latency of a line read.", "ns"),
+    real("latency_p99_ns", "99th percentile latency of a line read.", "ns"),
+    real("latency_p999_ns", "99.9th percentile latency of a line read.", "ns"),
+    real("plain_latency_mean_ns", "Mean latency without compression.", "ns"),
+    real("plain_latency_p50_ns", "Median latency without compression.", "ns"),
+    real("plain_latency_p99_ns", "99th percentile latency without compression.", "ns"),
+    real("plain_latency_p999_ns", "99.9th percentile latency without compression.", "ns"),
+    structs("where_bandwidth_went", _WENT, "Shares of the bus bytes: useful data, padding, metadata, …"),
+    real("metadata_hit_rate", "Hits of the metadata cache over its look-ups."),
+    real("metadata_traffic_ratio", "Metadata bytes over all bus bytes."),
+    count("overflows", "Writes that outgrew their place."),
+    count("ecc_corrected", "Errors corrected."),
+    count("ecc_detected", "Errors detected but not corrected."),
+    count("ecc_miscorrected", "Errors corrected to a wrong word, counted against the truth."),
+    real("energy_pJ_per_useful_byte", "Memory energy for each useful byte.", "pJ/B"),
+    count("n_requests", "Requests simulated."),
+    count("seed", "Seed of the simulation."),
+)
+
+SYSTEM = (
+    text("model", "Model, by its data file or config.json."),
+    text("accelerator", "Accelerator, by its data file."),
+    text("scenario", "Name of the scenario: context, batch and phase."),
+    text("codec", "Variant whose measured ratios were used; raw for none."),
+    text("packing", "Packing whose packed ratio counts for capacity."),
+    text("memory", "Memory whose channel gain was used."),
+    text("cast", "Cast of the weights; empty: as stored."),
+    text("stage", "prefill, decode, or total."),
+    count("context_tokens", "Tokens of context.", "tokens"),
+    count("batch", "Sequences in a batch."),
+    column("devices", I32, "Accelerators that share the model."),
+    real("weight_ratio", "Packed ratio of the weights."),
+    real("kv_ratio", "Packed ratio of the KV cache."),
+    real("time_s", "Time of the stage with compression.", "s"),
+    real("plain_time_s", "Time of the stage without compression.", "s"),
+    real("tokens_per_s", "Tokens a second with compression.", "1/s"),
+    real("plain_tokens_per_s", "Tokens a second without compression.", "1/s"),
+    real("speedup", "tokens_per_s over plain_tokens_per_s."),
+    real("closed_form_speedup", "Closed form beside speedup."),
+    real("ttft_s", "Time to the first token.", "s"),
+    real("plain_ttft_s", "Time to the first token without compression.", "s"),
+    count("largest_batch", "Largest batch that fits at this context."),
+    count("plain_largest_batch", "The same without compression."),
+    count("devices_needed", "Devices that hold weights and KV."),
+    count("plain_devices_needed", "The same without compression."),
+    real("racks_needed", "Racks for those devices."),
+    real("plain_racks_needed", "The same without compression."),
+    real("power_W", "Power of the devices needed.", "W"),
+    real("energy_J_per_million_tokens", "Energy of a million tokens.", "J"),
+    real("cost_usd_per_million_tokens", "Cost of a million tokens.", "USD"),
+    real("allreduce_s", "Time of the allreduces of one step.", "s"),
+    text("bound_by", "compute, memory or network: what limits the stage."),
+    text("sources", "JSON: where the figures used come from, and their standing."),
+)
+
+FABRIC = (
+    text("topology", "Topology, by its data file."),
+    text("operation", "allreduce, allgather, point to point, …"),
+    text("algorithm", "Algorithm of the collective."),
+    text("codec", "Variant whose ratio applied to the messages; raw for none."),
+    column("devices", I32, "Devices that take part."),
+    count("size_bytes", "Bytes of the message on each device.", "B"),
+    real("ratio", "Ratio of the messages on the wire."),
+    real("time_s", "Time with compression.", "s"),
+    real("plain_time_s", "Time without compression.", "s"),
+    real("closed_form_s", "Closed form beside time_s.", "s"),
+    real("bus_bandwidth_GBps", "Algorithm-corrected bandwidth.", "GB/s"),
+    real("speedup", "plain_time_s over time_s."),
+)
+
+CLAIMS = (
+    text("claim_id", "Identifier of the claim."),
+    text("title", "The claim in a few words."),
+    text("claim_source", "Who published it, where."),
+    text("quote", "The words of the claim."),
+    text("metric", "What is compared."),
+    text("claimed", "The published figure, as text."),
+    text("measured", "The figure of this run, as text; empty when not checkable."),
+    text("bound", "The bound beside it, as text."),
+    text("tolerance", "What counts as equal, as text."),
+    text("verdict", "reproduced, not reproduced or not checkable."),
+    text("reason", "Why."),
+    text("checked_by", "How it was checked."),
+)
+
+GATES = (
+    text("gate", "Name of the gate."),
+    text("table", "Table it looks at."),
+    text("metric", "Column and aggregate it looks at."),
+    text("where", "JSON object: rows it looks at."),
+    text("rule", "at_least, at_most or equals."),
+    real("threshold", "The value that must be kept."),
+    real("value", "The value found; null when no row was there."),
+    flag("passed", "Whether the gate holds; a gate without rows fails."),
+    text("next_step", "What to do when it does not."),
+)
+
+FAILURES = (
+    text("stage", "measure, channel, system or fabric."),
+    text("label", "The case in words."),
+)
+
+_OWN: dict[str, tuple[pa.Field, ...]] = {
+    "measure": MEASURE,
+    "channel": CHANNEL,
+    "system": SYSTEM,
+    "fabric": FABRIC,
+    "claims": CLAIMS,
+    "gates": GATES,
+    "failures": FAILURES,
+}
+
+TABLES = tuple(_OWN)
+"""Names of the tables of a run."""
+
+
+def schema(table: str) -> pa.Schema:
+    """Arrow schema of one table: the common columns, then its own; version and name in the schema's metadata.
+
+    Raises `KeyError` for a name that is not in `TABLES`.
+    """
+    metadata = {"linepress_table": table, "linepress_schema_version": str(SCHEMA_VERSION)}
+    return pa.schema([*COMMON, *_OWN[table]], metadata=metadata)
+
+
+__all__ = ["SCHEMA_VERSION", "STATUSES", "TABLES", "schema"]

@@ -1,0 +1,325 @@
+"""The folder of one run: Parquet parts written atomically, read back as whole tables.
+
+Layout of a run folder::
+
+    manifest.json                  what was run, where, with what; counts by state; sha256 of every part
+    suite.yaml                     the suite as resolved
+    tables/<table>/part-000001.parquet …
+    failures.jsonl                 one line per failed case as it happened
+    report/index.html
+
+Part numbers order the parts; a later part supersedes an earlier one case by case, except that nothing supersedes a
+case recorded as ok. So a run that was killed between any two system calls reads back with each case once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from linepress.errors import EXIT_CASES_FAILED, RecordError
+from linepress.records.schema import SCHEMA_VERSION, TABLES, schema
+
+MANIFEST = "manifest.json"
+CASE_TABLES = ("measure", "channel", "system", "fabric")
+_PART_DIGITS = 6
+
+
+class RecordWriteError(RecordError):
+    """The record cannot be written (disk full, folder gone); what was recorded before stays whole."""
+
+    exit_code = EXIT_CASES_FAILED
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write ``path`` so that a reader or a crash sees the old file or the new one, never a part of either.
+
+    Raises `RecordWriteError` where the system refuses; the old file is then untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise RecordWriteError(
+            f"{path}: cannot be written ({error.strerror or error}); make room or mend the folder and give the same "
+            "command again, everything recorded so far is kept"
+        ) from error
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """``manifest.json`` of a run folder; raises `RecordError` for a folder without one, a damaged one or another
+    schema version."""
+    file = path / MANIFEST
+    if not path.is_dir():
+        raise RecordError(f"{path}: there is no such run folder; `linepress list runs` shows the runs")
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecordError(f"{path}: not a run folder (no {MANIFEST}); `linepress list runs` shows the runs") from None
+    except ValueError as error:
+        raise RecordError(f"{file}: damaged ({error}); run the suite again into another folder with --out") from None
+    if not isinstance(manifest, dict) or "schema_version" not in manifest:
+        raise RecordError(f"{file}: not the manifest of a run; give the folder that `linepress run` printed")
+    version = manifest["schema_version"]
+    if version != SCHEMA_VERSION:
+        raise RecordError(
+            f"{path}: record of schema version {version}, this linepress reads version {SCHEMA_VERSION}; run the "
+            "suite again into another folder, or read it with the linepress that wrote it "
+            f"({manifest.get('packages', {}).get('linepress', 'version unknown')})"
+        )
+    return manifest
+
+
+class RunStore:
+    """One run folder, open for reading or writing.
+
+    Attributes
+    ----------
+    path : Path
+        The run folder.
+    manifest : dict
+        The content of ``manifest.json``, see `linepress.manifest`.
+    """
+
+    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+        self.path = path
+        self.manifest = manifest
+        self._remove_leftovers()
+
+    @classmethod
+    def open(cls, path: Path | str) -> RunStore:
+        """The run in ``path``; raises `RecordError` unless it is a run folder of this schema version."""
+        folder = Path(path)
+        return cls(folder, read_manifest(folder))
+
+    @classmethod
+    def create(cls, path: Path, manifest: dict[str, Any]) -> RunStore:
+        """A new run folder with this manifest; raises `RecordError` if it already holds a run."""
+        if (path / MANIFEST).exists():
+            raise RecordError(f"{path}: already holds a run; choose another folder with --out")
+        store = cls(path, {"schema_version": SCHEMA_VERSION, "parts": {}, **manifest})
+        store.save_manifest()
+        return store
+
+    @property
+    def run_id(self) -> str:
+        return str(self.manifest.get("run_id", self.path.name))
+
+    def save_manifest(self) -> None:
+        """Write ``manifest.json`` as it now stands in memory."""
+        text = json.dumps(self.manifest, indent=2, ensure_ascii=False, sort_keys=False)
+        write_atomically(self.path / MANIFEST, text.encode() + b"\n")
+
+    # reading
+
+    def parts(self, table: str) -> list[Path]:
+        """Part files of a table, in the order in which they were written."""
+        if table not in TABLES:
+            raise RecordError(f"no table {table!r} in a run; tables are {', '.join(TABLES)}")
+        return sorted((self.path / "tables" / table).glob("part-*.parquet"))
+
+    def table(self, table: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """All current rows of a table, each case once, in part order; the empty table where nothing was recorded.
+
+        ``failures`` is derived from the failed rows of the case tables, so it holds what failed and has not been
+        mended by a later resume.
+        """
+        if table == "failures":
+            return self._failures(columns)
+        wanted = schema(table)
+        names = list(wanted.names) if columns is None else list(columns)
+        loaded = self._load(table, sorted({*names, "case_key", "status"}))
+        if loaded is None:
+            return pa.schema([wanted.field(name) for name in names], metadata=wanted.metadata).empty_table()
+        return loaded.filter(_current(loaded)).select(names)
+
+    def rows(self, table: str, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """`table` as a list of dicts."""
+        return [dict(row) for row in self.table(table, columns).to_pylist()]
+
+    def statuses(self, table: str) -> dict[str, str]:
+        """Case key -> status of the current rows."""
+        current = self.table(table, ["case_key", "status"])
+        return dict(zip(current["case_key"].to_pylist(), current["status"].to_pylist(), strict=True))
+
+    def _load(self, table: str, names: list[str]) -> pa.Table | None:
+        pieces = []
+        wanted = pa.schema([schema(table).field(name) for name in names])
+        for number, part in enumerate(self.parts(table)):
+            try:
+                piece = pq.ParquetFile(part).read(columns=names).select(names).cast(wanted)
+            except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+                raise RecordError(
+                    f"{part}: damaged part ({error}); delete this file and give the same command again to "
+                    "measure its cases anew"
+                ) from None
+            pieces.append(piece.append_column("_part", pa.array([number] * len(piece), pa.int32())))
+        return pa.concat_tables(pieces) if pieces else None
+
+    def _failures(self, columns: Sequence[str] | None) -> pa.Table:
+        wanted = schema("failures")
+        found = []
+        for table in CASE_TABLES:
+            rows = self.table(table)
+            for row in rows.filter(pc.equal(rows["status"], "failed")).to_pylist():
+                own = {name: row[name] for name in wanted.names if name in row}
+                found.append({**own, "stage": table, "label": label_of(table, row)})
+        result = pa.Table.from_pylist(found, schema=wanted)
+        return result if columns is None else result.select(list(columns))
+
+    # writing
+
+    def append(self, table: str, rows: Iterable[Mapping[str, Any]]) -> Path | None:
+        """Write rows as a new part; all rows of a case must come in one call. None when there are no rows."""
+        found = to_table(table, rows, self.run_id)
+        if len(found) == 0:
+            return None
+        existing = self.parts(table)
+        number = 1 + (int(existing[-1].stem.removeprefix("part-")) if existing else 0)
+        return self._write_part(table, number, found)
+
+    def replace(self, table: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Make ``rows`` the whole content of a derived table (claims, gates, failures)."""
+        before = self.parts(table)
+        if self.append(table, rows) is None and not before:
+            return
+        self._drop(before)
+        self.save_manifest()
+
+    def compact(self, table: str, order: Mapping[str, int]) -> None:
+        """One part with the current rows of a table, sorted by the place of their case in ``order``, then by row.
+
+        Nothing changes when the table is one such part already. A crash in between leaves both, which read the same.
+        """
+        before = self.parts(table)
+        if not before:
+            return
+        found = self.table(table)
+        last = len(order)
+        place = pa.array([order.get(key, last) for key in found["case_key"].to_pylist()], pa.int64())
+        indices = pc.sort_indices(
+            pa.table({"place": place, "row": found["row"]}), [("place", "ascending"), ("row", "ascending")]
+        )
+        if len(before) == 1 and indices.equals(pa.array(range(len(found)), pa.uint64())):
+            return
+        number = 1 + int(before[-1].stem.removeprefix("part-"))
+        self._write_part(table, number, found.take(indices))
+        self._drop(before)
+
+    def verify(self) -> None:
+        """Raise `RecordError` naming the first part that is not, or no longer, what was written."""
+        for name, digest in self.manifest.get("parts", {}).items():
+            part = self.path / name
+            if not part.exists():
+                raise RecordError(f"{part}: part of the record is gone; put it back, or run anew with --fresh")
+            if hashlib.sha256(part.read_bytes()).hexdigest() != digest:
+                raise RecordError(
+                    f"{part}: differs from what was written (sha256); put it back, or run anew with --fresh"
+                )
+
+    def _write_part(self, table: str, number: int, rows: pa.Table) -> Path:
+        sink = pa.BufferOutputStream()
+        pq.write_table(rows, sink, compression="zstd")
+        data = sink.getvalue().to_pybytes()
+        path = self.path / "tables" / table / f"part-{number:0{_PART_DIGITS}d}.parquet"
+        write_atomically(path, data)
+        self.manifest.setdefault("parts", {})[str(path.relative_to(self.path))] = hashlib.sha256(data).hexdigest()
+        return path
+
+    def _drop(self, parts: Iterable[Path]) -> None:
+        # The manifest forgets a part before the part goes, so that a crash in between leaves no dangling name.
+        names = list(parts)
+        for part in names:
+            self.manifest.get("parts", {}).pop(str(part.relative_to(self.path)), None)
+        self.save_manifest()
+        for part in names:
+            part.unlink(missing_ok=True)
+
+    def _remove_leftovers(self) -> None:
+        """Delete temporary files of writers that no longer exist."""
+        for leftover in self.path.glob("tables/*/.*.tmp"):
+            owner = leftover.name.split(".")[-2]
+            if owner.isdigit() and not Path(f"/proc/{owner}").exists():
+                leftover.unlink(missing_ok=True)
+
+
+def _current(loaded: pa.Table) -> pa.Array:
+    """Which rows stand: of each case the last part that has it as ok, else the last part that has it."""
+    keys = loaded["case_key"].to_pylist()
+    parts = loaded["_part"].to_pylist()
+    statuses = loaded["status"].to_pylist()
+    best: dict[str, tuple[bool, int]] = {}
+    for key, part, status in zip(keys, parts, statuses, strict=True):
+        rank = (status == "ok", part)
+        if key not in best or rank > best[key]:
+            best[key] = rank
+    return pa.array([best[key][1] == part for key, part in zip(keys, parts, strict=True)], pa.bool_())
+
+
+def to_table(table: str, rows: Iterable[Mapping[str, Any]], run_id: str) -> pa.Table:
+    """Rows as an Arrow table of the table's schema; unknown columns go into ``extra`` as JSON.
+
+    Raises `RecordError` naming the column whose value does not have the column's type.
+    """
+    wanted = schema(table)
+    known = set(wanted.names)
+    listed = []
+    for row in rows:
+        own = {name: plain(value) for name, value in row.items() if name in known and name != "extra"}
+        other = {name: plain(value) for name, value in row.items() if name not in known}
+        other.update(row.get("extra") or {})
+        own["run_id"] = run_id
+        own["extra"] = json.dumps(other, ensure_ascii=False, default=str) if other else None
+        own.setdefault("row", 0)
+        listed.append(own)
+    columns = []
+    for field in wanted:
+        values = [row.get(field.name) for row in listed]
+        if field.type == pa.string():
+            values = [v if v is None or isinstance(v, str) else json.dumps(v, ensure_ascii=False) for v in values]
+        try:
+            columns.append(pa.array(values, field.type, from_pandas=True))
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+            raise RecordError(f"table {table}, column {field.name}: a value is not {field.type} ({error})") from None
+    return pa.Table.from_arrays(columns, schema=wanted)
+
+
+def plain(value: Any) -> Any:
+    """Numpy scalars and arrays as Python values, recursively."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def label_of(table: str, row: Mapping[str, Any]) -> str:
+    """A case in words, for failures and logs."""
+    names = {
+        "measure": ("variant", "tensor", "cast"),
+        "channel": ("codec", "data", "memory", "packing", "workload"),
+        "system": ("codec", "model", "accelerator", "scenario"),
+        "fabric": ("codec", "topology", "operation", "size_bytes"),
+    }[table]
+    return "  ".join(str(row[name]) for name in names if row.get(name) not in (None, ""))
