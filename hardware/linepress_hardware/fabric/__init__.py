@@ -1,0 +1,1 @@
+"""The scale-up fabric: collectives in closed form, links, topologies, simulation."""

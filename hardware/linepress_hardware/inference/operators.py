@@ -1,0 +1,367 @@
+"""Operators of one step of a decoder-only transformer, counted without known mistakes ("corrected" mode).
+
+Counts follow the shapes: causal attention does only the unmasked pairs, grouped queries read each KV head once,
+the MLP's activation has the MLP's width, the output head is a real matrix product and the input table is not
+streamed (its B × T rows are below rounding). Everything is per device of a `Parallel` layout and takes arrays,
+so that a sweep is one call.
+
+Source of the base formulas: Yuan et al., LLM Inference Unveiled: Survey and Roofline Model Insights (2024);
+expected experts E (1 − (1 − k/E)^tokens) assumes uniform independent routing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from linepress_hardware.errors import ConfigurationError
+from linepress_hardware.inference.operator import Operator, Quantity, operator, quantity
+from linepress_hardware.inference.parallel import ONE_DEVICE, Parallel
+from linepress_hardware.inference.precision import Precision
+from linepress_hardware.inference.shapes import ModelShape
+
+
+@dataclass(frozen=True)
+class Step:
+    """One forward pass: `new_tokens` a sequence, the first of which sees `first_keys` keys, itself included.
+
+    `head_tokens` is how many tokens a sequence need logits: one, or all of a speculative check.
+    """
+
+    name: str
+    batch: Quantity
+    new_tokens: Quantity
+    first_keys: Quantity
+    head_tokens: Quantity
+
+    def __post_init__(self) -> None:
+        for field in ("batch", "new_tokens", "first_keys"):
+            if np.any(getattr(self, field) < 1) or not np.all(np.isfinite(getattr(self, field))):
+                raise ConfigurationError(f"{self.name}: {field} must be 1 or more, got {np.min(getattr(self, field)):g}")
+
+
+def prefill(batch: ArrayLike, prompt_tokens: ArrayLike) -> Step:
+    """The whole prompt at once; logits of the last token only."""
+    return Step("prefill", quantity(batch), quantity(prompt_tokens), quantity(1), quantity(1))
+
+
+def decode(batch: ArrayLike, context_tokens: ArrayLike) -> Step:
+    """One token a sequence over `context_tokens` keys."""
+    return Step("decode", quantity(batch), quantity(1), quantity(context_tokens), quantity(1))
+
+
+def chunk(batch: ArrayLike, chunk_tokens: ArrayLike, prior_tokens: ArrayLike) -> Step:
+    """A chunk of a prompt whose first `prior_tokens` tokens are in the cache already."""
+    return Step("chunked prefill", quantity(batch), quantity(chunk_tokens), quantity(prior_tokens) + 1, quantity(1))
+
+
+def verify(batch: ArrayLike, context_tokens: ArrayLike, draft_tokens: ArrayLike) -> Step:
+    """The check of `draft_tokens` guessed tokens plus one: every position needs logits."""
+    tokens = quantity(draft_tokens) + 1
+    return Step("speculative decode", quantity(batch), tokens, quantity(context_tokens), tokens)
+
+
+def attention_pairs(step: Step, window: int | None = None) -> Quantity:
+    """Unmasked query-key pairs a sequence: Σ over the new tokens of the keys each sees, at most `window`."""
+    first, tokens = step.first_keys, step.new_tokens
+    if window is None:
+        return tokens * first + tokens * (tokens - 1) / 2
+    growing = np.clip(window - first + 1, 0, tokens)  # queries that do not fill the window yet
+    inside = growing * first + growing * (growing - 1) / 2
+    return np.asarray(inside + (tokens - growing) * window)
+
+
+def keys_read(step: Step, window: int | None = None) -> Quantity:
+    """Distinct keys a sequence's new tokens see."""
+    keys = step.first_keys + step.new_tokens - 1
+    return keys if window is None else np.minimum(keys, window + step.new_tokens - 1)
+
+
+def operators(
+    shape: ModelShape,
+    step: Step,
+    precision: Precision,
+    *,
+    fused_attention: bool = False,
+    parallel: Parallel = ONE_DEVICE,
+) -> list[Operator]:
+    """All operators of a step on one device, those of one layer with their count first, the head last.
+
+    Parameters
+    ----------
+    fused_attention : bool
+        Scores stay on chip (FlashAttention): one operator reads Q, K, V and writes O. Otherwise scores are
+        written, normalised and read again, as three operators.
+
+    Raises
+    ------
+    ConfigurationError
+        `parallel` does not fit `shape`.
+    """
+    parallel.check(shape)
+    batch = Step(
+        step.name,
+        np.ceil(step.batch / parallel.dp),
+        step.new_tokens,
+        step.first_keys,
+        step.head_tokens,
+    )
+    # A pipeline runs the layers one after the other on different devices: a step still takes all of them.
+    out = _projections(shape, batch, precision, parallel)
+    out += _attention(shape, batch, precision, parallel, fused_attention)
+    out += _elementwise(shape, batch, precision)
+    out += _mlp(shape, batch, precision, parallel)
+    return out + _head(shape, batch, precision, parallel)
+
+
+def _linear(
+    name: str,
+    count: float,
+    tokens: Quantity,
+    ic: int,
+    oc: int,
+    p: Precision,
+    group: str,
+    *,
+    to_kv: bool = False,
+    bias: int = 0,
+) -> Operator:
+    written = tokens * oc * (p.kv_bytes if to_kv else p.activation_bytes)
+    return operator(
+        name,
+        count=count,
+        ops=2.0 * tokens * ic * oc,
+        weight=(ic * oc + bias) * p.weight_bytes,
+        act_read=tokens * ic * p.activation_bytes,
+        act_written=0.0 if to_kv else written,
+        kv_written=written if to_kv else 0.0,
+        group=group,
+    )
+
+
+def _projections(shape: ModelShape, step: Step, p: Precision, parallel: Parallel) -> list[Operator]:
+    L, h = shape.layers, shape.hidden
+    tokens = step.batch * step.new_tokens
+    q_width = shape.query_width // parallel.tp
+    out_width = shape.output_width // parallel.tp
+    o_proj = _linear("o_proj", L, tokens, out_width, h, p, "o_proj", bias=h if shape.o_bias else 0)
+    if shape.latent is None:
+        kv_width = parallel.kv_heads_of(shape) * shape.head_dim
+        bias = shape.qkv_bias
+        return [
+            _linear("q_proj", L, tokens, h, q_width, p, "q_proj", bias=q_width * bias),
+            _linear("k_proj", L, tokens, h, kv_width, p, "k_proj", to_kv=True, bias=kv_width * bias),
+            _linear("v_proj", L, tokens, h, kv_width, p, "v_proj", to_kv=True, bias=kv_width * bias),
+            o_proj,
+        ]
+    mla = shape.latent
+    heads = shape.heads // parallel.tp
+    queries = (
+        [_linear("q_proj", L, tokens, h, q_width, p, "q_proj")]
+        if mla.q_rank is None
+        else [
+            _linear("q_a_proj", L, tokens, h, mla.q_rank, p, "q_proj"),
+            _linear("q_b_proj", L, tokens, mla.q_rank, q_width, p, "q_proj"),
+        ]
+    )
+    # Few new tokens: the up-projections of keys and values are absorbed into query and output (DeepSeek-V2),
+    # which costs the same products on the new tokens instead of on the whole cache.
+    return [
+        *queries,
+        _linear("kv_a_proj", L, tokens, h, mla.kv_rank + mla.rope_dim, p, "k_proj", to_kv=True),
+        _linear("k_b_proj", L, tokens, mla.kv_rank, heads * mla.nope_dim, p, "k_proj"),
+        _linear("v_b_proj", L, tokens, mla.kv_rank, heads * mla.value_dim, p, "v_proj"),
+        o_proj,
+    ]
+
+
+def _attention(
+    shape: ModelShape, step: Step, p: Precision, parallel: Parallel, fused: bool
+) -> list[Operator]:
+    sliding = shape.sliding_layers if shape.sliding_window is not None else 0
+    out: list[Operator] = []
+    if shape.layers > sliding:
+        out += _attention_of(shape, step, p, parallel, fused, None, shape.layers - sliding)
+    if sliding:
+        out += _attention_of(shape, step, p, parallel, fused, shape.sliding_window, sliding)
+    return out
+
+
+def _attention_of(
+    shape: ModelShape,
+    step: Step,
+    p: Precision,
+    parallel: Parallel,
+    fused: bool,
+    window: int | None,
+    layers: int,
+) -> list[Operator]:
+    B, T = step.batch, step.new_tokens
+    heads = shape.heads // parallel.tp
+    pairs, keys = attention_pairs(step, window), keys_read(step, window)
+    if shape.latent is None:
+        key_dim = value_dim = q_dim = o_dim = shape.head_dim
+        key_elements = value_elements = parallel.kv_heads_of(shape) * shape.head_dim
+    else:
+        mla = shape.latent
+        absorbed = np.all(T < step.first_keys)
+        q_dim, o_dim = mla.nope_dim + mla.rope_dim, mla.value_dim
+        key_dim = mla.kv_rank + mla.rope_dim if absorbed else q_dim
+        value_dim = mla.kv_rank if absorbed else o_dim
+        key_elements, value_elements = mla.kv_rank + mla.rope_dim, mla.kv_rank
+        if fused:
+            value_elements = 0  # the latent is read once and serves as key and as value
+    suffix = "" if window is None or layers == shape.layers else ".sliding"
+    a, c = p.activation_bytes, p.kv_bytes
+    qk_ops, sv_ops = 2.0 * B * pairs * heads * key_dim, 2.0 * B * pairs * heads * value_dim
+    softmax_ops = 5.0 * B * pairs * heads
+    q_bytes, o_bytes, scores = B * T * heads * q_dim * a, B * T * heads * o_dim * a, B * pairs * heads * a
+    k_bytes, v_bytes = B * keys * key_elements * c, B * keys * value_elements * c
+    if fused:
+        return [
+            operator(
+                f"fused_attention{suffix}",
+                count=layers,
+                ops=qk_ops + sv_ops + softmax_ops,
+                act_read=q_bytes,
+                act_written=o_bytes,
+                kv_read=k_bytes + v_bytes,
+                kind="attention",
+            )
+        ]
+    return [
+        operator(
+            f"qk_matmul{suffix}",
+            count=layers,
+            ops=qk_ops,
+            act_read=q_bytes,
+            act_written=scores,
+            kv_read=k_bytes,
+            kind="attention",
+        ),
+        operator(
+            f"sv_matmul{suffix}",
+            count=layers,
+            ops=sv_ops,
+            act_read=scores,
+            act_written=o_bytes,
+            kv_read=v_bytes,
+            kind="attention",
+        ),
+        operator(
+            f"softmax{suffix}",
+            count=layers,
+            ops=softmax_ops,
+            act_read=scores,
+            act_written=scores,
+            kind="vector",
+        ),
+    ]
+
+
+def _elementwise(shape: ModelShape, step: Step, p: Precision) -> list[Operator]:
+    L, h = shape.layers, shape.hidden
+    state = step.batch * step.new_tokens * h
+    io = state * p.activation_bytes
+    norms = ["attn_norm", "mlp_norm"] if shape.norms_per_layer == 2 else _four_norms(shape)
+    out = [
+        operator(
+            name,
+            count=L,
+            ops=7.0 * state,
+            weight=h * p.weight_bytes,
+            act_read=io,
+            act_written=io,
+            group="norm",
+            kind="vector",
+        )
+        for name in norms
+    ]
+    out += [
+        operator(name, count=L, ops=state, act_read=io, act_written=io, kind="vector")
+        for name in ("attn_add", "mlp_add")
+    ]
+    return out
+
+
+def _four_norms(shape: ModelShape) -> list[str]:
+    names = ["attn_norm", "post_attn_norm", "mlp_norm", "post_mlp_norm"]
+    return names[: shape.norms_per_layer]
+
+
+def _mlp(shape: ModelShape, step: Step, p: Precision, parallel: Parallel) -> list[Operator]:
+    tokens = step.batch * step.new_tokens
+    out: list[Operator] = []
+    if shape.dense_layers:
+        width = math.ceil(shape.intermediate / parallel.tp)
+        out += _mlp_matrices(shape, "", shape.dense_layers, tokens, width, p)
+    if shape.experts is None:
+        return out
+    e, count = shape.experts, shape.moe_layers
+    out.append(_linear("router", count, tokens, shape.hidden, e.total, p, "router"))
+    pool = tokens * parallel.replicas_sharing_experts
+    routed = pool * e.active / parallel.ep
+    local = e.total / parallel.ep
+    read = local * -np.expm1(pool * math.log1p(-e.active / e.total)) if e.active < e.total else quantity(local)
+    width = math.ceil(e.intermediate / parallel.expert_split)
+    out += _mlp_matrices(shape, "experts.", count, routed, width, p, copies=read)
+    if e.shared:
+        width = math.ceil(e.shared * e.shared_intermediate / parallel.tp)
+        out += _mlp_matrices(shape, "shared_expert.", count, tokens, width, p)
+    return out
+
+
+def _mlp_matrices(
+    shape: ModelShape,
+    prefix: str,
+    count: int,
+    tokens: Quantity,
+    width: int,
+    p: Precision,
+    copies: ArrayLike = 1.0,
+) -> list[Operator]:
+    h, a = shape.hidden, p.activation_bytes
+    names = [("gate_proj", h, width), ("up_proj", h, width)] if shape.gated_mlp else [("up_proj", h, width)]
+    names.append(("down_proj", width, h))
+    out = [
+        operator(
+            prefix + name,
+            count=count,
+            ops=2.0 * tokens * ic * oc,
+            weight=quantity(copies) * ic * oc * p.weight_bytes,
+            act_read=tokens * ic * a,
+            act_written=tokens * oc * a,
+            group=name,
+        )
+        for name, ic, oc in names
+    ]
+    inputs = 2 if shape.gated_mlp else 1
+    act = operator(
+        prefix + "mlp_act",
+        count=count,
+        ops=2.0 * tokens * width,
+        act_read=inputs * tokens * width * a,
+        act_written=tokens * width * a,
+        kind="vector",
+    )
+    return [*out, act]
+
+
+def _head(shape: ModelShape, step: Step, p: Precision, parallel: Parallel) -> list[Operator]:
+    h = shape.hidden
+    tokens = step.batch * step.head_tokens
+    io = tokens * h * p.activation_bytes
+    vocab = math.ceil(shape.vocab / parallel.tp)
+    norm = operator(
+        "final_norm",
+        ops=7.0 * tokens * h,
+        weight=h * p.weight_bytes,
+        act_read=io,
+        act_written=io,
+        group="norm",
+        kind="vector",
+    )
+    return [norm, _linear("lm_head", 1, tokens, h, vocab, p, "embed" if shape.tied_embeddings else "lm_head")]
