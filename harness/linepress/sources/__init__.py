@@ -1,0 +1,68 @@
+"""Where tensors come from: files, folders, the hub, GGUF, NumPy and synthetic distributions.
+
+``open_source(uri)`` reads headers only. A `TensorRef` of the source is small, travels to a worker, and there reads
+its own bytes by range.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from linepress.errors import SourceError
+from linepress.sources.base import LineStream, Selection, Source, TensorRef
+
+__all__ = ["LineStream", "Selection", "Source", "TensorRef", "open_source"]
+
+
+def open_source(uri: str, **options: Any) -> Source:
+    """The source that ``uri`` names.
+
+    Parameters
+    ----------
+    uri : str
+        A path to a ``.safetensors`` file, a folder of them, a ``.gguf`` or ``.npy`` file (told by content, not by
+        suffix); ``hf://org/name@rev[/subfolder]``; or ``synthetic:gauss?shape=4096x4096&sigma=0.02&seed=1``.
+    options
+        For the hub: ``token``, ``endpoint``, ``local`` (keep a snapshot on disk instead of streaming). For ``.npy``:
+        ``dtype`` (an element format for integer arrays that hold bits).
+
+    Raises `SourceError` with one sentence for anything that is not what it claims to be.
+    """
+    if uri.startswith("synthetic:"):
+        from linepress.sources.synthetic import SyntheticSource
+
+        _no_options(uri, options)
+        return SyntheticSource(uri)
+    if uri.startswith("hf://"):
+        from linepress.sources.hub import open_hub
+
+        return open_hub(uri, **options)
+    if "://" in uri:
+        raise SourceError(f"{uri}: no such kind of source; use a path, hf://org/name@revision or synthetic:…")
+    path = Path(uri).expanduser()
+    if path.is_dir():
+        from linepress.sources.safetensors_reader import open_folder
+
+        _no_options(uri, options)
+        return open_folder(uri, path)
+    from linepress.sources.sniff import kind_of
+
+    kind = kind_of(path)
+    if kind == "npy":
+        from linepress.sources.npy import NpySource
+
+        return NpySource(uri, path, **options)
+    _no_options(uri, options)
+    if kind == "gguf":
+        from linepress.sources.gguf import GgufSource
+
+        return GgufSource(uri, path)
+    from linepress.sources.safetensors_reader import SafetensorsSource
+
+    return SafetensorsSource(uri, [path])
+
+
+def _no_options(uri: str, options: dict[str, Any]) -> None:
+    if options:
+        raise SourceError(f"{uri}: this kind of source takes no option {sorted(options)[0]!r}; leave it out")

@@ -1,0 +1,188 @@
+"""Recorded casts of bf16, fp16 and fp32 tensors to OFP8, streamed.
+
+A cast is written ``e4m3:scale=tensor``. Each element is divided by its scale in binary32, clipped to the format's
+largest finite value (the saturating mode of the OCP 8-bit floating point specification 1.0, § 5.2.1: infinities
+become the largest value, NaN stays NaN) and rounded to nearest, ties to even, by ml_dtypes. The scale is
+``absmax / largest`` in binary32 over finite elements, 1 where absmax is zero:
+
+- ``none``: 1 for every element;
+- ``tensor``: one scale for the tensor (per-tensor absmax);
+- ``channel``: one per channel: a row of a weight ``[out, in]``, a head and channel of a cache
+  ``[heads, tokens, head_dim]``.
+
+How a tensor was scaled changes how far it compresses, so the cast is part of the case.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from linepress.errors import LinepressError, SourceError
+from linepress.sources.bytes import Bytes
+
+if TYPE_CHECKING:
+    from linepress.sources.base import TensorRef
+
+PASS_BYTES = 8 << 20
+
+_FLOATS: Mapping[str, Any] = {
+    "bf16": np.dtype(ml_dtypes.bfloat16),
+    "fp16": np.dtype("<f2"),
+    "fp32": np.dtype("<f4"),
+}
+_TARGETS: Mapping[str, Any] = {
+    "e4m3": np.dtype(ml_dtypes.float8_e4m3fn),
+    "e5m2": np.dtype(ml_dtypes.float8_e5m2),
+    "e4m3fnuz": np.dtype(ml_dtypes.float8_e4m3fnuz),
+    "e5m2fnuz": np.dtype(ml_dtypes.float8_e5m2fnuz),
+}
+# largest finite values: OCP OFP8 specification 1.0, table 1; FNUZ: arXiv 2206.02915
+_LARGEST: Mapping[str, float] = {"e4m3": 448.0, "e5m2": 57344.0, "e4m3fnuz": 240.0, "e5m2fnuz": 57344.0}
+SCALES = ("none", "tensor", "channel")
+
+
+class CastError(LinepressError):
+    """A cast that does not exist, or that does not take the tensor's format."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """A cast to ``target`` with scaling ``scale``; ``spec`` is how it is written and recorded."""
+
+    target: str
+    scale: str = "none"
+
+    @classmethod
+    def parse(cls, text: str) -> Cast:
+        """``e4m3``, ``e5m2:scale=tensor`` …; raises `CastError` with a valid example."""
+        target, *options = text.strip().split(":")
+        if target not in _TARGETS:
+            raise CastError(f"unknown cast {text!r}: use {', '.join(_TARGETS)}, for example e4m3:scale=tensor")
+        scale = "none"
+        for option in options:
+            key, _, value = option.partition("=")
+            if key != "scale" or value not in SCALES:
+                raise CastError(
+                    f"cast {text!r}: {option!r} is not scale={'|'.join(SCALES)}; for example {target}:scale=tensor"
+                )
+            scale = value
+        return cls(target, scale)
+
+    @property
+    def spec(self) -> str:
+        """Canonical text; the scaling is always spelt out, for it belongs in every record."""
+        return f"{self.target}:scale={self.scale}"
+
+    def check(self, stored_format: str, name: str) -> None:
+        """Raise `CastError` unless tensors of ``stored_format`` can be cast."""
+        if stored_format not in _FLOATS:
+            raise CastError(
+                f"tensor {name!r} is stored as {stored_format}: a cast to {self.target} takes {', '.join(_FLOATS)}"
+            )
+
+
+def largest(target: str) -> float:
+    """Largest finite value of a cast's target format: 448 for e4m3, 57344 for e5m2, 240 and 57344 for FNUZ."""
+    return _LARGEST[target]
+
+
+def cast_values(values: NDArray[np.float32], scales: NDArray[np.float32] | np.float32, target: str) -> Bytes:
+    """Cast binary32 ``values`` with ``scales`` (broadcastable); uint8 bits of ``target``, same shape."""
+    top = np.float32(largest(target))
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = np.clip(values / scales, -top, top)
+        bits: Bytes = scaled.astype(_TARGETS[target]).view(np.uint8)
+        return bits
+
+
+def to_float32(raw: Bytes, stored_format: str) -> NDArray[np.float32]:
+    """Stored bytes of bf16, fp16 or fp32 as binary32, exactly."""
+    with np.errstate(invalid="ignore"):
+        values: NDArray[np.float32] = raw.view(_FLOATS[stored_format]).astype(np.float32)
+        return values
+
+
+def channel_of(shape: tuple[int, ...], start: int, end: int) -> tuple[NDArray[np.int64], int]:
+    """Channel of elements ``start … end`` in row-major order, and how many channels there are.
+
+    A channel of ``[heads, tokens, head_dim]`` is (head, d); of ``[out, in]`` a row; of one axis the whole tensor.
+    """
+    index = np.arange(start, end, dtype=np.int64)
+    if len(shape) == 3:
+        heads, tokens, dim = shape
+        return (index // (tokens * dim)) * dim + index % dim, heads * dim
+    if len(shape) < 2:
+        return np.zeros(end - start, dtype=np.int64), 1
+    row = math.prod(shape[1:])
+    return index // row, shape[0]
+
+
+def cast_range(tensor: TensorRef, start_byte: int, end_byte: int) -> Bytes:
+    """Bytes ``start_byte … end_byte`` of ``tensor`` after its cast (one byte an element), uint8."""
+    cast = Cast.parse(tensor.cast)
+    stored = tensor.stored()
+    width = stored.format.storage.itemsize
+    values = to_float32(stored.read(start_byte * width, end_byte * width), tensor.stored_format)
+    scales = scales_of(tensor)
+    if cast.scale == "channel":
+        channel, _ = channel_of(tensor.shape, start_byte, end_byte)
+        return cast_values(values, scales[channel], cast.target)
+    return cast_values(values, scales[0], cast.target)
+
+
+def scales_of(tensor: TensorRef) -> NDArray[np.float32]:
+    """The scales of a tensor's cast, float32[channels] (one where the scaling is none or per tensor).
+
+    The absmax pass streams the tensor once; the result is kept per process for the next variants of the same tensor.
+    """
+    return _scales(tensor.identity, _Key(tensor))
+
+
+class _Key:
+    """Carries the tensor past the cache without being part of its key (the identity is)."""
+
+    def __init__(self, tensor: TensorRef) -> None:
+        self.tensor = tensor
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Key)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+@lru_cache(maxsize=16)
+def _scales(identity: str, key: _Key) -> NDArray[np.float32]:
+    del identity
+    tensor = key.tensor
+    cast = Cast.parse(tensor.cast)
+    if cast.scale == "none":
+        return np.ones(1, dtype=np.float32)
+    stored = tensor.stored()
+    width = stored.format.storage.itemsize
+    n = stored.n_bytes // width
+    n_channels = channel_of(tensor.shape, 0, 0)[1] if cast.scale == "channel" else 1
+    absmax = np.zeros(n_channels, dtype=np.float32)
+    step = PASS_BYTES // width
+    for start in range(0, n, step):
+        end = min(start + step, n)
+        values = np.abs(to_float32(stored.read(start * width, end * width), tensor.stored_format))
+        values[~np.isfinite(values)] = 0
+        if n_channels == 1:
+            absmax[0] = max(absmax[0], values.max(initial=np.float32(0)))
+        else:
+            np.maximum.at(absmax, channel_of(tensor.shape, start, end)[0], values)
+    scales = absmax / np.float32(largest(cast.target))
+    scales[scales == 0] = 1  # a silent channel, or one so small that its scale would be zero
+    if not np.isfinite(scales).all():
+        raise SourceError(f"tensor {tensor.name!r}: no finite scale for {cast.spec}")
+    scales.setflags(write=False)
+    return scales
