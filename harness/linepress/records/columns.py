@@ -13,6 +13,46 @@ I64 = pa.int64()
 F64 = pa.float64()
 
 
+_UNITS = {
+    "_bits": "bit",
+    "_bytes": "B",
+    "_ns": "ns",
+    "_us": "us",
+    "_s": "s",
+    "_GBps": "GB/s",
+    "_pct": "%",
+    "_pJ": "pJ",
+    "_J": "J",
+    "_W": "W",
+    "_usd": "USD",
+    "_tokens": "tokens",
+    "_tokens_per_s": "1/s",
+    "_pJ_per_useful_byte": "pJ/B",
+}
+_DECLARED = {
+    "string": STRING,
+    "bool": BOOL,
+    "int32": I32,
+    "int64": I64,
+    "double": F64,
+    "list<double>": pa.list_(F64),
+    "list<int64>": pa.list_(I64),
+    "list<string>": pa.list_(STRING),
+    "map<string,double>": pa.map_(STRING, F64),
+}
+
+
+def unit_of(name: str) -> str:
+    """Unit that the end of a column's name states; empty for bare numbers."""
+    ends = [end for end in _UNITS if f"_{name}".endswith(end)]
+    return _UNITS[max(ends, key=len)] if ends else ""
+
+
+def declared(name: str, kind: str, doc: str) -> pa.Field:
+    """A column that a stage declares by the name of its Arrow type."""
+    return column(name, _DECLARED[kind], doc, unit_of(name))
+
+
 def column(name: str, kind: pa.DataType, doc: str, unit: str = "") -> pa.Field:
     """A nullable field with its sentence (``doc``) and ``unit`` as metadata."""
     metadata = {"doc": doc}

@@ -9,7 +9,20 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from linepress.records.columns import F64, I32, I64, STRING, column, count, flag, real, samples, structs, text
+from linepress.records.columns import (
+    F64,
+    I32,
+    I64,
+    STRING,
+    column,
+    count,
+    declared,
+    flag,
+    real,
+    samples,
+    structs,
+    text,
+)
 
 SCHEMA_VERSION = 1
 
@@ -101,49 +114,15 @@ MEASURE = (
     text("card_status", "published, derived or estimated: standing of the card's decode latency."),
 )
 
-_WENT = (("part", STRING), ("share", F64))
-
+# The stage declares what it returns; what is added here says which measurement the line sizes came from.
 CHANNEL = (
-    text("workload", "Access pattern: sequential, random, mixed, decode, …"),
-    text("memory", "Memory technology, by its data file."),
-    text("packing", "Packing of the lines in memory."),
-    text("codec", "Variant whose measured line sizes were used."),
-    text("data", "What the lines were: weights or kv."),
     text("cast", "Cast of the data; empty: as stored."),
-    text("source", "Source of the lines the histogram was pooled over."),
-    count("lines", "Lines in the histogram.", "lines"),
-    real("payload_ratio", "Payload ratio of the histogram."),
-    real("effective_bandwidth_sequential_GBps", "Useful bytes a second, sequential lines.", "GB/s"),
-    real("effective_bandwidth_random_GBps", "Useful bytes a second, random lines.", "GB/s"),
-    real("effective_bandwidth_mixed_GBps", "Useful bytes a second, mixed reads and writes.", "GB/s"),
-    real("plain_bandwidth_sequential_GBps", "The same without compression.", "GB/s"),
-    real("plain_bandwidth_random_GBps", "The same without compression.", "GB/s"),
-    real("plain_bandwidth_mixed_GBps", "The same without compression.", "GB/s"),
-    real("gain_sequential", "Effective over plain bandwidth, sequential."),
-    real("gain_random", "Effective over plain bandwidth, random."),
-    real("gain_mixed", "Effective over plain bandwidth, mixed."),
-    real("closed_form_gain_sequential", "Closed form beside gain_sequential."),
-    real("closed_form_gain_random", "Closed form beside gain_random."),
-    real("closed_form_gain_mixed", "Closed form beside gain_mixed."),
-    real("effective_capacity_ratio", "Raw bytes held per byte of memory, metadata and tables counted."),
-    real("latency_mean_ns", "Mean latency of a line read.", "ns"),
-    real("latency_p50_ns", "Median latency of a line read.", "ns"),
-    real("latency_p99_ns", "99th percentile latency of a line read.", "ns"),
-    real("latency_p999_ns", "99.9th percentile latency of a line read.", "ns"),
-    real("plain_latency_mean_ns", "Mean latency without compression.", "ns"),
-    real("plain_latency_p50_ns", "Median latency without compression.", "ns"),
-    real("plain_latency_p99_ns", "99th percentile latency without compression.", "ns"),
-    real("plain_latency_p999_ns", "99.9th percentile latency without compression.", "ns"),
-    structs("where_bandwidth_went", _WENT, "Shares of the bus bytes: useful data, padding, metadata, …"),
-    real("metadata_hit_rate", "Hits of the metadata cache over its look-ups."),
-    real("metadata_traffic_ratio", "Metadata bytes over all bus bytes."),
-    count("overflows", "Writes that outgrew their place."),
-    count("ecc_corrected", "Errors corrected."),
-    count("ecc_detected", "Errors detected but not corrected."),
-    count("ecc_miscorrected", "Errors corrected to a wrong word, counted against the truth."),
-    real("energy_pJ_per_useful_byte", "Memory energy for each useful byte.", "pJ/B"),
-    count("n_requests", "Requests simulated."),
-    count("seed", "Seed of the simulation."),
+    text("format", "Element format of the data."),
+    text("sources", "JSON list of the sources that the histogram was pooled over."),
+    count("tensors", "Tensors pooled.", "tensors"),
+    real("payload_ratio", "Payload ratio of the pooled lines."),
+    count("table_bytes", "Codec tables of the pooled tensors.", "B"),
+    *(declared(name, kind, doc) for name, (kind, doc) in CHANNEL_COLUMNS.items()),
 )
 
 SYSTEM = (

@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from linepress.records.schema import SCHEMA_VERSION, TABLES, schema
 MANIFEST = "manifest.json"
 CASE_TABLES = ("measure", "channel", "system", "fabric")
 _PART_DIGITS = 6
+_COMPACT_ROWS = 10_000
 
 
 class RecordWriteError(RecordError):
@@ -153,8 +154,8 @@ class RunStore:
         return loaded.filter(_current(loaded)).select(names)
 
     def rows(self, table: str, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
-        """`table` as a list of dicts."""
-        return [dict(row) for row in self.table(table, columns).to_pylist()]
+        """`table` as a list of dicts, maps as dicts."""
+        return [dict(row) for row in self.table(table, columns).to_pylist(maps_as_pydicts="strict")]
 
     def statuses(self, table: str) -> dict[str, str]:
         """Case key -> status of the current rows."""
@@ -163,16 +164,10 @@ class RunStore:
 
     def _load(self, table: str, names: list[str]) -> pa.Table | None:
         pieces = []
-        wanted = pa.schema([schema(table).field(name) for name in names])
         for number, part in enumerate(self.parts(table)):
-            try:
-                piece = pq.ParquetFile(part).read(columns=names).select(names).cast(wanted)
-            except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-                raise RecordError(
-                    f"{part}: damaged part ({error}); delete this file and give the same command again to "
-                    "measure its cases anew"
-                ) from None
-            pieces.append(piece.append_column("_part", pa.array([number] * len(piece), pa.int32())))
+            piece = _read_part(part, table, names)
+            piece = piece.append_column("_part", pa.array([number] * len(piece), pa.int64()))
+            pieces.append(piece.append_column("_at", pa.array(range(len(piece)), pa.int64())))
         return pa.concat_tables(pieces) if pieces else None
 
     def _failures(self, columns: Sequence[str] | None) -> pa.Table:
@@ -205,25 +200,65 @@ class RunStore:
         self._drop(before)
         self.save_manifest()
 
-    def compact(self, table: str, order: Mapping[str, int]) -> None:
-        """One part with the current rows of a table, sorted by the place of their case in ``order``, then by row.
+    def batches(self, table: str, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """The current rows part by part, so that a reader needs memory for one part only."""
+        index = self._index(table)
+        for number, part in enumerate(self.parts(table)):
+            piece = _read_part(part, table, list(columns))
+            yield piece.take(index.filter(pc.equal(index["_part"], number))["_at"])
 
-        Nothing changes when the table is one such part already. A crash in between leaves both, which read the same.
+    def compact(self, table: str, order: Mapping[str, int], drop_others: bool = False) -> None:
+        """Few parts with the current rows of a table, sorted by the place of their case in ``order``, then by row.
+
+        Cases that are not in ``order`` go last, or away with ``drop_others``. Memory is bounded by one output part.
+        Nothing changes when the table is in this state already. A crash in between leaves both states, which read
+        the same.
         """
         before = self.parts(table)
         if not before:
             return
-        found = self.table(table)
+        index = self._index(table)
         last = len(order)
-        place = pa.array([order.get(key, last) for key in found["case_key"].to_pylist()], pa.int64())
-        indices = pc.sort_indices(
-            pa.table({"place": place, "row": found["row"]}), [("place", "ascending"), ("row", "ascending")]
-        )
-        if len(before) == 1 and indices.equals(pa.array(range(len(found)), pa.uint64())):
+        place = pa.array([order.get(key, last) for key in index["case_key"].to_pylist()], pa.int64())
+        index = index.append_column("_place", place)
+        if drop_others:
+            index = index.filter(pc.less(index["_place"], last))
+        by_place = [("_place", "ascending"), ("_part", "ascending"), ("row", "ascending"), ("_at", "ascending")]
+        ordered = index.take(pc.sort_indices(index, by_place))
+        n_parts = -(-len(ordered) // _COMPACT_ROWS)
+        n_before = sum(pq.ParquetFile(part).metadata.num_rows for part in before)
+        if len(before) == n_parts and len(ordered) == n_before and ordered.equals(self._natural(index)):
             return
         number = 1 + int(before[-1].stem.removeprefix("part-"))
-        self._write_part(table, number, found.take(indices))
+        for k in range(n_parts):
+            self._write_part(
+                table, number + k, self._gather(before, table, ordered.slice(k * _COMPACT_ROWS, _COMPACT_ROWS))
+            )
         self._drop(before)
+
+    @staticmethod
+    def _natural(index: pa.Table) -> pa.Table:
+        return index.take(pc.sort_indices(index, [("_part", "ascending"), ("_at", "ascending")]))
+
+    def _gather(self, parts: Sequence[Path], table: str, wanted: pa.Table) -> pa.Table:
+        """The rows that ``wanted`` (``_part``, ``_at``) names, in its order."""
+        names = list(schema(table).names)
+        pieces = []
+        positions: list[int] = []
+        for number in sorted(set(wanted["_part"].to_pylist())):
+            mask = pc.equal(wanted["_part"], number)
+            pieces.append(_read_part(parts[number], table, names).take(wanted.filter(mask)["_at"]))
+            positions += pc.indices_nonzero(mask).to_pylist()
+        gathered = pa.concat_tables(pieces)
+        return gathered.take(pc.sort_indices(pa.array(positions, pa.int64())))
+
+    def _index(self, table: str) -> pa.Table:
+        """``case_key, row, _part, _at`` of every current row, in written order."""
+        loaded = self._load(table, ["case_key", "row", "status"])
+        if loaded is None:
+            empty = pa.array([], pa.int64())
+            return pa.table({"case_key": pa.array([], pa.string()), "row": empty, "_part": empty, "_at": empty})
+        return loaded.filter(_current(loaded)).select(["case_key", "row", "_part", "_at"])
 
     def verify(self) -> None:
         """Raise `RecordError` naming the first part that is not, or no longer, what was written."""
@@ -260,6 +295,18 @@ class RunStore:
             owner = leftover.name.split(".")[-2]
             if owner.isdigit() and not Path(f"/proc/{owner}").exists():
                 leftover.unlink(missing_ok=True)
+
+
+def _read_part(part: Path, table: str, names: list[str]) -> pa.Table:
+    """Columns of one part; raises `RecordError` naming a part that cannot be read."""
+    wanted = pa.schema([schema(table).field(name) for name in names])
+    try:
+        return pq.ParquetFile(part).read(columns=names).select(names).cast(wanted)
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        raise RecordError(
+            f"{part}: damaged part ({error}); delete this file and give the same command again to measure its "
+            "cases anew"
+        ) from None
 
 
 def _current(loaded: pa.Table) -> pa.Array:

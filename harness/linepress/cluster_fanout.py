@@ -1,0 +1,147 @@
+"""Sending cases to workers: a bounded window of small groups, and what to do when a worker goes down with one.
+
+A group whose worker died is sent again as single cases, so that the case that kills workers is alone when it does so
+again; it is recorded as failed after `MAX_TRIES` and the others are not touched.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+from linepress.cluster import ClusterError
+from linepress.cluster_tasks import Row, Task, run_group
+from linepress.environment import worker_versions
+
+GROUP_CASES = 8
+GROUP_BYTES = 64 << 20
+MAX_TRIES = 3
+WINDOW_PER_SLOT = 2
+"""Groups in flight for each core: one running, one waiting, so that no core waits for the driver."""
+
+
+@dataclass(slots=True)
+class _Group:
+    tasks: list[Task]
+    tries: int = 0
+    sent_s: float = 0.0
+
+
+def groups(tasks: Iterable[Task]) -> Iterator[list[Task]]:
+    """Consecutive tasks of one stage in groups of at most `GROUP_CASES` cases and about `GROUP_BYTES` bytes."""
+    group: list[Task] = []
+    n_bytes = 0
+    for task in tasks:
+        full = len(group) >= GROUP_CASES or n_bytes + task.n_bytes > GROUP_BYTES or task.stage != group[0].stage
+        if group and full:
+            yield group
+            group, n_bytes = [], 0
+        group.append(task)
+        n_bytes += task.n_bytes
+    if group:
+        yield group
+
+
+def fan_out(
+    tasks: Iterable[Task], slots: int, timeout_s: float, on_wait: Callable[[], None] | None = None
+) -> Iterator[tuple[Task, list[Row]]]:
+    """Evaluate tasks on the running Ray; yields each with its rows as it ends, in no particular order.
+
+    Parameters
+    ----------
+    tasks : iterable of Task
+        Taken as the window has room, never all at once.
+    slots : int
+        Cases that can run at the same time.
+    timeout_s : float
+        Most time for one case.
+    on_wait : callable, optional
+        Called at least every half second while nothing ends.
+
+    Raises
+    ------
+    ClusterError
+        The cluster itself went away. Whatever was yielded before stands.
+    """
+    import ray
+
+    remote = ray.remote(run_group).options(max_retries=0, num_cpus=1)
+    waiting = groups(tasks)
+    again: deque[_Group] = deque()
+    flying: dict[Any, _Group] = {}
+    session = uuid.uuid4().hex
+    try:
+        while True:
+            room = slots * WINDOW_PER_SLOT - len(flying)
+            for group in _take(again, waiting, room):
+                group.sent_s = time.monotonic()
+                flying[remote.remote(group.tasks, timeout_s, session)] = group
+            if not flying:
+                return
+            done, _ = ray.wait(list(flying), num_returns=1, timeout=0.5)
+            if on_wait is not None:
+                on_wait()
+            for reference in done:
+                group = flying.pop(reference)
+                try:
+                    results = ray.get(reference)
+                except ray.exceptions.RayError as error:
+                    yield from _lost(group, error, again)
+                    continue
+                for task, rows in zip(group.tasks, results, strict=True):
+                    for row in rows:
+                        row["attempts"] = group.tries + 1
+                    yield task, rows
+    except (ConnectionError, ray.exceptions.RaySystemError) as error:
+        raise ClusterError(
+            f"Ray went away ({str(error).strip().splitlines()[0]}); what was measured is recorded, give the same "
+            "command again"
+        ) from error
+    finally:
+        for reference in flying:
+            ray.cancel(reference, force=True, recursive=False)
+
+
+def _take(again: deque[_Group], waiting: Iterator[list[Task]], room: int) -> Iterator[_Group]:
+    while room > 0 and again:
+        room -= 1
+        yield again.popleft()
+    for tasks in islice(waiting, max(room, 0)):
+        yield _Group(tasks)
+
+
+def _lost(group: _Group, error: Exception, again: deque[_Group]) -> Iterator[tuple[Task, list[Row]]]:
+    """A group that came back without results: split it, try its single case again, or give up on the case."""
+    if len(group.tasks) > 1:
+        again.extend(_Group([task]) for task in group.tasks)
+        return
+    group.tries += 1
+    if group.tries < MAX_TRIES:
+        again.append(group)
+        return
+    yield group.tasks[0], [lost_row(group.tasks[0], error, group.tries, time.monotonic() - group.sent_s)]
+
+
+def lost_row(task: Task, error: Exception, tries: int, seconds: float) -> Row:
+    """The failed row of a case that took its worker with it ``tries`` times."""
+    lines: Sequence[str] = str(error).strip().splitlines()
+    return {
+        **task.identity,
+        "case_key": task.key,
+        "row": 0,
+        "status": "failed",
+        "error_type": type(error).__name__,
+        "error": f"its worker died {tries} times on this case alone ({lines[0] if lines else 'no reason given'})",
+        "attempts": tries,
+        "seconds": seconds,
+        "host": socket.gethostname(),
+        "versions": worker_versions(),
+        "started_at": datetime.now(UTC),
+    }
