@@ -1,0 +1,190 @@
+"""``classes``: every line takes one of a few sizes, its class a tag of a bit or two; and the search for the best set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from linepress_codecs.contracts import LINE_BYTES
+from linepress_codecs.errors import SpecError
+from linepress_codecs.packing.base import (
+    POINTER_BYTES,
+    Packing,
+    PackingCost,
+    Placement,
+    make_cost,
+    page_lines,
+    pages_of,
+    stored_bytes,
+)
+
+DEFAULT_SET = (0, 8, 32, 64)
+
+
+def parse_set(text: str) -> tuple[int, ...]:
+    """``0/8/32/64`` or ``auto`` (the empty tuple)."""
+    if text == "auto":
+        return ()
+    return tuple(int(part) for part in text.split("/"))
+
+
+def show_set(sizes: tuple[int, ...]) -> str:
+    return "/".join(map(str, sizes)) if sizes else "auto"
+
+
+def stride_bytes(size: int, atom: int) -> float:
+    """Mean bytes a line of ``size`` takes in a long run of such lines under the rule of `Classes`.
+
+    From an atom boundary, lines follow one another while each touches no more than ceil(size / atom) atoms; then
+    the next starts on the next boundary. For instance 42 B in 32 B atoms: three lines in 128 B.
+    """
+    if size == 0:
+        return 0.0
+    room = -(-size // atom) * atom - size
+    offset, lines = 0, 0
+    while True:
+        lines += 1
+        offset += size
+        if offset % atom == 0:
+            return offset / lines
+        if offset % atom > room:
+            return (-(-offset // atom) * atom) / lines
+
+
+def best_classes(
+    bytes_histogram: NDArray[np.int64], k: int, atom: int = 32, granule: int = 1, line_bytes: int = LINE_BYTES
+) -> tuple[int, ...]:
+    """The ``k`` (or fewer) class sizes that store these lines in the fewest bytes, by dynamic programming.
+
+    Parameters
+    ----------
+    bytes_histogram : int64[line_bytes + 1]
+        Lines by whole bytes (0 = tag alone), as ``np.bincount(stored_bytes(...), minlength=line_bytes + 1)``.
+    k : int
+        Largest number of classes; the raw size is always one of them.
+    atom, granule : int
+        Atom whose alignment rule sets each class' stride (`stride_bytes`), and the multiple class sizes must be.
+
+    Returns the sizes in ascending order, ending in ``line_bytes``. Exact for long runs of lines; a page's mixture of
+    classes may add up to one atom a class and page.
+    """
+    if k < 1:
+        raise SpecError(f"a class set needs at least one class, not {k}")
+    sizes = [s for s in range(0, line_bytes + 1) if s % granule == 0 or s == line_bytes]
+    lines_to = np.concatenate([[0], np.cumsum(bytes_histogram)]).astype(np.int64)
+    strides = [stride_bytes(s, atom) for s in sizes]
+    # cost[j] = least bytes for all lines up to sizes[j] with the classes used so far, sizes[j] the largest of them
+    cost = [strides[j] * float(lines_to[sizes[j] + 1]) for j in range(len(sizes))]
+    choice: list[list[int]] = []
+    best_of_k, best_count, history = cost[-1], 1, [list(cost)]
+    for count in range(2, k + 1):
+        new = list(cost)
+        came = [-1] * len(sizes)
+        for j in range(1, len(sizes)):
+            for i in range(j):
+                between = float(lines_to[sizes[j] + 1] - lines_to[sizes[i] + 1])
+                value = history[-1][i] + strides[j] * between
+                if value < new[j]:
+                    new[j], came[j] = value, i
+        choice.append(came)
+        history.append(new)
+        if new[-1] < best_of_k:
+            best_of_k, best_count = new[-1], count
+    picked = [len(sizes) - 1]
+    for level in range(best_count - 2, -1, -1):
+        previous = choice[level][picked[-1]]
+        if previous < 0:
+            break
+        picked.append(previous)
+    return tuple(sizes[j] for j in reversed(picked))
+
+
+@njit(cache=True)
+def _place(tag, sizes, per_page, atom, start, page_count):  # type: ignore[no-untyped-def]
+    """Fill start[n]; return total bytes. Within a page the largest class comes first, each class in line order."""
+    n = tag.shape[0]
+    position = 0
+    for page in range(page_count):
+        low = page * per_page
+        high = min(n, low + per_page)
+        position = (position + atom - 1) // atom * atom
+        for c in range(sizes.shape[0] - 1, -1, -1):
+            size = sizes[c]
+            room = (size + atom - 1) // atom * atom - size
+            for i in range(low, high):
+                if tag[i] == c:
+                    if size > 0 and position % atom > room:
+                        position = (position + atom - 1) // atom * atom
+                    start[i] = position
+                    position += size
+    return position
+
+
+@dataclass(frozen=True)
+class Classes(Packing):
+    """Each line takes the smallest class that holds it.
+
+    A page of 4 KiB raw starts on an atom; in it the largest class comes first, each class in line order, and a line
+    starts on the next atom where it would otherwise touch more than ceil(class / atom) atoms: any line alone is at
+    most 2 atoms of 32 B. Metadata of a page: a 4-byte pointer and one tag a line of ceil(log2(classes)) bits; counts
+    of tags give the line's start. The set itself is ``classes`` bytes a tensor.
+    """
+
+    name: ClassVar[str] = "classes"
+    summary: ClassVar[str] = "a few sizes, a tag a line, never more than two 32 B atoms a line"
+
+    set: tuple[int, ...] = field(
+        default=DEFAULT_SET,
+        metadata={
+            "parse": parse_set,
+            "show": show_set,
+            "help": "class sizes in bytes, for instance 0/22/44/64, or auto: the best k sizes for the tensor",
+        },
+    )
+    k: int = field(default=4, metadata={"help": "number of classes when set=auto"})
+    atom: int = field(default=32, metadata={"choices": (1, 4, 8, 16, 32, 64), "help": "atom in bytes"})
+
+    def __post_init__(self) -> None:
+        if self.set and (list(self.set) != sorted(set(self.set)) or self.set[0] < 0 or self.set[-1] > 128):
+            raise SpecError(
+                f"packing classes: set={show_set(self.set)} must be ascending sizes of 0 to 64 B, for instance 0/8/32/64"
+            )
+        if not 1 <= self.k <= 16:
+            raise SpecError(f"packing classes: k={self.k} is out of range, use 1 to 16")
+
+    def sizes_for(self, bits: NDArray[np.uint16], line_bytes: int = LINE_BYTES) -> tuple[int, ...]:
+        """The class sizes used for these lines, the raw size always last."""
+        if self.set:
+            return tuple(s for s in self.set if s < line_bytes) + (line_bytes,)
+        histogram = np.bincount(stored_bytes(bits, line_bytes), minlength=line_bytes + 1)
+        return best_classes(histogram, self.k, self.atom, line_bytes=line_bytes)
+
+    def _tags(self, bits: NDArray[np.uint16], line_bytes: int) -> tuple[tuple[int, ...], NDArray[np.int64]]:
+        sizes = self.sizes_for(bits, line_bytes)
+        return sizes, np.searchsorted(np.array(sizes), stored_bytes(bits, line_bytes))
+
+    @staticmethod
+    def _page_metadata(n_classes: int, line_bytes: int) -> int:
+        return POINTER_BYTES + -(-page_lines(line_bytes) * (n_classes - 1).bit_length() // 8)
+
+    def place(self, bits: NDArray[np.uint16], line_bytes: int = LINE_BYTES) -> Placement:
+        sizes, tag = self._tags(bits, line_bytes)
+        size_array = np.array(sizes, np.int64)
+        start = np.zeros(len(bits), np.int64)
+        pages = pages_of(len(bits), line_bytes)
+        total = int(_place(tag, size_array, page_lines(line_bytes), self.atom, start, pages))
+        length = size_array[tag].astype(np.int32)
+        return Placement(start, length, self._page_metadata(len(sizes), line_bytes), total, line_bytes)
+
+    def cost(self, bits: NDArray[np.uint16], table_bytes: int = 0, line_bytes: int = LINE_BYTES) -> PackingCost:
+        sizes, tag = self._tags(bits, line_bytes)
+        placed = self.place(bits, line_bytes)
+        n = len(bits)
+        metadata = pages_of(n, line_bytes) * self._page_metadata(len(sizes), line_bytes)
+        raw = int(np.count_nonzero(tag == len(sizes) - 1))
+        own = len(sizes) if n else 0
+        return make_cost(placed.total_bytes, metadata, table_bytes + own, n, line_bytes, raw)

@@ -1,0 +1,88 @@
+"""``stream``: lines one after another, the way a bit-exact software stream would lie, found by per-page offsets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from linepress_codecs.contracts import LINE_BYTES
+from linepress_codecs.packing.base import (
+    POINTER_BYTES,
+    TAG_ONLY_BITS,
+    Packing,
+    PackingCost,
+    Placement,
+    SizeCode,
+    best_size_code,
+    make_cost,
+    page_lines,
+    pages_of,
+)
+
+GRANULES = ("bit", "1", "2", "4", "8", "16", "32")
+
+
+@dataclass(frozen=True)
+class Stream(Packing):
+    """Lines back to back in granules of a bit or some bytes.
+
+    Metadata of a page of 4 KiB raw: a 4-byte pointer to the page's first line and one fixed-width `SizeCode` a
+    line (base and width chosen per tensor, 3 bytes); a line's start is the pointer plus the sum of the lengths
+    before it in the page. Pages start on a byte or granule boundary.
+    """
+
+    name: ClassVar[str] = "stream"
+    summary: ClassVar[str] = "lines back to back, a pointer a page and a length code a line"
+
+    granule: str = field(
+        default="1", metadata={"choices": GRANULES, "help": "rounding of a line: bit, or bytes 1, 2, 4, 8, 16, 32"}
+    )
+
+    def _granule_bits(self) -> int:
+        return 1 if self.granule == "bit" else 8 * int(self.granule)
+
+    def _lengths(self, bits: NDArray[np.uint16], line_bytes: int) -> tuple[SizeCode, NDArray[np.int64], int]:
+        """(code, stored length of each line in granules, granules of a raw line)."""
+        granule = self._granule_bits()
+        full = -(-8 * line_bytes // granule)
+        size = np.where(bits <= TAG_ONLY_BITS, 0, -(-bits.astype(np.int64) // granule))
+        code = best_size_code(size, full, granule)
+        return code, code.lengths(size, full), full
+
+    def place(self, bits: NDArray[np.uint16], line_bytes: int = LINE_BYTES) -> Placement:
+        code, lengths, _ = self._lengths(bits, line_bytes)
+        granule = self._granule_bits()
+        per_page = page_lines(line_bytes)
+        n = len(bits)
+        length_bits = lengths * granule
+        start_bits = np.zeros(n, np.int64)
+        total = 0
+        if n:
+            padded = np.zeros(pages_of(n, line_bytes) * per_page, np.int64)
+            padded[:n] = length_bits
+            in_page = padded.reshape(-1, per_page)
+            page_bytes = -(-in_page.sum(axis=1) // 8)
+            page_start = np.concatenate([[0], np.cumsum(page_bytes)])
+            total = int(page_start[-1])
+            within = np.cumsum(in_page, axis=1) - in_page
+            start_bits = (page_start[:-1, None] * 8 + within).reshape(-1)[:n]
+        first = start_bits // 8
+        last = -(-(start_bits + length_bits) // 8)
+        span = np.where(length_bits > 0, last - first, 0).astype(np.int32)
+        return Placement(first, span, self._page_metadata(code, line_bytes), total, line_bytes)
+
+    @staticmethod
+    def _page_metadata(code: SizeCode, line_bytes: int) -> int:
+        return POINTER_BYTES + -(-page_lines(line_bytes) * code.bits // 8)
+
+    def cost(self, bits: NDArray[np.uint16], table_bytes: int = 0, line_bytes: int = LINE_BYTES) -> PackingCost:
+        code, lengths, full = self._lengths(bits, line_bytes)
+        placed = self.place(bits, line_bytes)
+        n = len(bits)
+        metadata = pages_of(n, line_bytes) * self._page_metadata(code, line_bytes)
+        parameters = 3 if n else 0
+        raw = int(np.count_nonzero(lengths == full))
+        return make_cost(placed.total_bytes, metadata, table_bytes + parameters, n, line_bytes, raw)
