@@ -24,19 +24,20 @@ def open_source(uri: str, **options: Any) -> Source:
         A path to a ``.safetensors`` file, a folder of them, a ``.gguf`` or ``.npy`` file (told by content, not by
         suffix); ``hf://org/name@rev[/subfolder]``; or ``synthetic:gauss?shape=4096x4096&sigma=0.02&seed=1``.
     options
-        For the hub: ``token``, ``endpoint``, ``local`` (keep a snapshot on disk instead of streaming). For ``.npy``:
-        ``dtype`` (an element format for integer arrays that hold bits).
+        For the hub: ``endpoint``, ``local`` (keep a snapshot on disk instead of streaming). For ``.npy``:
+        ``dtype`` (the element format of arrays that hold bits). For GGUF: ``split`` (scales and quants apart).
 
     Raises `SourceError` with one sentence for anything that is not what it claims to be.
     """
     if uri.startswith("synthetic:"):
         from linepress.sources.synthetic import SyntheticSource
 
-        _no_options(uri, options)
+        _only(uri, options)
         return SyntheticSource(uri)
     if uri.startswith("hf://"):
         from linepress.sources.hub import open_hub
 
+        _only(uri, options, "endpoint", "local")
         return open_hub(uri, **options)
     if "://" in uri:
         raise SourceError(f"{uri}: no such kind of source; use a path, hf://org/name@revision or synthetic:…")
@@ -44,7 +45,7 @@ def open_source(uri: str, **options: Any) -> Source:
     if path.is_dir():
         from linepress.sources.safetensors_reader import open_folder
 
-        _no_options(uri, options)
+        _only(uri, options)
         return open_folder(uri, path)
     from linepress.sources.sniff import kind_of
 
@@ -52,17 +53,21 @@ def open_source(uri: str, **options: Any) -> Source:
     if kind == "npy":
         from linepress.sources.npy import NpySource
 
+        _only(uri, options, "dtype")
         return NpySource(uri, path, **options)
-    _no_options(uri, options)
     if kind == "gguf":
         from linepress.sources.gguf import GgufSource
 
-        return GgufSource(uri, path)
+        _only(uri, options, "split")
+        return GgufSource(uri, path, **options)
+    _only(uri, options)
     from linepress.sources.safetensors_reader import SafetensorsSource
 
     return SafetensorsSource(uri, [path])
 
 
-def _no_options(uri: str, options: dict[str, Any]) -> None:
-    if options:
-        raise SourceError(f"{uri}: this kind of source takes no option {sorted(options)[0]!r}; leave it out")
+def _only(uri: str, options: dict[str, Any], *allowed: str) -> None:
+    for name in options:
+        if name not in allowed:
+            takes = f"it takes {', '.join(allowed)}" if allowed else "it takes none"
+            raise SourceError(f"{uri}: this kind of source has no option {name!r}: {takes}")

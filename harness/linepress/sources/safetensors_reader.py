@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -226,6 +227,12 @@ class SafetensorsSource(Source):
         digest = hashlib.sha256("\n".join(shas).encode()).hexdigest()
         self.revision = shas[0] if len(shas) == 1 else f"sha256:{digest}"
         self.owner = {name: path.name for name, path in owner.items()}
+
+    def at_revision(self, revision: str) -> SafetensorsSource:
+        """The same source known to be of a commit (a hub snapshot on disk)."""
+        self.revision = revision
+        self._tensors = [replace(tensor, revision=revision) for tensor in self._tensors]
+        return self
 
     def tensors(self) -> list[TensorRef]:
         return list(self._tensors)

@@ -10,8 +10,8 @@ from linepress.sources.bytes import pread
 from linepress.sources.text import shown
 
 CONVERT = (
-    'convert it first: python -c "import torch, safetensors.torch as s; '
-    "s.save_file({k: v.contiguous() for k, v in torch.load('IN.bin', weights_only=True).items()}, 'OUT.safetensors')\""
+    'convert it first: python -c "import torch, safetensors.torch as s; s.save_file({k: v.contiguous() '
+    "for k, v in torch.load('IN.bin', weights_only=True).items()}, 'OUT.safetensors')\""
 )
 
 _REFUSED: tuple[tuple[bytes, str], ...] = (
