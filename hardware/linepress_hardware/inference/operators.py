@@ -205,21 +205,23 @@ def _attention_of(
     if shape.latent is None:
         key_dim = value_dim = q_dim = o_dim = shape.head_dim
         key_elements = value_elements = parallel.kv_heads_of(shape) * shape.head_dim
+        spread_elements = 0
     else:
         mla = shape.latent
-        absorbed = np.all(T < step.first_keys)
+        absorbed = bool(np.all(step.first_keys > T))
         q_dim, o_dim = mla.nope_dim + mla.rope_dim, mla.value_dim
         key_dim = mla.kv_rank + mla.rope_dim if absorbed else q_dim
         value_dim = mla.kv_rank if absorbed else o_dim
-        key_elements, value_elements = mla.kv_rank + mla.rope_dim, mla.kv_rank
-        if fused:
-            value_elements = 0  # the latent is read once and serves as key and as value
+        # The latent is read once in fused form, where it serves as key and as value.
+        key_elements, value_elements = mla.kv_rank + mla.rope_dim, 0 if fused else mla.kv_rank
+        spread_elements = 0 if absorbed else heads * (mla.nope_dim + mla.value_dim)
     suffix = "" if window is None or layers == shape.layers else ".sliding"
     a, c = p.activation_bytes, p.kv_bytes
     qk_ops, sv_ops = 2.0 * B * pairs * heads * key_dim, 2.0 * B * pairs * heads * value_dim
     softmax_ops = 5.0 * B * pairs * heads
     q_bytes, o_bytes, scores = B * T * heads * q_dim * a, B * T * heads * o_dim * a, B * pairs * heads * a
     k_bytes, v_bytes = B * keys * key_elements * c, B * keys * value_elements * c
+    q_bytes = q_bytes + B * keys * spread_elements * a  # keys and values that k_b_proj and v_b_proj spread
     if fused:
         return [
             operator(

@@ -1,0 +1,183 @@
+"""Closed forms of collectives in the latency-bandwidth model.
+
+A message of s bytes takes α + s β: α seconds a message whatever its size, β seconds a byte one way out of an
+accelerator. S is the payload of each accelerator. Sources: Thakur, Rabenseifner & Gropp, Optimization of
+Collective Communication Operations in MPICH (2005) for ring, tree, recursive doubling and halving-doubling;
+Sanders, Speck & Träff (2009) for the double binary tree; Klenk et al., An In-Network Architecture for
+Accelerating Shared-Memory Multiprocessor Collectives (2020) for reduction in the switch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from linepress_hardware.errors import ConfigurationError
+
+OPERATIONS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broadcast", "send")
+TOPOLOGIES = ("switch", "mesh", "ring")
+
+
+@dataclass(frozen=True)
+class CollectiveTime:
+    """Seconds of one collective, split into what latency and what bandwidth ask for."""
+
+    latency_s: float
+    transfer_s: float
+
+    @property
+    def time_s(self) -> float:
+        return self.latency_s + self.transfer_s
+
+
+def _ring(n: int, S: float) -> tuple[float, float]:
+    return 2 * (n - 1), 2 * (n - 1) * S / n
+
+
+def _tree(n: int, S: float) -> tuple[float, float]:
+    rounds = 2 * math.ceil(math.log2(n))
+    return rounds, rounds * S
+
+
+def _double_tree(n: int, S: float) -> tuple[float, float]:
+    return 2 * math.log2(n), 2 * S
+
+
+def _recursive_doubling(n: int, S: float) -> tuple[float, float]:
+    return math.log2(n), math.log2(n) * S
+
+
+def _halving_doubling(n: int, S: float) -> tuple[float, float]:
+    return 2 * math.log2(n), 2 * (n - 1) / n * S
+
+
+def _direct(n: int, S: float) -> tuple[float, float]:
+    return 2, 2 * (n - 1) / n * S
+
+
+def _one_shot(n: int, S: float) -> tuple[float, float]:
+    return 1, (n - 1) * S
+
+
+def _in_network(n: int, S: float) -> tuple[float, float]:
+    return 1, S
+
+
+def _in_network_nvls(n: int, S: float) -> tuple[float, float]:
+    return 2, (n + 1) / n * S
+
+
+# name -> (α's, bytes through an accelerator's port one way) of (N, S)
+ALL_REDUCE: dict[str, Callable[[int, float], tuple[float, float]]] = {
+    "ring": _ring,
+    "tree": _tree,
+    "double-tree": _double_tree,
+    "recursive-doubling": _recursive_doubling,
+    "halving-doubling": _halving_doubling,
+    "direct": _direct,
+    "one-shot": _one_shot,
+    "in-network": _in_network,
+    "in-network-nvls": _in_network_nvls,
+}
+POWER_OF_TWO = frozenset({"recursive-doubling", "halving-doubling"})
+NEEDS_SWITCH = frozenset({"in-network", "in-network-nvls"})
+
+
+def _links_used(algorithm: str, topology: str, n: int) -> float:
+    """Share of an accelerator's bandwidth that the algorithm can use at once.
+
+    A direct mesh splits an accelerator's bandwidth over N − 1 links: algorithms that talk to all peers at once
+    use all of it, those that talk to one (or, in a double tree, up to three) peers only that many links. On a
+    physical ring only the ring algorithm has neighbours for partners; each direction has half the bandwidth.
+    """
+    if topology == "switch" or n == 2:
+        return 1.0
+    if topology == "mesh":
+        if algorithm in ("direct", "one-shot"):
+            return 1.0
+        return min(1.0, (3.0 if algorithm == "double-tree" else 1.0) / (n - 1))
+    return 0.5
+
+
+def all_reduce(
+    algorithm: str,
+    n: int,
+    size_bytes: float,
+    *,
+    latency_s: float,
+    bandwidth_Bps: float,
+    topology: str = "switch",
+) -> CollectiveTime:
+    """Time of an all-reduce of `size_bytes` an accelerator over `n` accelerators.
+
+    Parameters
+    ----------
+    latency_s : float
+        α, seconds a message.
+    bandwidth_Bps : float
+        1 / β, bytes a second one way out of an accelerator, all its links together.
+    topology : str
+        ``switch`` (non-blocking), ``mesh`` (a link to every peer) or ``ring``.
+
+    Raises
+    ------
+    ConfigurationError
+        Unknown algorithm or topology, N the algorithm cannot take, or a size, latency or rate out of range.
+    """
+    if algorithm not in ALL_REDUCE:
+        raise ConfigurationError(f"all-reduce algorithm {algorithm!r} is unknown; use one of {', '.join(ALL_REDUCE)}")
+    if topology not in TOPOLOGIES:
+        raise ConfigurationError(f"topology {topology!r} is unknown; use one of {', '.join(TOPOLOGIES)}")
+    _check(n, size_bytes, latency_s, bandwidth_Bps)
+    if n == 1 or size_bytes == 0:
+        return CollectiveTime(0.0, 0.0)
+    if algorithm in POWER_OF_TWO and n & (n - 1):
+        low = 1 << (n.bit_length() - 1)
+        raise ConfigurationError(
+            f"{algorithm} needs a power of two of accelerators, not {n}; use {low} or {2 * low}, or ring"
+        )
+    if algorithm in NEEDS_SWITCH and topology != "switch":
+        raise ConfigurationError(f"{algorithm} reduces in the switch, and a {topology} has none; use topology switch")
+    if topology == "ring" and algorithm != "ring" and n > 2:
+        raise ConfigurationError(
+            f"{algorithm} has partners that a physical ring does not connect; use algorithm ring or topology switch"
+        )
+    messages, moved_bytes = ALL_REDUCE[algorithm](n, float(size_bytes))
+    share = _links_used(algorithm, topology, n)
+    return CollectiveTime(messages * latency_s, moved_bytes / (bandwidth_Bps * share))
+
+
+def exchange(
+    operation: str, n: int, size_bytes: float, *, latency_s: float, bandwidth_Bps: float
+) -> CollectiveTime:
+    """Time of the one-way collectives on a non-blocking switch or a mesh, every peer at once.
+
+    all_gather, reduce_scatter and all_to_all move (N − 1) / N of `size_bytes` (the full payload of an
+    accelerator) in one step; broadcast and send move all of it.
+    """
+    if operation not in OPERATIONS or operation == "all_reduce":
+        raise ConfigurationError(f"operation {operation!r} is unknown; use one of {', '.join(OPERATIONS[1:])}")
+    _check(n, size_bytes, latency_s, bandwidth_Bps)
+    if n == 1 or size_bytes == 0:
+        return CollectiveTime(0.0, 0.0)
+    share = 1.0 if operation in ("broadcast", "send") else (n - 1) / n
+    return CollectiveTime(latency_s, share * size_bytes / bandwidth_Bps)
+
+
+def bus_bandwidth_factor(operation: str, n: int) -> float:
+    """S / t × factor = bandwidth that the links see (nccl-tests, PERFORMANCE.md)."""
+    if operation == "all_reduce":
+        return 2 * (n - 1) / n
+    return 1.0 if operation in ("broadcast", "send") else (n - 1) / n
+
+
+def _check(n: int, size_bytes: float, latency_s: float, bandwidth_Bps: float) -> None:
+    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+        raise ConfigurationError(f"{n!r} accelerators; give a whole number above 0")
+    if not 0 <= size_bytes < math.inf:
+        raise ConfigurationError(f"size is {size_bytes!r} bytes; give 0 or more")
+    if not 0 <= latency_s < math.inf:
+        raise ConfigurationError(f"latency is {latency_s!r} s; give 0 or more")
+    if not 0 < bandwidth_Bps < math.inf:
+        raise ConfigurationError(f"bandwidth is {bandwidth_Bps!r} B/s; give a rate above 0")
