@@ -276,7 +276,9 @@ def from_lines(
     line_bytes = int(data.shape[1])
     geo = geometry(shape, layout, fmt, line_bytes)
     if len(data) != geo.n_lines:
-        raise SpecError(f"{len(data)} lines cannot be a tensor {list(shape)} in layout {layout}: it has {geo.n_lines}")
+        raise SpecError(
+            f"{len(data)} lines cannot be a tensor {list(shape)} in layout {layout}: it has {geo.n_lines}"
+        )
     shape = tuple(shape)
     flat = np.ascontiguousarray(data).reshape(-1).view(fmt.storage)
     items = math.prod(shape)
@@ -350,9 +352,7 @@ def chunks(
         step = _token_step(chunk_bytes, dim * size, BLOCK_TOKENS, BLOCK_TOKENS * dim, per)
         for head in range(heads):
             for start in range(0, tokens, step):
-                yield Chunk(
-                    (slice(head, head + 1), slice(start, min(start + step, tokens)), whole_dim), False, 0, 1
-                )
+                yield Chunk((slice(head, head + 1), slice(start, min(start + step, tokens)), whole_dim), False, 0, 1)
         return
     if layout == "paged-hf":
         yield Chunk((*lead, slice(0, tokens), whole_dim), False, 0, 1)

@@ -57,7 +57,9 @@ class Variant:
         packing = options.get("packing", DEFAULT_PACKING)
         line = str(options.get("line", LINE_BYTES))
         if line not in map(str, LINE_SIZES):
-            raise SpecError(f"variant {codec_id}: line={line} is not one of {', '.join(map(str, LINE_SIZES))} (bytes)")
+            raise SpecError(
+                f"variant {codec_id}: line={line} is not one of {', '.join(map(str, LINE_SIZES))} (bytes)"
+            )
         return cls(
             codec=make(codec_id, own),
             layout=layout,
@@ -122,9 +124,7 @@ def expand(entry: str | Mapping[str, Any]) -> list[Variant]:
         return [Variant.parse(entry)]
     if not isinstance(entry, Mapping) or not isinstance(entry.get("codec"), str):
         raise SpecError(f"a codec entry is a string or a mapping with `codec:`, not {entry!r}")
-    axes = [
-        (key, value if isinstance(value, list) else [value]) for key, value in entry.items() if key != "codec"
-    ]
+    axes = [(key, value if isinstance(value, list) else [value]) for key, value in entry.items() if key != "codec"]
     for key, values in axes:
         if not values:
             raise SpecError(f"codec {entry['codec']}: the sweep {key}: [] is empty; give at least one value")

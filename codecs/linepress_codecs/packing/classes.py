@@ -74,7 +74,7 @@ def best_classes(
     """
     if k < 1:
         raise SpecError(f"a class set needs at least one class, not {k}")
-    sizes = [s for s in range(0, line_bytes + 1) if s % granule == 0 or s == line_bytes]
+    sizes = [s for s in range(line_bytes + 1) if s % granule == 0 or s == line_bytes]
     lines_to = np.concatenate([[0], np.cumsum(bytes_histogram)]).astype(np.int64)
     strides = [stride_bytes(s, atom) for s in sizes]
     # cost[j] = least bytes for all lines up to sizes[j] with the classes used so far, sizes[j] the largest of them

@@ -1,0 +1,243 @@
+"""Entropy bounds: what no codec of a stated class can beat on one tensor, in bits a value and as a ratio.
+
+Classes
+-------
+``field_*``
+    Sign and exponent coded (the whole byte of 8-bit formats), mantissa raw.
+``joint_*``
+    Mantissa coded too, given the value's own sign and exponent and, for its top two bits, the context. For 16-bit
+    formats every mantissa bit is coded; for 32-bit ones the top 16 bits of the value are, the rest raw.
+``*_order0``
+    One static distribution a tensor.
+``*_channel``
+    One static distribution a channel (layouts with channels only).
+``*_previous``
+    One static distribution for each sign-and-exponent of the previous value *in the same line*. In a channel-major
+    line that is the previous token of the channel. The first value of a line has the context "none", since a line
+    decodes alone. Where lines have no channels the previous value is the neighbour in memory.
+
+Reading them
+------------
+``bits_per_value`` is the plug-in entropy: the fewest bits any static code of the class can spend on *this* tensor if
+its tables cost nothing. That makes it a true bound for the tensor, but an optimistic one where contexts are many
+and samples few: the plug-in estimate of a conditional entropy is biased low. Two figures stand beside it:
+
+``miller_madow_bits_per_value``
+    Plug-in + sum over contexts of (used symbols - 1) / (2 N ln 2): first-order estimate of the source's entropy
+    (Miller 1955). Still low under heavy undersampling (samples per context comparable to used symbols).
+``with_tables_bits_per_value``
+    Plug-in + the cost of telling the tables: sum over contexts of (used symbols - 1) / 2 * log2(samples) / N
+    (Rissanen's two-part code, stochastic complexity to first order). What a codec that must ship its tables, or
+    learn them as it goes, can hope for.
+
+The ratio is item bits / bits_per_value. Histograms add: accumulate chunks of a tensor, merge accumulators of one
+tensor's parts, or `pool` those of several tensors for the pooled order-0 bound.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from linepress_codecs.contracts import Lines
+from linepress_codecs.errors import CodecError
+from linepress_codecs.fields import bound_field
+from linepress_codecs.formats import Format
+
+MAX_CONTEXT_CELLS = 1 << 26
+"""Largest contexts × symbols table kept (512 MB of uint64 would be twice this); above it a bound is left out."""
+
+CONTEXT_MANTISSA_BITS = 2
+"""Mantissa bits coded in the context of the class; the lower ones are coded given the value's own upper bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """One bound; see the module's text for the three figures. NaN for an empty tensor."""
+
+    name: str
+    bits_per_value: float
+    ratio: float
+    miller_madow_bits_per_value: float
+    with_tables_bits_per_value: float
+    contexts: int
+    values: int
+
+
+@njit(cache=True)
+def _count16(items, joint):  # type: ignore[no-untyped-def]
+    for i in range(items.shape[0]):
+        joint[items[i]] += np.uint32(1)
+
+
+@njit(cache=True)
+def _count_contexts(items, per, context, shift, upper_shift, field_values, previous, channel):  # type: ignore[no-untyped-def]
+    """Add each item's upper symbol to its previous-value row and, where `channel` is used, to its channel's row."""
+    n_lines = items.shape[0] // per
+    by_channel = channel.shape[0] > 0
+    for line in range(n_lines):
+        row = np.uint32(field_values)
+        base = line * per
+        for j in range(per):
+            item = np.uint32(items[base + j])
+            upper = item >> upper_shift
+            previous[row, upper] += np.uint32(1)
+            if by_channel:
+                channel[context[line], upper] += np.uint32(1)
+            row = item >> shift
+
+
+@njit(cache=True)
+def _row_terms(rows):  # type: ignore[no-untyped-def]
+    bits = 0.0
+    tables = 0.0
+    freedom = 0
+    for r in range(rows.shape[0]):
+        total = 0.0
+        used = 0
+        inner = 0.0
+        for s in range(rows.shape[1]):
+            c = rows[r, s]
+            if c > 0:
+                x = float(c)
+                total += x
+                used += 1
+                inner += x * math.log2(x)
+        if used > 0:
+            bits += total * math.log2(total) - inner
+            freedom += used - 1
+            tables += (used - 1) / 2 * math.log2(total)
+    return bits, freedom, tables
+
+
+def _entropy_terms(counts: NDArray[np.unsignedinteger]) -> tuple[float, int, float]:
+    """(sum of -c log2(c / row total), degrees of freedom, sum of degrees / 2 * log2(row total)) over rows."""
+    rows = counts.reshape(1, -1) if counts.ndim == 1 else counts
+    bits, freedom, tables = _row_terms(np.ascontiguousarray(rows, dtype=np.uint64))
+    return float(bits), int(freedom), float(tables)
+
+
+class BoundAccumulator:
+    """Streaming histograms of one tensor and the bounds they give.
+
+    Memory: 2^16 counters, plus (field values + 1) × upper symbols for the previous-value contexts, plus channels ×
+    upper symbols where lines have channels (uint32 each; upper symbols = 2^(field + 2), at most 2,048).
+    """
+
+    def __init__(self, fmt: Format) -> None:
+        self.format = fmt
+        field = bound_field(fmt)
+        self.item_bits = field.item_bits
+        # Items are reduced to their top 16 bits (8 for 8-bit formats) before counting.
+        self.kept_bits = min(field.item_bits, 16)
+        self.field_bits = field.bits
+        self.upper_bits = min(field.bits + CONTEXT_MANTISSA_BITS, self.kept_bits)
+        self.joint = np.zeros(1 << self.kept_bits, np.uint64)
+        self.previous = np.zeros(((1 << self.field_bits) + 1, 1 << self.upper_bits), np.uint32)
+        self.channel: NDArray[np.uint32] | None = None
+        self.values = 0
+
+    def _items(self, lines: Lines) -> NDArray[np.unsignedinteger]:
+        items = lines.data.reshape(-1).view(self.format.storage)
+        return items if self.item_bits <= 16 else (items >> (self.item_bits - 16)).astype(np.uint16)
+
+    def add(self, lines: Lines) -> BoundAccumulator:
+        """Count one chunk of lines; returns self."""
+        if lines.format != self.format:
+            raise CodecError(f"bounds of {self.format.name} cannot take {lines.format.name} lines")
+        if len(lines) == 0:
+            return self
+        items = self._items(lines)
+        counts = np.zeros(len(self.joint), np.uint32)
+        _count16(items, counts)
+        self.joint += counts
+        self.values += len(items)
+        channel = np.zeros((0, 0), np.uint32)
+        context = np.zeros(0, np.uint32)
+        if lines.channel is not None and lines.n_channels << self.upper_bits <= MAX_CONTEXT_CELLS:
+            if self.channel is None:
+                self.channel = np.zeros((lines.n_channels, 1 << self.upper_bits), np.uint32)
+            if len(self.channel) != lines.n_channels or int(lines.channel.max(initial=0)) >= lines.n_channels:
+                raise CodecError(
+                    f"chunks of one tensor disagree on channels: {len(self.channel)} and {lines.n_channels}"
+                )
+            channel, context = self.channel, lines.channel
+        _count_contexts(
+            items,
+            len(items) // len(lines),
+            context,
+            np.uint32(self.kept_bits - self.field_bits),
+            np.uint32(self.kept_bits - self.upper_bits),
+            1 << self.field_bits,
+            self.previous,
+            channel,
+        )
+        return self
+
+    def merge(self, other: BoundAccumulator) -> BoundAccumulator:
+        """Add the counts of another part of the same tensor; returns self."""
+        if other.format != self.format:
+            raise CodecError(f"bounds of {self.format.name} and {other.format.name} cannot be merged")
+        self.joint += other.joint
+        self.previous += other.previous
+        self.values += other.values
+        if other.channel is not None:
+            if self.channel is None:
+                self.channel = np.zeros_like(other.channel)
+            if self.channel.shape != other.channel.shape:
+                raise CodecError("parts of one tensor disagree on the number of channels")
+            self.channel += other.channel
+        return self
+
+    def bounds(self) -> dict[str, Bound]:
+        """Every bound of this tensor by name; the channel ones only where lines had channels."""
+        n = self.values
+        field_counts = self.joint.reshape(1 << self.field_bits, -1).sum(axis=1)
+        upper_counts = self.joint.reshape(1 << self.upper_bits, -1)
+        low = _entropy_terms(upper_counts)  # low mantissa bits given the value's own upper bits
+        raw_field = n * (self.item_bits - self.field_bits)
+        raw_joint = n * (self.item_bits - self.kept_bits)
+        found = [
+            self._bound("field_order0", [_entropy_terms(field_counts)], raw_field, 1),
+            self._bound("joint_order0", [_entropy_terms(self.joint)], raw_joint, 1),
+        ]
+        contexts = [("previous", self.previous)]
+        if self.channel is not None:
+            contexts.insert(0, ("channel", self.channel))
+        for name, table in contexts:
+            used = int((table.sum(axis=1, dtype=np.uint64) > 0).sum())
+            by_field = table.reshape(len(table), 1 << self.field_bits, -1).sum(axis=2, dtype=np.uint64)
+            found.append(self._bound(f"field_{name}", [_entropy_terms(by_field)], raw_field, used))
+            found.append(self._bound(f"joint_{name}", [_entropy_terms(table), low], raw_joint, used))
+        return {bound.name: bound for bound in found}
+
+    def _bound(self, name: str, terms: list[tuple[float, int, float]], raw_bits: int, contexts: int) -> Bound:
+        n = self.values
+        if n == 0:
+            nan = float("nan")
+            return Bound(name, nan, nan, nan, nan, contexts, 0)
+        scale = self.item_bits / self.format.bits  # 4-bit formats: two values to an item
+        bits = sum(t[0] for t in terms) + raw_bits
+        plain = bits / n / scale
+        corrected = (bits + sum(t[1] for t in terms) / (2 * math.log(2))) / n / scale
+        tables = (bits + sum(t[2] for t in terms)) / n / scale
+        ratio = self.format.bits / plain if plain else float("inf")
+        return Bound(name, plain, ratio, corrected, tables, contexts, round(n * scale))
+
+
+def pool(accumulators: Iterable[BoundAccumulator]) -> Bound | None:
+    """The pooled order-0 field bound: one distribution for all these tensors of one format; None if there are none."""
+    total: BoundAccumulator | None = None
+    for accumulator in accumulators:
+        if total is None:
+            total = BoundAccumulator(accumulator.format)
+        if accumulator.format != total.format:
+            raise CodecError(f"bounds of {total.format.name} and {accumulator.format.name} cannot be pooled")
+        total.joint += accumulator.joint
+        total.values += accumulator.values
+    return None if total is None else total.bounds()["field_order0"]

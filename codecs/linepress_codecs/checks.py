@@ -1,0 +1,90 @@
+"""Checks on hostile input that every decoder shares: geometry of a `Packed`, tables of the right type."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from linepress_codecs.contracts import Codec, Packed, Tables
+from linepress_codecs.errors import CorruptDataError
+
+
+def check_tables_type(codec: Codec, tables: Tables, expected: type) -> None:
+    """Raise `CorruptDataError` if the tables were fitted by another codec."""
+    if not isinstance(tables, expected):
+        raise CorruptDataError(f"{codec.codec_id} was given {type(tables).__name__}, not its {expected.__name__}")
+
+
+def check_index(packed: Packed, i: int) -> None:
+    """Raise IndexError unless ``i`` names a line (a caller's mistake, not damage)."""
+    if not 0 <= i < len(packed):
+        raise IndexError(f"line {i} of {len(packed)}: choose 0 to {len(packed) - 1}")
+
+
+def check_geometry(packed: Packed, *, aligned_bits: int = 1) -> None:
+    """Raise `CorruptDataError` naming the first line whose start or end lies outside the payload.
+
+    Checks types and shapes, that every start is a multiple of ``aligned_bits``, and start + bits <= payload bits.
+    After it, reading ``bits[i]`` bits from ``starts[i]`` cannot leave the payload.
+    """
+    if packed.payload.dtype != np.uint8 or packed.payload.ndim != 1:
+        raise CorruptDataError(
+            f"the payload must be uint8[m], not {packed.payload.dtype}{list(packed.payload.shape)}"
+        )
+    if packed.starts.dtype != np.uint64 or packed.bits.dtype != np.uint16:
+        raise CorruptDataError(
+            f"starts and bits must be uint64 and uint16, not {packed.starts.dtype}, {packed.bits.dtype}"
+        )
+    if packed.starts.shape != packed.bits.shape or packed.starts.ndim != 1:
+        raise CorruptDataError(f"{packed.starts.shape} starts do not match {packed.bits.shape} sizes")
+    if packed.channel is not None and len(packed.channel) != len(packed):
+        raise CorruptDataError(f"{len(packed.channel)} channel ids do not match {len(packed)} lines")
+    total = np.uint64(8 * len(packed.payload))
+    bits = packed.bits.astype(np.uint64)
+    bad = (packed.starts > total) | (bits > total - np.minimum(packed.starts, total))
+    if aligned_bits > 1:
+        bad |= packed.starts % np.uint64(aligned_bits) != 0
+    if bad.any():
+        i = int(np.argmax(bad))
+        raise CorruptDataError(
+            f"starts at bit {int(packed.starts[i])} with {int(packed.bits[i])} bits, which does not lie in the "
+            f"{int(total)} bits of the payload on a {aligned_bits}-bit boundary",
+            line=i,
+        )
+
+
+def _check_raw(packed: Packed) -> None:
+    check_geometry(packed, aligned_bits=8)
+    wrong = packed.bits != 8 * packed.line_bytes
+    if wrong.any():
+        i = int(np.argmax(wrong))
+        raise CorruptDataError(f"a raw line has {8 * packed.line_bytes} bits, not {int(packed.bits[i])}", line=i)
+
+
+def raw_payload_lines(packed: Packed) -> NDArray[np.uint8]:
+    """All lines of a payload in which every line is raw on a byte boundary, uint8[n, line_bytes]."""
+    _check_raw(packed)
+    first = (packed.starts // np.uint64(8)).astype(np.int64)
+    return packed.payload[first[:, None] + np.arange(packed.line_bytes)]
+
+
+def raw_payload_line(packed: Packed, i: int) -> NDArray[np.uint8]:
+    """Line ``i`` of such a payload."""
+    check_index(packed, i)
+    one = single(packed, i)
+    return raw_payload_lines(one)[0]
+
+
+def single(packed: Packed, i: int) -> Packed:
+    """The `Packed` of line ``i`` alone, on the same payload; damage found in it is reported as line 0."""
+    check_index(packed, i)
+    channel = None if packed.channel is None else packed.channel[i : i + 1]
+    return Packed(
+        packed.payload,
+        packed.starts[i : i + 1],
+        packed.bits[i : i + 1],
+        packed.format,
+        packed.line_bytes,
+        channel,
+        packed.n_channels,
+    )

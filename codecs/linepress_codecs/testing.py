@@ -1,0 +1,447 @@
+"""The conformance kit: what every codec must keep, as checks any package can run on its own codec.
+
+    import pytest
+    from linepress_codecs.testing import block_checks, line_checks
+
+    @pytest.mark.parametrize("check", line_checks(), ids=lambda c: c.__name__)
+    def test_my_codec(check):
+        check(MyCodec())
+
+Each check raises AssertionError with the codec's spec, the input and what went wrong. Inputs are made by seed;
+nothing is read from outside.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from linepress_codecs.contracts import LINE_BYTES, BlockCodec, Codec, LineCodec, Lines, Packed, Tables
+from linepress_codecs.errors import CodecError, CorruptDataError, UnsupportedFormatError
+from linepress_codecs.formats import FORMATS, Format
+from linepress_codecs.packing import TAG_ONLY_BITS
+from linepress_codecs.registry import make, parse_spec
+
+SEED = 20260718
+LineCheck = Callable[[LineCodec], None]
+BlockCheck = Callable[[BlockCodec], None]
+
+
+# --- inputs ---------------------------------------------------------------------------------------------------------
+
+
+def special_values(fmt: Format) -> NDArray[np.unsignedinteger]:
+    """Stored bits that break careless codecs: ±0, ±inf, quiet and signalling NaN payloads, subnormals, extremes."""
+    width = 8 * fmt.storage.itemsize
+    mantissa, exponent = fmt.mantissa_bits, fmt.exponent_bits
+    top = ((1 << exponent) - 1) << mantissa
+    values = {0, 1, (1 << width) - 1, 1 << (width - 1), (1 << (width - 1)) - 1, (1 << (width - 1)) + 1}
+    if fmt.bits >= 8 and fmt.is_float:
+        quiet = 1 << max(mantissa - 1, 0)
+        for sign in (0, 1 << (width - 1)) if fmt.sign_bits else (0,):
+            for low in (0, 1, quiet, quiet | 1, max((1 << mantissa) - 1, 0)):
+                values |= {sign | top | low, sign | low, sign | (1 << mantissa) | low, sign | (top - (1 << mantissa))}
+    return np.array(sorted(v & ((1 << width) - 1) for v in values), dtype=fmt.storage)
+
+
+def gaussian_bits(fmt: Format, n: int, sigma: float, seed: int) -> NDArray[np.unsignedinteger]:
+    """``n`` stored items whose values follow a normal distribution, as closely as the format's bits allow."""
+    rng = np.random.Generator(np.random.PCG64(seed))
+    values = rng.normal(0.0, sigma, n).astype(np.float32)
+    bits32 = values.view(np.uint32)
+    if fmt.name == "fp32":
+        return bits32.astype(fmt.storage)
+    if fmt.name == "bf16":
+        return (bits32 >> 16).astype(fmt.storage)
+    if fmt.name == "fp16":
+        return values.astype(np.float16).view(np.uint16).astype(fmt.storage)
+    if fmt.is_float and fmt.bits == 8:
+        # Truncated to the format's fields: the distribution counts here, not the rounding.
+        bias = (1 << max(fmt.exponent_bits - 1, 0)) - 1
+        exponent = (bits32 >> 23 & 0xFF).astype(np.int64) - 127 + bias + 4
+        exponent = np.clip(exponent, 0, (1 << fmt.exponent_bits) - 1)
+        mantissa = (bits32 >> (23 - fmt.mantissa_bits)) & ((1 << fmt.mantissa_bits) - 1)
+        sign = (bits32 >> 31) << 7 if fmt.sign_bits else 0
+        return (sign | exponent << fmt.mantissa_bits | mantissa).astype(fmt.storage)
+    scaled = np.round(values / max(sigma, 1e-30) * 20).astype(np.int64)
+    return (scaled & ((1 << 8 * fmt.storage.itemsize) - 1)).astype(fmt.storage)
+
+
+def sample_lines(fmt: Format, line_bytes: int = LINE_BYTES) -> Iterator[tuple[str, Lines]]:
+    """Named inputs of one format: (name, lines)."""
+    per = line_bytes // fmt.storage.itemsize
+    rng = np.random.Generator(np.random.PCG64(SEED))
+
+    def lines(items: NDArray[np.unsignedinteger]) -> Lines:
+        whole = np.ascontiguousarray(items[: len(items) // per * per].astype(fmt.storage))
+        return Lines(whole.view(np.uint8).reshape(-1, line_bytes), fmt)
+
+    special = special_values(fmt)
+    full = (1 << 8 * fmt.storage.itemsize) - 1
+    gauss = gaussian_bits(fmt, 97 * per, 0.02, SEED)
+    mixed = gauss.copy()
+    mixed[5 * per : 9 * per] = 0
+    mixed[11 * per : 12 * per] = full
+    mixed[20 * per : 24 * per] = rng.integers(0, full + 1, 4 * per, dtype=np.uint64).astype(fmt.storage)
+    mixed[rng.integers(0, len(mixed), 40)] = rng.choice(special, 40)
+    yield "empty", lines(gauss[:0])
+    yield "one line", lines(gauss[:per])
+    yield "zeros", lines(np.zeros(5 * per, fmt.storage))
+    yield "all equal", lines(np.full(7 * per, special[len(special) // 2], fmt.storage))
+    yield "all ones", lines(np.full(3 * per, full, fmt.storage))
+    yield "special values", lines(np.resize(special, 31 * per))
+    yield "every byte value", lines(np.frombuffer(np.arange(256, dtype=np.uint8).tobytes() * 16, fmt.storage))
+    yield "random bytes", lines(rng.integers(0, full + 1, 33 * per, dtype=np.uint64).astype(fmt.storage))
+    yield "gaussian", lines(gauss)
+    yield "wide gaussian", lines(gaussian_bits(fmt, 64 * per, 1e4, SEED + 1))
+    yield "mixed", lines(mixed)
+    yield "sparse", lines(np.where(rng.random(40 * per) < 0.9, 0, gaussian_bits(fmt, 40 * per, 1.0, SEED + 2)))
+    channels = lines(np.repeat(gaussian_bits(fmt, 24, 0.5, 3), 2 * per) ^ gaussian_bits(fmt, 48 * per, 1e-3, 4))
+    ids = np.tile(np.arange(12, dtype=np.uint32), 4)
+    yield "channels", Lines(channels.data, fmt, ids, 12)
+
+
+def formats_of(codec: LineCodec) -> list[Format]:
+    """Formats the codec says it supports."""
+    return [f for f in FORMATS.values() if codec.supports(f)]
+
+
+def _cases(codec: LineCodec) -> Iterator[tuple[str, Lines, Tables]]:
+    for fmt in formats_of(codec):
+        for line_bytes in (64, 32):
+            for name, lines in sample_lines(fmt, line_bytes):
+                try:
+                    tables = codec.fit([lines])
+                except UnsupportedFormatError:
+                    if line_bytes == 64:
+                        raise
+                    continue
+                yield f"{codec.spec} {fmt.name} {line_bytes} B {name}", lines, tables
+
+
+def _small(codec: LineCodec) -> Iterator[tuple[str, Lines, Tables]]:
+    """A few inputs a format for the hostile checks."""
+    for fmt in formats_of(codec):
+        for name, lines in sample_lines(fmt):
+            if name in ("mixed", "channels"):
+                part = lines[:12]
+                yield f"{codec.spec} {fmt.name} {name}", part, codec.fit([part])
+
+
+def changed(packed: Packed, **values: object) -> Packed:
+    """A copy of ``packed`` with some attributes replaced."""
+    return dataclasses.replace(packed, **values)  # type: ignore[arg-type]
+
+
+def decode_or_refuse(codec: LineCodec, packed: Packed, tables: Tables, where: str) -> str:
+    """Decode hostile input: ``refused`` for a typed error, ``decoded`` for lines of the right shape; else fails."""
+    try:
+        out = codec.decode(packed, tables)
+    except (CorruptDataError, UnsupportedFormatError):
+        return "refused"
+    assert out.shape == (len(packed), packed.line_bytes), f"{where}: shape {out.shape}"
+    assert out.dtype == np.uint8, f"{where}: dtype {out.dtype}"
+    return "decoded"
+
+
+# --- checks of line codecs ------------------------------------------------------------------------------------------
+
+
+def check_lossless(codec: LineCodec) -> None:
+    """decode(encode(lines)) is bit for bit the input, for every format, special values included."""
+    for where, lines, tables in _cases(codec):
+        before = lines.data.copy()
+        packed = codec.encode(lines, tables)
+        assert np.array_equal(lines.data, before), f"{where}: encode changed its input"
+        out = codec.decode(packed, tables)
+        assert out.dtype == np.uint8, f"{where}: decode gives {out.dtype}"
+        assert out.shape == lines.data.shape, f"{where}: decode gives shape {out.shape}"
+        if not np.array_equal(out, before):
+            line, byte = np.argwhere(out != before)[0]
+            raise AssertionError(f"{where}: line {line} byte {byte} differs after decode")
+
+
+def check_measure(codec: LineCodec) -> None:
+    """measure gives exactly the sizes that encode writes; none grows beyond raw and a 16-bit header."""
+    for where, lines, tables in _cases(codec):
+        bits = codec.measure(lines, tables)
+        packed = codec.encode(lines, tables)
+        assert bits.dtype == np.uint16, f"{where}: measure gives {bits.dtype}"
+        assert bits.shape == (len(lines),), f"{where}: measure gives shape {bits.shape}"
+        assert np.array_equal(bits, packed.bits), f"{where}: measure and encode differ"
+        limit = 8 * lines.line_bytes + 16
+        assert not len(bits) or int(bits.max()) <= limit, f"{where}: a line grew to {bits.max()} bits"
+        ends = packed.starts.astype(np.int64) + packed.bits
+        assert not len(ends) or int(ends.max()) <= 8 * len(packed.payload), f"{where}: code past the payload"
+        order = np.argsort(packed.starts, kind="stable")
+        gaps = packed.starts[order][1:].astype(np.int64) - ends[order][:-1]
+        assert not (gaps < 0).any(), f"{where}: two lines share coded bits"
+        tag_only = lines.data[bits <= TAG_ONLY_BITS]
+        assert not tag_only.any(), f"{where}: a line that is not zero is coded in at most {TAG_ONLY_BITS} bits"
+
+
+def check_random_access(codec: LineCodec) -> None:
+    """decode_line gives what decode gives, reading only its own bits (all others are overwritten)."""
+    for where, lines, tables in _cases(codec):
+        packed = codec.encode(lines, tables)
+        for i in sorted({0, 1, len(lines) // 2, len(lines) - 2, len(lines) - 1} & set(range(len(lines)))):
+            alone = codec.decode_line(packed, i, tables)
+            assert np.array_equal(alone, lines.data[i]), f"{where}: line {i} alone differs"
+            kept = np.zeros(8 * len(packed.payload), bool)
+            start = int(packed.starts[i])
+            kept[start : start + int(packed.bits[i])] = True
+            stream = np.unpackbits(packed.payload, bitorder="little")
+            noise = np.where(kept, stream, 1 - stream).astype(np.uint8)
+            other = changed(packed, payload=np.packbits(noise, bitorder="little"))
+            alone = codec.decode_line(other, i, tables)
+            assert np.array_equal(alone, lines.data[i]), f"{where}: line {i} depends on bits outside its code"
+        if len(lines):
+            for outside in (-1, len(lines)):
+                try:
+                    codec.decode_line(packed, outside, tables)
+                except (IndexError, CorruptDataError):
+                    continue
+                raise AssertionError(f"{where}: decode_line({outside}) of {len(lines)} lines did not refuse")
+
+
+def check_tables(codec: LineCodec) -> None:
+    """Tables survive to_bytes and tables_from_bytes and give the same code; damaged tables are refused or valid."""
+    for where, lines, tables in _cases(codec):
+        data = tables.to_bytes()
+        again = codec.tables_from_bytes(data)
+        assert again.to_bytes() == data, f"{where}: tables change in a round trip"
+        packed, repacked = codec.encode(lines, tables), codec.encode(lines, again)
+        assert np.array_equal(packed.payload, repacked.payload), f"{where}: restored tables code differently"
+        assert np.array_equal(codec.decode(packed, again), lines.data), f"{where}: restored tables decode differently"
+    for where, lines, tables in _small(codec):
+        data = tables.to_bytes()
+        packed = codec.encode(lines, tables)
+        rng = np.random.Generator(np.random.PCG64(SEED))
+        damaged = [data[:n] for n in range(min(len(data), 64))] + [data + b"\0"]
+        for _ in range(40 if data else 0):
+            bent = bytearray(data)
+            bent[int(rng.integers(len(bent)))] ^= 1 << int(rng.integers(8))
+            damaged.append(bytes(bent))
+        for bad in damaged:
+            try:
+                other = codec.tables_from_bytes(bad)
+            except CorruptDataError:
+                continue
+            decode_or_refuse(codec, packed, other, f"{where} with damaged tables")
+
+
+def check_chunks(codec: LineCodec) -> None:
+    """Fitting in chunks, empty ones among them, gives the tables of fitting at once; so does coding chunk by chunk."""
+    for where, lines, tables in _cases(codec):
+        step = max(len(lines) // 3, 1)
+        parts = [lines[i : i + step] for i in range(0, len(lines), step)]
+        chunked = codec.fit([lines[:0], *parts, lines[:0]])
+        assert chunked.to_bytes() == tables.to_bytes(), f"{where}: fit depends on the chunks"
+        if parts:
+            bits = np.concatenate([codec.measure(p, tables) for p in parts])
+            assert np.array_equal(bits, codec.measure(lines, tables)), f"{where}: sizes depend on the chunks"
+            back = np.concatenate([codec.decode(codec.encode(p, tables), tables) for p in parts])
+            assert np.array_equal(back, lines.data), f"{where}: chunks do not decode"
+    codec.tables_from_bytes(codec.fit([]).to_bytes())
+
+
+def check_other_tables(codec: LineCodec) -> None:
+    """Lines that the tables never saw still code losslessly (raw if need be); foreign tables decode or are refused."""
+    for fmt in formats_of(codec):
+        inputs = {name: lines for name, lines in sample_lines(fmt) if name not in ("channels", "empty")}
+        fitted = {name: codec.fit([inputs[name]]) for name in ("gaussian", "zeros", "random bytes")}
+        for fitted_on, tables in fitted.items():
+            for name, lines in inputs.items():
+                where = f"{codec.spec} {fmt.name} {name} with tables of {fitted_on}"
+                packed = codec.encode(lines, tables)
+                assert np.array_equal(codec.decode(packed, tables), lines.data), f"{where}: not lossless"
+                assert np.array_equal(codec.measure(lines, tables), packed.bits), f"{where}: measure differs"
+                for other in fitted.values():
+                    decode_or_refuse(codec, packed, other, where)
+
+
+def check_deterministic(codec: LineCodec) -> None:
+    """The same input gives the same tables and the same bytes."""
+    for where, lines, tables in _cases(codec):
+        again = codec.fit([Lines(lines.data.copy(), lines.format, lines.channel, lines.n_channels)])
+        assert again.to_bytes() == tables.to_bytes(), f"{where}: fit is not deterministic"
+        one, two = codec.encode(lines, tables), codec.encode(lines, again)
+        assert one.payload.tobytes() == two.payload.tobytes(), f"{where}: encode is not deterministic"
+        assert np.array_equal(one.starts, two.starts), f"{where}: starts are not deterministic"
+
+
+def check_truncated(codec: LineCodec) -> None:
+    """A payload cut at every byte is refused or gives lines of the right shape."""
+    for where, lines, tables in _small(codec):
+        packed = codec.encode(lines, tables)
+        for n in range(len(packed.payload)):
+            short = changed(packed, payload=packed.payload[:n].copy())
+            decode_or_refuse(codec, short, tables, f"{where} cut at {n}")
+        last = int((packed.starts + packed.bits.astype(np.uint64)).max()) if len(packed) else 0
+        if last > 8:
+            short = changed(packed, payload=packed.payload[: last // 8 - 1].copy())
+            got = decode_or_refuse(codec, short, tables, f"{where} cut inside the last line")
+            assert got == "refused", f"{where}: a payload that ends inside a line was decoded"
+
+
+def check_flipped(codec: LineCodec) -> None:
+    """Any bit flipped: refused or lines of the right shape, and lines that were not hit stay right."""
+    for where, lines, tables in _small(codec):
+        packed = codec.encode(lines, tables)
+        ends = packed.starts + packed.bits.astype(np.uint64)
+        rng = np.random.Generator(np.random.PCG64(SEED))
+        for bit in rng.permutation(8 * len(packed.payload))[:300]:
+            bent = packed.payload.copy()
+            bent[bit // 8] ^= 1 << (bit % 8)
+            hostile = changed(packed, payload=bent)
+            if decode_or_refuse(codec, hostile, tables, f"{where} bit {bit}") == "decoded":
+                hit = (packed.starts <= np.uint64(bit)) & (np.uint64(bit) < ends)
+                out = codec.decode(hostile, tables)
+                same = (out == lines.data).all(axis=1)
+                assert same[~hit].all(), f"{where}: flipping bit {bit} changed a line that does not hold it"
+
+
+def check_hostile_geometry(codec: LineCodec) -> None:
+    """Starts past the end, sizes that lie, arrays that do not match: refused, or lines of the right shape."""
+    for where, lines, tables in _small(codec):
+        packed = codec.encode(lines, tables)
+        n = len(packed)
+        far = packed.starts.copy()
+        far[n // 2] = np.uint64(8 * len(packed.payload) + 8)
+        huge = packed.starts.copy()
+        huge[0] = np.uint64(0xFFFFFFFFFFFFFF00)
+        assert decode_or_refuse(codec, changed(packed, starts=far), tables, where) == "refused", f"{where}: far start"
+        assert decode_or_refuse(codec, changed(packed, starts=huge), tables, where) == "refused", f"{where}: wrap"
+        short = changed(packed, starts=packed.starts[:-1])
+        assert decode_or_refuse(codec, short, tables, where) == "refused", f"{where}: fewer starts than sizes"
+        none = changed(packed, payload=packed.payload[:0])
+        if int(packed.bits.max()):
+            assert decode_or_refuse(codec, none, tables, where) == "refused", f"{where}: no payload"
+        for lie in (0, 1, 7, 255, 511, 512, 513, 600, 65535):
+            bits = np.full(n, lie, np.uint16)
+            decode_or_refuse(codec, changed(packed, bits=bits), tables, f"{where} all sizes {lie}")
+        rng = np.random.Generator(np.random.PCG64(SEED))
+        for _ in range(50):
+            bits = (packed.bits.astype(np.int64) + rng.integers(-3, 4, n)).clip(0, 65535).astype(np.uint16)
+            decode_or_refuse(codec, changed(packed, bits=bits), tables, f"{where} sizes off by a little")
+            starts = packed.starts + (rng.integers(0, 3, n) * 8).astype(np.uint64)
+            decode_or_refuse(codec, changed(packed, starts=starts), tables, f"{where} starts off by a little")
+
+
+def check_formats(codec: LineCodec) -> None:
+    """An unsupported format is refused with the typed error by measure and encode."""
+    for fmt in FORMATS.values():
+        if not codec.supports(fmt):
+            _, lines = next(iter(sample_lines(fmt)))
+            for action in (codec.measure, codec.encode):
+                try:
+                    action(lines, codec.fit([]))
+                except UnsupportedFormatError:
+                    continue
+                raise AssertionError(f"{codec.spec} took {fmt.name} lines it says it does not support")
+
+
+def check_identity(codec: Codec) -> None:
+    """The spec gives back an equal codec through the registry; equal codecs are equal, hashable, and described."""
+    again = make(*parse_spec(codec.spec))
+    assert again == codec, f"{codec.spec} parses to {again.spec}"
+    assert hash(again) == hash(codec), f"{codec.spec} is not hashable by value"
+    assert again.spec == codec.spec, f"{codec.spec} prints as {again.spec} after a round trip"
+    for attribute in ("codec_id", "summary", "source"):
+        assert getattr(codec, attribute), f"{codec.spec} has no {attribute}"
+    assert codec.format_version >= 1, f"{codec.spec} has no format version"
+    assert codec.kind in ("line", "block"), f"{codec.spec} has kind {codec.kind}"
+
+
+def check_card(codec: LineCodec) -> None:
+    """The hardware card exists for every supported format, its figures are finite and say where they come from."""
+    for fmt in formats_of(codec):
+        card = codec.card(fmt)
+        for f in dataclasses.fields(card):
+            value = getattr(card, f.name)
+            for figure in value if isinstance(value, tuple) else (value,):
+                where = f"{codec.spec} {fmt.name} {f.name}"
+                assert np.isfinite(figure.value) and figure.value >= 0, f"{where} is {figure.value}"
+                assert figure.status in ("published", "derived", "estimated"), f"{where} has status {figure.status}"
+                assert figure.source, f"{where} has no source"
+                assert figure.unit, f"{where} has no unit"
+        assert card.clock_GHz.value > 0, f"{codec.spec}: clock of {card.clock_GHz.value} GHz"
+
+
+def line_checks() -> list[LineCheck]:
+    """Every check a line codec must pass."""
+    return [
+        check_identity,
+        check_lossless,
+        check_measure,
+        check_random_access,
+        check_tables,
+        check_chunks,
+        check_other_tables,
+        check_deterministic,
+        check_truncated,
+        check_flipped,
+        check_hostile_geometry,
+        check_formats,
+        check_card,
+    ]
+
+
+# --- checks of block codecs -----------------------------------------------------------------------------------------
+
+
+def sample_blocks_of(block: int) -> Iterator[tuple[str, bytes]]:
+    """Named blocks of up to ``block`` bytes."""
+    rng = np.random.Generator(np.random.PCG64(SEED))
+    n = min(block, 1 << 16)
+    yield "empty", b""
+    yield "one byte", b"\x80"
+    yield "zeros", bytes(n)
+    yield "random", rng.bytes(n)
+    yield "repeating", (bytes(range(64)) * (n // 64 + 1))[:n]
+    yield "gaussian", gaussian_bits(FORMATS["bf16"], n // 2, 0.02, SEED).tobytes()
+    yield "odd length", rng.integers(0, 4, max(n - 1, 1), dtype=np.uint8).tobytes()
+
+
+def check_block_lossless(codec: BlockCodec) -> None:
+    """decode(encode(block)) is the block, also from a memoryview, and encoding is deterministic."""
+    for name, block in sample_blocks_of(codec.block):
+        code = codec.encode(block)
+        assert isinstance(code, bytes), f"{codec.spec} {name}: code is {type(code).__name__}"
+        assert codec.decode(code, len(block)) == block, f"{codec.spec} {name}: not lossless"
+        assert codec.encode(memoryview(block)) == code, f"{codec.spec} {name}: not deterministic"
+        assert codec.decode(memoryview(code), len(block)) == block, f"{codec.spec} {name}: not from a view"
+
+
+def check_block_hostile(codec: BlockCodec) -> None:
+    """Truncated, extended, bent code and a wrong length: the typed error, or a block of the length asked for."""
+    rng = np.random.Generator(np.random.PCG64(SEED))
+    for name, block in sample_blocks_of(min(codec.block, 4096)):
+        code = codec.encode(block)
+        hostile = [(code[:n], len(block)) for n in range(min(len(code), 200))]
+        hostile += [(code + b"\0", len(block)), (code, len(block) + 1), (code, max(len(block) - 1, 0)), (b"", 64)]
+        for _ in range(200 if code else 0):
+            bent = bytearray(code)
+            bent[int(rng.integers(len(bent)))] ^= 1 << int(rng.integers(8))
+            hostile.append((bytes(bent), len(block)))
+        for bad, n in hostile:
+            try:
+                out = codec.decode(bad, n)
+            except CodecError:
+                continue
+            assert len(out) == n, f"{codec.spec} {name}: {len(out)} B came back where {n} B were due"
+        if block:
+            for n in (len(block) + 1, len(block) - 1):
+                try:
+                    codec.decode(code, n)
+                except CorruptDataError:
+                    continue
+                raise AssertionError(f"{codec.spec} {name}: decoded a {len(block)} B block as {n} B")
+
+
+def block_checks() -> list[BlockCheck]:
+    """Every check a block codec must pass."""
+    return [check_identity, check_block_lossless, check_block_hostile]
