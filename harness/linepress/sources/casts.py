@@ -18,15 +18,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from linepress.errors import LinepressError, SourceError
+from linepress.errors import EXIT_USAGE, SourceError
 from linepress.sources.bytes import Bytes
+from linepress.sources.memo import Memo
 
 if TYPE_CHECKING:
     from linepress.sources.base import TensorRef
@@ -49,8 +49,10 @@ _LARGEST: Mapping[str, float] = {"e4m3": 448.0, "e5m2": 57344.0, "e4m3fnuz": 240
 SCALES = ("none", "tensor", "channel")
 
 
-class CastError(LinepressError):
+class CastError(SourceError):
     """A cast that does not exist, or that does not take the tensor's format."""
+
+    exit_code = EXIT_USAGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,26 +145,13 @@ def scales_of(tensor: TensorRef) -> NDArray[np.float32]:
 
     The absmax pass streams the tensor once; the result is kept per process for the next variants of the same tensor.
     """
-    return _scales(tensor.identity, _Key(tensor))
+    return _SCALES.get(tensor.identity, lambda: _find_scales(tensor))
 
 
-class _Key:
-    """Carries the tensor past the cache without being part of its key (the identity is)."""
-
-    def __init__(self, tensor: TensorRef) -> None:
-        self.tensor = tensor
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key)
-
-    def __hash__(self) -> int:
-        return 0
+_SCALES: Memo[NDArray[np.float32]] = Memo(16)
 
 
-@lru_cache(maxsize=16)
-def _scales(identity: str, key: _Key) -> NDArray[np.float32]:
-    del identity
-    tensor = key.tensor
+def _find_scales(tensor: TensorRef) -> NDArray[np.float32]:
     cast = Cast.parse(tensor.cast)
     if cast.scale == "none":
         return np.ones(1, dtype=np.float32)

@@ -1,0 +1,118 @@
+"""A tensor made cheap to read again: bytes that cost a download, a draw or a cast are written to a local file once.
+
+A case reads its tensor several times (hash, tables, bounds, codec). `staged` gives the same bytes in a temporary
+file; the last few are kept per process for the next variants of the same tensor, within a byte budget, and are gone
+when the process ends. Plain files are read in place.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import os
+import shutil
+import tempfile
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from linepress.errors import SourceError
+from linepress.sources.base import TensorRef
+from linepress.sources.bytes import FileBytes
+from linepress.sources.memo import Memo
+
+BUDGET_BYTES = int(os.environ.get("LINEPRESS_STAGING_BYTES", 8 << 30))
+"""Bytes of staged files kept per process; the tensor in use may exceed it."""
+STAGE_CHUNK_BYTES = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A tensor ready to be read many times.
+
+    Attributes
+    ----------
+    tensor : TensorRef
+        The bytes after the cast, from a local file; its ``cast`` is empty and its format the cast's.
+    content_sha256 : str
+        Hash of the bytes as stored, before the cast.
+    """
+
+    tensor: TensorRef
+    content_sha256: str
+
+
+class _Stage:
+    """Staged files of this process, oldest first."""
+
+    def __init__(self) -> None:
+        self._pid = -1
+        self._folder = Path()
+        self._kept: OrderedDict[str, tuple[FileBytes, str]] = OrderedDict()
+
+    def of(self, tensor: TensorRef) -> tuple[FileBytes, str]:
+        """Where the bytes of ``tensor`` lie locally, and their sha256."""
+        if self._pid != os.getpid():
+            self._begin()
+        kept = self._kept.get(tensor.identity)
+        if kept is None:
+            self._make_room(tensor)
+            kept = self._kept[tensor.identity] = self._write(tensor)
+        self._kept.move_to_end(tensor.identity)
+        return kept
+
+    def _make_room(self, tensor: TensorRef) -> None:
+        held = sum(file.n_bytes for file, _ in self._kept.values())
+        while self._kept and held + tensor.n_bytes > BUDGET_BYTES:
+            _, (oldest, _) = self._kept.popitem(last=False)
+            held -= oldest.n_bytes
+            Path(oldest.path).unlink(missing_ok=True)
+        if shutil.disk_usage(self._folder).free < tensor.n_bytes:
+            raise SourceError(
+                f"tensor {tensor.name!r} needs {tensor.n_bytes} B of temporary space in {self._folder.parent}; "
+                "free some or set TMPDIR to a larger disk"
+            )
+
+    def _write(self, tensor: TensorRef) -> tuple[FileBytes, str]:
+        digest = hashlib.sha256()
+        descriptor, path = tempfile.mkstemp(dir=self._folder)
+        try:
+            with os.fdopen(descriptor, "wb") as out:
+                for start in range(0, tensor.n_bytes, STAGE_CHUNK_BYTES):
+                    part = tensor.read(start, min(start + STAGE_CHUNK_BYTES, tensor.n_bytes)).data
+                    digest.update(part)
+                    out.write(part)
+        except BaseException:
+            Path(path).unlink(missing_ok=True)
+            raise
+        return FileBytes.of(Path(path), 0, tensor.n_bytes), digest.hexdigest()
+
+    def _begin(self) -> None:
+        # a forked worker must neither use nor delete its parent's files
+        self._pid, self._kept = os.getpid(), OrderedDict()
+        self._folder = Path(tempfile.mkdtemp(prefix="linepress-"))
+        atexit.register(_remove, self._pid, self._folder)
+
+
+def _remove(pid: int, folder: Path) -> None:
+    if os.getpid() == pid:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+_STAGE = _Stage()
+_CONTENT: Memo[str] = Memo(4096)
+
+
+def staged(tensor: TensorRef) -> Staged:
+    """The tensor's bytes on local disk, each fetched, drawn or cast once, with the hash of the bytes as stored."""
+    stored = tensor.stored()
+    if stored.location.local:
+        content = _CONTENT.get(stored.identity, stored.content_sha256)
+    else:
+        where, content = _STAGE.of(stored)
+        stored = replace(stored, location=where)
+    if not tensor.cast:
+        return Staged(stored, content)
+    cast = replace(stored, cast=tensor.cast)
+    where, _ = _STAGE.of(cast)
+    return Staged(replace(cast, location=where, stored_format=tensor.format.name, cast=""), content)
