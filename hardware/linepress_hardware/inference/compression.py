@@ -44,7 +44,9 @@ class Compression:
             raise ConfigurationError(f"decode_latency_ns is {self.decode_latency_ns!r}; give 0 or more ns")
 
     def ratio_of(self, group: str) -> float:
-        """Capacity ratio of one tensor group."""
+        """Capacity ratio of one tensor group; an output head without its own takes that of the input table."""
+        if group == "lm_head" and group not in self.weight_ratio_by_group:
+            group = "embed"
         return self.weight_ratio_by_group.get(group, self.weight_ratio)
 
     @property
