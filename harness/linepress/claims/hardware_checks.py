@@ -1,0 +1,177 @@
+"""Checks that need no run: closed forms of links, switches, racks and the roofline.
+
+Where `linepress_hardware` models the thing, its functions are called; the few formulas written here are arithmetic
+over figures that ``claims.yaml`` carries with their sources.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from linepress.claims.finding import Finding, missing
+from linepress.claims.model import (
+    DecodeDominates,
+    EnergyPerBit,
+    InNetworkGain,
+    Input,
+    LargestMesh,
+    MeshGrowth,
+    Product,
+    RooflineBound,
+    RooflineTable,
+    RoundTrip,
+)
+from linepress.report import format as fmt
+
+
+def roofline_table(check: RooflineTable) -> Finding:
+    """Cells of the talk's table that the roofline, computed as the published tool does, prints alike."""
+    from linepress_hardware.inference import talk_table
+
+    stages = {phase: _stage(check, phase, "reference")["rows"] for phase in ("prefill", "decode")}
+    found = talk_table.check(talk_table.table(stages))
+    detail = f"{found['equal']} of {found['readable']} readable cells equal, {found['cells']} in all"
+    if found["damaged"]:
+        lost = ", ".join(f"{d['cell']} (should read {d['value']})" for d in found["damaged"])
+        detail += f"; unreadable in the talk: {lost}"
+    if found["different"]:
+        detail += "; different: " + ", ".join(
+            f"{d['cell']} {d['talk']} ≠ {d['value']}" for d in found["different"][:5]
+        )
+    point = f"{check.context_tokens} tokens, batch {check.batch}"
+    how = f"roofline of {check.model} on {check.accelerator}, {point}, printed alike"
+    return Finding(float(found["equal"]), float(found["readable"]), "readable cells", detail, checked_by=how)
+
+
+def roofline_bound(check: RooflineBound) -> Finding:
+    """Share of the time of a phase that is spent in operators bound as claimed, %, operators counted right."""
+    result = _stage(check, check.phase, "corrected")
+    seconds = {"memory": 0.0, "compute": 0.0}
+    for row in result["rows"]:
+        seconds[row["bound"]] += row["count"] * row["time_s"]
+    total = seconds["memory"] + seconds["compute"]
+    rows = result["rows"]
+    n = sum(row["bound"] == check.bound for row in rows)
+    detail = (
+        f"{n} of {len(rows)} operators are {check.bound} bound; ridge {result['device']['ridge_op_per_B']:.0f} op/B; "
+        f"{check.model} on {check.accelerator}, {check.context_tokens} tokens, batch {check.batch}"
+    )
+    return Finding(
+        100 * seconds[check.bound] / total, detail=detail, checked_by="roofline, corrected mode, time-weighted"
+    )
+
+
+def decode_dominates(check: DecodeDominates) -> Finding:
+    """Tokens of answer from which decoding takes longer than the prefill of the prompt."""
+    prefill_s = _stage(check, "prefill", "corrected")["totals"]["time_s"]
+    decode_s = _stage(check, "decode", "corrected")["totals"]["time_s"]
+    prompt = f"prefill of {check.context_tokens} tokens {fmt.seconds(prefill_s)}"
+    detail = f"{prompt}, one token of decode {fmt.seconds(decode_s)}"
+    return Finding(
+        prefill_s / decode_s, detail=detail, checked_by="roofline, corrected mode: prefill over decode time"
+    )
+
+
+def _stage(check: RooflineTable | RooflineBound | DecodeDominates, stage: str, mode: str) -> dict[str, Any]:
+    from linepress_hardware.inference.catalog import model
+    from linepress_hardware.inference.precision import parse_precision
+    from linepress_hardware.inference.roofline import roofline
+    from linepress_hardware.racks.accelerators import accelerator
+
+    return roofline(
+        model(check.model),
+        accelerator(check.accelerator),
+        stage=stage,
+        batch=check.batch,
+        context_tokens=check.context_tokens,
+        precision=parse_precision("w16a16kv16"),
+        mode=mode,
+    )
+
+
+def product(check: Product) -> Finding:
+    """The factors multiplied, in the unit of the claim."""
+    value = math.prod(f.value for f in check.factors.values()) * check.scale
+    formula = " × ".join(f"{fmt.plain(f.value)} {f.unit}" for f in check.factors.values())
+    detail = formula + (f"; {check.note}" if check.note else "")
+    return Finding(value, detail=detail, checked_by=f"arithmetic: {_inputs(check.factors)}")
+
+
+def round_trip(check: RoundTrip) -> Finding:
+    """RTT = 2 (k t_switch + (k + 1)(t_wire + t_phy + t_serialise)) + 2 t_endpoint + t_memory, ns.
+
+    k is the number of switches a message crosses: 1 while the ports of one switch reach all endpoints, 3 in a
+    leaf–spine network of two levels.
+    """
+    v = {name: given.value for name, given in check.inputs.items()}
+    ports = int(v["switch_Gbps"] // v["port_Gbps"])
+    k = 1 if check.endpoints <= ports else 3
+    if check.endpoints > ports * ports // 2:
+        return missing(f"{check.endpoints} endpoints need more than two levels of {ports}-port switches")
+    hop_ns = v["wire_ns"] + v["phy_ns"] + v["serialise_ns"]
+    value = 2 * (k * v["switch_ns"] + (k + 1) * hop_ns) + 2 * v["endpoint_ns"] + v["memory_ns"]
+    detail = (
+        f"{check.endpoints} endpoints over switches of {ports} ports cross {k} switch{'es' if k > 1 else ''} one way"
+    )
+    if k > 1:
+        detail += f"; one level would need a switch of {fmt.plain(check.endpoints * v['port_Gbps'] / 1e3)} Tb/s"
+    return Finding(value, detail=detail, checked_by=f"closed form of the round trip; {_inputs(check.inputs)}")
+
+
+def mesh_growth(check: MeshGrowth) -> Finding:
+    """log(links ratio) / log(accelerators ratio); a mesh has N (N − 1) / 2 links, a switch N."""
+    small, large = check.accelerators
+
+    def links(n: int) -> float:
+        return n * (n - 1) / 2 if check.topology == "mesh" else float(n)
+
+    value = math.log(links(large) / links(small)) / math.log(large / small)
+    detail = f"{fmt.count(links(small))} links for {small} accelerators, {fmt.count(links(large))} for {large}"
+    return Finding(value, detail=detail, checked_by="closed form: N (N − 1) / 2 links in a mesh, N to a switch")
+
+
+def largest_mesh(check: LargestMesh) -> Finding:
+    """An accelerator with n links reaches n peers, so a full mesh holds n + 1 accelerators."""
+    fewest, most = check.inputs["links"], check.inputs["links_most"]
+    detail = f"{fewest.value:.0f} links ({fewest.source}); {most.value:.0f} links would reach {most.value + 1:.0f}"
+    return Finding(
+        fewest.value + 1, detail=detail, checked_by=f"links of an accelerator + 1; {_inputs(check.inputs)}"
+    )
+
+
+def in_network_gain(check: InNetworkGain) -> Finding:
+    """Time of a ring over that of a reduction in the switch, both without latency."""
+    from linepress_hardware.fabric.collectives import all_reduce
+
+    n, size_bytes, rate_Bps = check.accelerators, 2.0**30, 900e9
+    ring, switch = (
+        all_reduce(name, n, size_bytes, latency_s=0.0, bandwidth_Bps=rate_Bps).time_s
+        for name in ("ring", "in-network-nvls")
+    )
+    return Finding(
+        ring / switch,
+        bound=2.0,
+        bound_text="2 (N − 1) / (N + 1) tends to 2",
+        detail=f"{n} accelerators, bandwidth term only",
+        checked_by="closed forms of the collectives, NVLS-style reduction against a ring",
+    )
+
+
+def energy_per_bit(check: EnergyPerBit) -> Finding:
+    """pJ/bit = W / (Tb/s); shown beside the claim, which stays unchecked because its power has no source."""
+    before, after = check.before_W / check.bandwidth.value, check.after_W / check.bandwidth.value
+    detail = (
+        f"{fmt.with_unit(check.before_W / 1e3, 'kW')} over {fmt.with_unit(check.bandwidth.value, 'Tb/s')} one way is "
+        f"{fmt.significant(before)} pJ/bit, {fmt.with_unit(check.after_W / 1e3, 'kW')} is {fmt.significant(after)}"
+    )
+    return Finding(
+        before, detail=detail, reason=check.reason, checked_by="arithmetic over the link bandwidth", judged=False
+    )
+
+
+def _inputs(inputs: dict[str, Input]) -> str:
+    return "; ".join(
+        f"{name} {fmt.plain(given.value)} {given.unit} ({given.source}, {given.status})"
+        for name, given in inputs.items()
+    )

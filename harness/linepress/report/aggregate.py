@@ -1,0 +1,238 @@
+"""Aggregates of measured cases: byte-weighted, exact, always with ok / failed / skipped of planned.
+
+The aggregate ratio is the sum of raw bytes over the sum of coded bytes; the geometric mean over tensors is a
+different number and is labelled so where it appears.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from linepress.report.frame import Frame
+
+KIND_TITLES = {"weight": "weights", "key": "KV cache", "value": "KV cache", "activation": "activations"}
+GROUP_ORDER = (
+    "embed",
+    "q_proj",
+    "k_proj",
+    "v_proj",
+    "o_proj",
+    "gate_proj",
+    "up_proj",
+    "down_proj",
+    "lm_head",
+    "norm",
+    "key_cache",
+    "value_cache",
+    "other",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DataClass:
+    """What may be pooled into one ratio: the sort of data and its element format, never mixed."""
+
+    title: str
+    format: str
+    cast: str
+
+    @property
+    def label(self) -> str:
+        if not self.cast:
+            return f"{self.title}, {self.format}"
+        rule = self.cast.partition(":")[2]
+        return f"{self.title}, cast to {self.format}" + (f" ({rule})" if rule else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One variant over one data class (or a part of it). Ratios bare, rates in GB/s of raw bytes, NaN if unknown."""
+
+    variant: str
+    codec: str
+    codec_kind: str
+    layout: str
+    n_ok: int
+    n_failed: int
+    n_skipped: int
+    n_lossless: int
+    raw_bytes: float
+    payload_bytes: float
+    packed_bytes: float
+    packing: str
+    bound_name: str
+    bound_bytes: float
+    elements: float
+    encode_GBps: float
+    decode_GBps: float
+    measure_GBps: float
+    decode_latency_ns: float
+    block_bytes: float
+    sampled: bool
+    geometric_mean_ratio: float
+
+    @property
+    def n_planned(self) -> int:
+        return self.n_ok + self.n_failed + self.n_skipped
+
+    @property
+    def payload_ratio(self) -> float:
+        return _divide(self.raw_bytes, self.payload_bytes)
+
+    @property
+    def packed_ratio(self) -> float:
+        return _divide(self.raw_bytes, self.packed_bytes)
+
+    @property
+    def bound_ratio(self) -> float:
+        return _divide(self.raw_bytes, self.bound_bytes)
+
+    @property
+    def above_bound_pct(self) -> float:
+        """Coded size above the entropy bound, in percent of the bound."""
+        return 100.0 * (_divide(self.payload_bytes, self.bound_bytes) - 1.0)
+
+    @property
+    def bits_per_line(self) -> float:
+        """Mean coded bits of 64 raw bytes."""
+        return _divide(512.0, self.payload_ratio)
+
+    @property
+    def all_lossless(self) -> bool:
+        return self.n_ok > 0 and self.n_lossless == self.n_ok
+
+
+def _divide(a: float, b: float) -> float:
+    return float(a / b) if b and np.isfinite(b) else float("nan")
+
+
+def _rate(raw: NDArray[np.float64], rate_GBps: NDArray[np.float64]) -> float:
+    """Rate of the whole: all bytes over all time, of the cases that were timed."""
+    known = np.isfinite(rate_GBps) & (rate_GBps > 0) & (raw > 0)
+    if not known.any():
+        return float("nan")
+    return float(raw[known].sum() / (raw[known] / rate_GBps[known]).sum())
+
+
+def data_class(kind: str, fmt: str, cast: str) -> DataClass:
+    return DataClass(KIND_TITLES.get(kind, kind or "data"), fmt, cast)
+
+
+def classes(measure: Frame) -> list[tuple[DataClass, Frame]]:
+    """The measured rows by data class: stored weights first, then casts, then the KV cache."""
+    parts: dict[DataClass, list[NDArray[np.bool_]]] = {}
+    kind, fmt, cast = measure.text("kind"), measure.text("format"), measure.text("cast")
+    combos = dict.fromkeys(zip(kind, fmt, cast, strict=True))
+    for combo in combos:
+        mask = (kind == combo[0]) & (fmt == combo[1]) & (cast == combo[2])
+        parts.setdefault(data_class(*combo), []).append(mask)
+    order = {"weights": 0, "KV cache": 1}
+    ranked = sorted(parts, key=lambda d: (order.get(d.title, 2), bool(d.cast), d.format, d.cast))
+    return [(d, measure.where(np.logical_or.reduce(parts[d]))) for d in ranked]
+
+
+def summarise(rows: Frame, variant: str) -> Summary:
+    """Aggregate the rows of one variant. Rows that are not ``ok`` are counted, never averaged in."""
+    status = rows.text("status")
+    ok = rows.where(status == "ok")
+    raw, payload, packed = ok.real("raw_bytes"), ok.real("payload_bits") / 8.0, ok.real("packed_bytes")
+    bound = ok.real("bound_ratio")
+    has_bound = len(ok) > 0 and bool(np.isfinite(bound).all())
+    packings = [p for p in ok.unique("packing") if p]
+    ratios = raw[payload > 0] / payload[payload > 0]
+    return Summary(
+        variant=variant,
+        codec=_first(rows, "codec"),
+        codec_kind=_first(rows, "codec_kind"),
+        layout=", ".join(x for x in ok.unique("layout") if x),
+        n_ok=len(ok),
+        n_failed=int(np.count_nonzero(status == "failed")),
+        n_skipped=int(np.count_nonzero(status == "skipped")),
+        n_lossless=int(np.count_nonzero(ok.real("lossless") == 1.0)),
+        raw_bytes=float(raw.sum()),
+        payload_bytes=float(payload.sum()),
+        packed_bytes=float(packed.sum()),
+        packing=packings[0] if len(packings) == 1 else ("mixed" if packings else ""),
+        bound_name=", ".join(x for x in ok.unique("bound_name") if x),
+        bound_bytes=float((raw / bound).sum()) if has_bound else float("nan"),
+        elements=float(ok.real("elements").sum()),
+        encode_GBps=_rate(raw, ok.real("encode_GBps")),
+        decode_GBps=_rate(raw, ok.real("decode_GBps")),
+        measure_GBps=_rate(raw, ok.real("measure_GBps")),
+        decode_latency_ns=_median(ok.real("decode_latency_ns")),
+        block_bytes=_median(ok.real("block_bytes")),
+        sampled=bool((ok.real("sampled") == 1.0).any()),
+        geometric_mean_ratio=float(np.exp(np.log(ratios).mean())) if len(ratios) else float("nan"),
+    )
+
+
+def summaries(rows: Frame) -> list[Summary]:
+    """One summary a variant, best payload ratio first; variants without an ok case last."""
+    found = [summarise(part, variant) for (variant,), part in rows.by("variant")]
+    return sorted(found, key=lambda s: (-s.payload_ratio if np.isfinite(s.payload_ratio) else 1.0, s.variant))
+
+
+def best_line_variant(found: list[Summary]) -> Summary | None:
+    """The lossless line codec with the highest packed ratio (payload ratio where no packing was costed)."""
+    lines = [s for s in found if s.codec_kind == "line" and s.all_lossless and s.codec != "raw"]
+    return max(lines, key=lambda s: (np.nan_to_num(s.packed_ratio), np.nan_to_num(s.payload_ratio)), default=None)
+
+
+def best_payload_line_variant(found: list[Summary]) -> Summary | None:
+    """The lossless line codec with the highest payload ratio: what a claim about a codec's ratio is held against."""
+    lines = [s for s in found if s.codec_kind == "line" and s.all_lossless and s.codec != "raw"]
+    return max(lines, key=lambda s: np.nan_to_num(s.payload_ratio), default=None)
+
+
+def pareto(points: list[tuple[float, float]]) -> list[int]:
+    """Indices of the points that no other beats in both coordinates (more is better), by rising x."""
+    order = sorted(range(len(points)), key=lambda i: (-points[i][0], -points[i][1]))
+    front: list[int] = []
+    best = float("-inf")
+    for i in order:
+        if points[i][1] > best:
+            front.append(i)
+            best = points[i][1]
+    return front[::-1]
+
+
+def group_rank(group: str) -> tuple[int, str]:
+    return (GROUP_ORDER.index(group) if group in GROUP_ORDER else len(GROUP_ORDER), group)
+
+
+def histograms(table: object, variant_rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Lines by coded bits, summed over rows of the measure table: entry b counts lines of b bits."""
+    import pyarrow as pa
+
+    assert isinstance(table, pa.Table)
+    column = table.column("bits_histogram").take(pa.array(variant_rows)).combine_chunks()
+    if isinstance(column, pa.ChunkedArray):
+        column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    lengths = np.nan_to_num(np.asarray(column.value_lengths().to_numpy(zero_copy_only=False), dtype=np.float64))
+    values = np.asarray(column.flatten().to_numpy(zero_copy_only=False), dtype=np.float64)
+    sizes = lengths.astype(np.int64)
+    if not len(values):
+        return np.zeros(0, dtype=np.int64)
+    starts = np.repeat(np.cumsum(sizes) - sizes, sizes)
+    positions = np.arange(len(values)) - starts
+    return np.bincount(positions, weights=np.nan_to_num(values)).astype(np.int64)
+
+
+def percentile_bits(histogram: NDArray[np.int64], share: float) -> float:
+    """Smallest number of bits that at least ``share`` of the lines do not exceed; NaN without lines."""
+    total = int(histogram.sum())
+    if not total:
+        return float("nan")
+    return float(np.searchsorted(np.cumsum(histogram), share * total))
+
+
+def _first(rows: Frame, name: str) -> str:
+    return next((v for v in rows.unique(name) if v), "")
+
+
+def _median(values: NDArray[np.float64]) -> float:
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if len(known) else float("nan")

@@ -1,0 +1,76 @@
+"""Build ``report/index.html`` in a run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+
+from linepress import __version__
+from linepress.claims import Verdict, verdicts
+from linepress.records import RunStore
+from linepress.records.store import write_atomically
+from linepress.report.model import Section
+from linepress.report.sections import hardware, overview, ratios, record
+from linepress.report.view import RunView
+
+MAX_BYTES = 5_000_000
+SECTIONS: tuple[Callable[[RunView], Section], ...] = (
+    overview.verdict,
+    overview.headline,
+    ratios.speed,
+    ratios.by_group,
+    ratios.layers,
+    ratios.kv,
+    ratios.sizes,
+    hardware.channel,
+    hardware.system,
+    record.claims,
+    record.failures,
+    record.provenance,
+    record.full_table,
+)
+
+
+def build_report(run_dir: Path | str, found: list[Verdict] | None = None) -> Path:
+    """Write the report of a run and return its path, ``<run_dir>/report/index.html``.
+
+    Parameters
+    ----------
+    run_dir
+        Folder of the run, with ``manifest.json`` and ``tables/``.
+    found
+        Verdicts on the claims where they are known already; computed otherwise.
+
+    Raises
+    ------
+    RecordError
+        The folder is not a run of this schema version, or the file cannot be written.
+    """
+    store = RunStore.open(run_dir)
+    view = RunView.load(store, verdicts(store) if found is None else found)
+    html = render(view)
+    path = Path(run_dir) / "report" / "index.html"
+    write_atomically(path, html.encode())
+    return path
+
+
+def render(view: RunView) -> str:
+    """The report as one HTML document with no reference to anything outside itself."""
+    sections = [build(view) for build in SECTIONS]
+    assets = files("linepress.report").joinpath("assets")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(assets.joinpath("report.html.j2").read_text(encoding="utf-8"))
+    suite = view.manifest.get("suite") or {}
+    name = suite.get("name", "") if isinstance(suite, dict) else str(suite)
+    return template.render(
+        title=f"{name} – linepress report" if name else "linepress report",
+        suite=name,
+        run_id=view.store.run_id,
+        sections=sections,
+        css=assets.joinpath("report.css").read_text(encoding="utf-8"),
+        js=assets.joinpath("report.js").read_text(encoding="utf-8"),
+        version=__version__,
+    )

@@ -1,0 +1,162 @@
+"""Plots of ratios: against decode speed, by tensor group, by layer, and the distribution of line sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure as MplFigure
+from matplotlib.ticker import FuncFormatter, NullFormatter
+from numpy.typing import NDArray
+
+from linepress.report.aggregate import Summary, pareto, percentile_bits
+from linepress.report.plots.style import GRID, INK, MARKERS, MUTED, canvas, end_labels, legend_above, spread
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Ratios over positions (layers or groups); NaN where nothing was measured."""
+
+    name: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    bound: tuple[float, ...]
+
+
+def ratio_against_speed(found: Sequence[Summary], colours: dict[str, str]) -> MplFigure | None:
+    """Payload ratio over decode rate, Pareto front in bold; None without two timed variants."""
+    timed = [s for s in found if np.isfinite(s.decode_GBps) and np.isfinite(s.payload_ratio)]
+    if len(timed) < 2:
+        return None
+    points = [(s.decode_GBps, s.payload_ratio) for s in timed]
+    front = pareto(points)
+    with canvas(7.4, 3.9) as (figure, axes):
+        ax = axes[0][0]
+        ax.set_xscale("log")
+        ax.plot(
+            [points[i][0] for i in front],
+            [points[i][1] for i in front],
+            color=GRID,
+            linewidth=5,
+            zorder=1,
+        )
+        for i, s in enumerate(timed):
+            colour = colours[s.variant]
+            if np.isfinite(s.packed_ratio):
+                ax.plot([points[i][0]] * 2, [s.packed_ratio, s.payload_ratio], color=colour, lw=1.0, zorder=3)
+                ax.plot(points[i][0], s.packed_ratio, "_", color=colour, markersize=9, zorder=3)
+            marker = "o" if s.codec_kind == "line" else "s"
+            ax.plot(*points[i], marker, color=colour, markersize=8 if i in front else 6, zorder=4)
+        xs = np.log10([p[0] for p in points])
+        ax.set_xlim(10 ** (xs.min() - 0.12), 10 ** (xs.max() + 0.75))
+        ys = [v for s in timed for v in (s.payload_ratio, s.packed_ratio) if np.isfinite(v)]
+        ax.set_ylim(min(ys) - 0.04, max(ys) + 0.06)
+        gap = (ax.get_ylim()[1] - ax.get_ylim()[0]) * 0.056
+        lift = 0.45 * gap
+        for i, y in zip(range(len(timed)), spread([p[1] + lift for p in points], gap), strict=True):
+            ax.annotate(
+                timed[i].variant,
+                points[i],
+                xytext=(points[i][0] * 1.045, y),
+                fontsize=8.5,
+                fontweight="bold" if i in front else "normal",
+                color=colours[timed[i].variant],
+                va="center",
+                annotation_clip=False,
+            )
+        _plain_log(ax)
+        ax.set_xlabel("decode, GB/s of raw bytes on one core (log scale) → faster")
+        ax.set_ylabel("ratio, raw / coded → smaller code")
+        return figure
+
+
+def by_group(
+    groups: Sequence[str],
+    per_variant: dict[str, list[float]],
+    bound: list[float],
+    colours: dict[str, str],
+) -> MplFigure:
+    """Dots of the payload ratio per tensor group, one colour a variant, the bound as a bar."""
+    n = len(groups)
+    with canvas(7.4, 1.3 + 0.36 * n) as (figure, axes):
+        ax = axes[0][0]
+        y = np.arange(n)[::-1]
+        finite = [v for values in per_variant.values() for v in values if np.isfinite(v)]
+        known = [b for b in bound if np.isfinite(b)]
+        ax.plot(bound, y, "|", color=INK, markersize=15, markeredgewidth=2, label="bound", zorder=2)
+        for k, (variant, values) in enumerate(per_variant.items()):
+            ax.plot(
+                values, y, MARKERS[k % len(MARKERS)], color=colours[variant], markersize=6, label=variant, zorder=3
+            )
+        ax.set_yticks(y, groups)
+        ax.set_ylim(-0.6, n - 0.4)
+        ax.grid(axis="y", visible=False)
+        low, high = min([*finite, 1.0]), max([*finite, *known, 1.05])
+        ax.set_xlim(low - 0.04 * (high - low), high + 0.04 * (high - low))
+        ax.set_xlabel("payload ratio, raw / coded →")
+        legend_above(figure, ax, columns=4)
+        return figure
+
+
+def layer_strip(series: Sequence[Series], colours: dict[str, str], y_range: tuple[float, float]) -> MplFigure:
+    """Ratio by layer, one line a tensor group, its bound as a thin line above."""
+    with canvas(7.4, 2.7) as (figure, axes):
+        ax = axes[0][0]
+        last = max((max(s.x) for s in series if s.x), default=1.0)
+        first = min((min(s.x) for s in series if s.x), default=0.0)
+        span = max(last - first, 1.0)
+        ax.set_xlim(first - 0.03 * span, last + 0.2 * span)
+        ax.set_ylim(*y_range)
+        figure.draw_without_rendering()
+        ends = []
+        for k, s in enumerate(series):
+            colour = colours[s.name]
+            ax.plot(s.x, s.bound, color=colour, lw=0.8, alpha=0.75, ls=(0, (3, 2)))
+            ax.plot(s.x, s.y, color=colour, marker=MARKERS[k % len(MARKERS)], markersize=4 if len(s.x) > 12 else 6)
+            ends.append((s.y[-1], s.name, colour))
+        end_labels(ax, ends, last + 0.03 * span)
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.set_xlabel("layer")
+        ax.set_ylabel("payload ratio →")
+        return figure
+
+
+def line_sizes(histograms: Sequence[tuple[str, NDArray[np.int64]]], colours: dict[str, str]) -> MplFigure:
+    """One small histogram a variant of the coded bytes of a line, with the median and the 99th percentile."""
+    n = len(histograms)
+    with canvas(7.4, 0.9 + 0.72 * n, rows=n, sharex=True) as (figure, axes):
+        for ax, (variant, histogram) in zip(axes[:, 0], histograms, strict=True):
+            colour = colours[variant]
+            by_byte = np.zeros(66)
+            sizes = np.minimum((np.arange(len(histogram)) + 7) // 8, 65)
+            np.add.at(by_byte, sizes, histogram)
+            share = 100 * by_byte / max(by_byte.sum(), 1)
+            ax.bar(np.arange(66), share, width=0.9, color=colour)
+            top = max(float(share.max()), 1.0)
+            ax.set_ylim(0, top * 1.15)
+            ax.set_yticks([])
+            ax.spines["left"].set_visible(False)
+            ax.grid(axis="y", visible=False)
+            p50, p99 = (percentile_bits(histogram, q) / 8 for q in (0.5, 0.99))
+            ax.text(0, top * 0.98, variant, color=colour, fontweight="bold", fontsize=8.5, va="top")
+            ax.text(
+                0,
+                top * 0.58,
+                f"median {p50:.1f} B, p99 {p99:.1f} B, tallest bar {share.max():.0f} % of lines",
+                color=MUTED,
+                fontsize=8,
+                va="top",
+            )
+        bottom = axes[-1, 0]
+        bottom.set_xlim(-1, 66)
+        bottom.set_xticks([0, 8, 16, 24, 32, 40, 48, 56, 64])
+        bottom.set_xlabel("coded bytes of a 64 B line → 64 B or more is stored raw")
+        return figure
+
+
+def _plain_log(ax: object) -> None:
+    """Log ticks as plain numbers: 0.5, 1, 2, not 10^-0.3."""
+    axis = ax.xaxis  # type: ignore[attr-defined]
+    axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+    axis.set_minor_formatter(NullFormatter())
