@@ -79,9 +79,9 @@ class DramResult:
         Count by command name.
     bus_time_ns : dict[str, float]
         Data-bus time, summed over the pseudo channels: ``data`` plus one entry per `LOSS_CAUSES`; the entries add up
-        to ``buses × sim_time_ns``.
+        to ``buses × sim_time_ns`` (to the end of the last burst, if a posted write is still on the wires).
     energy_pJ : dict[str, float]
-        By kind of command, plus ``background``; NaN where the part's file gives no figure.
+        By kind of command; kinds without a figure in the part's file are left out (`energy.energy_pJ`).
     seconds : float
         Wall time spent in the engine, for speed reports; 0 where not measured.
     """
@@ -106,6 +106,7 @@ class DramResult:
     energy_pJ: dict[str, float]
     log: CommandLog | None = None
     extra: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
 
     @property
     def n_requests(self) -> int:

@@ -1,34 +1,245 @@
-"""One channel, arrays in and a `DramResult` out. SKELETON of the signature; the engine follows within the hour."""
+"""One channel: arrays of requests in, a `DramResult` out."""
 
 from __future__ import annotations
 
-from typing import Any
+import time
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from linepress_hardware.dram.results import DramResult
+from linepress_hardware.dram import engine
+from linepress_hardware.dram.compiled import Compiled, compile_part
+from linepress_hardware.dram.energy import energy_pJ
+from linepress_hardware.dram.mapping import Mapping, mapping_for, place_atoms
+from linepress_hardware.dram.parts import Part, load_part
+from linepress_hardware.dram.policy import Policy, parse_policy
+from linepress_hardware.dram.results import COMMANDS, LOSS_CAUSES, CommandLog, DramResult
+from linepress_hardware.errors import ConfigurationError
+
+MAX_ATOMS = 1 << 30
 
 
 def simulate(
-    part: Any,
-    address_bytes: NDArray[np.uint64],
-    is_write: NDArray[np.bool_],
-    arrival_ns: NDArray[np.float64] | None = None,
+    part: Part | str,
+    address_bytes: ArrayLike,
+    is_write: ArrayLike | None = None,
+    arrival_ns: ArrayLike | None = None,
     *,
-    mapping: Any = None,
-    policy: Any = None,
+    mapping: str | Mapping | None = None,
+    policy: str | Policy | None = None,
     window: int | None = None,
-    request_bytes: int | NDArray[np.int64] = 64,
-    after: NDArray[np.int64] | None = None,
-    after_delay_ns: float | NDArray[np.float64] = 0.0,
+    request_bytes: int | ArrayLike = 64,
+    after: ArrayLike | None = None,
+    after_delay_ns: float | ArrayLike = 0.0,
     log: bool = False,
 ) -> DramResult:
-    """Simulate requests on one channel.
+    """Simulate requests on one channel of a part.
 
-    ``address_bytes`` need not be aligned and ``request_bytes`` may differ per request: a request touches every atom
-    of ``[address, address + bytes)``. ``mapping`` and ``policy`` are None (the part's defaults), a name/spec string or
-    objects. ``after[i] = j < i``: request i is offered ``after_delay_ns`` after request j has finished (and not
-    before its own arrival); it does not hold up the others while it waits.
+    Parameters
+    ----------
+    part : Part or str
+        A part of `load_part`, or its name.
+    address_bytes : uint64[n]
+        Byte addresses inside the channel, need not be aligned.
+    is_write : bool[n], optional
+        Reads where None.
+    arrival_ns : float64[n], optional
+        Earliest time of each request; None: offered as soon as the one before is accepted (saturated). Requests are
+        offered in order of arrival, equal times in order of index; one that finds its queue full holds up the rest.
+    mapping, policy
+        See `mapping_for` and `parse_policy`; None for the part's mapping and the default policy.
+    window : int, optional
+        Most requests in flight (a closed loop); None: as many as the queues take.
+    request_bytes : int or int64[n]
+        A request touches every atom of ``[address, address + bytes)``; at least 1 byte.
+    after : int64[n], optional
+        ``after[i] = j`` with ``0 ≤ j < i``: request i is offered ``after_delay_ns`` (a number or float64[n]) after
+        request j finished, not before its own arrival; -1: free. A waiting request holds up nobody.
+    log : bool
+        Keep every command for `check_log`.
+
+    Raises
+    ------
+    ConfigurationError
+        For arrays that do not fit together, addresses outside the part, a bad mapping or policy.
     """
-    raise NotImplementedError
+    if isinstance(part, str):
+        part = load_part(part)
+    policy = parse_policy(policy)
+    place = mapping_for(part, mapping)
+    address, writes, sizes, arrival = _requests(part, address_bytes, is_write, arrival_ns, request_bytes)
+    n = address.shape[0]
+    first, offsets = _atoms(part, address, sizes)
+    parent, delay = _dependences(part, n, after, after_delay_ns)
+    if window is not None and window < 1:
+        raise ConfigurationError(f"window = {window} must be at least 1 request in flight")
+
+    m = int(offsets[-1])
+    bank, row, atom = np.empty(m, np.int32), np.empty(m, np.int64), np.empty(m, np.uint64)
+    place_atoms(first, offsets, place.tables(), part.banks.bit_length() - 1, bank, row, atom)
+
+    offered = np.zeros(n, np.int64) if arrival is None else np.ceil(arrival / part.tick_ns - 1e-9).astype(np.int64)
+    free = np.flatnonzero(parent < 0)
+    order = free[np.argsort(offered[free], kind="stable")].astype(np.int64)
+    first_child, next_child = _children(parent)
+    compiled = _compiled(part, policy)
+
+    start, finish = np.empty(n, np.int64), np.empty(n, np.int64)
+    commands = np.zeros(engine.N_COMMANDS, np.int64)
+    loss = np.zeros((part.pseudo_channels, engine.N_LOSS), np.int64)
+    counters = np.zeros(engine.N_COUNTERS, np.int64)
+    room = 6 * m + 4096 if log else 0
+    while True:
+        logs = (np.empty(room, np.int64), np.empty(room, np.int8), np.empty(room, np.int32), np.empty(room, np.int64))
+        commands[:], loss[:], counters[:] = 0, 0, 0
+        began = time.perf_counter()
+        engine.run(
+            compiled.config, compiled.path, compiled.node_low, compiled.node_high, compiled.rule_at,
+            compiled.rule_level, compiled.rule_held, compiled.rule_ticks, compiled.rule_kind, compiled.held_levels,
+            compiled.held_count, compiled.scope_low, compiled.scope_of, compiled.pseudo_of,
+            offsets, bank, row, atom, writes, offered, order, first_child, next_child, delay,
+            window or 0, start, finish, commands, loss, *logs, counters,
+        )  # fmt: skip
+        seconds = time.perf_counter() - began
+        if counters[engine.N_LOG] <= room or not log:
+            break
+        room = int(counters[engine.N_LOG])
+    if counters[engine.N_UNSERVED]:
+        raise ConfigurationError(
+            f"part {part.name}: {counters[engine.N_UNSERVED]} requests can never be served with policy {policy}; "
+            "check the queues and the refresh interval"
+        )
+    kept = int(counters[engine.N_LOG])
+    tick = part.tick_ns
+    counts = {name: int(k) for name, k in zip(COMMANDS, commands, strict=True) if k}
+    columns = sum(counts.get(c, 0) for c in ("RD", "WR", "RDA", "WRA"))
+    sim_time_ns = float(counters[engine.END_TICK]) * tick
+    bus_time = {"data": columns * part.ck["BL"] * part.tck_ns}
+    bus_time.update({cause: float(loss[:, i].sum()) * tick for i, cause in enumerate(LOSS_CAUSES)})
+    start_ns = start * tick
+    return DramResult(
+        part=part.name,
+        mapping=place.name,
+        policy=str(policy),
+        start_ns=start_ns,
+        finish_ns=finish * tick,
+        arrival_ns=start_ns if arrival is None and after is None else np.maximum(offered * tick, 0.0),
+        is_write=writes,
+        bytes=int(sizes.sum()),
+        bus_bytes=columns * part.atom_bytes,
+        sim_time_ns=sim_time_ns,
+        peak_GBps=part.peak_GBps,
+        row_hits=int(counters[engine.N_ROW_HITS]),
+        atoms=m,
+        forwarded_atoms=int(counters[engine.N_FORWARDED]),
+        coalesced_atoms=int(counters[engine.N_COALESCED]),
+        commands=counts,
+        bus_time_ns=bus_time,
+        energy_pJ=energy_pJ(part, counts, sim_time_ns),
+        log=CommandLog(*(a[:kept] for a in logs)) if log else None,
+        extra={"events": int(counters[engine.N_EVENTS])},
+        seconds=seconds,
+    )
+
+
+def _requests(
+    part: Part,
+    address_bytes: ArrayLike,
+    is_write: ArrayLike | None,
+    arrival_ns: ArrayLike | None,
+    request_bytes: int | ArrayLike,
+) -> tuple[NDArray[np.uint64], NDArray[np.bool_], NDArray[np.int64], NDArray[np.float64] | None]:
+    given = np.asarray(address_bytes)
+    if given.ndim != 1 or given.shape[0] == 0:
+        raise ConfigurationError("address_bytes must be a one-dimensional array of at least one address")
+    if given.dtype.kind not in "iu" or (given.dtype.kind == "i" and given.min() < 0):
+        raise ConfigurationError(f"address_bytes must be integers ≥ 0, got {given.dtype} from {given.min()}")
+    address = np.ascontiguousarray(given, np.uint64)
+    n = address.shape[0]
+    writes = np.zeros(n, np.bool_) if is_write is None else np.ascontiguousarray(is_write, np.bool_)
+    sizes = np.ascontiguousarray(np.broadcast_to(np.asarray(request_bytes), (n,)) if np.ndim(request_bytes) == 0 else request_bytes)
+    if sizes.dtype.kind not in "iu":
+        raise ConfigurationError(f"request_bytes must be whole bytes, got {sizes.dtype}")
+    sizes = sizes.astype(np.int64)
+    for name, array in (("is_write", writes), ("request_bytes", sizes)):
+        if array.shape != (n,):
+            raise ConfigurationError(f"{name} has shape {array.shape}, but there are {n} requests; give one entry each")
+    if sizes.min() < 1:
+        raise ConfigurationError(f"request_bytes holds {sizes.min()}; every request needs at least 1 byte")
+    last = address + sizes.astype(np.uint64) - np.uint64(1)
+    bad = np.flatnonzero((last >= np.uint64(part.capacity_bytes)) | (last < address))
+    if bad.size:
+        i = int(bad[0])
+        raise ConfigurationError(
+            f"request {i} at byte {int(address[i]):#x} (+ {int(sizes[i])} B) lies outside part {part.name} of "
+            f"{part.capacity_bytes:#x} B a channel; wrap or choose a larger part"
+        )
+    arrival = None
+    if arrival_ns is not None:
+        arrival = np.ascontiguousarray(arrival_ns, np.float64)
+        if arrival.shape != (n,):
+            raise ConfigurationError(f"arrival_ns has shape {arrival.shape}, but there are {n} requests; give one entry each")
+        if not np.isfinite(arrival).all() or arrival.min() < 0 or arrival.max() / part.tick_ns > 2**52:
+            raise ConfigurationError("arrival_ns must be finite times ≥ 0 ns")
+    return address, writes, sizes, arrival
+
+
+def _atoms(
+    part: Part, address: NDArray[np.uint64], sizes: NDArray[np.int64]
+) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """First atom of each request, and the offsets of its atoms in a flat list."""
+    shift = np.uint64(part.atom_bytes.bit_length() - 1)
+    first = address >> shift
+    last = (address + sizes.astype(np.uint64) - np.uint64(1)) >> shift
+    offsets = np.zeros(address.shape[0] + 1, np.int64)
+    np.cumsum((last - first).astype(np.int64) + 1, out=offsets[1:])
+    if offsets[-1] > MAX_ATOMS:
+        raise ConfigurationError(f"{offsets[-1]} atoms in one run exceed {MAX_ATOMS}; split the trace")
+    return first, offsets
+
+
+def _dependences(
+    part: Part, n: int, after: ArrayLike | None, after_delay_ns: float | ArrayLike
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    delays = np.broadcast_to(np.asarray(after_delay_ns, np.float64), (n,))
+    if not np.isfinite(delays).all() or delays.min() < 0:
+        raise ConfigurationError("after_delay_ns must be finite and ≥ 0 ns")
+    ticks = np.ceil(delays / part.tick_ns - 1e-9).astype(np.int64)
+    if after is None:
+        return np.full(n, -1, np.int64), ticks
+    parent = np.ascontiguousarray(after, np.int64)
+    if parent.shape != (n,):
+        raise ConfigurationError(f"after has shape {parent.shape}, but there are {n} requests; give one entry each")
+    bad = np.flatnonzero((parent < -1) | (parent >= np.arange(n)))
+    if bad.size:
+        i = int(bad[0])
+        raise ConfigurationError(f"after[{i}] = {parent[i]} must be -1 or the index of an earlier request")
+    return parent, ticks
+
+
+def _children(parent: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Linked lists of the requests that wait for each request, in index order."""
+    n = parent.shape[0]
+    first, following = np.full(n, -1, np.int64), np.full(n, -1, np.int64)
+    waiting = np.flatnonzero(parent >= 0)
+    if waiting.size:
+        by_parent = waiting[np.argsort(parent[waiting], kind="stable")]
+        owners = parent[by_parent]
+        heads = np.flatnonzero(np.r_[True, owners[1:] != owners[:-1]])
+        first[owners[heads]] = by_parent[heads]
+        same = owners[1:] == owners[:-1]
+        following[by_parent[:-1][same]] = by_parent[1:][same]
+    return first, following
+
+
+def _compiled(part: Part, policy: Policy) -> Compiled:
+    key = (part.name, id(part), policy)
+    if key not in _COMPILED:
+        if len(_COMPILED) > 64:
+            _COMPILED.clear()
+        _COMPILED[key] = (part, compile_part(part, policy))
+    return _COMPILED[key][1]
+
+
+# Keyed by identity: a part holds dicts, and the entry keeps it alive, so that an id is never reused.
+_COMPILED: dict[tuple[str, int, Policy], tuple[Part, Compiled]] = {}
