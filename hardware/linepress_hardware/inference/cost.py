@@ -24,12 +24,13 @@ def energy_and_cost(part: Accelerator, devices: int, tokens_per_s: float) -> dic
     Returns
     -------
     dict
-        ``energy_J_per_million_tokens``, ``usd_per_million_tokens`` (None where a figure is missing),
+        ``power_W`` of the devices, ``energy_J_per_million_tokens``, ``usd_per_million_tokens`` (None where a figure is missing),
         ``electricity_usd_per_million_tokens``, ``energy_status``, ``cost_status``, ``energy_source``, ``cost_source``.
     """
     assumed = economics()
     if part.power is None:
         return {
+            "power_W": None,
             "energy_J_per_million_tokens": None,
             "electricity_usd_per_million_tokens": None,
             "usd_per_million_tokens": None,
@@ -43,6 +44,7 @@ def energy_and_cost(part: Accelerator, devices: int, tokens_per_s: float) -> dic
     electricity = joules * assumed.usd_per_joule
     energy_status = weakest(part.power.status, assumed.host_power_factor.status)
     money: dict[str, Any] = {
+        "power_W": watts,
         "energy_J_per_million_tokens": joules,
         "electricity_usd_per_million_tokens": electricity,
         "energy_status": energy_status,

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from linepress_hardware.errors import ConfigurationError
 from linepress_hardware.inference import capacity, traffic
 from linepress_hardware.inference import operators as ops_of
 from linepress_hardware.inference.catalog import model as find_model
@@ -86,7 +87,7 @@ def evaluate(
     row |= _capacity(setting, compression)
     for side in ("plain", "compressed"):
         money = energy_and_cost(part, parallel.devices, row[f"{side}_tokens_per_s"])
-        row |= {f"{side}_{key}" if "status" not in key and "source" not in key else key: v for key, v in money.items()}
+        row |= {f"{side}_{key}" if key.endswith("_tokens") else key: value for key, value in money.items()}
     return row
 
 
@@ -271,8 +272,6 @@ def sensitivity(
     ConfigurationError
         `parameter` is a field of neither.
     """
-    from linepress_hardware.errors import ConfigurationError
-
     rows = []
     for value in values:
         case, what = scenario, compression

@@ -6,6 +6,7 @@ A case is one model × accelerator × scenario × codec variant. It carries plai
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -72,9 +73,11 @@ def system_case(case: SystemCase) -> list[dict[str, Any]]:
     Returns
     -------
     list[dict]
-        One flat row: identity (``model … packing``), ``compressed_*`` and ``plain_*`` numbers beside each
-        other, ``closed_form_*`` beside what they check. Keys are documented in
-        `linepress_hardware.inference.system.evaluate`.
+        One flat row of the ``system`` table: identity (``model … packing``), the numbers with compression
+        (``time_s`` of a decode step, ``tokens_per_s``, ``ttft_s``, ``largest_batch``, ``devices_needed``,
+        ``racks_needed``, ``energy_J_per_million_tokens``, ``cost_usd_per_million_tokens`` …), ``plain_*`` the same
+        without it, ``closed_form_*`` beside what they check, ``sources`` (JSON: standing of the figures behind
+        energy and money). The other keys are those of `linepress_hardware.inference.system.evaluate`.
 
     Raises
     ------
@@ -102,5 +105,39 @@ def system_case(case: SystemCase) -> list[dict[str, Any]]:
         "memory": case.memory,
         "packing": case.packing,
         "seed": case.seed,
+        "stage": "decode",
+        "context_tokens": case.scenario.context_tokens,
+        "batch": case.scenario.batch,
+        "weight_ratio": case.weight_ratio,
+        "kv_ratio": compression.kv_capacity_ratio,
     }
-    return [{**identity, **scenario, **row}]
+    renamed = {_RECORD_NAMES.get(key, key): value for key, value in row.items()}
+    sources = {key: renamed[key] for key in _SOURCES if renamed.get(key) is not None}
+    return [{**identity, **scenario, **renamed, "sources": json.dumps(sources)}]
+
+
+# Names of the `system` table for what `evaluate` calls by its side; everything else keeps its name.
+_RECORD_NAMES = {
+    "compressed_decode_time_s": "time_s",
+    "plain_decode_time_s": "plain_time_s",
+    "closed_form_compressed_decode_time_s": "closed_form_time_s",
+    "closed_form_plain_decode_time_s": "closed_form_plain_time_s",
+    "compressed_tokens_per_s": "tokens_per_s",
+    "compressed_ttft_s": "ttft_s",
+    "compressed_largest_batch": "largest_batch",
+    "compressed_largest_context_tokens": "largest_context_tokens",
+    "compressed_devices_needed": "devices_needed",
+    "compressed_racks_needed": "racks_needed",
+    "compressed_energy_J_per_million_tokens": "energy_J_per_million_tokens",
+    "compressed_usd_per_million_tokens": "cost_usd_per_million_tokens",
+    "plain_usd_per_million_tokens": "plain_cost_usd_per_million_tokens",
+    "all_reduce_s": "allreduce_s",
+    "decode_bound": "bound_by",
+}
+_SOURCES = (
+    "energy_status",
+    "energy_source",
+    "cost_status",
+    "cost_source",
+    "chips_per_rack_status",
+)
