@@ -24,6 +24,11 @@ CHANNEL_COLUMNS: dict[str, tuple[str, str]] = {
     "n_requests": ("int64", "transactions simulated per pattern"),
     "seed": ("int64", "seed of line order, workload and faults"),
     "load_pct_peak": ("double", "offered load of the latency run, % of the pin peak of the plain channel"),
+    "load_sustained": (
+        "bool",
+        "whether the compressed channel kept up with that load; else latency grows with length",
+    ),
+    "plain_load_sustained": ("bool", "whether the plain channel kept up with that load"),
     "peak_GBps": ("double", "pin peak of one channel"),
     "atom_bytes": ("int64", "bytes of one column access"),
     "raw_bytes": ("int64", "bytes of the lines before coding"),
@@ -33,14 +38,20 @@ CHANNEL_COLUMNS: dict[str, tuple[str, str]] = {
     "atoms_per_line_random": ("double", "atoms fetched for a line alone"),
     "effective_bandwidth_sequential_GBps": ("double", "useful bytes per ns, sequential reads, saturated"),
     "effective_bandwidth_random_GBps": ("double", "useful bytes per ns, random line reads, saturated"),
-    "effective_bandwidth_mixed_GBps": ("double", "useful bytes per ns, half sequential half random, with writes inline"),
+    "effective_bandwidth_mixed_GBps": (
+        "double",
+        "useful bytes per ns, half sequential half random, with writes inline",
+    ),
     "plain_bandwidth_sequential_GBps": ("double", "the same channel without compression"),
     "plain_bandwidth_random_GBps": ("double", "the same channel without compression"),
     "plain_bandwidth_mixed_GBps": ("double", "the same channel without compression"),
     "gain_sequential": ("double", "effective / plain"),
     "gain_random": ("double", "effective / plain"),
     "gain_mixed": ("double", "effective / plain"),
-    "closed_form_gain_sequential": ("double", "raw / fetched bytes with metadata, and the engine's and port's ceiling"),
+    "closed_form_gain_sequential": (
+        "double",
+        "raw / fetched bytes with metadata, and the engine's and port's ceiling",
+    ),
     "closed_form_gain_random": ("double", "atoms raw / (atoms per line + metadata misses)"),
     "closed_form_gain_mixed": ("double", "harmonic mean of the two by share, writes as read-modify-write"),
     "closed_form_atoms_per_line_random": ("double", "1 + (s - 1) / A for a line of s bytes at any offset"),
@@ -67,18 +78,19 @@ CHANNEL_COLUMNS: dict[str, tuple[str, str]] = {
     "metadata_traffic_ratio_random": ("double", "the same in the random run"),
     "line_buffer_hit_rate": ("double", "atoms served by the line buffer / atoms needed, sequential run"),
     "bytes_on_bus": ("int64", "bytes moved between controller and memory, latency run"),
-    "overflows": ("int64", "writes whose line outgrew its place, latency run"),
-    "repacks": ("int64", "pages rewritten in place"),
-    "page_moves": ("int64", "pages moved to a larger place"),
-    "read_modify_writes": ("int64", "atoms read only to be written back"),
+    "overflows": ("int64", "writes whose line outgrew its place, mixed run"),
+    "repacks": ("int64", "pages rewritten in place or smaller, mixed run"),
+    "page_moves": ("int64", "pages rewritten with more chunks, mixed run"),
+    "read_modify_writes": ("int64", "reads of atoms only to be merged and written back, mixed run"),
     "ecc_code": ("string", "error-correcting code of the run"),
     "ecc_injected": ("int64", "faults injected"),
     "ecc_corrected": ("int64", "corrected, and right"),
     "ecc_detected": ("int64", "detected, not corrected: poison"),
     "ecc_miscorrected": ("int64", "reported corrected, but wrong"),
     "ecc_silent": ("int64", "neither corrected nor detected"),
-    "blast_radius_values": ("double", "values lost per uncorrected atom, compressed"),
-    "plain_blast_radius_values": ("double", "values lost per uncorrected atom, plain"),
+    "blast_radius_values": ("double", "values lost per uncorrected code word, compressed"),
+    "plain_blast_radius_values": ("double", "values lost per uncorrected code word, plain"),
+    "blast_radius_metadata_values": ("double", "values lost per uncorrected metadata entry"),
     "energy_pJ_per_useful_byte": ("double", "memory energy per byte delivered, sequential run, compressed"),
     "plain_energy_pJ_per_useful_byte": ("double", "memory energy per byte delivered, sequential run, plain"),
     "energy_random_pJ_per_useful_byte": ("double", "the same in the random run, compressed"),
@@ -123,6 +135,10 @@ class ChannelCase:
         Offered load of the latency run in % of the plain channel's pin peak.
     mapping : str | None
         Address mapping, None for the part's own.
+    ecc_code : str
+        A code of `linepress_hardware.channel.ecc.CODES`.
+    value_bytes : int
+        Bytes of an element, for the blast radius.
     overrides : tuple[tuple[str, float], ...]
         Channel parameters that differ from ``data/channel.toml``, e.g. ``(("metadata_cache_bytes", 32768.0),)``.
     """
@@ -142,9 +158,10 @@ class ChannelCase:
     n_requests: int = 20_000
     mode: str = "auto"
     placement: str = "controller"
-    load_pct_peak: float = 20.0
+    load_pct_peak: float = 10.0
     mapping: str | None = None
     ecc_code: str = "secded-72-64"
+    value_bytes: int = 2
     overrides: tuple[tuple[str, float], ...] = ()
 
 

@@ -1,0 +1,145 @@
+"""Parameters of the compressed channel, read from ``data/channel.toml`` with a source beside each figure."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from importlib.resources import files
+
+from linepress_hardware.errors import ConfigurationError
+
+LINE_BYTES = 64
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One figure of ``data/channel.toml``: value, bounds of an override, unit, standing and source."""
+
+    value: float
+    low: float
+    high: float
+    unit: str
+    status: str
+    source: str
+
+
+@dataclass(frozen=True)
+class ChannelConfig:
+    """Parameters of one channel; each field is an entry of ``data/channel.toml`` with its source there."""
+
+    axi_data_bits: int
+    axi_clock_GHz: float
+    axi_outstanding: int
+    axi_ids: int
+    engine_clock_GHz: float
+    decode_latency_ns: float
+    encode_latency_ns: float
+    decode_interval_ns: float
+    decoders: int
+    bypass_raw: int
+    metadata_cache_bytes: int
+    metadata_cache_ways: int
+    metadata_entry_bytes: int
+    metadata_prefetch: int
+    metadata_hit_cycles: int
+    page_bytes: int
+    chunk_bytes: int
+    inflation_lines: int
+    staging_pages: int
+    line_buffer_lines: int
+    prefetch_lines: int
+    ecc_decode_cycles: int
+    over_subscription_ratio: float
+    capacity_warning_ratio: float
+    capacity_critical_ratio: float
+    error_log_records: int
+    footprint_bytes: int
+    write_share: float
+    random_share: float
+
+    @property
+    def axi_beat_bytes(self) -> int:
+        return self.axi_data_bits // 8
+
+    @property
+    def axi_clock_ns(self) -> float:
+        return 1.0 / self.axi_clock_GHz
+
+    @property
+    def line_transfer_ns(self) -> float:
+        """Time of one 64 B line on the R or W channel."""
+        return LINE_BYTES / self.axi_beat_bytes * self.axi_clock_ns
+
+    @property
+    def metadata_hit_ns(self) -> float:
+        return self.metadata_hit_cycles / self.engine_clock_GHz
+
+    @property
+    def ecc_decode_ns(self) -> float:
+        return self.ecc_decode_cycles / self.engine_clock_GHz
+
+    def override(self, values: Mapping[str, float]) -> ChannelConfig:
+        """A copy with some parameters changed; `ConfigurationError` on an unknown name or a bad value."""
+        known = parameters()
+        changed: dict[str, float | int] = {}
+        for name, value in values.items():
+            if name not in known:
+                raise ConfigurationError(f"unknown channel parameter {name!r}: known are {', '.join(sorted(known))}")
+            p = known[name]
+            if not p.low <= value <= p.high:
+                raise ConfigurationError(
+                    f"channel parameter {name} = {value:g} {p.unit} lies outside {p.low:g} … {p.high:g}"
+                )
+            whole = isinstance(getattr(self, name), int)
+            if whole and value != int(value):
+                raise ConfigurationError(f"channel parameter {name} = {value:g} must be a whole number of {p.unit}")
+            changed[name] = int(value) if whole else float(value)
+        result = replace(self, **changed)  # type: ignore[arg-type]
+        result.check()
+        return result
+
+    def check(self) -> None:
+        """Raise `ConfigurationError` where two parameters contradict each other."""
+        if self.axi_data_bits not in (256, 512):
+            raise ConfigurationError(f"axi_data_bits = {self.axi_data_bits}: the port is 256 or 512 bit wide")
+        for name in ("page_bytes", "chunk_bytes", "metadata_entry_bytes"):
+            value = getattr(self, name)
+            if value & (value - 1):
+                raise ConfigurationError(f"{name} = {value} B must be a power of two")
+        if self.chunk_bytes > self.page_bytes:
+            raise ConfigurationError(
+                f"chunk_bytes = {self.chunk_bytes} exceeds page_bytes = {self.page_bytes}; make it smaller"
+            )
+        if 0 < self.metadata_cache_bytes < self.metadata_cache_ways * self.metadata_entry_bytes:
+            raise ConfigurationError(
+                f"metadata_cache_bytes = {self.metadata_cache_bytes} holds no set of {self.metadata_cache_ways} "
+                f"ways of {self.metadata_entry_bytes} B; raise it, or set it to 0 for no cache"
+            )
+        if self.capacity_warning_ratio > self.capacity_critical_ratio:
+            raise ConfigurationError(
+                f"capacity_warning_ratio = {self.capacity_warning_ratio:g} lies above capacity_critical_ratio = "
+                f"{self.capacity_critical_ratio:g}; the warning must come first"
+            )
+
+
+@lru_cache(maxsize=1)
+def parameters() -> dict[str, Parameter]:
+    """Every parameter with value, bounds, unit, standing and source."""
+    text = (files("linepress_hardware") / "data" / "channel.toml").read_text(encoding="utf-8")
+    return {name: Parameter(**entry) for name, entry in tomllib.loads(text).items()}
+
+
+@lru_cache(maxsize=1)
+def default_config() -> ChannelConfig:
+    """The configuration that ``data/channel.toml`` states."""
+    known = parameters()
+    declared = {f.name for f in fields(ChannelConfig)}
+    if declared != set(known):
+        odd = ", ".join(sorted(declared ^ set(known)))
+        raise ConfigurationError(f"data/channel.toml and ChannelConfig disagree on {odd}; name each in both")
+    values = {name: p.value for name, p in known.items()}
+    config = ChannelConfig(**values)  # type: ignore[arg-type]
+    config.check()
+    return config

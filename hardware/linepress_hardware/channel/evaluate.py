@@ -1,0 +1,309 @@
+"""One codec in one memory: bandwidth, latency and energy that its line sizes give, beside closed forms.
+
+The plain channel runs the same accesses through the same port on the same memory; its runs are cached, since many
+codecs share them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from linepress_hardware.channel import closed_form, workloads
+from linepress_hardware.channel.compaction import CompressedStore
+from linepress_hardware.channel.config import LINE_BYTES, ChannelConfig, default_config
+from linepress_hardware.channel.memory import Memory
+from linepress_hardware.channel.plan import RequestPlan
+from linepress_hardware.channel.simulate import ChannelRun, Timing, run
+from linepress_hardware.channel.translation import StaticLayout, expand_static, plain_layout
+from linepress_hardware.channel.workloads import DecodeShape, LineStream
+from linepress_hardware.errors import ConfigurationError
+
+WORKLOADS = ("sequential", "random", "mixed", "decode", "kv-gather")
+DECODE_SHAPE = DecodeShape.of_model(
+    layers=32, hidden=4096, intermediate=14336, kv_heads=8, heads=32, head_dim=128, batch=16, context=8192
+)
+"""Llama-3.1-8B, batch 16, context 8,192: the shape of the ``decode`` workload unless another is given."""
+
+
+@dataclass(frozen=True)
+class InlineSpec:
+    """A store compressed both ways: class sizes (the last one 64) and, for slots, the slot size."""
+
+    classes: tuple[int, ...]
+    fixed_slot: int = 0
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is held against the plain channel.
+
+    Attributes
+    ----------
+    layout : StaticLayout
+        Placement of the lines; also gives the sizes that an inline store starts from.
+    coded_bytes : int32[t]
+        Coded bytes of the lines of a tile before a packing rounds them; writes draw from these.
+    inline : InlineSpec | None
+        None: compressed offline, read-only.
+    """
+
+    layout: StaticLayout
+    coded_bytes: NDArray[np.int32]
+    inline: InlineSpec | None = None
+
+    @property
+    def mode(self) -> str:
+        return "offline" if self.inline is None else "inline"
+
+
+def footprint_lines(memory: Memory, config: ChannelConfig) -> int:
+    """Lines that random accesses range over: the configured footprint, at most half of the part, whole pages."""
+    raw = min(config.footprint_bytes, memory.capacity_bytes // 2)
+    lines = raw // config.page_bytes * (config.page_bytes // LINE_BYTES)
+    if lines <= 0:
+        raise ConfigurationError(f"{memory.name} of {memory.capacity_bytes} B a channel is too small for a page")
+    return lines
+
+
+def accesses(pattern: str, n: int, lines: int, config: ChannelConfig, *, seed: int, inline: bool) -> LineStream:
+    """The accesses of a named workload; writes only where the memory is compressed inline."""
+    ids = config.axi_ids
+    writes = config.write_share if inline else 0.0
+    if pattern == "sequential":
+        return workloads.sequential(n, lines, seed=seed, ids=ids)
+    if pattern == "random":
+        return workloads.random(n, lines, seed=seed, ids=ids)
+    if pattern == "mixed":
+        return workloads.mixed(n, lines, seed=seed, random_share=config.random_share, write_share=writes, ids=ids)
+    if pattern == "kv-gather":
+        return workloads.kv_gather(n, lines, seed=seed, ids=ids)
+    if pattern == "decode":
+        shape = DECODE_SHAPE if inline else replace(DECODE_SHAPE, append_lines=0)
+        return workloads.decode(n, lines, shape, seed=seed, ids=ids)
+    raise ConfigurationError(f"unknown workload {pattern!r}: known are {', '.join(WORKLOADS)}")
+
+
+PLAIN_FIELDS = (
+    "axi_data_bits",
+    "axi_clock_GHz",
+    "axi_outstanding",
+    "axi_ids",
+    "engine_clock_GHz",
+    "ecc_decode_cycles",
+    "page_bytes",
+    "footprint_bytes",
+    "write_share",
+    "random_share",
+)
+
+
+def plain_config(config: ChannelConfig) -> ChannelConfig:
+    """The parameters that the plain channel depends on; all others at their defaults, so that runs are shared."""
+    return replace(default_config(), **{name: getattr(config, name) for name in PLAIN_FIELDS})
+
+
+@lru_cache(maxsize=256)
+def plain_run(
+    memory_name: str,
+    mapping: str | None,
+    policy: str | None,
+    config: ChannelConfig,
+    pattern: str,
+    n: int,
+    seed: int,
+    inline: bool,
+    interval_ns: float | None,
+) -> ChannelRun:
+    """The plain channel under a workload; saturated (closed loop) where ``interval_ns`` is None."""
+    memory = Memory.load(memory_name, mapping, policy)
+    lines = footprint_lines(memory, config)
+    stream = accesses(pattern, n, lines, config, seed=seed, inline=inline)
+    if interval_ns is not None:
+        stream = stream.at_interval(interval_ns)
+    window = config.axi_outstanding if interval_ns is None else None
+    plan = expand_static(
+        stream, plain_layout(lines), atom_bytes=memory.atom_bytes, config=config, window=window, line_buffer=False
+    )
+    return run(stream, plan, memory, config, Timing.plain(config))
+
+
+@dataclass(frozen=True)
+class Study:
+    """Runs one subject against the plain channel on one memory.
+
+    Attributes
+    ----------
+    memory : Memory
+    config : ChannelConfig
+        Latencies of the codec included (``decode_latency_ns`` and so on).
+    subject : Subject
+    n : int
+        Accesses a run.
+    seed : int
+    """
+
+    memory: Memory
+    config: ChannelConfig
+    subject: Subject
+    n: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.n < 100:
+            raise ConfigurationError(f"n_requests = {self.n} is too few for a percentile; give at least 100")
+
+    @property
+    def lines(self) -> int:
+        return footprint_lines(self.memory, self.config)
+
+    @property
+    def inline(self) -> bool:
+        return self.subject.inline is not None
+
+    def plain(self, pattern: str, interval_ns: float | None = None) -> ChannelRun:
+        """The same accesses on the plain channel."""
+        m = self.memory
+        return plain_run(
+            m.name,
+            m.mapping,
+            m.policy,
+            plain_config(self.config),
+            pattern,
+            self.n,
+            self.seed,
+            self.inline,
+            interval_ns,
+        )
+
+    def compressed(self, pattern: str, interval_ns: float | None = None) -> ChannelRun:
+        """The subject under a workload; saturated (closed loop) where ``interval_ns`` is None."""
+        stream = accesses(pattern, self.n, self.lines, self.config, seed=self.seed, inline=self.inline)
+        if interval_ns is not None:
+            stream = stream.at_interval(interval_ns)
+        plan = self._plan(stream, pattern, self.config.axi_outstanding if interval_ns is None else None)
+        return run(stream, plan, self.memory, self.config, self.timing())
+
+    def timing(self) -> Timing:
+        """Latencies of the engine; compression off (raw lines in place, no metadata) is the plain channel's."""
+        atoms, _ = self.metadata_unit()
+        if not atoms and not self.inline and bool((self.subject.layout.length_bytes == LINE_BYTES).all()):
+            return Timing.plain(self.config)
+        return Timing.compressed(self.config, metadata=atoms > 0)
+
+    def _plan(self, stream: LineStream, pattern: str, window: int | None) -> RequestPlan:
+        # Past accesses of the same kind leave the cache as a long run would; their number covers it twice.
+        entries = self.config.metadata_cache_bytes // self.config.metadata_entry_bytes
+        past = accesses(
+            pattern, max(1, min(2 * entries, 200_000)), self.lines, self.config, seed=self.seed + 1, inline=False
+        )
+        if pattern == "sequential":
+            past = workloads.stream(np.arange(0, dtype=np.int64))
+        inline = self.subject.inline
+        if inline is None:
+            return expand_static(
+                stream,
+                replace(self.subject.layout, lines=self.lines),
+                atom_bytes=self.memory.atom_bytes,
+                config=self.config,
+                window=window,
+                before=past,
+            )
+        store = self.store()
+        store.warm(past)
+        return store.expand(stream, self.write_lengths(), window=window)
+
+    def store(self) -> CompressedStore:
+        """A populated store with room for every line raw: bandwidth is measured without capacity pressure."""
+        inline = self.subject.inline
+        if inline is None:
+            raise ConfigurationError("this subject is compressed offline and has no store; give it an InlineSpec")
+        tile = self.subject.coded_bytes
+        length = tile[np.arange(self.lines) % tile.shape[0]]
+        return CompressedStore(
+            length,
+            inline.classes,
+            self.lines * LINE_BYTES,
+            self.config,
+            self.memory.atom_bytes,
+            inline.fixed_slot,
+        )
+
+    def write_lengths(self) -> NDArray[np.int32]:
+        """Coded bytes that each access would write, drawn from the tile."""
+        rng = np.random.Generator(np.random.PCG64(self.seed + 2))
+        return self.subject.coded_bytes[rng.integers(0, self.subject.coded_bytes.shape[0], self.n)]
+
+    def delivery_limit(self) -> float:
+        """GB/s that decoders and R channel can deliver."""
+        port = LINE_BYTES / self.config.line_transfer_ns
+        interval = self.config.decode_interval_ns
+        return min(port, self.config.decoders * LINE_BYTES / interval) if interval > 0 else port
+
+    def closed_form(self, packed_bytes_per_line: float) -> closed_form.Gains:
+        """Closed-form gains; the plain channel's simulated bandwidths enter through ceiling and mixture."""
+        config, atom, layout = self.config, self.memory.atom_bytes, self.subject.layout
+        start, length = layout.start_bytes, layout.length_bytes
+        t = start.shape[0]
+        alone = closed_form.atoms_of_places(start, length, atom)
+        pointer = 0.0 if layout.pointer_bytes is None else float((layout.pointer_bytes >= 0).mean())
+        entry_atoms, lines_per_entry = self.metadata_unit()
+        whole = (start % atom == 0) & (length % atom == 0)
+        write_atoms = float((alone * np.where(whole, 1, 2)).mean()) if self.inline else 0.0
+        hit = self.closed_form_hit_rate()
+        return closed_form.gains(
+            line_bytes=LINE_BYTES,
+            atom_bytes=atom,
+            sequential_atoms_per_line=closed_form.atoms_sequential(start, length, atom) / t + pointer,
+            random_atoms_per_line=float(alone.mean()) + pointer,
+            metadata_atoms_per_page=entry_atoms,
+            lines_per_page=lines_per_entry,
+            metadata_hit_rate=hit,
+            packed_bytes_per_line=packed_bytes_per_line,
+            plain_sequential_GBps=self.plain("sequential").bandwidth_GBps,
+            plain_random_GBps=self.plain("random").bandwidth_GBps,
+            ceiling_GBps=self.delivery_limit(),
+            random_share=config.random_share,
+            write_share=config.write_share if self.inline else 0.0,
+            write_atoms_per_line=write_atoms + (1 - hit) * entry_atoms,
+        )
+
+    def metadata_unit(self) -> tuple[float, int]:
+        """Atoms of one metadata fetch, and the lines it tells about."""
+        config, layout, atom = self.config, self.subject.layout, self.memory.atom_bytes
+        if self.inline:
+            return -(-config.metadata_entry_bytes // atom), config.page_bytes // LINE_BYTES
+        entry = layout.entry_bytes(config)
+        return -(-entry // atom), layout.lines_per_page * layout.pages_per_entry(config)
+
+    def closed_form_hit_rate(self) -> float:
+        """Share of the footprint that the metadata cache reaches."""
+        atoms, lines_per_entry = self.metadata_unit()
+        if not atoms:
+            return 1.0
+        entry = max(
+            self.config.metadata_entry_bytes, 0 if self.inline else self.subject.layout.entry_bytes(self.config)
+        )
+        return closed_form.metadata_hit_rate_random(
+            self.config.metadata_cache_bytes, entry, lines_per_entry * LINE_BYTES, self.lines * LINE_BYTES
+        )
+
+    def closed_form_latency_added_ns(self) -> float:
+        """Latency added to an idle random read: look-up, misses at the idle read time, decode of coded lines."""
+        layout, config = self.subject.layout, self.config
+        coded = layout.length_bytes < LINE_BYTES if config.bypass_raw else np.ones_like(layout.length_bytes, np.bool_)
+        coded = coded & (layout.length_bytes > 0)
+        pointer = 0.0 if layout.pointer_bytes is None else float((layout.pointer_bytes >= 0).mean())
+        idle = self.memory.idle_read_ns
+        atoms, _ = self.metadata_unit()
+        hit = self.closed_form_hit_rate() if atoms else 1.0
+        return closed_form.latency_added_ns(
+            decode_ns=config.decode_latency_ns * float(coded.mean()),
+            ecc_ns=0.0,
+            metadata_hit_ns=config.metadata_hit_ns if atoms else 0.0,
+            metadata_hit_rate=hit,
+            idle_read_ns=idle + config.ecc_decode_ns + config.metadata_hit_ns,
+        ) + pointer * (idle + config.ecc_decode_ns + config.metadata_hit_ns)

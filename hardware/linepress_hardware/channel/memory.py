@@ -1,0 +1,120 @@
+"""The memory behind a channel: what the channel needs to know of a part, and the call of its engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from linepress_hardware.channel.plan import RequestPlan
+from linepress_hardware.dram.parts import load_part
+from linepress_hardware.dram.policy import parse_policy
+from linepress_hardware.dram.results import DramResult
+from linepress_hardware.dram.simulate import simulate
+from linepress_hardware.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class Memory:
+    """One channel of one memory part under one mapping and policy.
+
+    Attributes
+    ----------
+    name : str
+    part : Any
+        What `linepress_hardware.dram` simulates.
+    atom_bytes : int
+        Bytes of one column access (one page read for flash).
+    peak_GBps : float
+        Pin bandwidth of the channel.
+    capacity_bytes : int
+        Bytes behind the channel.
+    channels_per_device : int
+        Channels of one stack, module or package.
+    mapping, policy : str | None
+        None: the part's own mapping, the default policy.
+    """
+
+    name: str
+    part: Any
+    atom_bytes: int
+    peak_GBps: float
+    capacity_bytes: int
+    channels_per_device: int
+    mapping: str | None = None
+    policy: str | None = None
+    idle_read_ns: float = 0.0
+    """Mean random read of an idle memory: tRP + tRCD + tCL + burst (rows stay open, so another one must close first;
+    no tRP with a closed-page policy), plus the mean wait for an all-bank refresh, tRFC² / (2 tREFI)."""
+
+    @classmethod
+    def load(cls, name: str, mapping: str | None = None, policy: str | None = None) -> Memory:
+        """The part of this name; raises `UnknownPartError` for one that does not exist."""
+        part = load_part(name)
+        chosen = parse_policy(policy)
+        idle = part.ns("RCDRD") + part.read_latency_ticks * part.tick_ns
+        if chosen.page == "open":
+            idle += part.ns("RP")
+        if chosen.refresh == "all_bank":
+            idle += part.ns("RFCab") ** 2 / (2 * part.ns("REFI"))
+        return cls(
+            name=part.name,
+            part=part,
+            atom_bytes=part.atom_bytes,
+            peak_GBps=part.peak_GBps,
+            capacity_bytes=part.capacity_bytes,
+            channels_per_device=part.channels_per_device,
+            mapping=mapping,
+            policy=policy,
+            idle_read_ns=idle,
+        )
+
+    def simulate(
+        self, plan: RequestPlan, arrival_ns: NDArray[np.float64], after_delay_ns: NDArray[np.float64]
+    ) -> DramResult:
+        """Run the requests of a plan; raises `ConfigurationError` where an address lies outside the part."""
+        if not plan.requests:
+            return self._nothing()
+        end = int((plan.address_bytes.astype(np.int64) + plan.size_bytes).max())
+        if end > self.capacity_bytes:
+            raise ConfigurationError(
+                f"{self.name}: data and metadata end at byte {end:,} but a channel holds {self.capacity_bytes:,} B; "
+                "make the footprint smaller"
+            )
+        return simulate(
+            self.part,
+            plan.address_bytes,
+            plan.is_write,
+            arrival_ns,
+            mapping=self.mapping,
+            policy=self.policy,
+            request_bytes=plan.size_bytes,
+            after=plan.after,
+            after_delay_ns=after_delay_ns,
+        )
+
+    def _nothing(self) -> DramResult:
+        """A run in which no access reached the memory."""
+        none = np.empty(0, np.float64)
+        return DramResult(
+            part=self.name,
+            mapping=self.mapping or "",
+            policy=self.policy or "",
+            start_ns=none,
+            finish_ns=none.copy(),
+            arrival_ns=none.copy(),
+            is_write=np.empty(0, np.bool_),
+            bytes=0,
+            bus_bytes=0,
+            sim_time_ns=0.0,
+            peak_GBps=self.peak_GBps,
+            row_hits=0,
+            atoms=0,
+            forwarded_atoms=0,
+            coalesced_atoms=0,
+            commands={},
+            bus_time_ns={},
+            energy_pJ={},
+        )

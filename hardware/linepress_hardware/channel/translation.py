@@ -1,0 +1,310 @@
+"""Read-only compressed memory: lines placed offline, found through per-page metadata and a metadata cache.
+
+Physical layout: the data of all lines from address 0, one tile after another, then the metadata of all pages. A
+*tile* is the placement of a sample of lines; tiling it gives footprints of gigabytes from a few megabytes of arrays.
+The plain channel is the same translation with 64 B lines in place, no metadata and no line buffer.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from linepress_hardware.channel.config import LINE_BYTES, ChannelConfig
+from linepress_hardware.channel.metadata_cache import MetadataCache, holds, lookup, victim, warm
+from linepress_hardware.channel.plan import RequestBuffers, RequestPlan
+from linepress_hardware.channel.workloads import LineStream
+from linepress_hardware.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class StaticLayout:
+    """Where lines lie when they were compressed once.
+
+    Attributes
+    ----------
+    start_bytes : int64[t]
+        Byte offset of each line of a tile.
+    length_bytes : int32[t]
+        Coded bytes of each line; 0 for the zero class.
+    tile_bytes : int
+        Bytes of a tile, data only.
+    lines : int
+        Logical lines of the footprint.
+    metadata_bytes_per_page : float
+        Metadata of one page; 0 for none. A cache entry holds the metadata of as many pages as fit whole, or one page
+        takes several entries; entries are fetched whole.
+    page_bytes : int
+    raw : bool[t] | None
+        Lines stored raw, which may bypass the decoder; None: those of 64 B.
+    pointer_bytes : int64[t] | None
+        Offset of what must be read first to learn where the line lies (the slot of an exception), -1 for a line
+        found without; None: no line needs it.
+    """
+
+    start_bytes: NDArray[np.int64]
+    length_bytes: NDArray[np.int32]
+    tile_bytes: int
+    lines: int
+    metadata_bytes_per_page: float
+    page_bytes: int = 4096
+    raw: NDArray[np.bool_] | None = None
+    pointer_bytes: NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        start, length = self.start_bytes, self.length_bytes
+        if start.shape != length.shape or start.ndim != 1 or not start.size:
+            raise ConfigurationError("a layout needs one start and one length per line, and at least one line")
+        if self.lines <= 0 or self.page_bytes % LINE_BYTES:
+            raise ConfigurationError(f"a layout of {self.lines} lines in pages of {self.page_bytes} B holds nothing")
+        if int(start.min()) < 0 or int(length.min()) < 0 or int((start + length).max()) > self.tile_bytes:
+            raise ConfigurationError(f"a line lies outside its tile of {self.tile_bytes} B; check starts and lengths")
+        # Bit granules put a line of up to 64 B into 65 bytes of memory.
+        if int(length.max()) > LINE_BYTES + 1:
+            raise ConfigurationError(f"a coded line of {int(length.max())} B exceeds {LINE_BYTES} B; store it raw")
+        for other in (self.raw, self.pointer_bytes):
+            if other is not None and other.shape != start.shape:
+                raise ConfigurationError("raw flags and pointers of a layout need one entry per line of the tile")
+
+    @property
+    def lines_per_page(self) -> int:
+        return self.page_bytes // LINE_BYTES
+
+    @property
+    def pages(self) -> int:
+        return -(-self.lines // self.lines_per_page)
+
+    def tile_stride_bytes(self, atom_bytes: int) -> int:
+        """Distance between two tiles: whole atoms."""
+        return -(-self.tile_bytes // atom_bytes) * atom_bytes
+
+    def entry_bytes(self, config: ChannelConfig) -> int:
+        """Bytes fetched on a metadata miss: whole cache entries, 0 where the packing needs none."""
+        if self.metadata_bytes_per_page <= 0:
+            return 0
+        entry = config.metadata_entry_bytes
+        return -(-math.ceil(self.metadata_bytes_per_page) // entry) * entry
+
+    def pages_per_entry(self, config: ChannelConfig) -> int:
+        """Pages that one fetched entry tells about."""
+        if self.metadata_bytes_per_page <= 0:
+            return 1
+        return max(1, int(config.metadata_entry_bytes / self.metadata_bytes_per_page))
+
+    def metadata_base_bytes(self, atom_bytes: int, config: ChannelConfig) -> int:
+        tiles = -(-self.lines // int(self.start_bytes.shape[0]))
+        entry = max(self.entry_bytes(config), atom_bytes)
+        return -(-tiles * self.tile_stride_bytes(atom_bytes) // entry) * entry
+
+    def total_bytes(self, atom_bytes: int, config: ChannelConfig) -> int:
+        """End of the metadata: what must fit in the part."""
+        entries = -(-self.pages // self.pages_per_entry(config))
+        return self.metadata_base_bytes(atom_bytes, config) + entries * self.entry_bytes(config)
+
+
+def plain_layout(lines: int) -> StaticLayout:
+    """Lines where they are: 64 B each, no metadata."""
+    tile = 64
+    start = np.arange(tile, dtype=np.int64) * LINE_BYTES
+    return StaticLayout(start, np.full(tile, LINE_BYTES, np.int32), tile * LINE_BYTES, lines, 0.0)
+
+
+@njit(cache=True)
+def _expand(  # type: ignore[no-untyped-def]
+    line, is_write, partial, start, length, pointer, stride, lines, lines_per_entry, atom, metadata_base, entry_bytes,
+    tag, stamp, pending, ahead, prefetch_entries, buffer_atom, buffer_request, buffer_stamp, prefetch, window,
+    address, size, write, after, why, kind, access, first, last, shared, metadata, out_length, failed, counters,
+):  # fmt: skip
+    tile = start.shape[0]
+    slots = buffer_atom.shape[0]
+    entries = (lines + lines_per_entry - 1) // lines_per_entry
+    complete = np.full(line.shape[0], -1, np.int64)  # request whose finish stands for the access
+    m = 0
+    for i in range(line.shape[0]):
+        first[i] = m
+        metadata[i] = -1
+        shared[i, 0] = -1
+        shared[i, 1] = -1
+        here = line[i]
+        if here < 0 or here >= lines:
+            failed[i] = 3
+        elif is_write[i] and entry_bytes > 0:
+            failed[i] = 2
+        if failed[i] != 0:
+            last[i] = m
+            continue
+        gate = complete[i - window] if window > 0 and i >= window else -1
+        depends = gate
+        reason = 1 if gate >= 0 else 0
+        page = here // lines_per_entry  # numbered by metadata entry
+        if entry_bytes > 0:
+            counters[0] += 1
+            way = lookup(tag, stamp, page, i)
+            onward = False
+            if way >= 0:
+                s = page % tag.shape[0]
+                counters[1] += 1
+                onward = ahead[s, way] != 0
+                ahead[s, way] = 0
+                fetched = pending[s, way]
+                if fetched > gate:  # came in after the gate's line: the later of the two waits
+                    depends = fetched
+                    reason = 2
+                    metadata[i] = fetched
+            for target in (page, page + 1):
+                if target == page:
+                    if way >= 0:
+                        continue
+                    onward = holds(tag, page - 1)
+                elif not (onward and prefetch_entries) or target >= entries or holds(tag, target):
+                    continue
+                address[m] = np.uint64(metadata_base + target * entry_bytes)
+                size[m] = (entry_bytes + atom - 1) // atom * atom
+                write[m] = False
+                after[m] = gate
+                why[m] = 1 if gate >= 0 else 0
+                kind[m] = 2
+                access[m] = i
+                if target == page:
+                    depends = m
+                    reason = 2
+                    metadata[i] = m
+                free = victim(tag, stamp, target)
+                if free >= 0:
+                    s = target % tag.shape[0]
+                    tag[s, free] = target
+                    stamp[s, free] = i
+                    pending[s, free] = m
+                    ahead[s, free] = target != page
+                m += 1
+        out_length[i] = length[here % tile]
+        done = depends
+        if pointer.shape[0] > 0 and pointer[here % tile] >= 0:
+            slot = (here // tile) * stride + pointer[here % tile]
+            address[m] = np.uint64(slot // atom * atom)
+            size[m] = atom
+            write[m] = False
+            after[m] = depends
+            why[m] = reason
+            kind[m] = 8
+            access[m] = i
+            depends = m
+            reason = 2
+            m += 1
+        for step in range(1 + prefetch):
+            target = here + step
+            if target >= lines or target // lines_per_entry != page:
+                break  # a prefetch does not look up another entry
+            n = length[target % tile]
+            if n == 0:
+                continue
+            base = (target // tile) * stride + start[target % tile]
+            a1 = (base + n - 1) // atom
+            open_run = False
+            for a in range(base // atom, a1 + 1):
+                hit = -1
+                if slots > 0:
+                    if step == 0:
+                        counters[2] += 1
+                    for b in range(slots):
+                        if buffer_atom[b] == a:
+                            hit = b
+                            break
+                if hit >= 0:
+                    open_run = False
+                    buffer_stamp[hit] = m + i
+                    if step == 0:
+                        counters[3] += 1
+                        if shared[i, 0] < 0:
+                            shared[i, 0] = buffer_request[hit]
+                        else:
+                            shared[i, 1] = buffer_request[hit]
+                        done = max(done, buffer_request[hit])
+                    continue
+                if open_run:
+                    size[m - 1] += atom
+                    if partial[i] and is_write[i]:
+                        size[m - 2] += atom
+                else:
+                    if is_write[i] and partial[i]:
+                        # ECC words and masked bytes do not go together: read, merge, write back.
+                        address[m] = np.uint64(a * atom)
+                        size[m] = atom
+                        write[m] = False
+                        after[m] = depends
+                        why[m] = reason
+                        kind[m] = 4
+                        access[m] = i
+                        m += 1
+                    address[m] = np.uint64(a * atom)
+                    size[m] = atom
+                    write[m] = is_write[i]
+                    access[m] = i
+                    if is_write[i] and partial[i]:
+                        after[m] = m - 1
+                        why[m] = 3
+                    else:
+                        after[m] = depends
+                        why[m] = reason
+                    kind[m] = 7 if step > 0 else (1 if is_write[i] else 0)
+                    m += 1
+                    open_run = True
+                if slots > 0:
+                    oldest = 0
+                    for b in range(slots):
+                        if buffer_stamp[b] < buffer_stamp[oldest]:
+                            oldest = b
+                    buffer_atom[oldest] = a
+                    buffer_request[oldest] = m - 1
+                    buffer_stamp[oldest] = m + i
+                if step == 0:
+                    done = m - 1
+        complete[i] = done
+        last[i] = m
+    return m
+
+
+def expand_static(
+    accesses: LineStream,
+    layout: StaticLayout,
+    *,
+    atom_bytes: int,
+    config: ChannelConfig,
+    window: int | None = None,
+    line_buffer: bool = True,
+    before: LineStream | None = None,
+) -> RequestPlan:
+    """Memory requests of ``accesses`` over a read-only layout.
+
+    ``window`` lets an access start only when the access ``window`` before it has its data (in-order retirement at
+    the port). ``before`` are past accesses that left their entries in the metadata cache. Writes to a layout with
+    metadata are refused (`REFUSED_READ_ONLY`), lines outside it are unmapped.
+    """
+    n = len(accesses)
+    entry = layout.entry_bytes(config)
+    slots = config.line_buffer_lines * LINE_BYTES // atom_bytes if line_buffer and entry else 0
+    prefetch = config.prefetch_lines if slots else 0
+    most = n * (3 + 2 * (LINE_BYTES // atom_bytes + 1) * (1 + prefetch))
+    cache = MetadataCache.of(config, entry)
+    lines_per_entry = layout.lines_per_page * layout.pages_per_entry(config)
+    if before is not None and entry:
+        warm(cache.tag, cache.stamp, before.line, lines_per_entry)
+    pointer = np.empty(0, np.int64) if layout.pointer_bytes is None else layout.pointer_bytes
+    buffers = RequestBuffers.of(most, n)
+    counters = np.zeros(4, np.int64)
+    m = _expand(  # type: ignore[call-arg]
+        accesses.line, accesses.is_write, accesses.partial, layout.start_bytes, layout.length_bytes,
+        pointer, layout.tile_stride_bytes(atom_bytes), layout.lines,
+        lines_per_entry, atom_bytes,
+        layout.metadata_base_bytes(atom_bytes, config), entry, cache.tag, cache.stamp, cache.pending, cache.ahead,
+        config.metadata_prefetch,
+        np.full(slots, -1, np.int64), np.full(slots, -1, np.int64), np.full(slots, -1, np.int64), prefetch,
+        window or 0, *buffers.arrays(), counters,
+    )  # fmt: skip
+    names = ("metadata_lookups", "metadata_hits", "atom_lookups", "line_buffer_hits")
+    raw = None if layout.raw is None else layout.raw[accesses.line % layout.start_bytes.shape[0]]
+    return buffers.plan(int(m), dict(zip(names, counters.tolist(), strict=True)), raw)
