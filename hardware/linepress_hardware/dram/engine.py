@@ -130,6 +130,7 @@ def _pick(
     cls: int,
     t: int,
     half_clock: int,
+    no_activate: bool,
     q_n: I64,
     q_bound: I64,
     q_cls: I32,
@@ -145,7 +146,8 @@ def _pick(
 ) -> int:
     """Slot of the oldest atom of a queue whose next command, of class ``cls``, is legal at t; -1 if none.
 
-    Raises the bounds of the atoms it finds illegal and leaves in ``q_least[q, cls]`` a lower bound over the others.
+    ``no_activate``: the first half of a split activate waits for its second, and no other may start. Raises the
+    bounds of the atoms it finds illegal and leaves in ``q_least[q, cls]`` a lower bound over the others.
     """
     best = -1
     least = INF
@@ -158,6 +160,9 @@ def _pick(
             least = min(least, bound)
             continue
         held = q_held[q, k]
+        if no_activate and held == H_ACT:
+            least = min(least, bound)
+            continue
         e = _earliest(held, q_bank[q, k], ready, path, held_levels, held_count)
         if half_clock != 0 and held != H_PRE:
             if e <= t:
@@ -430,7 +435,7 @@ def run(
                 # 1. Requests whose own activate has been issued.
                 if pick < 0 and cls != CLS_ROW and q_least[Q_ACTIVE, cls] <= t:
                     pick = _pick(
-                        Q_ACTIVE, cls, t, half_clock, q_n, q_bound, q_cls, q_held, q_bank, q_arrive, q_seq, q_least,
+                        Q_ACTIVE, cls, t, half_clock, False, q_n, q_bound, q_cls, q_held, q_bank, q_arrive, q_seq, q_least,
                         ready, path, held_levels, held_count,
                     )  # fmt: skip
                     if pick >= 0:
@@ -510,8 +515,8 @@ def run(
                     queue = Q_WRITE if write_mode else Q_READ
                     if q_least[queue, cls] <= t:
                         pick = _pick(
-                            queue, cls, t, half_clock, q_n, q_bound, q_cls, q_held, q_bank, q_arrive, q_seq, q_least,
-                            ready, path, held_levels, held_count,
+                            queue, cls, t, half_clock, q_n[Q_OPENING] > 0, q_n, q_bound, q_cls, q_held, q_bank,
+                            q_arrive, q_seq, q_least, ready, path, held_levels, held_count,
                         )  # fmt: skip
 
                 # 4. The second half of a split activate, when nothing else can use the bus.

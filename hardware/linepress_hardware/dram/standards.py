@@ -146,8 +146,7 @@ def rules(standard: Standard, ck: Mapping[str, int], ticks_per_ck: int) -> list[
     add(scope, WRITES, ("RD",), write_end + ck["WTRS"], "tWTR_S")
     add(group, WRITES, ("RD",), write_end_long + ck["WTRL"], "tWTR_L")
     if standard.half_clock:
-        add(RANK, READS, ("RD",), ck["CCDR"], "tCCD_R", other=True)
-        add(RANK, WRITES, ("WR",), ck["CCDR"], "tCCD_R", other=True)
+        add(RANK, READS, ("RD",), ck["CCDR"], "tCCD_R", other=True)  # reads only (JESD238)
     elif scope == RANK:
         add(RANK, READS, ("RD", "WR"), ck["BL"] + ck["CS"], "rank switch", other=True)
         add(RANK, WRITES, ("RD",), write_end + ck["CS"] - ck["CL"], "rank switch", other=True)
