@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
 from linepress_codecs.errors import CorruptDataError
 
 
@@ -16,6 +21,14 @@ class BitWriter:
         """Append the low ``bits`` bits of ``value``."""
         self._value |= (value & ((1 << bits) - 1)) << self._bits
         self._bits += bits
+
+    def write_many(self, values: Sequence[int], bits: int) -> None:
+        """Append each value in ``bits`` bits."""
+        if bits:
+            array = np.asarray(values, np.int64)
+            each = (array[:, None] >> np.arange(bits)) & 1
+            packed = np.packbits(each.astype(np.uint8).reshape(-1), bitorder="little").tobytes()
+            self.write(int.from_bytes(packed, "little"), bits * len(array))
 
     def gamma(self, value: int) -> None:
         """Append ``value`` >= 1 in Elias gamma: as many zeros as bits after the leading one, a one, those bits."""
@@ -45,6 +58,17 @@ class BitReader:
         self._value >>= bits
         self._left -= bits
         return value
+
+    def read_many(self, n: int, bits: int) -> NDArray[np.int64]:
+        """``n`` values of ``bits`` bits each."""
+        if not bits:
+            return np.zeros(n, np.int64)
+        if n * bits > self._left:
+            raise CorruptDataError("the tables end early: read them again from their source")
+        data = self.read(n * bits).to_bytes((n * bits + 7) // 8, "little")
+        each = np.unpackbits(np.frombuffer(data, np.uint8), count=n * bits, bitorder="little").reshape(n, bits)
+        out: NDArray[np.int64] = (each.astype(np.int64) << np.arange(bits)).sum(axis=1)
+        return out
 
     def gamma(self, most: int = 32) -> int:
         extra = 0

@@ -84,7 +84,9 @@ def encode_lines(lines: Lines, tables: StaticTables, streams: int) -> Packed:
         part = slice(at, min(at + BLOCK_LINES, n))
         elements = elements_of(lines.data[part], lines.format)
         first = used // 64
-        used += _run(elements, lines.format, tables, streams, bits[part], modes[part], words[first:], starts[part], True)
+        used += _run(
+            elements, lines.format, tables, streams, bits[part], modes[part], words[first:], starts[part], True
+        )
         starts[part] += np.uint64(64 * first)
     payload = words[: used // 64].view(np.uint8)
     return Packed(payload, starts, bits, lines.format, lines.line_bytes, lines.channel, lines.n_channels)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from linepress_codecs.contracts import Lines
 from linepress_codecs.formats import Format
 from linepress_codecs.tans_engine import measure_static
-from linepress_codecs.tans_kernels import ESCAPE, FIRST, MODE_CODED, MODE_RAW, MODE_ZERO, ZERO, field_of
+from linepress_codecs.tans_kernels import ESCAPE, FIRST, MODE_CODED, ZERO, field_of
 from linepress_codecs.tans_static import (
     BLOCK_LINES,
     FINE_MANTISSA_BITS,
@@ -23,7 +23,7 @@ from linepress_codecs.tans_static import (
     elements_of,
     fields_for,
 )
-from linepress_codecs.tans_tables import ROW_SYMBOLS, normalise
+from linepress_codecs.tans_tables import RESERVED_BITS, ROW_SYMBOLS, normalise
 
 SAMPLE_LINES = 8192
 """Lines on which tables are clustered and candidates compared, spread evenly over the tensor."""
@@ -198,16 +198,15 @@ def fit_static(
     """
     seen = survey(chunks)
     if seen is None:
-        return _raw_only(precision, 0, 0)
+        return _raw_only(precision)
     plans = [_plan(seen, f, precision, streams, tables) for f in fields_for(seen.format, mantissa)]
     plan = min(plans, key=lambda p: p.bits)
-    best = _raw_only(precision, seen.n_lines, seen.zero_lines)
     counts = np.zeros((1, ROW_SYMBOLS), np.int64)
     counts[0, ESCAPE] = max(int(_coarse(seen, plan.field).sum() - plan.counts.sum()), 0)
     counts[0, ZERO] = seen.zeros
     counts[0, FIRST : FIRST + len(plan.counts)] = plan.counts
     one = _tables(seen, plan, precision, counts, np.array([seen.n_lines - seen.zero_lines]))
-    candidates = [best, one]
+    candidates = [_raw_only(precision), one]
     if tables > 1 and seen.n_lines - seen.zero_lines >= 2 * tables:
         candidates.append(_cluster(chunks, seen, plan, precision, one, tables))
     scale = seen.n_lines / len(seen.sample)
@@ -219,8 +218,16 @@ def fit_static(
     return min(candidates, key=total_bits)
 
 
-def _raw_only(precision: int, n_lines: int, zero_lines: int) -> StaticTables:
-    mode = normalise(np.array([n_lines - zero_lines, zero_lines]), 1 << precision, np.ones(2, np.bool_))
+def _modes(precision: int, lines: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Mode frequencies: raw lines are too rare to count, zero lines have reserved states, tables by their lines."""
+    size = 1 << precision
+    zero = size >> RESERVED_BITS
+    rest = normalise(np.concatenate([[0], lines]), size - zero, np.ones(1 + len(lines), np.bool_))
+    return np.concatenate([rest[:1], [zero], rest[1:]]).astype(np.int32)
+
+
+def _raw_only(precision: int) -> StaticTables:
+    mode = _modes(precision, np.zeros(0, np.int64))
     return StaticTables(precision, 8, Field(0, INTEGER), 0, 0, mode, np.zeros((0, FIRST), np.int32))
 
 
@@ -241,10 +248,8 @@ def _tables(
         kept[ESCAPE] += int(kept[rare].sum())
         kept[rare] = 0
         rows.append(normalise(kept, size, must))
-    # Raw lines are too rare to count: the smallest frequency is theirs.
-    modes = np.concatenate([[0, seen.zero_lines], lines])
-    mode = normalise(modes, size, np.ones(len(modes), np.bool_))
     frequency = np.stack(rows).astype(np.int32)
+    mode = _modes(precision, lines)
     return StaticTables(precision, seen.format.bits, plan.field, plan.first, plan.tail, mode, frequency)
 
 
@@ -292,6 +297,3 @@ def _cluster(
             lines += np.bincount(labels[labels >= 0], minlength=tables)
     used = lines > 0
     return _tables(seen, plan, precision, counts[used], lines[used])
-
-
-__all__ = ["MODE_RAW", "MODE_ZERO", "Survey", "fit_static", "survey"]

@@ -9,7 +9,8 @@ A coded line, bits in the order they are read (least significant bit of a word f
    first ``R * streams`` bits: those are the states in which the encoder starts (the decoder ends), so flushing the
    states costs nothing.
 
-A raw line is step 1 and the line itself (its first ``R`` bits are the end state), a zero line step 1 alone. Every
+A raw line is step 1 and the line itself (its first ``R`` bits are the end state). A zero line is four ones: states of
+row 0 that end in four ones are reserved for it (0.09 bits a line), so that no other line starts so. Every
 operand is unsigned: int64 mixed with uint64 would become float64.
 """
 
@@ -17,6 +18,8 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit
+
+from linepress_codecs.tans_tables import RESERVED_BITS, RESERVED_MASK
 
 MODE_RAW, MODE_ZERO, MODE_CODED = 0, 1, 2
 ESCAPE, ZERO, FIRST = 0, 1, 2
@@ -33,6 +36,7 @@ PROBLEMS = {
 
 U0, U1, U6, U12, U15, U16, U32, U63, U64 = (np.uint64(i) for i in (0, 1, 6, 12, 15, 16, 32, 63, 64))
 U4095 = np.uint64(4095)
+ZERO_LINE_BITS, ZERO_LINE = np.uint64(RESERVED_BITS), np.uint64(RESERVED_MASK)
 BUFFER_WORDS = 20
 """Words of the raw part of a 128 B line (16), of the end states (2) and slack for `read64`."""
 PAD_WORDS = 64
@@ -86,24 +90,21 @@ def field_of(u, low, signed, flip, sign_shift):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def code_raw(line, m, width, machine_bits, machine_find, machine_state, precision, mode, words, at, write):  # type: ignore[no-untyped-def]
-    """A raw or zero line (m = 0 for zero): returns its bits."""
+def code_raw(line, m, width, machine_bits, machine_find, machine_state, precision, words, at, write):  # type: ignore[no-untyped-def]
+    """A raw line: returns its bits."""
     r = np.uint64(precision)
     buffer = np.zeros(BUFFER_WORDS, np.uint64)
     fill = U0
     for j in range(m):
         fill = put(buffer, fill, line[j], width)
-    x = (U1 << r) + (low_bits(buffer[0], r) if m > 0 else U0)
-    nb = np.uint64((np.int64(x) + machine_bits[mode]) >> 16)
+    x = (U1 << r) + low_bits(buffer[0], r)
+    nb = np.uint64((np.int64(x) + machine_bits[MODE_RAW]) >> 16)
     out = low_bits(x, nb)
-    x = np.uint64(machine_state[np.int64(x >> nb) + machine_find[mode]])
+    x = np.uint64(machine_state[np.int64(x >> nb) + machine_find[MODE_RAW]])
     if write:
         at = put(words, at, x - (U1 << r), r)
         at = put(words, at, out, nb)
-        if m > 0:
-            copy_bits(buffer, r, words, at, fill - r)
-    if m == 0:
-        return r + nb
+        copy_bits(buffer, r, words, at, fill - r)
     return nb + fill
 
 
@@ -140,9 +141,10 @@ def static_code(  # type: ignore[no-untyped-def]
         starts[i] = cursor
         if some == U0:
             modes[i] = MODE_ZERO
-            used = code_raw(line, 0, width, machine_bits, machine_find, machine_state, precision, MODE_ZERO, words, cursor, write)
-            bits[i] = used
-            cursor = (cursor + used + U63) & ~U63
+            bits[i] = ZERO_LINE_BITS
+            if write:
+                put(words, cursor, ZERO_LINE, ZERO_LINE_BITS)
+            cursor += U64
             continue
         for j in range(coded):
             u = line[j]
@@ -204,7 +206,9 @@ def static_code(  # type: ignore[no-untyped-def]
             used = np.uint64(streams) * r + nb + stepped + fill - pre
         if used >= np.uint64(m) * width:
             modes[i] = MODE_RAW
-            used = code_raw(line, m, width, machine_bits, machine_find, machine_state, precision, MODE_RAW, words, cursor, write)
+            used = code_raw(
+                line, m, width, machine_bits, machine_find, machine_state, precision, words, cursor, write
+            )
         else:
             modes[i] = MODE_CODED + best
             if write:
@@ -225,6 +229,8 @@ def read_head(words, at, machine_decode, precision):  # type: ignore[no-untyped-
     """First step of a line: (mode, state of stream 0, next position)."""
     r = np.uint64(precision)
     x = low_bits(read64(words, at), r)
+    if low_bits(x, ZERO_LINE_BITS) == ZERO_LINE:
+        return np.int64(MODE_ZERO), U0, at + ZERO_LINE_BITS
     entry = np.uint64(machine_decode[np.int64(x)])
     nb = (entry >> U12) & U15
     at += r
@@ -272,8 +278,6 @@ def static_decode(  # type: ignore[no-untyped-def]
         if mode == MODE_ZERO:
             for j in range(m):
                 line[j] = U0
-            if x != U0:
-                return i, BAD_PADDING
         elif mode == MODE_RAW:
             at = read_raw(words, at, x, precision, width, m, line)
         else:

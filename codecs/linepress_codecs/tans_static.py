@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from linepress_codecs.errors import CorruptDataError, UnsupportedFormatError
 from linepress_codecs.formats import Format
 from linepress_codecs.tans_bits import BitReader, BitWriter
-from linepress_codecs.tans_kernels import ESCAPE, FIRST, MODE_CODED, MODE_RAW, ZERO
-from linepress_codecs.tans_tables import ROW_SYMBOLS, Machine, build
+from linepress_codecs.tans_kernels import ESCAPE, FIRST, MODE_CODED, MODE_RAW, MODE_ZERO, ZERO
+from linepress_codecs.tans_tables import RESERVED_BITS, ROW_SYMBOLS, Machine, build
 
 SIGN_RAW, SIGN_CODED, INTEGER = 0, 1, 2
 WIDTHS = (4, 8, 16, 32)
@@ -138,7 +138,7 @@ class StaticTables:
         rows = np.zeros((1 + len(self.frequency), ROW_SYMBOLS), np.int32)
         rows[0, : len(self.mode)] = self.mode
         rows[1:, : self.frequency.shape[1]] = self.frequency
-        return build(rows, self.precision)
+        return build(rows, self.precision, MODE_ZERO)
 
     @cached_property
     def cost(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -153,6 +153,11 @@ class StaticTables:
 
     def to_bytes(self) -> bytes:
         out = BitWriter()
+        self.write(out)
+        return out.to_bytes()
+
+    def write(self, out: BitWriter) -> None:
+        """Append the tables; `read` is the inverse."""
         tables, n_symbols = self.frequency.shape
         out.write(tables, 5)
         if tables:
@@ -164,7 +169,7 @@ class StaticTables:
             out.write(n_symbols - FIRST, 8)
             out.signed(self.first)
             out.write(self.use_zero, 1)
-        for count in self.mode[1:]:
+        for count in self.mode[MODE_CODED:]:
             out.gamma(int(count))
         for row in self.frequency:
             if self.use_zero:
@@ -173,11 +178,10 @@ class StaticTables:
             for count in row[FIRST:]:
                 out.signed(int(count) - before)
                 before = int(count)
-        return out.to_bytes()
 
     @classmethod
     def read(cls, source: BitReader, precision: int) -> StaticTables:
-        """Inverse of `to_bytes`; raises `CorruptDataError` on anything no encoder wrote."""
+        """Inverse of `write`; raises `CorruptDataError` on anything no encoder wrote."""
         size = 1 << precision
         tables = source.read(5)
         width, field, tail, n_symbols, first, use_zero = 8, Field(0, INTEGER), 0, FIRST, 0, 0
@@ -197,7 +201,8 @@ class StaticTables:
             if not (0 <= first and first + n_symbols - FIRST <= room and n_symbols <= ROW_SYMBOLS):
                 raise CorruptDataError("the field values of the table do not fit the element")
         mode = np.zeros(MODE_CODED + tables, np.int32)
-        for k in range(1, len(mode)):
+        mode[MODE_ZERO] = size >> RESERVED_BITS
+        for k in range(MODE_CODED, len(mode)):
             mode[k] = min(source.gamma(), size)
         mode[MODE_RAW] = size - int(mode.sum())
         frequency = np.zeros((tables, n_symbols), np.int32)

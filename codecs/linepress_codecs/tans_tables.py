@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 
 ROW_SYMBOLS = 256
 """Symbols a row has room for; symbol ids are bytes."""
+RESERVED_BITS = 4
+RESERVED_MASK = (1 << RESERVED_BITS) - 1
+"""States of row 0 whose low four bits are all ones may be reserved for one symbol, so that four bits name it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ class Machine:
 
 
 @njit(cache=True)
-def _build(frequency, precision, decode, encode_state, encode_bits, encode_find):  # type: ignore[no-untyped-def]
+def _build(frequency, precision, reserved, decode, encode_state, encode_bits, encode_find):  # type: ignore[no-untyped-def]
     size = 1 << precision
     step = (size >> 1) + (size >> 3) + 3
     symbol_at = np.zeros(size, np.int64)
@@ -69,7 +72,13 @@ def _build(frequency, precision, decode, encode_state, encode_bits, encode_find)
                 encode_bits[row * 256 + s] = (bits << 16) - (f << bits)
                 encode_find[row * 256 + s] = before - f
             before += f
+            if row == 0 and s == reserved:
+                for x in range(RESERVED_MASK, size, RESERVED_MASK + 1):
+                    symbol_at[x] = s
+                continue
             for _ in range(f):
+                while row == 0 and reserved >= 0 and (at & RESERVED_MASK) == RESERVED_MASK:
+                    at = (at + step) & (size - 1)
                 symbol_at[at] = s
                 at = (at + step) & (size - 1)
         place = np.zeros(256, np.int64)
@@ -89,21 +98,24 @@ def _build(frequency, precision, decode, encode_state, encode_bits, encode_find)
             decode[row * size + x] = ((y << bits) - size) | (bits << 12) | (s << 16)
 
 
-def build(frequency: NDArray[np.int32], precision: int) -> Machine:
-    """The machine of ``frequency`` int32[rows, 256]; every row must sum to ``2**precision`` (4 <= precision <= 12).
+def build(frequency: NDArray[np.int32], precision: int, reserved: int = -1) -> Machine:
+    """The machine of ``frequency`` int32[rows, 256]; every row must sum to ``2**precision`` (6 <= precision <= 12).
 
-    Raises `ValueError` if a row does not.
+    ``reserved`` names the symbol of row 0 that gets exactly the states ending in four ones (frequency
+    ``2**(precision - 4)``); -1 for none. Raises `ValueError` if a row does not sum.
     """
     size = 1 << precision
     frequency = np.ascontiguousarray(frequency, dtype=np.int32)
-    if not 4 <= precision <= 12 or np.any(frequency < 0) or np.any(frequency.sum(axis=1) != size):
+    if not 6 <= precision <= 12 or np.any(frequency < 0) or np.any(frequency.sum(axis=1) != size):
         raise ValueError(f"tANS rows must have non-negative frequencies that sum to {size}")
+    if reserved >= 0 and int(frequency[0, reserved]) != size >> RESERVED_BITS:
+        raise ValueError(f"the reserved symbol must have frequency {size >> RESERVED_BITS}")
     rows = len(frequency)
     decode = np.zeros(rows * size, np.uint32)
     state = np.zeros(rows * size, np.uint16)
     bits = np.zeros(rows * ROW_SYMBOLS, np.int32)
     find = np.zeros(rows * ROW_SYMBOLS, np.int32)
-    _build(frequency, precision, decode, state, bits, find)
+    _build(frequency, precision, reserved, decode, state, bits, find)
     return Machine(precision, decode, state, bits, find, frequency)
 
 

@@ -1,0 +1,143 @@
+"""``context``: channels with a mean and a deviation, the previous token as context; for KV caches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from linepress_codecs import tans_options as options
+from linepress_codecs.checks import check_geometry, check_index, check_tables_type
+from linepress_codecs.contracts import HardwareCard, LineCodec, Lines, Packed, Tables
+from linepress_codecs.errors import UnsupportedFormatError
+from linepress_codecs.formats import Format
+from linepress_codecs.kv_channel import ChannelTables, fit_channels, models
+from linepress_codecs.kv_engine import decode_channel_line, decode_channels, encode_channels, measure_channels
+from linepress_codecs.kv_rows import ROWS
+from linepress_codecs.registry import register
+from linepress_codecs.tans_bits import BitReader, BitWriter
+from linepress_codecs.tans_card import context_card, static_card
+from linepress_codecs.tans_engine import decode_lines, decode_one, encode_lines, measure_lines
+from linepress_codecs.tans_fit import SAMPLE_LINES, fit_static
+from linepress_codecs.tans_static import StaticTables
+
+
+@dataclass(frozen=True)
+class ContextTables:
+    """Either the channels of a tensor or, where those do not pay or do not exist, static tables."""
+
+    model: ChannelTables | StaticTables
+    precision: int
+
+    def to_bytes(self) -> bytes:
+        out = BitWriter()
+        if isinstance(self.model, ChannelTables):
+            out.write(1, 1)
+            self.model.write(out)
+        else:
+            out.write(0, 1)
+            self.model.write(out)
+        return out.to_bytes()
+
+
+@register
+@dataclass(frozen=True)
+class Context(LineCodec):
+    """Sign, exponent and as many mantissa bits as the channel's deviation resolves, by tANS in ROM tables.
+
+    A line of a channel-major layout holds consecutive tokens of one channel. Each channel has a mean, a deviation and
+    the slope of its regression on the previous token (about two bytes); the distribution of the next value is normal
+    around the prediction, over cells of half to a quarter of a deviation, and is read from 68 fixed rows. A line decodes
+    alone: its first value, and that of each further sub-stream, is predicted by the mean only.
+
+    Without channels in the layout, or for formats without exponents, it is ``adaptive``'s static tables.
+    """
+
+    codec_id: ClassVar[str] = "context"
+    format_version: ClassVar[int] = 1
+    summary: ClassVar[str] = "KV caches: per-channel mean and deviation, previous token as context, fixed tables"
+    source: ClassVar[str] = "this project; tANS of J. Duda, arXiv:1311.2540"
+
+    streams: int = options.streams(2)
+    precision: int = options.precision(10)
+
+    def supports(self, fmt: Format) -> bool:
+        return fmt.bits <= 32
+
+    def fit(self, chunks: Iterable[Lines]) -> Tables:
+        static = fit_static(chunks, precision=self.precision, streams=self.streams, tables=4, mantissa=None)
+        channels = fit_channels(chunks, self.streams)
+        best = ContextTables(static, self.precision)
+        if channels is None:
+            return best
+        other = ContextTables(channels, self.precision)
+        static_bits, channel_bits = 8 * len(best.to_bytes()), 8 * len(other.to_bytes())
+        share = self._share(chunks)
+        for lines in chunks:
+            part = lines if share == 1 else _every(lines, share)
+            static_bits += share * int(self.measure(part, best).sum(dtype=np.int64))
+            channel_bits += share * int(self.measure(part, other).sum(dtype=np.int64))
+        return other if channel_bits < static_bits else best
+
+    @staticmethod
+    def _share(chunks: Iterable[Lines]) -> int:
+        """One line in this many is measured to choose between the models; odd, so that no channel is left out."""
+        step = sum(len(lines) for lines in chunks) // (4 * SAMPLE_LINES)
+        return step | 1
+
+    def tables_from_bytes(self, data: bytes) -> Tables:
+        source = BitReader(data)
+        model: ChannelTables | StaticTables
+        model = ChannelTables.read(source) if source.read(1) else StaticTables.read(source, self.precision)
+        source.finish()
+        return ContextTables(model, self.precision)
+
+    def _own(self, tables: Tables) -> ChannelTables | StaticTables:
+        check_tables_type(self, tables, ContextTables)
+        own = cast(ContextTables, tables)
+        if own.precision != self.precision:
+            raise UnsupportedFormatError(
+                f"{self.spec} was given tables of precision {own.precision}: fit them with the same options"
+            )
+        return own.model
+
+    def measure(self, lines: Lines, tables: Tables) -> NDArray[np.uint16]:
+        self.check(lines)
+        model = self._own(tables)
+        if isinstance(model, StaticTables):
+            return measure_lines(lines, model, self.streams)
+        return measure_channels(lines, model, self.streams, self.precision)
+
+    def encode(self, lines: Lines, tables: Tables) -> Packed:
+        self.check(lines)
+        model = self._own(tables)
+        if isinstance(model, StaticTables):
+            return encode_lines(lines, model, self.streams)
+        return encode_channels(lines, model, self.streams, self.precision)
+
+    def decode(self, packed: Packed, tables: Tables) -> NDArray[np.uint8]:
+        check_geometry(packed)
+        model = self._own(tables)
+        if isinstance(model, StaticTables):
+            return decode_lines(packed, model, self.streams)
+        return decode_channels(packed, model, self.streams, self.precision)
+
+    def decode_line(self, packed: Packed, i: int, tables: Tables) -> NDArray[np.uint8]:
+        check_index(packed, i)
+        model = self._own(tables)
+        if isinstance(model, StaticTables):
+            return decode_one(packed, i, model, self.streams)
+        return decode_channel_line(packed, i, model, self.streams, self.precision)
+
+    def card(self, fmt: Format) -> HardwareCard:
+        if models(fmt):
+            return context_card(fmt, self.streams, self.precision, ROWS)
+        return static_card(fmt, self.streams, self.precision, 4)
+
+
+def _every(lines: Lines, step: int) -> Lines:
+    channel = None if lines.channel is None else lines.channel[::step]
+    return Lines(np.ascontiguousarray(lines.data[::step]), lines.format, channel, lines.n_channels)
