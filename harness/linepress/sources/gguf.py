@@ -251,10 +251,9 @@ class _Reader:
         return self._hash.hexdigest()
 
     def take(self, n: int) -> bytes:
-        if self.at + n > min(self.size, MAX_HEADER_BYTES):
-            raise SourceError(
-                f"{self.path}: the header runs past {min(self.size, MAX_HEADER_BYTES)} B; it is truncated"
-            )
+        limit = min(self.size, MAX_HEADER_BYTES)
+        if self.at + n > limit:
+            raise SourceError(f"{self.path}: the header runs past {limit} B; the file is truncated or lying")
         while self.at + n > self._base + len(self._buffer):
             self._buffer = self._buffer[self.at - self._base :]
             self._base = self.at

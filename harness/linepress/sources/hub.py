@@ -395,6 +395,8 @@ def _explain(call: Callable[[], T], what: str) -> T:
                 wait_s = min(2 * wait_s, LONGEST_WAIT_S)
                 continue
             sentence = f"cannot be read: the hub answered {status}; check HF_TOKEN and HF_ENDPOINT, and try again"
+        except (ValueError, KeyError, TypeError):
+            sentence = "was answered by something that does not speak as the hub does; check HF_ENDPOINT"
         except HTTPError as error:
             if attempt < TRIES:
                 time.sleep(wait_s)

@@ -201,6 +201,9 @@ class SafetensorsSource(Source):
         owner: dict[str, Path] = {}
         shas: list[str] = []
         for path in paths:
+            kind = kind_of(path)
+            if kind != "safetensors":
+                raise SourceError(f"{path} is called .safetensors but is a {kind} file; rename it and give it alone")
             header = read_header(path)
             if is_snapshot(header):
                 check_snapshot(header, str(path))

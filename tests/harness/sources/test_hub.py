@@ -1,0 +1,255 @@
+"""``hf://`` through the real client against a stand-in on 127.0.0.1: what is read, and every way a server can lie."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from linepress.errors import SourceError
+from linepress.sources import TensorRef, hub, open_source
+from linepress.sources.staging import staged
+from linepress.testing.hub_server import Fault, HubServer, Repo
+from linepress.testing.safetensors_files import build
+
+RNG = np.random.Generator(np.random.PCG64(1))
+BODY = RNG.integers(0, 256, 4 * 60_000, dtype=np.uint8).tobytes()
+Q, K = "model.layers.0.self_attn.q_proj.weight", "model.layers.0.self_attn.k_proj.weight"
+WHOLE = build({Q: ("BF16", [400, 300], BODY)})
+SHARDS = {
+    "model-00001-of-00002.safetensors": build({Q: ("BF16", [400, 300], BODY)}),
+    "model-00002-of-00002.safetensors": build({K: ("BF16", [200, 300], BODY[: 2 * 60_000])}),
+}
+INDEX = json.dumps(
+    {
+        "metadata": {"total_size": 360_000},
+        "weight_map": {Q: "model-00001-of-00002.safetensors", K: "model-00002-of-00002.safetensors"},
+    }
+).encode()
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(hub, "LONGEST_WAIT_S", 0.02)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    repos = {
+        "acme/whole": Repo({"model.safetensors": WHOLE, "config.json": b"{}", "sub/other.safetensors": WHOLE}),
+        "acme/sharded": Repo({**SHARDS, "model.safetensors.index.json": INDEX}),
+        "acme/pickles": Repo({"pytorch_model.bin": b"\x80\x02}q\x00."}),
+        "acme/disguised": Repo({"model.safetensors": b"\x80\x04\x95" + b"x" * 100}),
+        "acme/secret": Repo({"model.safetensors": WHOLE}, gated=True),
+        "datasets/acme/caches": Repo({"kv.safetensors": WHOLE}),
+    }
+    with HubServer(repos) as running:
+        monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
+        yield running
+
+
+def first(uri: str = "hf://acme/whole@main") -> TensorRef:
+    return open_source(uri).tensors()[0]
+
+
+def test_revision_is_resolved_to_its_commit_and_bytes_come_by_range(server: HubServer) -> None:
+    source = open_source("hf://acme/whole@main")
+    tensor = source.tensors()[0]
+    commit = server.repos["acme/whole"].commit
+    assert source.revision == tensor.revision == commit
+    assert len(commit) == 40
+    assert (tensor.name, tensor.group, tensor.layer, tensor.shape) == (Q, "q_proj", 0, (400, 300))
+    assert tensor.read(1000, 1064).tobytes() == BODY[1000:1064]
+    asked = server.requests[-1]
+    assert asked.range.startswith("bytes=")
+    assert commit in server.requests[-2].path, "bytes are read at the commit, not at the branch"
+
+
+def test_opening_reads_no_more_than_headers(server: HubServer) -> None:
+    open_source("hf://acme/sharded@main")
+    shard_gets = [r for r in server.requests if r.path.endswith(".safetensors") and "/resolve/" in r.path]
+    assert len(shard_gets) == 2, "one round trip a shard"
+
+
+def test_sharded_repository_gives_every_tensor_of_the_index(server: HubServer) -> None:
+    source = open_source("hf://acme/sharded")
+    assert [t.name for t in source.tensors()] == [Q, K]
+    assert source.tensor(K).read(0, 120_000).tobytes() == BODY[:120_000]
+    files = source.provenance()["files"]
+    assert isinstance(files, list)
+    assert len(files) == 2
+
+
+def test_a_reference_survives_pickling_and_reads_in_another_process(server: HubServer) -> None:
+    tensor = first()
+    blob = pickle.dumps(tensor)
+    assert len(blob) < 4096
+    assert pickle.loads(blob).content_sha256() == tensor.content_sha256()
+
+
+def test_subfolder_and_dataset_repositories(server: HubServer) -> None:
+    assert first("hf://acme/whole@main/sub").read(0, 8).tobytes() == BODY[:8]
+    assert first("hf://datasets/acme/caches@main").read(0, 8).tobytes() == BODY[:8]
+
+
+def test_header_longer_than_the_first_guess_takes_a_second_request(
+    server: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "HEADER_GUESS_BYTES", 16)
+    assert first().read(0, 8).tobytes() == BODY[:8]
+
+
+def test_gated_repository_says_what_to_do_and_opens_with_the_token(
+    server: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SourceError, match=r"acme/secret@main is gated; accept its terms .* HF_TOKEN"):
+        open_source("hf://acme/secret@main")
+    monkeypatch.setenv("HF_TOKEN", server.token)
+    source = open_source("hf://acme/secret@main")
+    assert source.tensors()[0].read(0, 4).tobytes() == BODY[:4]
+    assert server.token not in repr(source.provenance()) + repr(source.tensors())
+    storage = [r for r in server.requests if r.path.startswith("/storage/")]
+    assert storage, "large files are served from storage after a redirect"
+    assert not any(r.authorization for r in storage), "the token does not follow to another host"
+
+
+@pytest.mark.parametrize(
+    ("uri", "sentence"),
+    [
+        ("hf://acme/nothing@main", r"acme/nothing@main does not exist on this hub or is private"),
+        ("hf://acme/whole@v9", r"has no such revision; name a branch, tag or 40-hex commit"),
+        ("hf://acme/whole@main/none", r"has no such file or folder"),
+        ("hf://acme/pickles@main", r"holds only pickles \(pytorch_model\.bin\), which are never loaded; convert it"),
+        ("hf://acme/disguised@main", r"is a pickle, which is never loaded"),
+        ("hf://acme", r"is not hf://org/name@revision"),
+        ("hf://acme/whole@main/../x", r"has no '\.\.'"),
+    ],
+)
+def test_what_cannot_be_read_is_explained(server: HubServer, uri: str, sentence: str) -> None:
+    with pytest.raises(SourceError, match=sentence) as caught:
+        open_source(uri)
+    assert "\n" not in str(caught.value)
+
+
+def test_dropped_connection_is_resumed_where_it_broke(server: HubServer) -> None:
+    tensor = first()
+    server.requests.clear()
+    server.faults.append(Fault("model.safetensors", "drop", at=50_000, times=2))
+    assert tensor.read(0, tensor.n_bytes).tobytes() == BODY
+    starts = [int(r.range[6:].split("-")[0]) for r in server.requests if r.path.startswith("/storage/")]
+    assert len(starts) == 3
+    assert starts[0] < starts[1] < starts[2], "each try asks only for what is missing"
+
+
+def test_busy_server_is_asked_again_and_a_dead_one_is_given_up(server: HubServer) -> None:
+    tensor = first()
+    server.faults.append(Fault("model.safetensors", "status", at=503, times=2))
+    assert tensor.read(0, 100).tobytes() == BODY[:100]
+    server.faults.append(Fault("model.safetensors", "status", at=503))
+    with pytest.raises(SourceError, match=r"no complete answer in 5 tries \(status 503\)"):
+        tensor.read(0, 100)
+
+
+def test_short_answers_never_count_as_read(server: HubServer) -> None:
+    tensor = first()
+    server.faults.append(Fault("model.safetensors", "drop", at=0))
+    with pytest.raises(SourceError, match="no complete answer in 5 tries"):
+        tensor.read(0, 1000)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        ("long", r"sent more than the 1000 B asked"),
+        ("shift", r"asked for bytes \d+-\d+ of \d+, the server answered"),
+        ("size", r"asked for bytes .* the file changed or the mirror lies"),
+        ("whole", r"answered 200 to a range"),
+        ("tag", r"content changed since the file list was read"),
+        ("commit", r"answered from commit 'ffff"),
+    ],
+)
+def test_lying_server_is_found_out(server: HubServer, kind: str, sentence: str) -> None:
+    tensor = first()
+    server.faults.append(Fault("model.safetensors", kind))
+    with pytest.raises(SourceError, match=sentence):
+        tensor.read(0, 1000)
+
+
+def test_content_that_changes_between_header_and_body_is_found_out(server: HubServer) -> None:
+    tensor = first()
+    server.repos["acme/whole"].files["model.safetensors"] = build({Q: ("BF16", [400, 300], BODY[::-1])})
+    with pytest.raises(SourceError, match="content changed"):
+        tensor.read(0, 1000)
+
+
+def test_truncated_remote_file_is_refused_by_its_header(server: HubServer) -> None:
+    server.repos["acme/cut"] = Repo({"model.safetensors": WHOLE[:-7]})
+    with pytest.raises(SourceError, match="truncated"):
+        open_source("hf://acme/cut@main")
+
+
+def test_index_that_points_outside_or_contradicts_the_shards_is_refused(server: HubServer) -> None:
+    for text, sentence in (
+        (INDEX.replace(b"model-00002-of-00002", b"../model-00002-of-00002"), "bare .safetensors name"),
+        (INDEX.replace(b"model-00002-of-00002", b"model-00003-of-00003"), "not in the repository"),
+        (INDEX.replace(K.encode(), b"other"), "where it is not"),
+    ):
+        server.repos["acme/lying"] = Repo({**SHARDS, "model.safetensors.index.json": text})
+        with pytest.raises(SourceError, match=sentence):
+            open_source("hf://acme/lying@main")
+
+
+def test_no_server_at_all_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(SourceError, match=r"acme/whole@main cannot be reached .* check the network and HF_ENDPOINT"):
+        open_source("hf://acme/whole@main")
+
+
+def test_remote_tensor_is_fetched_once_for_many_reads(server: HubServer) -> None:
+    tensor = first()
+    ready = staged(tensor)
+    before = len(server.requests)
+    again = staged(tensor.with_cast("e4m3:scale=tensor"))
+    assert ready.tensor.read(0, ready.tensor.n_bytes).tobytes() == BODY
+    assert again.content_sha256 == ready.content_sha256
+    assert again.tensor.format.name == "e4m3"
+    assert len(server.requests) == before
+
+
+def test_local_snapshot_and_offline_mode(server: HubServer, tmp_path: Path) -> None:
+    """The client reads its settings at import, so each mode is a process of its own."""
+    program = (
+        "import sys; from linepress.sources import open_source\n"
+        "from linepress.errors import SourceError\n"
+        "try:\n"
+        "    s = open_source('hf://acme/sharded@main', local='online' in sys.argv)\n"
+        "    print(s.revision, len(s.tensors()), s.tensors()[0].read(0, 4).tobytes().hex())\n"
+        "except SourceError as error:\n"
+        "    print('refused:', error)\n"
+    )
+    base = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+    env = {**base, "HF_HOME": str(tmp_path), "HF_ENDPOINT": server.endpoint, "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+
+    def run(*argv: str, **more: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", program, *argv], env={**env, **more}, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    expected = f"{server.repos['acme/sharded'].commit} 2 {BODY[:4].hex()}"
+    assert run(HF_HUB_OFFLINE="1").startswith(
+        "refused: hf://acme/sharded@main is not in the local cache, and offline"
+    )
+    assert run("online") == expected
+    asked = len(server.requests)
+    assert run(HF_HUB_OFFLINE="1") == expected
+    assert len(server.requests) == asked, "offline asks nobody"
