@@ -39,8 +39,9 @@ def groups(tasks: Iterable[Task]) -> Iterator[list[Task]]:
     group: list[Task] = []
     n_bytes = 0
     for task in tasks:
-        full = len(group) >= GROUP_CASES or n_bytes + task.n_bytes > GROUP_BYTES or task.stage != group[0].stage
-        if group and full:
+        if group and (
+            len(group) >= GROUP_CASES or n_bytes + task.n_bytes > GROUP_BYTES or task.stage != group[0].stage
+        ):
             yield group
             group, n_bytes = [], 0
         group.append(task)

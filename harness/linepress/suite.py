@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -95,22 +94,9 @@ class CodecSpec(BaseModel):
     kinds: list[Kind] = []
     formats: list[str] = []
 
-    def specs(self) -> list[str]:
-        """Every variant string of the sweep, first option slowest."""
-        options = self.model_extra or {}
-        axes = []
-        for key, value in options.items():
-            values = value if isinstance(value, list) else [value]
-            if not values or any(isinstance(item, list | dict) for item in values):
-                raise ValueError(f"option {key} must be a value or a list of values")
-            axes.append([f"{key}={_option(item)}" for item in values])
-        return [":".join([self.codec, *chosen]) for chosen in itertools.product(*axes)]
-
-
-def _option(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value)
+    def entry(self) -> dict[str, Any]:
+        """What `linepress_codecs.variant.expand` takes: the codec and its options."""
+        return {"codec": self.codec, **(self.model_extra or {})}
 
 
 class ChannelSpec(Part):
@@ -123,7 +109,8 @@ class ChannelSpec(Part):
     codecs: list[str] = ["*"]
     """Shell patterns on variants."""
     n_requests: PositiveInt = 20_000
-    load_pct_peak: Annotated[float, Field(gt=0, le=100, strict=False)] = 20.0
+    load_pct_peak: Annotated[float, Field(gt=0, le=100, strict=False)] | None = None
+    """Offered load of the latency run, % of the pin peak of the plain channel; the stage's default when left out."""
 
 
 class ScenarioSpec(BaseModel):

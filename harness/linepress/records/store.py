@@ -185,7 +185,9 @@ class RunStore:
 
     def append(self, table: str, rows: Iterable[Mapping[str, Any]]) -> Path | None:
         """Write rows as a new part; all rows of a case must come in one call. None when there are no rows."""
-        found = to_table(table, rows, self.run_id)
+        return self._append(table, to_table(table, rows, self.run_id))
+
+    def _append(self, table: str, found: pa.Table) -> Path | None:
         if len(found) == 0:
             return None
         existing = self.parts(table)
@@ -193,10 +195,13 @@ class RunStore:
         return self._write_part(table, number, found)
 
     def replace(self, table: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Make ``rows`` the whole content of a derived table (claims, gates, failures)."""
+        """Make ``rows`` the whole content of a derived table (claims, gates, failures); nothing changes if it is."""
         before = self.parts(table)
-        if self.append(table, rows) is None and not before:
+        wanted = to_table(table, rows, self.run_id)
+        stored = [_read_part(part, table, list(wanted.schema.names)) for part in before]
+        if (pa.concat_tables(stored) if stored else schema(table).empty_table()).equals(wanted):
             return
+        self._append(table, wanted)
         self._drop(before)
         self.save_manifest()
 
@@ -333,7 +338,8 @@ def to_table(table: str, rows: Iterable[Mapping[str, Any]], run_id: str) -> pa.T
     for row in rows:
         own = {name: plain(value) for name, value in row.items() if name in known and name != "extra"}
         other = {name: plain(value) for name, value in row.items() if name not in known}
-        other.update(row.get("extra") or {})
+        extra = row.get("extra") or {}
+        other.update(json.loads(extra) if isinstance(extra, str) else extra)
         own["run_id"] = run_id
         own["extra"] = json.dumps(other, ensure_ascii=False, default=str) if other else None
         own.setdefault("row", 0)

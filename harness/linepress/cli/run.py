@@ -1,0 +1,254 @@
+"""``linepress run SUITE``."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from linepress.cli.common import json_option, print_json, stdout
+
+if TYPE_CHECKING:
+    from linepress.plan import Plan
+    from linepress.run import Run
+    from linepress.run_options import RunOutcome
+    from linepress.suite import Suite
+
+EPILOG = """\b
+Examples:
+  linepress run smoke
+  linepress run smoke --set repeats=1 --set channel.n_requests=2000
+  linepress run suites/my-model.yaml --out runs/my-model --workers 8
+  linepress run nightly --ray-address ray://head:10001 --json
+  linepress run llama-3.1-8b --dry-run
+
+The same command resumes: cases already recorded are not run again.
+Exit codes: 0 ok, 1 a gate failed, 2 some cases failed, 3 nothing was measured, 4 usage, 130 interrupted.
+"""
+
+
+@click.command(name="run", epilog=EPILOG)
+@click.argument("suite_name", metavar="SUITE")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Run folder; runs/<suite>-<hash> else.")
+@click.option("--fresh", is_flag=True, help="Start anew in another folder, even if this suite was run before.")
+@click.option("--ray-address", metavar="A", help="Join this Ray cluster (auto, host:port, ray://…); local else.")
+@click.option("--workers", type=click.IntRange(min=1), help="Cores to use; all of the machine or cluster else.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value of the suite.")
+@click.option("--dry-run", is_flag=True, help="Say what would be run, and stop.")
+@click.option("--no-mlflow", is_flag=True, help="Leave MLflow alone; `linepress sync RUN` mirrors later.")
+@json_option
+def command(
+    suite_name: str,
+    out: Path | None,
+    fresh: bool,
+    ray_address: str | None,
+    workers: int | None,
+    overrides: tuple[str, ...],
+    dry_run: bool,
+    no_mlflow: bool,
+    as_json: bool,
+) -> int:
+    """Run a suite: every stage, every case, recorded and reported.
+
+    SUITE is the name of a suite that comes with linepress (`linepress list suites`) or the path of a YAML file.
+    """
+    from linepress import environment
+
+    environment.prepare()
+    from linepress.run import Run
+    from linepress.run_options import RunOptions
+    from linepress.suite import load_suite
+
+    suite = load_suite(suite_name, overrides)
+    options = RunOptions(out=out, fresh=fresh, ray_address=ray_address, workers=workers, mlflow=not no_mlflow)
+    run = Run(suite, options)
+    if dry_run:
+        return _dry_run(run, as_json)
+    resume = resume_command(
+        suite_name, run.folder, out is not None or fresh, ray_address, workers, overrides, no_mlflow
+    )
+    outcome = run.execute(_header)
+    if outcome.interrupted:
+        sys.stderr.write(f"interrupted; everything that ended is recorded in {run.folder}\nresume: {resume}\n")
+    document = _document(run, outcome, resume)
+    if as_json:
+        print_json(document)
+    elif not outcome.interrupted:
+        _table(suite, document)
+    return outcome.exit_code
+
+
+def resume_command(
+    suite: str,
+    folder: Path,
+    name_folder: bool,
+    ray_address: str | None,
+    workers: int | None,
+    overrides: tuple[str, ...],
+    no_mlflow: bool,
+) -> str:
+    """The command that goes on where this one stopped."""
+    words = ["linepress", "run", suite]
+    if name_folder:
+        words += ["--out", str(folder)]
+    if ray_address:
+        words += ["--ray-address", ray_address]
+    if workers:
+        words += ["--workers", str(workers)]
+    for override in overrides:
+        words += ["--set", override]
+    if no_mlflow:
+        words.append("--no-mlflow")
+    return shlex.join(words)
+
+
+def _size(n_bytes: float) -> str:
+    for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if n_bytes >= factor:
+            return f"{n_bytes / factor:.2f} {unit}"
+    return f"{n_bytes:.0f} B"
+
+
+def _header(run: Run, plan: Plan, recorded: int) -> None:
+    """Orientation, before the first case."""
+    from linepress.environment import usable_cores
+
+    suite = run.suite
+    workers = run.options.workers or ("cluster's" if run.options.ray_address else usable_cores())
+    sys.stderr.write(
+        f"suite {suite.name} v{suite.model.version} (sha {suite.sha256[:10]})   {len(plan.tensors):,} tensors × "
+        f"{len(plan.variants):,} variants = {len(plan.cases):,} cases, {_size(plan.raw_bytes)}   {workers} workers   "
+        f"resume: {recorded:,} done\n"
+    )
+    for problem in plan.unavailable:
+        sys.stderr.write(f"warning: source left out: {problem}\n")
+    if plan.duplicates:
+        sys.stderr.write(f"{plan.duplicates:,} cases left out: another case computes the same\n")
+    sys.stderr.flush()
+
+
+def _dry_run(run: Run, as_json: bool) -> int:
+    from linepress.errors import EXIT_NOTHING_MEASURED
+    from linepress.plan import make_plan
+    from linepress.records.store import MANIFEST, RunStore
+    from linepress.run_stages import check_later_stages
+
+    check_later_stages(run.suite)
+    plan = make_plan(run.suite)
+    known = RunStore.open(run.folder).statuses("measure") if (run.folder / MANIFEST).exists() else {}
+    to_do = [case for case in plan.cases if not case.skip and known.get(case.key) != "ok"]
+    recorded = sum(known.get(case.key) == "ok" for case in plan.cases)
+    to_do_bytes = sum(plan.tensors[case.tensor].n_bytes for case in to_do)
+    document = {
+        "suite": run.suite.name,
+        "sha256": run.suite.sha256,
+        "folder": str(run.folder),
+        "tensors": len(plan.tensors),
+        "variants": [planned.spec for planned in plan.variants],
+        "cases": len(plan.cases),
+        "skipped": sum(bool(case.skip) for case in plan.cases),
+        "recorded": recorded,
+        "to_do": len(to_do),
+        "raw_bytes": plan.raw_bytes,
+        "to_do_bytes": to_do_bytes,
+        "unavailable": plan.unavailable,
+    }
+    if as_json:
+        print_json(document)
+    else:
+        _header(run, plan, recorded)
+        console = stdout()
+        console.print(
+            f"to do: {len(to_do):,} cases over {_size(to_do_bytes)} (each case reads its tensor, "
+            f"{run.suite.model.repeats} timed rounds)"
+        )
+        console.print(f"record would be {run.folder}")
+    return 0 if plan.cases else EXIT_NOTHING_MEASURED
+
+
+def _document(run: Run, outcome: RunOutcome, resume: str) -> dict[str, Any]:
+    from linepress.run_summary import summary
+
+    store = outcome.store
+    claims = [str(row["verdict"]) for row in store.rows("claims", ["verdict"])]
+    failures = store.rows("failures", ["stage", "label", "error_type", "error", "attempts"])
+    return {
+        "run_id": store.run_id,
+        "suite": run.suite.name,
+        "suite_sha256": run.suite.sha256,
+        "status": store.manifest["status"],
+        "exit_code": outcome.exit_code,
+        "counts": outcome.counts,
+        "resumed": outcome.resumed,
+        "done": outcome.done,
+        "summary": summary(store),
+        "gates": [
+            {k: gate[k] for k in ("gate", "metric", "rule", "threshold", "value", "passed", "next_step")}
+            for gate in outcome.gates
+        ],
+        "claims": {verdict: claims.count(verdict) for verdict in sorted(set(claims))},
+        "failures": failures,
+        "record": str(store.path),
+        "report": str(outcome.report) if outcome.report else None,
+        "mlflow": outcome.mirror,
+        "resume": resume,
+    }
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _table(suite: Suite, document: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    console = stdout()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("data, format", no_wrap=True)
+    table.add_column("codec", overflow="fold")
+    for title in ("payload ↑", "packed ↑", "bound", "lossless", "enc GB/s ↑", "dec GB/s ↑", "ok/plan"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in document["summary"]:
+        lossless = "yes" if row["ok"] and row["lossless"] == row["ok"] else f"{row['lossless']}/{row['ok']} NO"
+        table.add_row(
+            f"{row['data']} {row['format']}",
+            row["variant"],
+            _number(row["payload_ratio"], 3),
+            _number(row["packed_ratio"], 3),
+            _number(row["bound_ratio"], 3),
+            lossless if row["ok"] else "–",
+            _number(row["encode_GBps"], 2),
+            _number(row["decode_GBps"], 2),
+            f"{row['ok']}/{row['planned']}",
+        )
+    console.print(table)
+    console.print(
+        f"ratios are Σ raw / Σ coded bytes; packed counts metadata and tables ({suite.model.packings[0]} else)"
+    )
+    for stage, counts in document["counts"].items():
+        console.print(
+            f"{stage:<8} ok {counts['ok']:,}   failed {counts['failed']:,}   skipped {counts['skipped']:,}   of "
+            f"{counts['planned']:,} planned"
+        )
+    console.print(f"resumed {document['resumed']:,} cases, ran {document['done']:,}")
+    for failure in document["failures"][:5]:
+        console.print(f"failed {failure['stage']}: {failure['label']}   {failure['error_type']}: {failure['error']}")
+    if len(document["failures"]) > 5:
+        console.print(f"… and {len(document['failures']) - 5} more, see {document['record']}/failures.jsonl")
+    for gate in document["gates"]:
+        verdict = "PASS" if gate["passed"] else "FAIL"
+        tail = "" if gate["passed"] or not gate["next_step"] else f"   {gate['next_step']}"
+        console.print(
+            f"gate {gate['gate']}: {verdict}   {gate['metric']} = {_number(gate['value'], 4)}, "
+            f"{gate['rule'].replace('_', ' ')} {gate['threshold']:g}{tail}"
+        )
+    if document["claims"]:
+        console.print("claims: " + ", ".join(f"{count} {verdict}" for verdict, count in document["claims"].items()))
+    if document["mlflow"]:
+        console.print(f"mlflow: {document['mlflow']}")
+    if document["report"]:
+        console.print(f"report {document['report']}")
+    console.print(f"record {document['record']}    next: linepress claims {document['record']}")

@@ -1,0 +1,56 @@
+"""How to run a suite, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from linepress.records.store import RunStore
+
+
+@dataclass
+class RunOptions:
+    """How to run a suite; what the command line gives.
+
+    Attributes
+    ----------
+    out : Path | None
+        Run folder; `default_folder` when None.
+    fresh : bool
+        Start anew beside an existing run of the default folder.
+    ray_address, workers
+        As for `linepress.cluster.Cluster`.
+    mlflow : bool
+        Whether to mirror into MLflow.
+    report : bool
+        Whether to build the report.
+    """
+
+    out: Path | None = None
+    fresh: bool = False
+    ray_address: str | None = None
+    workers: int | None = None
+    mlflow: bool = True
+    report: bool = True
+
+
+@dataclass
+class RunOutcome:
+    """What came of a run.
+
+    Attributes
+    ----------
+    counts : dict
+        Stage -> planned, ok, failed, skipped, resumed.
+    """
+
+    store: RunStore
+    exit_code: int
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    gates: list[dict[str, Any]] = field(default_factory=list)
+    report: Path | None = None
+    mirror: str = ""
+    resumed: int = 0
+    done: int = 0
+    interrupted: bool = False

@@ -1,0 +1,263 @@
+"""Sending a run to MLflow: in batches, from the driver, so that a second time adds nothing.
+
+What was sent is noted in ``mlflow.json`` of the run folder after every step. A mirror that was cut off goes on from
+there; runs and models that it had created without noting are found again by their tags.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from linepress.records.store import MANIFEST, RunStore, write_atomically
+from linepress.tracking.content import DatasetContent, Mirror, ModelContent, Point, RunContent, mirror_content
+
+EXPERIMENT = "linepress"
+DEFAULT_STORE = "mlflow.db"
+STATE = "mlflow.json"
+METRICS_PER_BATCH = 1000
+TAGS_PER_BATCH = 100
+_STATUS = {"complete": "FINISHED", "interrupted": "KILLED", "failed": "FAILED", "running": "RUNNING"}
+_KEY_TAG = "linepress.key"
+_RUN_TAG = "linepress.run"
+T = TypeVar("T")
+
+# A server that is away must cost seconds, not minutes; the user's own settings win.
+_SHORT_WAITS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
+}
+
+
+@dataclass
+class State:
+    """What of this run is in which MLflow.
+
+    Attributes
+    ----------
+    uri : str
+        Tracking URI; another one starts from nothing.
+    fingerprint : str
+        Hash of the record and report as last mirrored completely; empty while under way.
+    runs, models : dict
+        Key of a run or variant -> its id in MLflow.
+    sent : list of str
+        Hashes of batches and files that arrived.
+    """
+
+    uri: str = ""
+    fingerprint: str = ""
+    runs: dict[str, str] = field(default_factory=dict)
+    models: dict[str, str] = field(default_factory=dict)
+    sent: list[str] = field(default_factory=list)
+
+    @classmethod
+    def load(cls, folder: Path, uri: str) -> State:
+        """The state noted for ``uri``; an empty one where there is none or it cannot be read."""
+        try:
+            known = json.loads((folder / STATE).read_text(encoding="utf-8"))
+            state = cls(**known)
+        except (OSError, ValueError, TypeError):
+            return cls(uri)
+        return state if state.uri == uri else cls(uri)
+
+    def save(self, folder: Path) -> None:
+        """Write the state beside the record."""
+        write_atomically(folder / STATE, json.dumps(self.__dict__, indent=1).encode() + b"\n")
+
+
+def tracking_uri() -> str:
+    """``MLFLOW_TRACKING_URI``, or a SQLite file in the working folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(DEFAULT_STORE).absolute()}"
+
+
+def fingerprint(store: RunStore) -> str:
+    """Hash of everything that is mirrored: parts, suite, status, counts and report."""
+    manifest = store.manifest
+    digest = hashlib.sha256()
+    known = {name: manifest[name] for name in ("suite", "status", "counts", "parts")}
+    digest.update(json.dumps(known, sort_keys=True, default=str).encode())
+    for file in _files(store.path):
+        if file.parent.name == "report" and file.suffix == ".html":
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Files of a run that MLflow gets as artifacts."""
+    for name in (MANIFEST, "failures.jsonl"):
+        if (folder / name).exists():
+            yield folder / name
+    for part in ("tables", "report"):
+        yield from sorted(file for file in (folder / part).rglob("*") if file.is_file() and file.suffix != ".tmp")
+
+
+class Mirroring:
+    """One attempt to bring MLflow up to date with a run."""
+
+    def __init__(self, store: RunStore, uri: str) -> None:
+        for name, value in _SHORT_WAITS.items():
+            os.environ.setdefault(name, value)
+        import mlflow
+        from mlflow.tracking import MlflowClient
+
+        mlflow.set_tracking_uri(uri)
+        self.store = store
+        self.state = State.load(store.path, uri)
+        self.client = MlflowClient(tracking_uri=uri)
+        self.mlflow = mlflow
+        # Everything of one mirror carries the same moment, so that sending a batch again changes nothing.
+        self.moment_ms = _milliseconds(store.manifest["created_at"])
+        self.experiment = ""
+
+    def run(self, target: str) -> str:
+        """Send what is missing; ``target`` is the fingerprint that is reached then. The parent's id."""
+        if self.state.fingerprint:
+            # The record changed since: what was sent stays known by its hash, the rest is sent now.
+            self.state.fingerprint = ""
+        content = mirror_content(self.store)
+        self.experiment = self._experiment()
+        for model in content.models.values():
+            self._model(model)
+        parent = self._run("parent", content.parent, None)
+        self._fill(parent, content.parent, content)
+        for key, child in content.children.items():
+            run_id = self._run(key, child, parent)
+            self._fill(run_id, child, content)
+            self._end(run_id)
+        for file in _files(self.store.path):
+            self._artifact(parent, file)
+        self._end(parent)
+        self.state.fingerprint = target
+        self.state.save(self.store.path)
+        return parent
+
+    def _experiment(self) -> str:
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
+        found = self.client.get_experiment_by_name(name)
+        return str(found.experiment_id if found else self.client.create_experiment(name))
+
+    def _identity(self, key: str) -> dict[str, str]:
+        manifest = self.store.manifest
+        unique = f"{self.store.run_id} {manifest['created_at']} {manifest['suite']['sha256'][:16]}"
+        return {_RUN_TAG: unique, _KEY_TAG: hashlib.sha256(key.encode()).hexdigest()[:32]}
+
+    def _run(self, key: str, content: RunContent, parent: str | None) -> str:
+        if key in self.state.runs:
+            return self.state.runs[key]
+        identity = self._identity(key)
+        query = " and ".join(f"tags.`{name}` = '{value}'" for name, value in identity.items())
+        found = self.client.search_runs([self.experiment], query, max_results=1)
+        if found:
+            run_id = str(found[0].info.run_id)
+        else:
+            tags = {**identity, **({"mlflow.parentRunId": parent} if parent else {})}
+            run = self.client.create_run(self.experiment, self.moment_ms, tags, content.name)
+            run_id = str(run.info.run_id)
+        self.state.runs[key] = run_id
+        self.state.save(self.store.path)
+        return run_id
+
+    def _model(self, model: ModelContent) -> None:
+        if model.variant in self.state.models:
+            return
+        identity = self._identity(f"model {model.variant}")
+        query = f"tags.`{_KEY_TAG}` = '{identity[_KEY_TAG]}' AND tags.`{_RUN_TAG}` = '{identity[_RUN_TAG]}'"
+        found = self.client.search_logged_models([self.experiment], query, max_results=1)
+        if found:
+            model_id = str(found[0].model_id)
+        else:
+            created = self.mlflow.create_external_model(
+                name=model.name,
+                params=dict(model.params),
+                tags={**identity, "linepress.variant": model.variant},
+                model_type="codec",
+                experiment_id=self.experiment,
+            )
+            model_id = str(created.model_id)
+        self.state.models[model.variant] = model_id
+        self.state.save(self.store.path)
+
+    def _fill(self, run_id: str, run: RunContent, content: Mirror) -> None:
+        from mlflow.entities import Metric, Param, RunTag
+
+        step = len(self.store.manifest["sessions"])
+        params = [Param(name, value) for name, value in sorted(run.params.items())]
+        tags = [RunTag(name, value) for name, value in sorted(run.tags.items())]
+        for some in _batches(params, TAGS_PER_BATCH):
+            self._once(
+                f"{run_id} params {[(p.key, p.value) for p in some]}", self.client.log_batch, run_id, params=some
+            )
+        for few in _batches(tags, TAGS_PER_BATCH):
+            self._once(f"{run_id} tags {[(t.key, t.value) for t in few]}", self.client.log_batch, run_id, tags=few)
+        if run.datasets:
+            inputs = [_input(content.datasets[name]) for name in run.datasets]
+            self._once(f"{run_id} inputs {run.datasets}", self.client.log_inputs, run_id, inputs)
+        for points in _batches(run.points, METRICS_PER_BATCH):
+            metrics = [self._metric(Metric, point, run_id, step, content) for point in points]
+            self._once(f"{run_id} metrics {points}", self.client.log_batch, run_id, metrics=metrics)
+
+    def _metric(self, kind: Any, point: Point, run_id: str, step: int, content: Mirror) -> Any:
+        dataset = content.datasets.get(point.dataset) if point.dataset else None
+        # A series over layers keeps its steps; a plain figure counts the sessions, so that the last one shows.
+        return kind(
+            key=point.key,
+            value=point.value,
+            timestamp=self.moment_ms + step,
+            step=point.step if "by_layer" in point.key else step,
+            model_id=self.state.models.get(point.model) if point.model else None,
+            dataset_name=dataset.name if dataset else None,
+            dataset_digest=dataset.digest if dataset else None,
+            run_id=run_id,
+        )
+
+    def _artifact(self, run_id: str, file: Path) -> None:
+        where = file.relative_to(self.store.path).parent
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        self._once(
+            f"{run_id} file {where}/{file.name} {digest}",
+            self.client.log_artifact,
+            run_id,
+            str(file),
+            None if str(where) == "." else str(where),
+        )
+
+    def _end(self, run_id: str) -> None:
+        manifest = self.store.manifest
+        status = _STATUS.get(manifest["status"], "FAILED")
+        ended_ms = _milliseconds(manifest["updated_at"])
+        self._once(f"{run_id} ended {status} {ended_ms}", self.client.set_terminated, run_id, status, ended_ms)
+
+    def _once(self, what: str, send: Callable[..., Any], *arguments: Any, **named: Any) -> None:
+        digest = hashlib.sha256(what.encode()).hexdigest()[:24]
+        if digest in self.state.sent:
+            return
+        send(*arguments, **named)
+        self.state.sent.append(digest)
+        self.state.save(self.store.path)
+
+
+def _input(dataset: DatasetContent) -> Any:
+    from mlflow.entities import Dataset, DatasetInput
+
+    return DatasetInput(
+        Dataset(dataset.name, dataset.digest, dataset.source_type, dataset.source, profile=dataset.profile), tags=[]
+    )
+
+
+def _batches(items: Sequence[T], size: int) -> Iterator[list[T]]:
+    for start in range(0, len(items), size):
+        yield list(items[start : start + size])
+
+
+def _milliseconds(moment: str) -> int:
+    return int(datetime.fromisoformat(moment).timestamp() * 1000)
