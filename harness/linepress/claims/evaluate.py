@@ -38,6 +38,7 @@ _HARDWARE_CHECKS: dict[str, Callable[[Any], Finding]] = {
     "roofline_bound": hardware.roofline_bound,
     "decode_dominates": hardware.decode_dominates,
     "product": hardware.product,
+    "rack_table": hardware.rack_table,
     "round_trip": hardware.round_trip,
     "mesh_growth": hardware.mesh_growth,
     "largest_mesh": hardware.largest_mesh,
@@ -126,10 +127,9 @@ def _reason(claim: Claim, finding: Finding, measured: str, holds: bool) -> str:
     assert claim.claimed is not None
     text = f"{measured} against {claim.claimed.text()} claimed"
     if not holds and math.isfinite(finding.bound) and claim.claimed.relation == "at_least":
-        beyond = finding.bound < claim.claimed.low - claim.claimed.tolerance
-        text += (
-            "; even the bound lies below the claim"
-            if beyond
-            else "; the bound would allow the claim, the codec does not reach it"
-        )
+        needed = claim.claimed.low - claim.claimed.tolerance
+        if max(finding.bound, finding.value) < needed:
+            text += f"; the bound of {fmt.with_unit(finding.bound, claim.claimed.unit)} lies below the claim too"
+        else:
+            text += "; the bound would allow it, what was measured does not reach it"
     return f"{text}; {finding.detail}" if finding.detail else text

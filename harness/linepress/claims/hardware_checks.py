@@ -18,6 +18,7 @@ from linepress.claims.model import (
     LargestMesh,
     MeshGrowth,
     Product,
+    RackTable,
     RooflineBound,
     RooflineTable,
     RoundTrip,
@@ -96,6 +97,34 @@ def product(check: Product) -> Finding:
     formula = " × ".join(f"{fmt.plain(f.value)} {f.unit}" for f in check.factors.values())
     detail = formula + (f"; {check.note}" if check.note else "")
     return Finding(value, detail=detail, checked_by=f"arithmetic: {_inputs(check.factors)}")
+
+
+def rack_table(check: RackTable) -> Finding:
+    """A cell of the talk's rack tables as it follows from published figures (a) or from the table itself (b)."""
+    from linepress_hardware.racks import tables
+
+    table = tables.table_a() if check.table == "a" else tables.table_b()
+    sentences = [
+        f.sentence.partition(": ")[2]
+        for f in table["findings"]
+        if (f.row == check.row if check.table == "a" else f.cell == check.row and check.column in f.row.split(", "))
+    ]
+    detail = "; ".join(sentences)
+    if check.table == "a":
+        row = next((r for r in table["rows"] if r["row"] == check.row), None)
+        how = "chips that the table names × published capacity of one"
+        if row is None or row["TB_at_seed_chips"] is None:
+            return missing(f"the table names no count of chips for {check.row}", how)
+        source = f"{row['GB_per_chip_published']:g} GB of {row['published_memory']}: {row['source']}, {row['status']}"
+        return Finding(row["TB_at_seed_chips"], detail=detail, checked_by=f"{how} ({source})")
+    row = next((r for r in table["rows"] if r["key"] == check.row), None)
+    if row is None or check.column not in table["columns"]:
+        return missing(f"the table has no cell {check.row}, {check.column}")
+    value = row["computed"][table["columns"].index(check.column)]
+    how = f"the table's own figures: {row['formula'].replace(' * ', ' × ').replace('_', ' ')}"
+    if value is None:
+        return missing(f"the table does not give what {check.row}, {check.column} would follow from", how)
+    return Finding(float(value), detail=detail, checked_by=how)
 
 
 def round_trip(check: RoundTrip) -> Finding:

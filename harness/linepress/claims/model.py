@@ -122,6 +122,15 @@ class Product(_Strict):
     note: str = ""
 
 
+class RackTable(_Strict):
+    """A cell of the talk's rack tables, worked out from published figures (table a) or its own (table b)."""
+
+    by: Literal["rack_table"]
+    table: Literal["a", "b"]
+    row: str
+    column: str = ""
+
+
 class RoundTrip(_Strict):
     """Round trip of a message between endpoints of a switched fabric, ns.
 
@@ -183,6 +192,7 @@ Check = Annotated[
     | RooflineBound
     | DecodeDominates
     | Product
+    | RackTable
     | RoundTrip
     | MeshGrowth
     | LargestMesh
@@ -242,7 +252,7 @@ class Claim(_Strict):
     title: str
     group: str
     source: str
-    """Key of ``sources``."""
+    """Key of ``published``."""
     where: str
     """Place in the source: slide or table."""
     quote: str
@@ -266,7 +276,7 @@ class PublishedIn(_Strict):
 
 class ClaimSet(_Strict):
     version: int
-    sources: dict[str, PublishedIn]
+    published: dict[str, PublishedIn]
     claims: tuple[Claim, ...]
 
     @model_validator(mode="after")
@@ -276,12 +286,14 @@ class ClaimSet(_Strict):
             if claim.id in seen:
                 raise ValueError(f"two claims are called {claim.id!r}; rename one")
             seen.add(claim.id)
-            if claim.source not in self.sources:
-                raise ValueError(f"claim {claim.id}: source {claim.source!r} is not among {', '.join(self.sources)}")
+            if claim.source not in self.published:
+                raise ValueError(
+                    f"claim {claim.id}: source {claim.source!r} is not published: known are {', '.join(self.published)}"
+                )
         return self
 
     def source_text(self, claim: Claim) -> str:
-        published = self.sources[claim.source]
+        published = self.published[claim.source]
         by = f"{published.authors}, " if published.authors else ""
         return f"{by}{published.title}; {claim.where}"
 

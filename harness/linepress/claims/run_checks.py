@@ -53,8 +53,9 @@ def codec_ratio(check: CodecRatio, records: Records) -> Finding:
         detail += f"; packed ratio {fmt.ratio(chosen.packed_ratio)} ({chosen.packing})"
     if chosen.sampled:
         detail += "; a seeded sample of the lines"
-    bound_text = f"entropy bound {chosen.bound_name}" if np.isfinite(chosen.bound_ratio) else ""
-    return Finding(chosen.payload_ratio, chosen.bound_ratio, bound_text, detail, checked_by=how)
+    name, bound = chosen.highest_bound
+    bound_text = f"highest entropy bound computed, {name}" if np.isfinite(bound) else ""
+    return Finding(chosen.payload_ratio, bound, bound_text, detail, checked_by=how)
 
 
 def _variant_of(check: CodecRatio, rows: Frame) -> Summary | None:

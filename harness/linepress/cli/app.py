@@ -18,7 +18,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "measure": ("linepress.cli.measure", "Measure files with codecs, as a table; no Ray needed."),
     "report": ("linepress.cli.report", "Build the HTML report of a run."),
     "claims": ("linepress.cli.claims", "Verdicts on published claims from a run."),
-    "list": ("linepress.cli.list", "List codecs, suites, memories, accelerators or runs."),
+    "list": ("linepress.cli.list", "List codecs, suites, memories, accelerators, models, racks, runs or claims."),
     "dram": ("linepress.cli.dram", "Simulate one memory channel."),
     "channel": ("linepress.cli.channel", "Simulate a compressed memory channel."),
     "roofline": ("linepress.cli.roofline", "Operators of a model on an accelerator."),

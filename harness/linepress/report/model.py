@@ -82,6 +82,15 @@ class Facts:
     """Pairs of a term and its value, as a definition list; the third item is a style word."""
 
     pairs: tuple[tuple[str, str, str], ...]
+    style: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Text as it was written, folded away under its title."""
+
+    title: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +102,7 @@ class Packed:
     n_rows: int
 
 
-Part = Table | Figure | Note | Facts | Packed
+Part = Table | Figure | Note | Facts | Source | Packed
 
 
 @dataclass(slots=True)

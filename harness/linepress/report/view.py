@@ -41,12 +41,35 @@ def with_extra(table: Any) -> Frame:
 
 
 def measure_frame(table: Any) -> Frame:
-    """The table ``measure`` by column, with an empty ``cast`` for data as stored."""
+    """The table ``measure`` by column, with what aggregates need besides.
+
+    ``cast`` is empty for data as stored, ``position`` is the row in ``table``, and every entropy bound has a column
+    ``bound:<class>`` with its ratio (NaN where the class was not computed).
+    """
     frame = Frame.from_arrow(table)
-    if "cast" in frame.columns:
-        cast = frame.columns["cast"]
-        frame.columns["cast"] = np.array(["" if c in NO_CAST else c for c in cast], dtype=object)
-    return frame
+    columns = dict(frame.columns)
+    if "cast" in columns:
+        columns["cast"] = np.array(["" if c in NO_CAST else c for c in columns["cast"]], dtype=object)
+    columns["position"] = np.arange(frame.n, dtype=np.float64)
+    if "bounds" in table.column_names and frame.n:
+        columns |= _bound_columns(table.column("bounds"))
+    return Frame(columns, frame.n)
+
+
+def _bound_columns(column: Any) -> dict[str, Any]:
+    import pyarrow.compute as pc
+
+    owner = pc.list_parent_indices(column).to_numpy(zero_copy_only=False)
+    flat = pc.list_flatten(column)
+    names = np.array(pc.struct_field(flat, "name").to_pylist(), dtype=object)
+    ratios = pc.struct_field(flat, "ratio").to_numpy(zero_copy_only=False)
+    columns = {}
+    for name in dict.fromkeys(names):
+        own = names == name
+        values = np.full(len(column), np.nan)
+        values[owner[own]] = ratios[own]
+        columns[f"bound:{name}"] = values
+    return columns
 
 
 @dataclass

@@ -106,7 +106,7 @@ def _measure_row(
     ratio = max(1.0, bound * share) if share else 1.0
     histogram = np.zeros(514, dtype=np.int64)
     if codec_kind == "line":
-        mean = 512 / ratio if share else 513
+        mean = 512 / ratio
         sizes = np.clip(rng.normal(mean, 6 if share else 0, 400).round(), 1, 513).astype(int)
         np.add.at(histogram, sizes, 1)
         histogram *= lines // 400
@@ -147,6 +147,10 @@ def _measure_row(
         "packed_ratio": raw / packed,
         "bound_name": "field_order0" if fmt == "bf16" else "joint_order0",
         "bound_ratio": bound,
+        "bounds": [
+            {"name": "field_order0", "bits_per_value": 16 / bound, "ratio": bound},
+            {"name": "joint_previous", "bits_per_value": 16 / bound / 1.05, "ratio": bound * 1.05},
+        ],
         "above_bound_pct": 100 * (payload_bits / 8 / (raw / bound) - 1),
         "bits_histogram": histogram.tolist() if codec_kind == "line" else None,
         "lossless": True,

@@ -66,6 +66,7 @@
     var back = element("button", "previous"), forth = element("button", "next"), where = element("span");
     [input, back, forth, where].forEach(function (e) { tools.appendChild(e); });
     var box = element("div", undefined, "table"), table = element("table"), head = element("tr");
+    data.columns.forEach(function (c) { c.numeric = c.digits >= 0; });
     data.columns.forEach(function (c) { head.appendChild(element("th", c.label, c.numeric ? "num" : "")); });
     table.createTHead().appendChild(head);
     var body = table.createTBody();
@@ -76,7 +77,7 @@
         var tr = element("tr");
         data.columns.forEach(function (c, k) {
           var v = get(k, row);
-          tr.appendChild(element("td", v === null ? "–" : c.numeric ? v.toLocaleString("en", { maximumFractionDigits: 4 }) : v,
+          tr.appendChild(element("td", v === null ? "–" : c.numeric ? v.toLocaleString("en", { minimumFractionDigits: c.digits, maximumFractionDigits: c.digits }) : v,
             c.numeric ? "num" : v === "NO" || v === "failed" ? "bad" : ""));
         });
         body.appendChild(tr);

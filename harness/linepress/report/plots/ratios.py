@@ -100,8 +100,8 @@ def by_group(
 
 
 def layer_strip(series: Sequence[Series], colours: dict[str, str], y_range: tuple[float, float]) -> MplFigure:
-    """Ratio by layer, one line a tensor group, its bound as a thin line above."""
-    with canvas(7.4, 2.7) as (figure, axes):
+    """Ratio by layer, one line a tensor group; the bound of each while there are few, else their mean."""
+    with canvas(7.4, 2.9) as (figure, axes):
         ax = axes[0][0]
         last = max((max(s.x) for s in series if s.x), default=1.0)
         first = min((min(s.x) for s in series if s.x), default=0.0)
@@ -112,14 +112,30 @@ def layer_strip(series: Sequence[Series], colours: dict[str, str], y_range: tupl
         ends = []
         for k, s in enumerate(series):
             colour = colours[s.name]
-            ax.plot(s.x, s.bound, color=colour, lw=0.8, alpha=0.75, ls=(0, (3, 2)))
+            if len(series) <= 3:
+                ax.plot(s.x, s.bound, color=colour, lw=1.1, ls=(0, (3, 2)))
             ax.plot(s.x, s.y, color=colour, marker=MARKERS[k % len(MARKERS)], markersize=4 if len(s.x) > 12 else 6)
             ends.append((s.y[-1], s.name, colour))
+        if len(series) > 3:
+            x, bound = mean_bound(series)
+            ax.plot(x, bound, color=INK, lw=1.4, ls=(0, (3, 2)))
+            ends += [(bound[-1], "mean bound", INK)] if bound else []
         end_labels(ax, ends, last + 0.03 * span)
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.set_xlabel("layer")
         ax.set_ylabel("payload ratio →")
         return figure
+
+
+def mean_bound(series: Sequence[Series]) -> tuple[list[float], list[float]]:
+    """Mean of the series' bounds at each position that any of them has."""
+    at: dict[float, list[float]] = {}
+    for s in series:
+        for x, bound in zip(s.x, s.bound, strict=True):
+            if np.isfinite(bound):
+                at.setdefault(x, []).append(bound)
+    xs = sorted(at)
+    return xs, [sum(at[x]) / len(at[x]) for x in xs]
 
 
 def line_sizes(histograms: Sequence[tuple[str, NDArray[np.int64]]], colours: dict[str, str]) -> MplFigure:

@@ -29,7 +29,7 @@ VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", PAPER: "--paper", B
 GOOD, BAD = SERIES[2], SERIES[4]
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
-_RC: dict[str, Any] = {
+_RC: Any = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # a partner may call a tensor a$b$c
     "svg.hashsalt": "linepress",
@@ -62,7 +62,9 @@ _RC: dict[str, Any] = {
 
 
 @contextmanager
-def canvas(width: float = 7.4, height: float = 3.6, rows: int = 1, cols: int = 1, **kw: Any) -> Iterator[Any]:
+def canvas(
+    width: float = 7.4, height: float = 3.6, rows: int = 1, cols: int = 1, **kw: Any
+) -> Iterator[tuple[MplFigure, Any]]:
     """A figure of ``width`` x ``height`` inches in the house style, as ``(figure, axes[rows][cols])``."""
     with rc_context(_RC):
         figure = MplFigure(figsize=(width, height), layout="constrained")

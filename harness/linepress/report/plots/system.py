@@ -105,42 +105,49 @@ def tokens(labels: Sequence[str], plain: Sequence[float], compressed: Sequence[f
 
 
 def roofline(points: Sequence[RooflinePoint], peak_ops: float, bandwidth_Bps: float) -> MplFigure:
-    """Operators under the roof of an accelerator; arrows show what compression moves."""
+    """Operators under the roof of an accelerator; rings show where compression moves them."""
     with canvas(7.4, 4.0) as (figure, axes):
         ax = axes[0][0]
         ridge = peak_ops / bandwidth_Bps
         lows = [p.intensity for p in points if p.intensity > 0]
-        x = np.array([min([*lows, 0.1]) / 2, ridge, max([*(p.intensity for p in points), ridge]) * 8])
+        x = np.array([min([*lows, 0.1]) / 2, ridge, max([*(p.intensity for p in points), ridge]) * 12])
         ax.set_xscale("log")
         ax.set_yscale("log")
-        ax.plot(x, np.minimum(peak_ops, x * bandwidth_Bps), color=INK, lw=2.2)
+        ax.plot(x, np.minimum(peak_ops, x * bandwidth_Bps) / 1e12, color=INK, lw=2.2)
         ax.axvline(ridge, color=GRID, lw=1.2, ls="--")
-        ax.text(ridge * 1.05, x[0] * bandwidth_Bps * 1.2, f"ridge {ridge:.0f} op/B", fontsize=8, color=MUTED)
+        ax.text(
+            ridge * 1.08, x[0] * bandwidth_Bps * 1.15 / 1e12, f"ridge {ridge:.0f} op/B", fontsize=8.5, color=MUTED
+        )
         for p in points:
             colour = SERIES[0] if p.intensity < ridge else SERIES[1]
-            ax.plot(p.intensity, p.performance, "o", color=colour, markersize=6)
+            ax.plot(p.intensity, p.performance / 1e12, "o", color=colour, markersize=6)
             if np.isfinite(p.compressed_intensity) and p.compressed_intensity > p.intensity * 1.01:
                 ax.plot(
                     p.compressed_intensity,
-                    p.compressed_performance,
+                    p.compressed_performance / 1e12,
                     "o",
                     color=PAPER,
                     markeredgecolor=SERIES[2],
                     markeredgewidth=1.6,
                     markersize=6,
                 )
-        for p, y in zip(points, _spread_log([p.performance for p in points], 0.17), strict=True):
+        # Labels hang to the lower right, where no roof can cross them.
+        places = _spread_log([0.62 * p.performance / 1e12 for p in points], 0.19)
+        for p, y in zip(points, places, strict=True):
             ax.annotate(
                 p.label,
-                (p.intensity, p.performance),
-                xytext=(p.intensity * 1.25, y),
-                fontsize=8,
+                (p.intensity, p.performance / 1e12),
+                xytext=(p.intensity * 1.35, y),
+                fontsize=8.5,
                 va="center",
                 color=INK,
             )
         ax.set_xlim(x[0], x[-1])
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}" if v >= 10 else f"{v:g}"))
+            axis.set_minor_formatter(NullFormatter())
         ax.set_xlabel("arithmetic intensity, operations a byte (log scale)")
-        ax.set_ylabel("operations/s (log scale)")
+        ax.set_ylabel("Top/s (log scale)")
         return figure
 
 

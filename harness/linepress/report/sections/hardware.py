@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from linepress.report import format as fmt
+from linepress.report.aggregate import best_line_variant
 from linepress.report.frame import Frame
-from linepress.report.model import Column, Figure, Note, Row, RowGroup, Section, Table, cell
+from linepress.report.model import Cell, Column, Figure, Note, Row, RowGroup, Section, Table, cell
 from linepress.report.plots import system as plots
 from linepress.report.plots.style import inline_svg
 from linepress.report.sections.common import number_cell
@@ -56,6 +57,7 @@ def system(view: RunView) -> Section:
     rows = view.system.equal(status="ok")
     if not len(rows):
         section.parts.append(Note("This run has no system stage."))
+        section.parts.append(_racks_table(view))
         return section
     speedup = _column(rows, "speedup")
     best = _best_per(rows, ("model", "accelerator", "scenario", "cast"), speedup)
@@ -66,6 +68,7 @@ def system(view: RunView) -> Section:
     roof = _roofline_figure(best)
     if roof is not None:
         section.parts.append(roof)
+    section.parts.append(_racks_table(view))
     return section
 
 
@@ -269,7 +272,7 @@ _SYSTEM_COLUMNS: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
     ),
     (
         "USD per million tokens",
-        ("cost_usd_per_million_tokens", "compressed_cost_usd_per_million_tokens"),
+        ("cost_usd_per_million_tokens", "compressed_usd_per_million_tokens"),
         "",
         "lower",
     ),
@@ -311,10 +314,60 @@ def _system_table(rows: Frame) -> Table:
                 else fmt.significant(v)
             )
             cells.append(number_cell(v, text, "muted" if heading in ("plain", "closed form") else ""))
-        cells.append(cell(rows.text("bound_by")[k] or rows.text("compressed_bound_by")[k]))
+        cells.append(cell(rows.text("bound_by")[k] or rows.text("decode_bound")[k]))
         out.append(Row(tuple(cells)))
     note = f"the first {MAX_ROWS} of {fmt.count(len(rows))} rows" if len(rows) > MAX_ROWS else ""
     return Table("system-table", "With and without compression", columns, (RowGroup("", tuple(out)),), note)
+
+
+def _racks_table(view: RunView) -> Table:
+    """Memory, power and price of the known racks, without and with the measured ratio of the weights."""
+    from linepress_hardware.racks.racks import derive, racks
+
+    best = None
+    for data, found in view.summaries.items():
+        if data.title == "weights" and not data.cast and best is None:
+            best = best_line_variant(found)
+    ratio = best.packed_ratio if best is not None and np.isfinite(best.packed_ratio) else 1.0
+    columns = (
+        Column("rack"),
+        Column("chips", numeric=True),
+        Column("memory counted as"),
+        Column("memory", "TB", True),
+        Column("effective", "TB", True, "higher"),
+        Column("bandwidth", "TB/s", True),
+        Column("power", "kW", True),
+        Column("power", "kW/TB", True, "lower"),
+        Column("effective", "kW/TB", True, "lower"),
+        Column("price", "kUSD/TB", True, "lower"),
+        Column("effective", "kUSD/TB", True, "lower"),
+    )
+    out = []
+    for one in racks().values():
+        for r in derive(one, ratio, decompressor_keeps_up=False):
+            standing = {k: r[k] for k in ("power_status", "price_status") if r[k]}
+            cells = [
+                cell(r["title"], hint=r["note"]),
+                number_cell(r["chips"], fmt.count(r["chips"])),
+                cell(f"{r['memory_basis']}, {r['tier']}"),
+            ]
+            for key in ("TB", "effective_TB", "TBps", "kW", "kW_per_TB", "effective_kW_per_TB"):
+                hint = f"{standing.get('power_status', '')} {r['power_note']}".strip() if "kW" in key else ""
+                cells.append(_rack_cell(r[key], hint))
+            for key in ("kUSD_per_TB", "effective_kUSD_per_TB"):
+                cells.append(_rack_cell(r[key], standing.get("price_status", "")))
+            out.append(Row(tuple(cells)))
+    by = f"{best.variant}, packed ratio {fmt.ratio(ratio)} on stored weights" if best is not None else "compression"
+    note = (
+        "Effective: the memory holds weights as measured here. Standing of each figure (sourced, seed, unverified): "
+        "`linepress racks --json`; a price or a power that is only estimated ranks nothing."
+    )
+    return Table("racks-table", f"Racks without and with {by}", columns, (RowGroup("", tuple(out)),), note)
+
+
+def _rack_cell(value: float | None, hint: str) -> Cell:
+    v = float("nan") if value is None else float(value)
+    return number_cell(v, fmt.significant(v), hint=hint)
 
 
 def _roofline_figure(rows: Frame) -> Figure | None:

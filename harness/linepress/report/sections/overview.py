@@ -196,7 +196,7 @@ def _provenance(view: RunView) -> list[tuple[str, str, str]]:
         )
     for key, label in (("created_at", "started"), ("updated_at", "last written")):
         if m.get(key):
-            pairs.append((label, str(m[key]), ""))
+            pairs.append((label, str(m[key]).replace("T", " ").replace("+00:00", " UTC"), ""))
     machine = m.get("machine") or {}
     if machine.get("cpu"):
         memory = fmt.bytes_si(machine.get("memory_bytes"))

@@ -149,12 +149,12 @@ def sizes(view: RunView) -> Section:
         "share of lines that fit a slot matters more than the mean.",
         short="Line sizes",
     )
-    for i, (data, _) in enumerate(view.classes):
+    for i, (data, rows) in enumerate(view.classes):
         found = [s for s in view.summaries[data] if s.codec_kind == "line" and s.n_ok and s.codec != "raw"]
         pairs = []
         for s in found[:MAX_VARIANTS]:
-            index = np.nonzero(_positions(view.measure, data, s.variant))[0]
-            histogram = histograms(view.measure_table, index.astype(np.int64))
+            index = rows.equal(variant=s.variant, status="ok").real("position").astype(np.int64)
+            histogram = histograms(view.measure_table, index)
             if histogram.sum():
                 pairs.append((s.variant, histogram))
         if not pairs:
@@ -181,15 +181,6 @@ def sizes(view: RunView) -> Section:
     return section
 
 
-def _positions(measure: Frame, data: DataClass, variant: str) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    from linepress.report.aggregate import data_class
-
-    kinds = [k for k in measure.unique("kind") if data_class(k, data.format, data.cast).title == data.title]
-    mask = np.isin(measure.text("kind"), kinds) & (measure.text("format") == data.format)
-    mask &= (measure.text("cast") == data.cast) & (measure.text("variant") == variant)
-    return np.asarray(mask & (measure.text("status") == "ok"), dtype=bool)
-
-
 def _series(rows: Frame, variant: str, by: str) -> list[plots.Series]:
     """Ratio and bound by layer, one series a value of ``by``; tensors of one layer pooled."""
     own = rows.equal(variant=variant, status="ok")
@@ -209,24 +200,31 @@ def _series(rows: Frame, variant: str, by: str) -> list[plots.Series]:
 
 
 def _strips(slug: str, strips: list[tuple[DataClass, str, list[plots.Series]]], what: str) -> list[Figure]:
-    values = [v for _, _, series in strips for s in series for v in (*s.y, *s.bound) if np.isfinite(v)]
-    if not values:
+    spans = [_span(series) for _, _, series in strips]
+    if not spans:
         return []
-    span = max(max(values) - min(values), 0.05)
-    y_range = (min(values) - 0.08 * span, max(values) + 0.1 * span)
+    # Every strip shows the same range of ratio, each around its own data, so that slopes compare between strips.
+    height = max(0.05, *(high - low for low, high in spans)) * 1.25
     names = list(dict.fromkeys(s.name for _, _, series in strips for s in series))
     colours = {name: SERIES[i % len(SERIES)] for i, name in enumerate(names)}
     figures = []
-    for i, (data, variant, series) in enumerate(strips):
+    for i, ((data, variant, series), (low, high)) in enumerate(zip(strips, spans, strict=True)):
         title = f"{data.label}: {variant} by layer"
         alt = "; ".join(f"{s.name}: {min(s.y):.3f} to {max(s.y):.3f}" for s in series)
-        drawn = plots.layer_strip(series, colours, y_range)
+        middle = (low + high) / 2
+        drawn = plots.layer_strip(series, colours, (middle - height / 2, middle + height / 2))
         caption = (
-            f"One line per {what}: payload ratio of the layer, dashed its entropy bound. The scale does not start "
-            "at 1 and is the same for every strip of this section."
+            f"One line per {what}: payload ratio of the layer; dashed the entropy bound. The scale does not start at "
+            "1; all strips of this section show the same span of ratio, each around its own data."
         )
         figures.append(Figure(f"{slug}-{i}", inline_svg(drawn, f"{slug}{i}", title, alt), title, alt, caption))
     return figures
+
+
+def _span(series: list[plots.Series]) -> tuple[float, float]:
+    """Range of ratios and bounds of a strip."""
+    values = [v for s in series for v in (*s.y, *s.bound) if np.isfinite(v)]
+    return min(values), max(values)
 
 
 def _group_table(

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from linepress.report import format as fmt
-from linepress.report.model import Column, Facts, Note, Packed, Row, RowGroup, Section, Table, cell
+from linepress.report.model import Column, Facts, Note, Packed, Row, RowGroup, Section, Source, Table, cell
 from linepress.report.sections.common import number_cell
 from linepress.report.view import RunView
 
 MAX_PLAIN_ROWS = 600
 MAX_FAILURES = 200
+MAX_TEXT = 20_000
 _STYLE = {"reproduced": "good", "not reproduced": "bad", "not checkable": "muted"}
 
 
@@ -33,22 +34,23 @@ def claims(view: RunView) -> Section:
         return section
     columns = (
         Column("claim"),
+        Column("verdict"),
         Column("claimed", numeric=True),
         Column("measured", numeric=True),
         Column("bound", numeric=True),
-        Column("verdict"),
         Column("why"),
     )
     groups: dict[str, list[Row]] = {}
     for v in view.verdicts:
+        bound, _, of = v.bound.partition(" (")
         groups.setdefault(v.group, []).append(
             Row(
                 (
-                    cell(v.title, hint=f"“{v.quote}” – {v.claim_source}"),
-                    cell(v.claimed or fmt.ABSENT, sort=v.claimed_low, hint=v.tolerance),
-                    cell(v.measured or fmt.ABSENT, sort=v.measured_value),
-                    cell(v.bound or fmt.ABSENT, sort=v.bound_value, style="wrap"),
+                    cell(v.title, style="name", hint=f"“{v.quote}” – {v.claim_source}"),
                     cell(v.verdict, style=f"verdict {_STYLE[v.verdict]}"),
+                    cell(v.claimed or fmt.ABSENT, sort=v.claimed_low, hint=f"counts as equal: {v.tolerance}"),
+                    cell(v.measured or fmt.ABSENT, sort=v.measured_value),
+                    cell(bound or fmt.ABSENT, sort=v.bound_value, hint=of.removesuffix(")")),
                     cell(v.reason, style="wrap", hint=v.checked_by),
                 )
             )
@@ -86,7 +88,7 @@ def failures(view: RunView) -> Section:
         section.parts.append(
             Table(
                 "failures-table",
-                f"{fmt.count(len(view.failures))} failed cases",
+                f"{fmt.count(len(view.failures))} failed case" + ("s" if len(view.failures) > 1 else ""),
                 (Column("stage"), Column("case"), Column("error"), Column("message")),
                 (RowGroup("", rows),),
                 note=f"{fmt.count(left)} more in the record" if left else "",
@@ -103,12 +105,22 @@ def failures(view: RunView) -> Section:
 def provenance(view: RunView) -> Section:
     """What was run, where and with what, from the manifest."""
     section = Section("provenance", "Provenance")
-    pairs = tuple((key, text, "") for key, text in _flatten(view.manifest) if key not in ("suite_text",))
-    section.parts.append(Facts(tuple((k, v, s) for k, v, s in pairs if not k.startswith("parts."))))
+    hidden = {"parts", "suite", "sources", "sessions", "schema_version"}
+    shown = {key: value for key, value in view.manifest.items() if key not in hidden}
+    suite = view.manifest.get("suite")
+    if isinstance(suite, Mapping):
+        shown = {"suite": {k: v for k, v in suite.items() if k not in ("text", "resolved")}, **shown}
+    pairs = [("record schema", f"version {view.manifest.get('schema_version')}", "")]
+    pairs += [(key.replace("_", " ").replace(".", ", "), text, "") for key, text in _flatten(shown)]
+    section.parts.append(Facts(tuple(pairs), "wide"))
+    if isinstance(suite, Mapping) and suite.get("text"):
+        section.parts.append(Source("The suite as written", str(suite["text"])[:MAX_TEXT]))
+    for key, title in (("sources", "Where the tensors came from"), ("sessions", "Starts of this run")):
+        if view.manifest.get(key):
+            text = json.dumps(view.manifest[key], indent=1, ensure_ascii=False, default=str)
+            section.parts.append(Source(title, text[:MAX_TEXT]))
     n_parts = len(view.manifest.get("parts") or {})
-    section.parts.append(
-        Note(f"{n_parts} Parquet parts with their sha256 are listed in manifest.json beside this report.")
-    )
+    section.parts.append(Note(f"manifest.json beside this report lists {n_parts} Parquet parts with their sha256."))
     return section
 
 
@@ -191,7 +203,12 @@ def _plain(values: list[Any], columns: tuple[Column, ...]) -> Row:
 
 def _packed(columns: tuple[Column, ...], rows: list[list[Any]]) -> Packed:
     """Column by column with texts as indices into a dictionary: small, and quick to unfold."""
-    data: dict[str, Any] = {"columns": [{"label": c.label, "numeric": c.numeric} for c in columns], "values": []}
+    data: dict[str, Any] = {
+        "columns": [
+            {"label": c.label, "digits": digits} for c, (_, _, digits) in zip(columns, _CASE_COLUMNS, strict=True)
+        ],
+        "values": [],
+    }
     for i, column in enumerate(columns):
         values = [row[i] for row in rows]
         if column.numeric:
@@ -217,8 +234,8 @@ def _gates(view: RunView) -> Table:
                 (
                     cell(g.text("gate")[i]),
                     cell(f"{g.text('table')[i]} {g.text('metric')[i]}"),
-                    cell(f"{signs.get(rule, rule)} {fmt.significant(g.real('threshold')[i], 6)}"),
-                    number_cell(g.real("value")[i], fmt.significant(g.real("value")[i], 6)),
+                    cell(f"{signs.get(rule, rule)} {fmt.plain(g.real('threshold')[i])}"),
+                    number_cell(g.real("value")[i], fmt.plain(g.real("value")[i])),
                     cell("holds" if passed else "FAILS", style="verdict " + ("good" if passed else "bad")),
                     cell("" if passed else g.text("next_step")[i], style="wrap"),
                 )
