@@ -148,9 +148,7 @@ def all_reduce(
     return CollectiveTime(messages * latency_s, moved_bytes / (bandwidth_Bps * share))
 
 
-def exchange(
-    operation: str, n: int, size_bytes: float, *, latency_s: float, bandwidth_Bps: float
-) -> CollectiveTime:
+def exchange(operation: str, n: int, size_bytes: float, *, latency_s: float, bandwidth_Bps: float) -> CollectiveTime:
     """Time of the one-way collectives on a non-blocking switch or a mesh, every peer at once.
 
     all_gather, reduce_scatter and all_to_all move (N − 1) / N of `size_bytes` (the full payload of an

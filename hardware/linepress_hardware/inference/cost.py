@@ -59,8 +59,6 @@ def energy_and_cost(part: Accelerator, devices: int, tokens_per_s: float) -> dic
     capital = part.price.base * devices / assumed.lifetime_s / tokens_per_s * 1e6
     return money | {
         "usd_per_million_tokens": capital + electricity,
-        "cost_status": weakest(
-            energy_status, part.price.status, assumed.electricity.status, assumed.lifetime.status
-        ),
+        "cost_status": weakest(energy_status, part.price.status, assumed.electricity.status, assumed.lifetime.status),
         "cost_source": f"{part.price.source}; {assumed.lifetime.source}; {assumed.electricity.source}",
     }

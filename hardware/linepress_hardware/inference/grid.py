@@ -61,9 +61,7 @@ def sweep(
             out["compressed_prefill_s"][i, j] = traffic.step_time(prompt, on, what).time_s
             budget = capacity.budget_bytes(part, 1, usable_share)
             fits["fits"][i, j], fits["compressed_fits"][i, j] = needed[0] <= budget, needed[1] <= budget
-    rate = {
-        f"{side}decode_tokens_per_s": B[None, None] / out[f"{side}decode_s"] for side in ("", "compressed_")
-    }
+    rate = {f"{side}decode_tokens_per_s": B[None, None] / out[f"{side}decode_s"] for side in ("", "compressed_")}
     return {
         "models": list(models),
         "accelerators": list(accelerators),

@@ -80,7 +80,9 @@ def parse_config(config: Mapping[str, Any], name: str | None = None) -> ModelSha
         The model type is unsupported, a field is missing or of the wrong type, or fields contradict each other.
     """
     if not isinstance(config, Mapping):
-        raise ConfigurationError(f"config is a {type(config).__name__}, not a JSON object; give a model's config.json")
+        raise ConfigurationError(
+            f"config is a {type(config).__name__}, not a JSON object; give a model's config.json"
+        )
     kind = config.get("model_type")
     inner = config.get("text_config")
     label = name or config.get("_name_or_path") or (kind if isinstance(kind, str) else "config")

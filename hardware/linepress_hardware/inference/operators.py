@@ -40,7 +40,9 @@ class Step:
     def __post_init__(self) -> None:
         for field in ("batch", "new_tokens", "first_keys"):
             if np.any(getattr(self, field) < 1) or not np.all(np.isfinite(getattr(self, field))):
-                raise ConfigurationError(f"{self.name}: {field} must be 1 or more, got {np.min(getattr(self, field)):g}")
+                raise ConfigurationError(
+                    f"{self.name}: {field} must be 1 or more, got {np.min(getattr(self, field)):g}"
+                )
 
 
 def prefill(batch: ArrayLike, prompt_tokens: ArrayLike) -> Step:
@@ -178,9 +180,7 @@ def _projections(shape: ModelShape, step: Step, p: Precision, parallel: Parallel
     ]
 
 
-def _attention(
-    shape: ModelShape, step: Step, p: Precision, parallel: Parallel, fused: bool
-) -> list[Operator]:
+def _attention(shape: ModelShape, step: Step, p: Precision, parallel: Parallel, fused: bool) -> list[Operator]:
     sliding = shape.sliding_layers if shape.sliding_window is not None else 0
     out: list[Operator] = []
     if shape.layers > sliding:

@@ -73,7 +73,9 @@ class Parallel:
         if self.ep > 1 and shape.experts is None:
             raise ConfigurationError(f"{shape.name} has no experts; leave ep at 1")
         if shape.experts is not None and shape.experts.total % self.ep:
-            raise ConfigurationError(f"ep {self.ep} does not divide the {shape.experts.total} experts of {shape.name}")
+            raise ConfigurationError(
+                f"ep {self.ep} does not divide the {shape.experts.total} experts of {shape.name}"
+            )
 
     def kv_heads_of(self, shape: ModelShape) -> int:
         """KV heads a device holds; with more devices than heads each head is held several times."""

@@ -7,7 +7,19 @@ from dataclasses import dataclass
 from linepress_hardware.errors import ConfigurationError
 
 # Attention and MLP matrices by the group names that linepress gives to tensors.
-GROUPS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "embed", "norm", "router", "bias")
+GROUPS = (
+    "q_proj",
+    "k_proj",
+    "v_proj",
+    "o_proj",
+    "gate_proj",
+    "up_proj",
+    "down_proj",
+    "embed",
+    "norm",
+    "router",
+    "bias",
+)
 
 
 @dataclass(frozen=True)

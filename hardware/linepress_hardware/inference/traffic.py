@@ -93,7 +93,9 @@ def step_time(
             ceiling = compressed_reads(ops) / (compression.decompressor_GBps * 1e9)
         reading = sum(op.count for op in ops if np.any(op.weight_bytes > 0) or np.any(op.kv_read_bytes > 0))
         latency_s = reading * compression.decode_latency_ns * 1e-9
-    return StepTime(by_op, np.maximum(all_bytes / bandwidth, all_ops), communication_s, ceiling, latency_s, overhead_s)
+    return StepTime(
+        by_op, np.maximum(all_bytes / bandwidth, all_ops), communication_s, ceiling, latency_s, overhead_s
+    )
 
 
 @dataclass(frozen=True)

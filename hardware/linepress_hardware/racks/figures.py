@@ -87,7 +87,9 @@ def figure(raw: Any, where: str, dimension: str) -> Figure:
         A key is missing or unknown, the unit is unknown or measures something else, the value is not positive.
     """
     if not isinstance(raw, Mapping):
-        raise ConfigurationError(f'{where} is {raw!r}; write {{ value = 1, unit = "GB", source = "…", status = "…" }}')
+        raise ConfigurationError(
+            f'{where} is {raw!r}; write {{ value = 1, unit = "GB", source = "…", status = "…" }}'
+        )
     unknown = sorted(set(raw) - _KEYS)
     if unknown:
         raise ConfigurationError(f"{where} has the unknown key {unknown[0]!r}; use {', '.join(sorted(_KEYS))}")

@@ -139,7 +139,9 @@ def _capacities(one: Rack) -> list[tuple[str, float, str]]:
         out.append((f"system figure ({one.figures['system_memory'].status})", size, main.tier))
     chips = main.capacity_bytes * one.chips
     if not any(abs(chips - size) <= 1e-9 * size for _, size, _ in out):
-        out.append((f"{main.capacity.value:g} {main.capacity.unit} a chip ({main.capacity.status})", chips, main.tier))
+        out.append(
+            (f"{main.capacity.value:g} {main.capacity.unit} a chip ({main.capacity.status})", chips, main.tier)
+        )
     return out
 
 

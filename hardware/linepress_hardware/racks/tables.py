@@ -42,7 +42,7 @@ def _tier(part_name: str, tier: str) -> MemoryTier:
 
 
 def table_a() -> dict[str, Any]:
-    """"Total Memory per Rack": printed cells, the basis multiplied out, published figures at the same chip count.
+    """ "Total Memory per Rack": printed cells, the basis multiplied out, published figures at the same chip count.
 
     Returns
     -------
@@ -130,7 +130,7 @@ def _findings_a(cell: dict[str, Any], row: dict[str, Any]) -> list[Finding]:
 
 
 def table_b() -> dict[str, Any]:
-    """"Rack ISO Space": every printed cell beside the one recomputed from the system's own figures.
+    """ "Rack ISO Space": every printed cell beside the one recomputed from the system's own figures.
 
     Returns
     -------
