@@ -21,7 +21,16 @@ from numpy.typing import NDArray
 from linepress_hardware.channel.compaction_kernel import expand_inline
 from linepress_hardware.channel.config import LINE_BYTES, ChannelConfig
 from linepress_hardware.channel.metadata_cache import MetadataCache, warm
-from linepress_hardware.channel.page_kernel import C_FREE, C_NAMES, PAGE_PACKED, layout_bytes, populate
+from linepress_hardware.channel.page_kernel import (
+    C_CRITICAL,
+    C_FREE,
+    C_NAMES,
+    C_WARN,
+    PAGE_EMPTY,
+    PAGE_PACKED,
+    layout_bytes,
+    populate,
+)
 from linepress_hardware.channel.plan import RequestBuffers, RequestPlan
 from linepress_hardware.channel.workloads import LineStream
 from linepress_hardware.errors import ConfigurationError
@@ -47,6 +56,8 @@ class CompressedStore:
     atom_bytes : int
     fixed_slot : int
         0, or the slot size of every line.
+    empty : bool
+        Start with no page mapped: ``length_bytes`` then only says how many lines there are.
 
     Raises `CapacityError` where the lines do not fit at the start.
     """
@@ -57,6 +68,7 @@ class CompressedStore:
     config: ChannelConfig
     atom_bytes: int
     fixed_slot: int = 0
+    empty: bool = False
     sizes: NDArray[np.int64] = field(init=False)
     slot_class: NDArray[np.uint8] = field(init=False)
     actual: NDArray[np.uint8] = field(init=False)
@@ -87,9 +99,11 @@ class CompressedStore:
         self.sizes = np.array(classes, dtype=np.int64)
         padded = np.zeros(pages * per_page, np.int32)
         padded[:n] = np.minimum(self.length_bytes, LINE_BYTES)
+        if self.empty:
+            padded[:] = 0
         self.actual = np.searchsorted(self.sizes, padded).astype(np.uint8).reshape(pages, per_page)
         self.slot_class = self.actual.copy()
-        self.state = np.full(pages, PAGE_PACKED, np.uint8)
+        self.state = np.full(pages, PAGE_EMPTY if self.empty else PAGE_PACKED, np.uint8)
         self.inflated = np.full((pages, max(1, config.inflation_lines)), -1, np.int8)
         most = config.page_bytes // config.chunk_bytes
         self.chunks = np.full((pages, most), -1, np.int32)
@@ -100,7 +114,8 @@ class CompressedStore:
         self.cache = MetadataCache.of(config)
         self.counters = np.zeros(len(C_NAMES), np.int64)
         self.counters[C_FREE] = total
-        short = populate(
+        self.counters[C_WARN] = self.counters[C_CRITICAL] = -1
+        short = 0 if self.empty else populate(
             self.slot_class, self.actual, self.sizes, self.state, self.inflated, self.chunks, self.n_chunks,
             self.free, self.counters, self.atom_bytes, config.chunk_bytes, self.fixed_slot, config.inflation_lines,
         )  # fmt: skip

@@ -22,6 +22,7 @@ from linepress_hardware.channel.page_kernel import (
     C_SPILL,
     C_STAGED,
     C_WARN,
+    PAGE_EMPTY,
     PAGE_PACKED,
     PAGE_RAW,
     PAGE_STAGED,
@@ -115,7 +116,7 @@ def expand_inline(  # type: ignore[no-untyped-def]
             old = tag[s, room]
             if old >= 0 and dirty[s, room]:
                 # Eviction of a changed page is the moment to win back a chunk (Compresso).
-                if state[old] != PAGE_STAGED:
+                if state[old] == PAGE_PACKED or state[old] == PAGE_RAW:
                     need = packed_need(actual[old], sizes, atom, fixed_slot, inflation)
                     if need >= 0 and (need + chunk - 1) // chunk < n_chunks[old]:
                         m = rewrite_page(
@@ -189,6 +190,16 @@ def expand_inline(  # type: ignore[no-untyped-def]
                 n_staged += 1
             else:
                 state[page] = PAGE_RAW
+        elif is_write[i] and state[page] == PAGE_EMPTY:
+            # A write into a page that nobody filled from its start: raw until a rewrite packs it.
+            if not resize_page(page, chunks.shape[1], chunks, n_chunks, free, counters):
+                failed[i] = 1
+                counters[C_REFUSED] += 1
+                complete[i] = done
+                last[i] = m
+                continue
+            state[page] = PAGE_RAW
+            changed = True
         # ---- where the line is ---------------------------------------------------------------------------------
         where = -1
         length = 0
@@ -212,8 +223,8 @@ def expand_inline(  # type: ignore[no-untyped-def]
                 if length > 0:
                     where = line_offset(slot_class[page], sizes, atom, fixed_slot, k)
         if not is_write[i]:
-            if state[page] == PAGE_STAGED:
-                counters[C_STAGED] += 1
+            if state[page] == PAGE_STAGED or state[page] == PAGE_EMPTY:
+                counters[C_STAGED] += 1 if state[page] == PAGE_STAGED else 0
                 out_length[i] = 0
             else:
                 out_length[i] = length

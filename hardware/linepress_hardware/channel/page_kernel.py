@@ -12,6 +12,7 @@ from numba import njit
 PAGE_PACKED = 0
 PAGE_RAW = 1
 PAGE_STAGED = 2
+PAGE_EMPTY = 3
 
 C_NAMES = (
     "metadata_lookups",

@@ -132,8 +132,19 @@ def _delays(plan: RequestPlan, timing: Timing, config: ChannelConfig) -> NDArray
     return table[plan.why]
 
 
-def run(accesses: LineStream, plan: RequestPlan, memory: Memory, config: ChannelConfig, timing: Timing) -> ChannelRun:
-    """Simulate a translated stream; the plan must come from the same accesses."""
+def run(
+    accesses: LineStream,
+    plan: RequestPlan,
+    memory: Memory,
+    config: ChannelConfig,
+    timing: Timing,
+    *,
+    beats: NDArray[np.int32] | None = None,
+) -> ChannelRun:
+    """Simulate a translated stream; the plan must come from the same accesses.
+
+    ``beats`` int32[n] are the data beats of each access on R or W; None: a whole line at full width.
+    """
     n = len(accesses)
     offered = np.zeros(n) if accesses.arrival_ns is None else accesses.arrival_ns
     write = accesses.is_write
@@ -143,13 +154,15 @@ def run(accesses: LineStream, plan: RequestPlan, memory: Memory, config: Channel
     looked_up: NDArray[np.float64] = accepted + timing.metadata_ns
     result = memory.simulate(plan, looked_up[plan.access], _delays(plan, timing, config))
     finish = result.finish_ns
-    data: NDArray[np.float64] = looked_up + np.where(write, config.line_transfer_ns + timing.encode_ns, 0.0)
+    whole = np.full(n, config.line_transfer_ns)
+    transfer = whole if beats is None else np.asarray(beats * config.axi_clock_ns, np.float64)
+    data: NDArray[np.float64] = looked_up + np.where(write, transfer + timing.encode_ns, 0.0)
     for_read = (plan.kind == p.DATA_READ) & ~write[plan.access]
     np.maximum.at(data, plan.access[for_read], finish[for_read])
     for column, extra_ns in ((plan.shared[:, 0], 0.0), (plan.shared[:, 1], 0.0), (plan.metadata, timing.ecc_ns)):
         has = column >= 0
         data[has] = np.maximum(data[has], finish[column[has]] + extra_ns)
-    return _respond(accesses, plan, result, offered, data, config, timing, memory.atom_bytes)
+    return _respond(accesses, plan, result, offered, data, transfer, config, timing, memory.atom_bytes)
 
 
 def _respond(
@@ -158,6 +171,7 @@ def _respond(
     result: DramResult,
     offered: NDArray[np.float64],
     data: NDArray[np.float64],
+    transfer: NDArray[np.float64],
     config: ChannelConfig,
     timing: Timing,
     atom_bytes: int,
@@ -175,8 +189,7 @@ def _respond(
     )
     done = data.copy()
     reads = np.flatnonzero(~write)
-    transfer = np.full(reads.shape[0], config.line_transfer_ns)
-    done[reads] = return_lines(decoded[reads], accesses.id[reads], transfer)
+    done[reads] = return_lines(decoded[reads], accesses.id[reads], transfer[reads])
     writes = np.flatnonzero(write)
     done[writes] = return_lines(data[writes], accesses.id[writes], np.full(writes.shape[0], config.axi_clock_ns))
     started = offered
