@@ -75,7 +75,7 @@ class Document:
 
     def _explain(self, error: ValidationError, model: type[BaseModel], kind: type[LinepressError]) -> LinepressError:
         problems = error.errors(include_url=False, include_context=True)
-        problems = [p for p in problems if _branch_taken(p["loc"], self.data)] or problems
+        problems = [p for p in problems if _branch_taken(dict(p))] or problems
         # An unknown key often explains the missing one beside it, so it is told first.
         problems.sort(key=lambda p: (p["type"] != "extra_forbidden", self.line(_in_file(p["loc"], self.data))))
         first = problems[0]
@@ -213,9 +213,11 @@ def _in_file(loc: tuple[int | str, ...], data: Any) -> Place:
     return tuple(place)
 
 
-def _branch_taken(loc: tuple[int | str, ...], data: Any) -> bool:
-    """Whether a pydantic problem is about the value as written, not about the branch of a union it never was."""
-    return not (loc and loc[-1] in ("str", "int", "float", "bool") and loc[-1] not in _in_file(loc, data))
+def _branch_taken(problem: Mapping[str, Any]) -> bool:
+    """Whether a pydantic problem is about the value as written: a mapping where a scalar branch of a union was tried
+    is not, its own branch tells what is wrong with it."""
+    scalar = problem["loc"] and problem["loc"][-1] in ("str", "int", "float", "bool")
+    return not (scalar and isinstance(problem.get("input"), dict | list))
 
 
 def _sentence(problem: dict[str, Any], place: Place, model: type[BaseModel], data: Any) -> str:

@@ -29,6 +29,8 @@ The same command resumes: cases already recorded are not run again.
 Exit codes: 0 ok, 1 a gate failed, 2 some cases failed, 3 nothing was measured, 4 usage, 130 interrupted.
 """
 
+PLAIN_WIDTH = 200
+
 
 @click.command(name="run", epilog=EPILOG)
 @click.argument("suite_name", metavar="SUITE")
@@ -206,6 +208,8 @@ def _table(suite: Suite, document: dict[str, Any]) -> None:
     from rich.table import Table
 
     console = stdout()
+    if not console.is_terminal:
+        console.width = max(console.width, PLAIN_WIDTH)  # a pipe or a log has no right edge to fit
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("data, format", no_wrap=True)
     table.add_column("codec", overflow="fold")

@@ -227,7 +227,7 @@ CLAIMS = (
     text("bound", "The bound beside it, as text."),
     text("tolerance", "What counts as equal, as text."),
     text("verdict", "reproduced, not reproduced or not checkable."),
-    text("reason", "Why."),
+    text("reason", "Why the verdict is what it is."),
     text("checked_by", "How it was checked."),
     text("group", "What the claim is about."),
     text("unit", "Unit of the four figures that follow."),

@@ -14,6 +14,7 @@ case recorded as ok. So a run that was killed between any two system calls reads
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -59,7 +60,8 @@ def write_atomically(path: Path, data: bytes) -> None:
         finally:
             os.close(folder)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise RecordWriteError(
             f"{path}: cannot be written ({error.strerror or error}); make room or mend the folder and give the same "
             "command again, everything recorded so far is kept"
@@ -134,8 +136,7 @@ class RunStore:
 
     def parts(self, table: str) -> list[Path]:
         """Part files of a table, in the order in which they were written."""
-        if table not in TABLES:
-            raise RecordError(f"no table {table!r} in a run; tables are {', '.join(TABLES)}")
+        _check_name(table)
         return sorted((self.path / "tables" / table).glob("part-*.parquet"))
 
     def table(self, table: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -144,6 +145,7 @@ class RunStore:
         ``failures`` is derived from the failed rows of the case tables, so it holds what failed and has not been
         mended by a later resume.
         """
+        _check_name(table)
         if table == "failures":
             return self._failures(columns)
         wanted = schema(table)
@@ -300,6 +302,11 @@ class RunStore:
             owner = leftover.name.split(".")[-2]
             if owner.isdigit() and not Path(f"/proc/{owner}").exists():
                 leftover.unlink(missing_ok=True)
+
+
+def _check_name(table: str) -> None:
+    if table not in TABLES:
+        raise RecordError(f"no table {table!r} in a run; tables are {', '.join(TABLES)}")
 
 
 def _read_part(part: Path, table: str, names: list[str]) -> pa.Table:

@@ -254,7 +254,7 @@ def _parent(store: RunStore, datasets: list[str], models: Mapping[str, ModelCont
         "repeats": short(suite["resolved"]["repeats"]),
         "packings": short(suite["resolved"]["packings"]),
         **{f"seed.{name}": short(seed) for name, seed in manifest["seeds"].items()},
-        **{f"set.{text.partition('=')[0]}": short(text.partition("=")[2]) for text in suite["overrides"]},
+        **{metric_key(f"set.{text.partition('=')[0]}"): short(text.partition("=")[2]) for text in suite["overrides"]},
     }
     git = manifest["git"]
     run.tags = {
@@ -265,7 +265,7 @@ def _parent(store: RunStore, datasets: list[str], models: Mapping[str, ModelCont
         "linepress.status": str(manifest["status"]),
         **({"mlflow.source.git.commit": git["commit"], "linepress.git_dirty": str(git["dirty"])} if git else {}),
         **{f"package.{name}": version for name, version in manifest["packages"].items()},
-        **{f"data.{s.get('label')}": short(s.get("revision") or "") for s in manifest["sources"]},
+        **{metric_key(f"data.{s.get('label')}"): short(s.get("revision") or "") for s in manifest["sources"]},
     }
     for stage, counts in manifest["counts"].items():
         run.points += [Point(metric_key("cases", stage, name), float(value)) for name, value in counts.items()]
