@@ -6,6 +6,8 @@ reference decoders, where clarity counts; the kernels of the codecs keep their o
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -71,3 +73,20 @@ def as_words(payload: NDArray[np.uint8], slack_words: int = 0) -> NDArray[np.uin
     words = np.zeros(n_words, np.uint64)
     words.view(np.uint8)[: len(payload)] = payload
     return words
+
+
+def line_words(data: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """Line bytes uint8[n, line_bytes] as a read-only uint64[n, line_bytes / 8], copied only where not aligned.
+
+    Always read-only, so that a kernel is compiled for one array type whatever the caller holds.
+    """
+    if data.ctypes.data % 8 or not data.flags.c_contiguous:
+        data = np.array(data, copy=True)
+    return frozen(data.view(np.uint64))
+
+
+def frozen(array: NDArray[Any]) -> NDArray[Any]:
+    """A read-only view of the array."""
+    view = array.view()
+    view.flags.writeable = False
+    return view

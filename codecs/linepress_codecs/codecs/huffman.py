@@ -1,0 +1,246 @@
+"""``huffman``: per-tensor length-limited canonical Huffman codes of the exponent; sign and mantissa raw."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from linepress_codecs import huffman_kernels as kernels
+from linepress_codecs.anchors import HUFFMAN_ANCHORS
+from linepress_codecs.bitio import as_words, frozen, line_words
+from linepress_codecs.checks import check_geometry, check_index, check_tables_type, single
+from linepress_codecs.contracts import Figure, HardwareCard, LineCodec, Lines, Packed, Tables
+from linepress_codecs.errors import CorruptDataError, UnsupportedFormatError
+from linepress_codecs.fields import exponent_field
+from linepress_codecs.formats import Format
+from linepress_codecs.huffman_fit import fit_tables
+from linepress_codecs.huffman_tables import MAX_TABLES, HuffmanTables
+from linepress_codecs.registry import register
+
+_KINDS = {
+    "bf16": kernels.KIND_BF16,
+    "fp16": kernels.KIND_FP16,
+    "fp32": kernels.KIND_FP32,
+    "int16": kernels.KIND_INT16,
+    "int32": kernels.KIND_INT32,
+}
+_REASONS = {
+    kernels.BAD_BITS: "the code does not end where its size says",
+    kernels.BAD_CODE: "a bit pattern that no code has",
+    kernels.BAD_SELECTOR: "a table selector beyond the tables",
+    kernels.BAD_SUBSTREAM: "a sub-stream does not end where its length field says",
+    kernels.BAD_SYMBOL: "a symbol wider than the format's exponent",
+}
+
+
+@register
+@dataclass(frozen=True)
+class Huffman(LineCodec):
+    """Line = mode bit(s), table selector, sub-stream lengths, raw sign and mantissa bits, exponent codes.
+
+    A symbol is the exponent of a 16- or 32-bit float, the whole byte of 8-bit and packed 4-bit formats, the top byte
+    of wider integers. A line that would not shrink is raw (1 bit more, 2 where the tensor has all-zero lines); an
+    all-zero line is 2 bits. Line sizes of 32 and 64 B.
+    """
+
+    codec_id: ClassVar[str] = "huffman"
+    format_version: ClassVar[int] = 1
+    summary: ClassVar[str] = "canonical Huffman of the exponent (whole byte of 8-bit formats), sign and mantissa raw"
+    source: ClassVar[str] = "SC2 (ISCA 2014) as a per-tensor exponent code; package-merge lengths (JACM 1990)"
+
+    tables: int = field(
+        default=1,
+        metadata={"choices": tuple(range(1, MAX_TABLES + 1)), "help": "codes a tensor at most, chosen per line"},
+    )
+    limit: int = field(default=12, metadata={"choices": (8, 9, 10, 11, 12), "help": "longest code in bits"})
+    substreams: int = field(
+        default=1,
+        metadata={"choices": (1, 2, 4, 8), "help": "parts of a line that hardware decodes in parallel"},
+    )
+
+    # --- geometry -----------------------------------------------------------------------------------------------
+
+    def _kind(self, fmt: Format) -> int:
+        return _KINDS.get(fmt.name, kernels.KIND_BYTES)
+
+    def _kind_of(self, lines: Lines) -> int:
+        self._check_line(lines.line_bytes)
+        return self._kind(lines.format)
+
+    @staticmethod
+    def _check_line(line_bytes: int) -> None:
+        if line_bytes not in (32, 64):
+            raise UnsupportedFormatError(f"huffman takes lines of 32 or 64 B, not {line_bytes} B")
+
+    @staticmethod
+    def _symbols(fmt: Format, line_bytes: int) -> int:
+        return line_bytes // fmt.storage.itemsize
+
+    def _substreams(self, fmt: Format, line_bytes: int) -> int:
+        """Sub-streams of a line: at most one a pair of symbols."""
+        return min(self.substreams, self._symbols(fmt, line_bytes) // 2)
+
+    def _field_bits(self, fmt: Format, line_bytes: int) -> int:
+        """Width of a sub-stream's length field: enough for its longest code."""
+        parts = self._substreams(fmt, line_bytes)
+        return (self._symbols(fmt, line_bytes) // parts * self.limit).bit_length() if parts > 1 else 0
+
+    def _fixed_bits(self, fmt: Format, line_bytes: int, tables: HuffmanTables) -> int:
+        """Bits of a coded line beside its codes."""
+        fields = (self._substreams(fmt, line_bytes) - 1) * self._field_bits(fmt, line_bytes)
+        rest = self._symbols(fmt, line_bytes) * exponent_field(fmt).rest_bits
+        return 1 + tables.selector_bits + fields + rest
+
+    # --- coding -------------------------------------------------------------------------------------------------
+
+    def fit(self, chunks: Iterable[Lines]) -> HuffmanTables:
+        return fit_tables(chunks, self._kind_of, self.tables, self.limit)
+
+    def tables_from_bytes(self, data: bytes) -> HuffmanTables:
+        return HuffmanTables.from_bytes(data, self.limit)
+
+    def _own(self, tables: Tables) -> HuffmanTables:
+        check_tables_type(self, tables, HuffmanTables)
+        assert isinstance(tables, HuffmanTables)
+        if int(tables.lengths.max(initial=0)) > self.limit:
+            raise CorruptDataError(
+                f"the tables have codes over {self.limit} bits: decode with the limit they came from"
+            )
+        return tables
+
+    def measure(self, lines: Lines, tables: Tables) -> NDArray[np.uint16]:
+        own = self._own(tables)
+        kind = self._kind_of(lines)
+        bits = np.empty(len(lines), np.uint16)
+        fixed = np.uint64(self._fixed_bits(lines.format, lines.line_bytes, own))
+        kernels.measure(line_words(lines.data), kind, own.pair_bits, fixed, len(own), own.zero_lines, bits)
+        return bits
+
+    def encode(self, lines: Lines, tables: Tables) -> Packed:
+        own = self._own(tables)
+        kind = self._kind_of(lines)
+        fmt, line_bytes, n = lines.format, lines.line_bytes, len(lines)
+        out = np.empty(n * (line_bytes // 8 + 1) + kernels.SLACK_WORDS, np.uint64)
+        starts, bits = np.empty(n, np.uint64), np.empty(n, np.uint16)
+        used = kernels.encode(
+            line_words(lines.data),
+            kind,
+            own.pair_code,
+            own.pair_bits,
+            len(own),
+            np.uint64(own.selector_bits),
+            self._substreams(fmt, line_bytes),
+            np.uint64(self._field_bits(fmt, line_bytes)),
+            own.zero_lines,
+            out,
+            starts,
+            bits,
+        )
+        payload = out[: int(used)].view(np.uint8)
+        return Packed(payload, starts, bits, fmt, line_bytes, lines.channel, lines.n_channels)
+
+    def decode(self, packed: Packed, tables: Tables) -> NDArray[np.uint8]:
+        own = self._own(tables)
+        self._check_line(packed.line_bytes)
+        check_geometry(packed, aligned_bits=64)
+        out = np.empty((len(packed), packed.line_bytes // 8), np.uint64)
+        words = frozen(as_words(packed.payload))
+        firsts = packed.starts >> np.uint64(6)
+        # Windows read ahead: lines near the end of the payload are decoded from a padded copy of its tail.
+        near_end = firsts + np.uint64(kernels.SLACK_WORDS) > np.uint64(len(words))
+        split = int(np.argmax(near_end)) if near_end.any() else len(packed)
+        if not near_end[split:].all():
+            split = 0
+        self._decode(words, packed.starts[:split], packed.bits[:split], packed, own, out[:split], 0)
+        if split < len(packed):
+            base = int(firsts[split:].min())
+            tail = np.concatenate([words[base:], np.zeros(kernels.SLACK_WORDS, np.uint64)])
+            starts = packed.starts[split:] - np.uint64(64 * base)
+            self._decode(frozen(tail), starts, packed.bits[split:], packed, own, out[split:], split)
+        return out.view(np.uint8)
+
+    def _decode(
+        self,
+        words: NDArray[np.uint64],
+        starts: NDArray[np.uint64],
+        bits: NDArray[np.uint16],
+        packed: Packed,
+        own: HuffmanTables,
+        out: NDArray[np.uint64],
+        first_line: int,
+    ) -> None:
+        entries, index_bits = own.decode_entries(self.limit)
+        line, reason = kernels.decode(
+            words,
+            frozen(np.ascontiguousarray(starts)),
+            frozen(np.ascontiguousarray(bits)),
+            self._kind(packed.format),
+            entries,
+            index_bits,
+            len(own),
+            np.uint64(own.selector_bits),
+            self._substreams(packed.format, packed.line_bytes),
+            np.uint64(self._field_bits(packed.format, packed.line_bytes)),
+            own.zero_lines,
+            out,
+        )
+        if line >= 0:
+            raise CorruptDataError(_REASONS[reason], line=first_line + int(line))
+
+    def decode_line(self, packed: Packed, i: int, tables: Tables) -> NDArray[np.uint8]:
+        check_index(packed, i)
+        start, bits = int(packed.starts[i]), int(packed.bits[i])
+        one = single(packed, i)
+        check_geometry(one, aligned_bits=64)
+        code = packed.payload[start // 8 : -(-(start + bits) // 64) * 8]
+        alone = Packed(
+            code, np.zeros(1, np.uint64), one.bits, packed.format, packed.line_bytes, one.channel, one.n_channels
+        )
+        try:
+            return self.decode(alone, tables)[0]
+        except CorruptDataError as error:
+            raise error.at(i) from None
+
+    # --- hardware -----------------------------------------------------------------------------------------------
+
+    def card(self, fmt: Format) -> HardwareCard:
+        """Latency by structure: one code a cycle in each sub-stream, all sub-streams at once."""
+        symbols = self._symbols(fmt, 64)
+        parts = self._substreams(fmt, 64)
+        serial = symbols // parts
+        table_bytes = self.tables * (2 ** exponent_field(fmt).bits + 4 * self.limit)
+        return HardwareCard(
+            decode_latency_cycles=Figure(
+                3 + serial,
+                "cycles",
+                "estimated",
+                f"1 align and read header + {symbols} symbols / {parts} sub-streams at one code a cycle (first-code "
+                "compare, then symbol table read, pipelined) + 1 table read + 1 join with raw bits; gem5's Huffman "
+                "likewise takes one cycle a symbol",
+            ),
+            encode_latency_cycles=Figure(
+                4 + 2 * symbols.bit_length(),
+                "cycles",
+                "estimated",
+                f"1 code read for all symbols at once + prefix sum of lengths and merge of codes, each a tree of "
+                f"log2({symbols}) levels + 1 table choice + 2 header and align",
+            ),
+            initiation_interval_cycles=Figure(
+                serial,
+                "cycles",
+                "derived",
+                "one engine decodes one line at a time; as many engines side by side give a line a cycle",
+            ),
+            clock_GHz=Figure(1.75, "GHz", "estimated", "clock of the published 64 B decompressor (anchor below)"),
+            table_sram_bytes=Figure(
+                table_bytes,
+                "B",
+                "derived",
+                "per table: a byte a symbol in canonical order, first code and offset (2 B each) a length",
+            ),
+            anchors=HUFFMAN_ANCHORS,
+        )

@@ -1,0 +1,536 @@
+"""Numba kernels of the ``huffman`` codec: count, measure, encode, decode. The stream is defined in ``FORMAT.md``.
+
+What makes them fast: two symbols a step (code and size tables are indexed by a pair of symbols, decode tables give
+two symbols a look-up), four lines in flight in the decoder, lines on 64-bit words, and no scratch memory: symbols of
+a whole word pair are gathered by shifts. Every operand stays unsigned, since an int64 mixed with a uint64 would
+become a float64. No kernel checks an index: callers hand in sizes that `check_geometry` and padding have made safe.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+U0, U1, U2, U3, U6, U7, U8 = (np.uint64(x) for x in (0, 1, 2, 3, 6, 7, 8))
+U16, U20, U24, U26, U32, U48, U63, U64 = (np.uint64(x) for x in (16, 20, 24, 26, 32, 48, 63, 64))
+BYTE, PAIR, LOW24, LOW5, LOW4 = (np.uint64(x) for x in (0xFF, 0xFFFF, 0xFFFFFF, 0x1F, 0xF))
+
+KIND_BYTES, KIND_BF16, KIND_FP16, KIND_INT16, KIND_FP32, KIND_INT32 = range(6)
+"""How an item splits into a symbol and a rest; see `item_kind` in the codec."""
+
+SLACK_WORDS = 16
+"""Words an encoder may write past a line's start before it falls back to raw, and a decoder may read: 63 header bits
+and 64 codes of 12 bits, plus the word that a 64-bit window reads ahead."""
+
+UNSEEN = np.uint32(1 << 31)
+"""In a pair's code entry: one of the two symbols has no code."""
+
+SINGLE, UNUSED = np.uint32(1 << 24), np.uint32(1 << 25)
+"""In a decode entry: only one code fits the index; no code leads here."""
+
+OK, BAD_BITS, BAD_CODE, BAD_SELECTOR, BAD_SUBSTREAM, BAD_SYMBOL = range(6)
+
+_M7F = np.uint64(0x007F007F007F007F)
+_M80 = np.uint64(0x0080008000800080)
+_MFF = np.uint64(0x00FF00FF00FF00FF)
+_M1F = np.uint64(0x001F001F001F001F)
+_M3FF = np.uint64(0x03FF03FF03FF03FF)
+_M400 = np.uint64(0x0400040004000400)
+_W_FF = np.uint64(0x000000FF000000FF)
+_W_LOW23 = np.uint64(0x007FFFFF007FFFFF)
+_W_BIT23 = np.uint64(0x0080000000800000)
+_W_LOW24 = np.uint64(0x00FFFFFF00FFFFFF)
+
+
+@njit(inline="always")
+def _symbol_words(kind, n_words):  # type: ignore[no-untyped-def]
+    """Symbol words (eight symbols each) of a line of ``n_words`` words."""
+    if kind == KIND_BYTES:
+        return n_words
+    if kind >= KIND_FP32:
+        return n_words // 4
+    return n_words // 2
+
+
+@njit(inline="always")
+def _symbols(words, line, k, kind):  # type: ignore[no-untyped-def]
+    """Symbol word ``k`` of a line: eight symbols, first in coding order lowest."""
+    if kind == KIND_BF16:
+        return ((words[line, 2 * k] >> U7) & _MFF) | (((words[line, 2 * k + 1] >> U7) & _MFF) << U8)
+    if kind == KIND_BYTES:
+        return words[line, k]
+    if kind == KIND_FP16:
+        shift = np.uint64(10)
+        return ((words[line, 2 * k] >> shift) & _M1F) | (((words[line, 2 * k + 1] >> shift) & _M1F) << U8)
+    if kind == KIND_INT16:
+        return ((words[line, 2 * k] >> U8) & _MFF) | (((words[line, 2 * k + 1] >> U8) & _MFF) << U8)
+    shift = np.uint64(23) if kind == KIND_FP32 else U24
+    a, b = (words[line, 4 * k] >> shift) & _W_FF, (words[line, 4 * k + 1] >> shift) & _W_FF
+    c, d = (words[line, 4 * k + 2] >> shift) & _W_FF, (words[line, 4 * k + 3] >> shift) & _W_FF
+    return a | (b << U8) | (c << U16) | (d << U24)
+
+
+@njit(inline="always")
+def _rest_pair(a, b, kind):  # type: ignore[no-untyped-def]
+    """The 64 rest bits of two words of bf16 or int16 items, in coding order."""
+    if kind == KIND_BF16:
+        low = (a & _M7F) | ((a >> U8) & _M80)
+        return low | ((b & _M7F) << U8) | (b & (_M80 << U8))
+    return (a & _MFF) | ((b & _MFF) << U8)
+
+
+@njit(inline="always")
+def _rest_word(a, kind):  # type: ignore[no-untyped-def]
+    """The rest bits of one word: 4 x 11 (fp16) or 2 x 24 (32-bit items), memory order."""
+    if kind == KIND_FP16:
+        x = (a & _M3FF) | ((a >> np.uint64(5)) & _M400)
+        x = (x & np.uint64(0x000007FF000007FF)) | ((x >> np.uint64(5)) & np.uint64(0x003FF800003FF800))
+        return (x & np.uint64(0x3FFFFF)) | ((x >> np.uint64(10)) & np.uint64(0x00000FFFFFC00000))
+    x = (a & _W_LOW23) | ((a >> U8) & _W_BIT23) if kind == KIND_FP32 else a & _W_LOW24
+    return (x & LOW24) | ((x >> U8) & np.uint64(0xFFFFFF000000))
+
+
+@njit(inline="always")
+def _unrest_word(r, kind):  # type: ignore[no-untyped-def]
+    """Inverse of `_rest_word`: rest bits in their places in the word, symbol bits zero."""
+    if kind == KIND_FP16:
+        x = (r & np.uint64(0x3FFFFF)) | ((r & np.uint64(0x00000FFFFFC00000)) << np.uint64(10))
+        x = (x & np.uint64(0x000007FF000007FF)) | ((x & np.uint64(0x003FF800003FF800)) << np.uint64(5))
+        return (x & _M3FF) | ((x & _M400) << np.uint64(5))
+    x = (r & LOW24) | ((r & np.uint64(0xFFFFFF000000)) << U8)
+    if kind == KIND_FP32:
+        return (x & _W_LOW23) | ((x & _W_BIT23) << U8)
+    return x
+
+
+@njit(inline="always")
+def _word_rest_bits(kind):  # type: ignore[no-untyped-def]
+    return np.uint64(44) if kind == KIND_FP16 else U48
+
+
+@njit(inline="always")
+def _is_zero(words, line, n_words):  # type: ignore[no-untyped-def]
+    bits = U0
+    for k in range(n_words):
+        bits |= words[line, k]
+    return bits == U0
+
+
+@njit(inline="always")
+def _pair_sums(words, line, kind, n_symbol_words, pair_bits, lane):  # type: ignore[no-untyped-def]
+    """Code bits of a line in the four tables of a lane, 16 bits each."""
+    total = U0
+    base = np.uint64(lane) << U16
+    for k in range(n_symbol_words):
+        u = _symbols(words, line, k, kind)
+        total += pair_bits[base | (u & PAIR)] + pair_bits[base | ((u >> U16) & PAIR)]
+        total += pair_bits[base | ((u >> U32) & PAIR)] + pair_bits[base | (u >> U48)]
+    return total
+
+
+@njit(inline="always")
+def _choose(words, line, kind, n_symbol_words, pair_bits):  # type: ignore[no-untyped-def]
+    """(table with the fewest code bits, those bits); the first of equals."""
+    best, table = np.uint64(1 << 20), U0
+    for lane in range(pair_bits.shape[0] >> 16):
+        total = _pair_sums(words, line, kind, n_symbol_words, pair_bits, lane)
+        for j in range(4):
+            size = total & PAIR
+            total >>= U16
+            if size < best:
+                best, table = size, np.uint64(4 * lane + j)
+    return table, best
+
+
+@njit(cache=True)
+def count(words, kind, histograms):  # type: ignore[no-untyped-def]
+    """Add the symbols of all lines but the all-zero ones to histograms uint32[4, 256]; return the all-zero lines.
+
+    Four histograms, so that a symbol that repeats does not wait for its own counter.
+    """
+    n_words = words.shape[1]
+    n_symbol_words = _symbol_words(kind, n_words)
+    zeros = 0
+    for line in range(words.shape[0]):
+        if _is_zero(words, line, n_words):
+            zeros += 1
+            continue
+        for k in range(n_symbol_words):
+            u = _symbols(words, line, k, kind)
+            for half in range(2):
+                histograms[0, u & BYTE] += np.uint32(1)
+                histograms[1, (u >> U8) & BYTE] += np.uint32(1)
+                histograms[2, (u >> U16) & BYTE] += np.uint32(1)
+                histograms[3, (u >> U24) & BYTE] += np.uint32(1)
+                u >>= U32
+    return zeros
+
+
+@njit(cache=True)
+def assign(words, kind, pair_bits, lines_of, histograms):  # type: ignore[no-untyped-def]
+    """Add each line that is not zero to its cheapest table: lines_of uint64[k], histograms uint64[k, 256]."""
+    n_words = words.shape[1]
+    n_symbol_words = _symbol_words(kind, n_words)
+    for line in range(words.shape[0]):
+        if _is_zero(words, line, n_words):
+            continue
+        table, _ = _choose(words, line, kind, n_symbol_words, pair_bits)
+        lines_of[table] += U1
+        for k in range(n_symbol_words):
+            u = _symbols(words, line, k, kind)
+            for _ in range(8):
+                histograms[table, u & BYTE] += U1
+                u >>= U8
+
+
+@njit(cache=True)
+def measure(words, kind, pair_bits, fixed_bits, n_tables, zero_lines, bits):  # type: ignore[no-untyped-def]
+    """Coded bits of each line into bits uint16[n].
+
+    pair_bits : uint64[lanes * 65536]
+        Four tables a lane, 16 bits each: code bits of the pair, 0x300 a symbol without code.
+    fixed_bits : uint64
+        Bits of a coded line beside its codes.
+    zero_lines : bool
+        Whether all-zero lines have a mode of their own (two mode bits instead of one for raw and zero).
+    """
+    n_words = words.shape[1]
+    n_symbol_words = _symbol_words(kind, n_words)
+    raw = np.uint64(64 * n_words + (2 if zero_lines else 1))
+    for line in range(words.shape[0]):
+        if n_tables == 1:
+            size = _pair_sums(words, line, kind, n_symbol_words, pair_bits, 0) & PAIR
+        else:
+            _, size = _choose(words, line, kind, n_symbol_words, pair_bits)
+        size = min(size + fixed_bits, raw)
+        if zero_lines and _is_zero(words, line, n_words):
+            size = U2
+        bits[line] = size
+
+
+@njit(cache=True)
+def encode(  # type: ignore[no-untyped-def]
+    words, kind, pair_code, pair_bits, n_tables, selector_bits, substreams, field_bits, zero_lines, out, starts, bits
+):
+    """Write every line to ``out`` uint64 (9 words a 64 B line, 5 a 32 B line, and SLACK_WORDS); return words used.
+
+    pair_code : uint32[tables * 65536]
+        Codes of a pair in the low 24 bits, their length in bits 24 to 28, UNSEEN.
+    selector_bits, field_bits : uint64
+    """
+    n_words = words.shape[1]
+    n_symbol_words = _symbol_words(kind, n_words)
+    mode_bits = U2 if zero_lines else U1
+    raw = np.uint64(64 * n_words) + mode_bits
+    header = U1 + selector_bits + np.uint64(substreams - 1) * field_bits
+    word_rest = _word_rest_bits(kind)
+    pairs_a_substream = 4 * n_symbol_words // substreams
+    w = U0
+    for line in range(words.shape[0]):
+        first = w
+        starts[line] = first << U6
+        if zero_lines and _is_zero(words, line, n_words):
+            out[w] = U2
+            w += U1
+            bits[line] = U2
+            continue
+        table = U0
+        if n_tables > 1:
+            table, _ = _choose(words, line, kind, n_symbol_words, pair_bits)
+        acc = U1 | (table << U1)
+        n = header
+        if kind == KIND_BF16 or kind == KIND_INT16:
+            for k in range(n_words // 2):
+                r = _rest_pair(words[line, 2 * k], words[line, 2 * k + 1], kind)
+                out[w] = acc | (r << header)
+                acc = r >> (U64 - header)
+                w += U1
+        elif kind != KIND_BYTES:
+            for k in range(n_words):
+                r = _rest_word(words[line, k], kind)
+                acc |= r << n
+                out[w] = acc
+                high = (r >> U1) >> (U63 - n)
+                n += word_rest
+                full = n >> U6
+                acc = high if full else acc
+                w += full
+                n &= U63
+        base = table << U16
+        unseen = np.uint32(0)
+        fields = U0
+        field_at = U1 + selector_bits
+        last = ((w - first) << U6) + n
+        pair = 0
+        for k in range(n_symbol_words):
+            u = _symbols(words, line, k, kind)
+            for half in range(2):
+                c0 = pair_code[base | (u & PAIR)]
+                c1 = pair_code[base | ((u >> U16) & PAIR)]
+                u >>= U32
+                unseen |= c0 | c1
+                n0 = (np.uint64(c0) >> U24) & LOW5
+                n1 = (np.uint64(c1) >> U24) & LOW5
+                if substreams > 1:
+                    # The lengths of all sub-streams but the last go to the header, as soon as each ends.
+                    here = ((w - first) << U6) + n + n0
+                    for side in range(2):
+                        pair += 1
+                        if pair % pairs_a_substream == 0 and pair < 4 * n_symbol_words:
+                            fields |= (here - last) << field_at
+                            field_at += field_bits
+                            last = here
+                        here += n1
+                code = (np.uint64(c0) & LOW24) | ((np.uint64(c1) & LOW24) << n0)
+                acc |= code << n
+                out[w] = acc
+                high = (code >> U1) >> (U63 - n)
+                n += n0 + n1
+                full = n >> U6
+                acc = high if full else acc
+                w += full
+                n &= U63
+        out[w] = acc
+        size = ((w - first) << U6) + n
+        if (unseen & UNSEEN) != np.uint32(0) or size >= raw:
+            w = first
+            acc = U0
+            for k in range(n_words):
+                value = words[line, k]
+                out[w] = acc | (value << mode_bits)
+                acc = value >> (U64 - mode_bits)
+                w += U1
+            out[w] = acc
+            w += U1
+            size = raw
+        else:
+            out[first] |= fields
+            w += np.uint64(n > U0)
+        bits[line] = size
+    return w
+
+
+@njit(inline="always")
+def _window(payload, position):  # type: ignore[no-untyped-def]
+    """64 bits from bit ``position``."""
+    word, bit = position >> U6, position & U63
+    return (payload[word] >> bit) | ((payload[word + U1] << U1) << (U63 - bit))
+
+
+@njit(inline="always")
+def _two(payload, position, tables, base, mask):  # type: ignore[no-untyped-def]
+    """A whole decode entry (length up to 24 bits) for the two codes at ``position``, one look-up each if need be."""
+    window = _window(payload, position)
+    entry = tables[base + (window & mask)]
+    if entry & SINGLE:
+        step = np.uint64(entry) >> U26
+        second = tables[base + ((window >> step) & mask)]
+        step += (np.uint64(second) >> U20) & LOW4
+        flags = np.uint64((entry | second) & UNUSED)
+        return (np.uint64(entry) & BYTE) | ((np.uint64(second) & BYTE) << U8) | flags | (step << U26)
+    return np.uint64(entry)
+
+
+@njit(inline="always")
+def _store(u, payload, rest_at, k, kind, out, line):  # type: ignore[no-untyped-def]
+    """Join symbol word ``k`` with its rest bits and write the words; False if a symbol does not fit its field."""
+    if kind == KIND_BF16:
+        r = _window(payload, rest_at + (np.uint64(k) << U6))
+        out[line, 2 * k] = ((u & _MFF) << U7) | (r & _M7F) | ((r & _M80) << U8)
+        u >>= U8
+        r >>= U8
+        out[line, 2 * k + 1] = ((u & _MFF) << U7) | (r & _M7F) | ((r & _M80) << U8)
+        return True
+    if kind == KIND_BYTES:
+        out[line, k] = u
+        return True
+    if kind == KIND_INT16:
+        r = _window(payload, rest_at + (np.uint64(k) << U6))
+        out[line, 2 * k] = ((u & _MFF) << U8) | (r & _MFF)
+        out[line, 2 * k + 1] = (u & (_MFF << U8)) | ((r >> U8) & _MFF)
+        return True
+    per = 2 if kind == KIND_FP16 else 4
+    width = _word_rest_bits(kind)
+    mask = _MFF if kind == KIND_FP16 else _W_FF
+    shift = np.uint64(10) if kind == KIND_FP16 else (np.uint64(23) if kind == KIND_FP32 else U24)
+    for j in range(per):
+        index = per * k + j
+        r = _window(payload, rest_at + np.uint64(index) * width) & ((U1 << width) - U1)
+        out[line, index] = (((u >> np.uint64(8 * j)) & mask) << shift) | _unrest_word(r, kind)
+    return kind != KIND_FP16 or (u & ~(_M1F | (_M1F << U8))) == U0
+
+
+@njit(inline="always")
+def _plain_line(payload, first, mode_bits, n_words, out, line):  # type: ignore[no-untyped-def]
+    for k in range(n_words):
+        at = first + np.uint64(k)
+        out[line, k] = (payload[at] >> mode_bits) | (payload[at + U1] << (U64 - mode_bits))
+
+
+@njit
+def _decode_one(  # type: ignore[no-untyped-def]
+    payload,
+    start,
+    size,
+    kind,
+    tables,
+    index_bits,
+    n_tables,
+    selector_bits,
+    substreams,
+    field_bits,
+    zero_lines,
+    out,
+    line,
+):
+    """Decode one line; return a reason, OK if none."""
+    n_words = out.shape[1]
+    n_symbol_words = _symbol_words(kind, n_words)
+    first = start >> U6
+    head = payload[first]
+    mode_bits = U2 if zero_lines else U1
+    if (head & U1) == U0:
+        if zero_lines and (head & U2) == U2:
+            for k in range(n_words):
+                out[line, k] = U0
+            return OK if size == U2 else BAD_BITS
+        if size != np.uint64(64 * n_words) + mode_bits:
+            return BAD_BITS
+        _plain_line(payload, first, mode_bits, n_words, out, line)
+        return OK
+    table = (head >> U1) & ((U1 << selector_bits) - U1)
+    if table >= np.uint64(n_tables):
+        return BAD_SELECTOR
+    rest_at = start + U1 + selector_bits + np.uint64(substreams - 1) * field_bits
+    rest_bits = U0
+    if kind == KIND_BF16 or kind == KIND_INT16:
+        rest_bits = np.uint64(32 * n_words)
+    elif kind != KIND_BYTES:
+        rest_bits = np.uint64(n_words) * _word_rest_bits(kind)
+    position = rest_at + rest_bits
+    base = table << np.uint64(index_bits)
+    mask = (U1 << np.uint64(index_bits)) - U1
+    pairs_a_substream = 4 * n_symbol_words // substreams
+    field_at = U1 + selector_bits
+    last = position
+    pair = 0
+    bad = U0
+    fits = True
+    for k in range(n_symbol_words):
+        u = U0
+        for q in range(4):
+            entry = _two(payload, position, tables, base, mask)
+            bad |= entry
+            u |= (entry & PAIR) << np.uint64(16 * q)
+            position += entry >> U26
+            pair += 1
+            if substreams > 1 and pair % pairs_a_substream == 0 and pair < 4 * n_symbol_words:
+                if position - last != (head >> field_at) & ((U1 << field_bits) - U1):
+                    return BAD_SUBSTREAM
+                field_at += field_bits
+                last = position
+        fits &= _store(u, payload, rest_at, k, kind, out, line)
+    if bad & np.uint64(UNUSED):
+        return BAD_CODE
+    if position - start != size:
+        return BAD_BITS
+    return OK if fits else BAD_SYMBOL
+
+
+@njit(cache=True)
+def decode(  # type: ignore[no-untyped-def]
+    payload, starts, bits, kind, tables, index_bits, n_tables, selector_bits, substreams, field_bits, zero_lines, out
+):
+    """Decode every line into out uint64[n, words]; return (first bad line or -1, reason).
+
+    payload : uint64[m]
+        Each start must have SLACK_WORDS words from it on (the caller pads).
+    tables : uint32[tables << index_bits]
+        Entry by the next ``index_bits`` bits: symbols of two codes in the low 16 bits (of one with SINGLE), length
+        of the first in bits 20 to 23, SINGLE, UNUSED, and the length of all in bits 26 to 31.
+    selector_bits, field_bits : uint64
+
+    Four coded lines are decoded in step: their look-ups do not depend on one another, so the latency of one hides
+    behind the others. Lines in another mode, and those with sub-streams, go one by one.
+    """
+    n = starts.shape[0]
+    n_words = out.shape[1]
+    n_symbol_words = _symbol_words(kind, n_words)
+    header = U1 + selector_bits
+    rest_bits = U0
+    if kind == KIND_BF16 or kind == KIND_INT16:
+        rest_bits = np.uint64(32 * n_words)
+    elif kind != KIND_BYTES:
+        rest_bits = np.uint64(n_words) * _word_rest_bits(kind)
+    selector_mask = (U1 << selector_bits) - U1
+    mask = (U1 << np.uint64(index_bits)) - U1
+    shift = np.uint64(index_bits)
+    line = 0
+    while line < n:
+        quad = line + 4 <= n and substreams == 1
+        if quad:
+            s0, s1, s2, s3 = starts[line], starts[line + 1], starts[line + 2], starts[line + 3]
+            h0, h1, h2, h3 = payload[s0 >> U6], payload[s1 >> U6], payload[s2 >> U6], payload[s3 >> U6]
+            t0, t1 = (h0 >> U1) & selector_mask, (h1 >> U1) & selector_mask
+            t2, t3 = (h2 >> U1) & selector_mask, (h3 >> U1) & selector_mask
+            most = max(max(t0, t1), max(t2, t3))
+            quad = (h0 & h1 & h2 & h3 & U1) == U1 and most < np.uint64(n_tables)
+        if not quad:
+            reason = _decode_one(
+                payload, starts[line], np.uint64(bits[line]), kind, tables, index_bits, n_tables, selector_bits,
+                substreams, field_bits, zero_lines, out, line,
+            )  # fmt: skip
+            if reason != OK:
+                return line, reason
+            line += 1
+            continue
+        b0, b1, b2, b3 = t0 << shift, t1 << shift, t2 << shift, t3 << shift
+        s0, s1, s2, s3 = s0 + header, s1 + header, s2 + header, s3 + header
+        p0, p1, p2, p3 = s0 + rest_bits, s1 + rest_bits, s2 + rest_bits, s3 + rest_bits
+        bad = U0
+        fits = True
+        for k in range(n_symbol_words):
+            w0, w1, w2, w3 = _window(payload, p0), _window(payload, p1), _window(payload, p2), _window(payload, p3)
+            u0 = u1 = u2 = u3 = U0
+            for q in range(4):
+                c0, c1 = tables[b0 + (w0 & mask)], tables[b1 + (w1 & mask)]
+                c2, c3 = tables[b2 + (w2 & mask)], tables[b3 + (w3 & mask)]
+                e0, e1, e2, e3 = np.uint64(c0), np.uint64(c1), np.uint64(c2), np.uint64(c3)
+                if (c0 | c1 | c2 | c3) & SINGLE:
+                    e0 = _two(payload, p0, tables, b0, mask)
+                    e1 = _two(payload, p1, tables, b1, mask)
+                    e2 = _two(payload, p2, tables, b2, mask)
+                    e3 = _two(payload, p3, tables, b3, mask)
+                    p0, p1, p2, p3 = p0 + (e0 >> U26), p1 + (e1 >> U26), p2 + (e2 >> U26), p3 + (e3 >> U26)
+                    w0, w1, w2, w3 = (
+                        _window(payload, p0),
+                        _window(payload, p1),
+                        _window(payload, p2),
+                        _window(payload, p3),
+                    )
+                else:
+                    n0, n1, n2, n3 = e0 >> U26, e1 >> U26, e2 >> U26, e3 >> U26
+                    p0, p1, p2, p3 = p0 + n0, p1 + n1, p2 + n2, p3 + n3
+                    w0, w1, w2, w3 = w0 >> n0, w1 >> n1, w2 >> n2, w3 >> n3
+                bad |= e0 | e1 | e2 | e3
+                at = np.uint64(16 * q)
+                u0, u1 = u0 | ((e0 & PAIR) << at), u1 | ((e1 & PAIR) << at)
+                u2, u3 = u2 | ((e2 & PAIR) << at), u3 | ((e3 & PAIR) << at)
+            fits &= _store(u0, payload, s0, k, kind, out, line)
+            fits &= _store(u1, payload, s1, k, kind, out, line + 1)
+            fits &= _store(u2, payload, s2, k, kind, out, line + 2)
+            fits &= _store(u3, payload, s3, k, kind, out, line + 3)
+        wrong = (p0 - s0 + header) ^ np.uint64(bits[line])
+        wrong |= (p1 - s1 + header) ^ np.uint64(bits[line + 1])
+        wrong |= (p2 - s2 + header) ^ np.uint64(bits[line + 2])
+        wrong |= (p3 - s3 + header) ^ np.uint64(bits[line + 3])
+        if wrong != U0 or (bad & np.uint64(UNUSED)) != U0 or not fits:
+            for i in range(line, line + 4):
+                reason = _decode_one(
+                    payload, starts[i], np.uint64(bits[i]), kind, tables, index_bits, n_tables, selector_bits,
+                    substreams, field_bits, zero_lines, out, i,
+                )  # fmt: skip
+                if reason != OK:
+                    return i, reason
+        line += 4
+    return -1, OK
