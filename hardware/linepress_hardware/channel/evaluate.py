@@ -184,8 +184,30 @@ class Study:
         stream = accesses(pattern, self.n, self.lines, self.config, seed=self.seed, inline=self.inline)
         if interval_ns is not None:
             stream = stream.at_interval(interval_ns)
-        plan = self._plan(stream, pattern, self.config.axi_outstanding if interval_ns is None else None)
+        past: LineStream | None = None
+        if pattern != "sequential":
+            # Past accesses of the same kind leave the cache as a long run would; their number covers it twice.
+            entries = self.config.metadata_cache_bytes // self.config.metadata_entry_bytes
+            n = max(1, min(2 * entries, 200_000))
+            past = accesses(pattern, n, self.lines, self.config, seed=self.seed + 1, inline=False)
+        return self.over(stream, past)
+
+    def over(self, stream: LineStream, past: LineStream | None = None) -> ChannelRun:
+        """The subject under any stream, for instance a trace; ``past`` accesses have warmed the metadata cache."""
+        plan = self._plan(stream, past, self.config.axi_outstanding if stream.arrival_ns is None else None)
         return run(stream, plan, self.memory, self.config, self.timing())
+
+    def plain_over(self, stream: LineStream) -> ChannelRun:
+        """The plain channel under any stream."""
+        plan = expand_static(
+            stream,
+            plain_layout(self.lines),
+            atom_bytes=self.memory.atom_bytes,
+            config=self.config,
+            window=self.config.axi_outstanding if stream.arrival_ns is None else None,
+            line_buffer=False,
+        )
+        return run(stream, plan, self.memory, self.config, Timing.plain(self.config))
 
     def timing(self) -> Timing:
         """Latencies of the engine; compression off (raw lines in place, no metadata) is the plain channel's."""
@@ -194,16 +216,8 @@ class Study:
             return Timing.plain(self.config)
         return Timing.compressed(self.config, metadata=atoms > 0)
 
-    def _plan(self, stream: LineStream, pattern: str, window: int | None) -> RequestPlan:
-        # Past accesses of the same kind leave the cache as a long run would; their number covers it twice.
-        entries = self.config.metadata_cache_bytes // self.config.metadata_entry_bytes
-        past = accesses(
-            pattern, max(1, min(2 * entries, 200_000)), self.lines, self.config, seed=self.seed + 1, inline=False
-        )
-        if pattern == "sequential":
-            past = workloads.stream(np.arange(0, dtype=np.int64))
-        inline = self.subject.inline
-        if inline is None:
+    def _plan(self, stream: LineStream, past: LineStream | None, window: int | None) -> RequestPlan:
+        if self.subject.inline is None:
             return expand_static(
                 stream,
                 replace(self.subject.layout, lines=self.lines),
@@ -213,8 +227,9 @@ class Study:
                 before=past,
             )
         store = self.store()
-        store.warm(past)
-        return store.expand(stream, self.write_lengths(), window=window)
+        if past is not None:
+            store.warm(past)
+        return store.expand(stream, self.write_lengths(len(stream)), window=window)
 
     def store(self) -> CompressedStore:
         """A populated store with room for every line raw: bandwidth is measured without capacity pressure."""
@@ -232,10 +247,10 @@ class Study:
             inline.fixed_slot,
         )
 
-    def write_lengths(self) -> NDArray[np.int32]:
-        """Coded bytes that each access would write, drawn from the tile."""
+    def write_lengths(self, n: int) -> NDArray[np.int32]:
+        """Coded bytes that each of n accesses would write, drawn from the tile."""
         rng = np.random.Generator(np.random.PCG64(self.seed + 2))
-        return self.subject.coded_bytes[rng.integers(0, self.subject.coded_bytes.shape[0], self.n)]
+        return self.subject.coded_bytes[rng.integers(0, self.subject.coded_bytes.shape[0], n)]
 
     def delivery_limit(self) -> float:
         """GB/s that decoders and R channel can deliver."""

@@ -16,6 +16,7 @@ from linepress_hardware.channel.ecc import code
 from linepress_hardware.channel.evaluate import WORKLOADS, InlineSpec, Study, Subject
 from linepress_hardware.channel.faults import blast_radius, inject
 from linepress_hardware.channel.memory import Memory
+from linepress_hardware.channel.placements import PLACEMENTS, dma
 from linepress_hardware.channel.translation import StaticLayout, plain_layout
 
 TILE_LINES = 65_536
@@ -108,6 +109,19 @@ def subject(case: ChannelCase, bits: NDArray[np.uint16], packing: Packing | None
 
 def evaluate(case: ChannelCase) -> dict[str, Any]:
     """One row of the ``channel`` table; see `linepress.stages.channel.CHANNEL_COLUMNS`."""
+    packing, bits, study = prepare(case)
+    row = _identity(case, packing, study)
+    row.update(_capacity(case, bits, packing, study))
+    row.update(_bandwidth(study, float(row["packed_bytes"]) / float(row["lines"])))
+    row.update(_latency(case, study))
+    if case.placement == "dma":
+        row.update(_dma(study))
+    row.update(_reliability(case, study))
+    return row
+
+
+def prepare(case: ChannelCase) -> tuple[Packing | None, NDArray[np.uint16], Study]:
+    """The case checked: its packing, the coded bits of the tile, and the study over its memory."""
     if case.line_bytes != LINE_BYTES:
         raise ChannelCaseError(
             f"the channel serves lines of {LINE_BYTES} B, not {case.line_bytes}; measure with 64 B lines"
@@ -116,21 +130,18 @@ def evaluate(case: ChannelCase) -> dict[str, Any]:
         raise ChannelCaseError(f"unknown workload {case.workload!r}: known are {', '.join(WORKLOADS)}")
     if not 0 < case.load_pct_peak <= 1000:
         raise ChannelCaseError(f"load_pct_peak = {case.load_pct_peak:g} must be above 0 %")
+    if case.placement not in PLACEMENTS:
+        raise ChannelCaseError(f"placement {case.placement!r} is not one of {', '.join(PLACEMENTS)}")
     packing = None if case.packing == "off" else parse_packing(case.packing)
     bits = spread(case.bits_histogram, TILE_LINES, case.seed)
     mode = mode_of(case, packing)
     config = configuration(case)
     memory = Memory.load(case.memory, case.mapping)
     study = Study(memory, config, subject(case, bits, packing, mode), case.n_requests, case.seed)
-    row = _identity(case, packing, mode, study)
-    row.update(_capacity(case, bits, packing, study))
-    row.update(_bandwidth(study, float(row["packed_bytes"]) / float(row["lines"])))
-    row.update(_latency(case, study))
-    row.update(_reliability(case, study))
-    return row
+    return packing, bits, study
 
 
-def _identity(case: ChannelCase, packing: Packing | None, mode: str, study: Study) -> dict[str, Any]:
+def _identity(case: ChannelCase, packing: Packing | None, study: Study) -> dict[str, Any]:
     m = study.memory
     return {
         "workload": case.workload,
@@ -140,7 +151,7 @@ def _identity(case: ChannelCase, packing: Packing | None, mode: str, study: Stud
         "codec": case.codec,
         "data": case.data,
         "placement": case.placement,
-        "mode": mode,
+        "mode": study.subject.mode,
         "line_bytes": case.line_bytes,
         "lines": int(sum(case.bits_histogram)),
         "n_requests": case.n_requests,
@@ -240,6 +251,24 @@ def _latency(case: ChannelCase, study: Study) -> dict[str, Any]:
     row["closed_form_latency_added_ns"] = study.closed_form_latency_added_ns()
     row["closed_form_metadata_hit_rate"] = study.closed_form_hit_rate()
     return row
+
+
+def _dma(study: Study) -> dict[str, Any]:
+    """Columns that mean something else behind a DMA engine: tiles instead of lines."""
+    found = dma(study)
+    plain_random = study.plain("random").bandwidth_GBps
+    return {
+        "effective_bandwidth_sequential_GBps": found.tiles_GBps,
+        "plain_bandwidth_sequential_GBps": found.plain_tiles_GBps,
+        "gain_sequential": found.tiles_GBps / found.plain_tiles_GBps,
+        "effective_bandwidth_random_GBps": found.line_GBps,
+        "gain_random": found.line_GBps / plain_random,
+        "device_bandwidth_sequential_GBps": found.tiles_GBps * study.memory.channels_per_device,
+        **{f"{prefix}latency_{name}_ns": None for prefix in ("", "plain_") for name in ("p50", "p99", "p999")},
+        "latency_mean_ns": found.tile_latency_mean_ns,
+        "plain_latency_mean_ns": found.plain_tile_latency_mean_ns,
+        "closed_form_latency_added_ns": found.closed_form_tile_latency_ns - found.plain_tile_latency_mean_ns,
+    }
 
 
 def _reliability(case: ChannelCase, study: Study) -> dict[str, Any]:
