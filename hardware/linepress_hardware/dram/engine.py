@@ -132,56 +132,99 @@ def _pick(
     half_clock: int,
     no_activate: bool,
     q_n: I64,
+    q_order: I32,
     q_bound: I64,
     q_cls: I32,
     q_held: I32,
     q_bank: I32,
-    q_arrive: I64,
-    q_seq: I64,
     q_least: I64,
     ready: I64,
     path: I32,
     held_levels: I32,
     held_count: I32,
 ) -> int:
-    """Slot of the oldest atom of a queue whose next command, of class ``cls``, is legal at t; -1 if none.
+    """Place in a queue's order of the oldest atom whose next command, of class ``cls``, is legal at t; -1 if none.
 
     ``no_activate``: the first half of a split activate waits for its second, and no other may start. Raises the
-    bounds of the atoms it finds illegal and leaves in ``q_least[q, cls]`` a lower bound over the others.
+    bounds of the atoms it finds illegal, and leaves lower bounds by class in ``q_least[q]``.
     """
+    least_col, least_row = INF, INF
+    falling = half_clock != 0 and (t & 1) == 0
+    for i in range(q_n[q]):
+        k = q_order[q, i]
+        c = q_cls[q, k]
+        if c & cls == 0:
+            continue
+        e = q_bound[q, k]
+        if e <= t:
+            held = q_held[q, k]
+            if no_activate and held == H_ACT:
+                least_row = min(least_row, e)
+                continue
+            e = ready[0, held]
+            if e <= t:
+                e = _earliest(held, q_bank[q, k], ready, path, held_levels, held_count)
+                if half_clock != 0 and held != H_PRE:
+                    if e <= t:
+                        if falling:
+                            e = t + 1
+                    elif (e & 1) == 0:
+                        e += 1
+                if e <= t:
+                    # The younger atoms are not looked at: their bounds may be due as well.
+                    if cls & CLS_COL:
+                        q_least[q, CLS_COL] = t
+                    if cls & CLS_ROW:
+                        q_least[q, CLS_ROW] = t
+                    return i
+                q_bound[q, k] = e
+        if c == CLS_COL:
+            least_col = min(least_col, e)
+        else:
+            least_row = min(least_row, e)
+    if cls & CLS_COL:
+        q_least[q, CLS_COL] = least_col
+    if cls & CLS_ROW:
+        q_least[q, CLS_ROW] = least_row
+    return -1
+
+
+@numba.njit(cache=True)
+def _pick_owner(
+    t: int,
+    q_n: I64,
+    q_order: I32,
+    q_bound: I64,
+    q_held: I32,
+    q_bank: I32,
+    q_arrive: I64,
+    q_least: I64,
+    ready: I64,
+    path: I32,
+    held_levels: I32,
+    held_count: I32,
+) -> int:
+    """As `_pick`, among the requests whose own activate was issued: they stand in order of activation, the earliest
+    to arrive goes first. Not to be asked on the second half of a clock."""
     best = -1
     least = INF
-    falling = half_clock != 0 and (t & 1) == 0
-    for k in range(q_n[q]):
-        if q_cls[q, k] & cls == 0:
-            continue
-        bound = q_bound[q, k]
-        if bound > t:
-            least = min(least, bound)
-            continue
-        held = q_held[q, k]
-        if no_activate and held == H_ACT:
-            least = min(least, bound)
-            continue
-        e = _earliest(held, q_bank[q, k], ready, path, held_levels, held_count)
-        if half_clock != 0 and held != H_PRE:
+    for i in range(q_n[Q_ACTIVE]):
+        k = q_order[Q_ACTIVE, i]
+        e = q_bound[Q_ACTIVE, k]
+        if e <= t:
+            held = q_held[Q_ACTIVE, k]
+            e = ready[0, held]
             if e <= t:
-                if falling:
-                    e = t + 1
-            elif (e & 1) == 0:
-                e += 1
-        if e > t:
-            q_bound[q, k] = e
-            least = min(least, e)
-        elif best < 0:
-            best = k
-        else:
-            least = t
-            if q_arrive[q, k] < q_arrive[q, best] or (
-                q_arrive[q, k] == q_arrive[q, best] and q_seq[q, k] < q_seq[q, best]
-            ):
-                best = k
-    q_least[q, cls] = least
+                e = _earliest(held, q_bank[Q_ACTIVE, k], ready, path, held_levels, held_count)
+                if e > t:
+                    q_bound[Q_ACTIVE, k] = e
+                elif best < 0 or q_arrive[Q_ACTIVE, k] < q_arrive[Q_ACTIVE, q_order[Q_ACTIVE, best]]:
+                    if best >= 0:
+                        least = t
+                    best = i
+                    continue
+        least = min(least, e)
+    q_least[Q_ACTIVE, CLS_COL] = least
     return best
 
 
@@ -192,6 +235,7 @@ def _requeue(
     high: int,
     half_clock: int,
     q_n: I64,
+    q_order: I32,
     q_bound: I64,
     q_cls: I32,
     q_held: I32,
@@ -206,7 +250,8 @@ def _requeue(
     held_count: I32,
 ) -> None:
     """Next command and bound of every atom of a queue in banks ``low:high``, after their rows or owners changed."""
-    for k in range(q_n[q]):
+    for i in range(q_n[q]):
+        k = q_order[q, i]
         bank = q_bank[q, k]
         if bank < low or bank >= high:
             continue
@@ -233,7 +278,15 @@ def _requeue(
                 e += 1
             q_bound[q, k] = e
             q_least[q, cls] = min(q_least[q, cls], e)
-            q_least[q, 3] = min(q_least[q, 3], e)
+
+
+@numba.njit(cache=True)
+def _next_column(t: int, least: int, floor: int, half_clock: int) -> int:
+    """First tick after t at which a column command with these lower bounds could issue."""
+    e = max(t + 1, max(least, floor))
+    if half_clock != 0 and (e & 1) == 0:
+        e += 1
+    return e
 
 
 @numba.njit(cache=True)
@@ -302,19 +355,24 @@ def run(
 
     size = max(read_queue, write_queue, n_banks) + 1
     q_n = np.zeros(4, np.int64)
+    q_order = np.zeros((4, size), np.int32)  # slots in use, oldest first
+    q_free = np.zeros((4, size), np.int32)  # slots not in use, after the first q_n
+    for q in range(4):
+        for k in range(size):
+            q_free[q, k] = k
     q_bound = np.zeros((4, size), np.int64)
     q_cls = np.zeros((4, size), np.int32)
     q_held = np.zeros((4, size), np.int32)
     q_bank = np.zeros((4, size), np.int32)
     q_row = np.zeros((4, size), np.int64)
-    q_atom = np.zeros((4, size), np.int64)  # position in the atom arrays
+    q_index = np.zeros((4, size), np.uint64)  # atom index
     q_request = np.zeros((4, size), np.int64)
     q_arrive = np.zeros((4, size), np.int64)
-    q_seq = np.zeros((4, size), np.int64)
     q_own = np.zeros((4, size), np.int32)  # 1 once the atom had an activate or precharge issued for itself
     q_write = np.zeros((4, size), np.int32)
     q_offer = np.zeros((4, size), np.int64)
-    q_least = np.full((4, 4), INF, np.int64)  # [queue, class], class 3: either
+    q_least = np.full((4, 3), INF, np.int64)  # [queue, class]
+    queued = np.zeros(n_banks, np.int64)  # atoms of the read and write queues, by bank
 
     # Refreshes that fell due, in order: scope (all-bank) or bank (per-bank).
     fifo_size = max(4096, 2 * n_banks)
@@ -348,8 +406,8 @@ def run(
     bus_free = np.zeros(n_pseudo, np.int64)
     turn_ready = np.zeros((n_scopes, 2), np.int64)  # earliest read, write as far as turnaround goes
     group_ready = np.zeros(n_pseudo, np.int64)
-    act_tick = np.zeros(n_banks, np.int64)
     act_wait = np.zeros(n_banks, np.int64)
+    act_done = np.zeros((n_banks, 2), np.int64)  # when the open row takes a read, a write
 
     opening_deadline = np.full(n_banks, INF, np.int64)
     wck_until = np.int64(0)
@@ -360,8 +418,6 @@ def run(
     current_atom = np.int64(0)
     current_offer = np.int64(0)
     next_independent = 0
-    sequence = 0
-    activations = 0
     last_data = np.int64(0)
     served = 0
     n_log = 0
@@ -419,13 +475,10 @@ def run(
                 urgent = False
 
                 if split != 0 and q_n[Q_OPENING] > 0:
-                    least_deadline = INF
-                    for k in range(q_n[Q_OPENING]):
-                        deadline = opening_deadline[q_bank[Q_OPENING, k]]
-                        if deadline <= t and deadline < least_deadline:
-                            least_deadline = deadline
-                            queue, pick = Q_OPENING, k
-                            urgent = True
+                    # At most one activate is half issued.
+                    if opening_deadline[q_bank[Q_OPENING, q_order[Q_OPENING, 0]]] <= t:
+                        queue, pick = Q_OPENING, 0
+                        urgent = True
                 if cas_queue >= 0:
                     # The column command that the clock was started for.
                     queue, pick = cas_queue, cas_slot
@@ -433,9 +486,9 @@ def run(
                     urgent = True
 
                 # 1. Requests whose own activate has been issued.
-                if pick < 0 and cls != CLS_ROW and q_least[Q_ACTIVE, cls] <= t:
-                    pick = _pick(
-                        Q_ACTIVE, cls, t, half_clock, False, q_n, q_bound, q_cls, q_held, q_bank, q_arrive, q_seq, q_least,
+                if pick < 0 and cls != CLS_ROW and q_least[Q_ACTIVE, CLS_COL] <= t:
+                    pick = _pick_owner(
+                        t, q_n, q_order, q_bound, q_held, q_bank, q_arrive, q_least,
                         ready, path, held_levels, held_count,
                     )  # fmt: skip
                     if pick >= 0:
@@ -463,11 +516,7 @@ def run(
                     if command == C_REFA or command == C_REFB:
                         free = True
                     falling = half_clock != 0 and (t & 1) == 0 and (command == C_REFA or command == C_REFB)
-                    if (
-                        free
-                        and not falling
-                        and _earliest(held, target, ready, path, held_levels, held_count) <= t
-                    ):
+                    if free and not falling and _earliest(held, target, ready, path, held_levels, held_count) <= t:
                         _issue(
                             command, target, t, ready, history, path, node_low, node_high,
                             rule_at, rule_level, rule_held, rule_ticks, rule_kind,
@@ -490,8 +539,8 @@ def run(
                                     open_row[b] = ROW_CLOSED
                             for q in range(2):
                                 _requeue(
-                                    q, low, high, half_clock, q_n, q_bound, q_cls, q_held, q_bank, q_row, q_least,
-                                    open_row, active, ready, path, held_levels, held_count,
+                                    q, low, high, half_clock, q_n, q_order, q_bound, q_cls, q_held, q_bank, q_row,
+                                    q_least, open_row, active, ready, path, held_levels, held_count,
                                 )  # fmt: skip
                         else:
                             length = rfcab if refresh == REF_ALL else rfcpb
@@ -513,71 +562,64 @@ def run(
                     elif q_n[Q_WRITE] < drain_low and q_n[Q_READ] != 0:
                         write_mode = False
                     queue = Q_WRITE if write_mode else Q_READ
-                    if q_least[queue, cls] <= t:
+                    if (cls & CLS_COL and q_least[queue, CLS_COL] <= t) or (
+                        cls & CLS_ROW and q_least[queue, CLS_ROW] <= t
+                    ):
                         pick = _pick(
-                            queue, cls, t, half_clock, q_n[Q_OPENING] > 0, q_n, q_bound, q_cls, q_held, q_bank,
-                            q_arrive, q_seq, q_least, ready, path, held_levels, held_count,
+                            queue, cls, t, half_clock, q_n[Q_OPENING] > 0, q_n, q_order, q_bound, q_cls, q_held, q_bank,
+                            q_least, ready, path, held_levels, held_count,
                         )  # fmt: skip
 
                 # 4. The second half of a split activate, when nothing else can use the bus.
                 if pick < 0 and split != 0 and q_n[Q_OPENING] > 0:
                     queue, pick = Q_OPENING, 0
-                    for k in range(1, q_n[Q_OPENING]):
-                        if opening_deadline[q_bank[Q_OPENING, k]] < opening_deadline[q_bank[Q_OPENING, pick]]:
-                            pick = k
                 if pick < 0:
                     continue
+                x = q_order[queue, pick]
 
-                if split != 0 and not urgent and queue != Q_OPENING and q_cls[queue, pick] == CLS_COL and t >= wck_until:
+                if split != 0 and not urgent and queue != Q_OPENING and q_cls[queue, x] == CLS_COL and t >= wck_until:
                     # The data clock stopped: start it (CAS) and keep the next tick for the column command, unless
-                    # that would let a split activate miss its deadline.
-                    late = -1
-                    for k in range(q_n[Q_OPENING]):
-                        if opening_deadline[q_bank[Q_OPENING, k]] <= t + cas_guard and (
-                            late < 0
-                            or opening_deadline[q_bank[Q_OPENING, k]] < opening_deadline[q_bank[Q_OPENING, late]]
-                        ):
-                            late = k
-                    # The atom stays where it is: keep it due.
-                    q_least[queue, cls] = min(q_least[queue, cls], t)
-                    if late >= 0:
-                        queue, pick = Q_OPENING, late
+                    # that would let the split activate miss its deadline. The atom stays where it is, and due.
+                    q_least[queue, CLS_COL] = min(q_least[queue, CLS_COL], t)
+                    if q_n[Q_OPENING] > 0 and (
+                        opening_deadline[q_bank[Q_OPENING, q_order[Q_OPENING, 0]]] <= t + cas_guard
+                    ):
+                        queue, pick = Q_OPENING, 0
+                        x = q_order[queue, pick]
                     else:
                         commands[C_CAS] += 1
                         if logging:
                             if n_log < log_tick.shape[0]:
                                 log_tick[n_log] = t
                                 log_command[n_log] = C_CAS
-                                log_bank[n_log] = q_bank[queue, pick]
+                                log_bank[n_log] = q_bank[queue, x]
                                 log_row[n_log] = -1
                             n_log += 1
                         cas_queue, cas_slot = queue, pick
                         continue
 
-                b = np.int64(q_bank[queue, pick])
+                b = np.int64(q_bank[queue, x])
                 scope = np.int64(scope_of[b])
-                held = q_held[queue, pick]
-                request = q_request[queue, pick]
+                held = q_held[queue, x]
+                request = q_request[queue, x]
                 remove = False
 
                 if queue == Q_OPENING:
                     command = C_ACT2
-                    open_row[b] = q_row[queue, pick]
+                    open_row[b] = q_row[queue, x]
                     opening_scope[scope] -= 1
                     opening_deadline[b] = INF
-                elif q_cls[queue, pick] == CLS_COL:
-                    writing = q_write[queue, pick] != 0
+                elif q_cls[queue, x] == CLS_COL:
+                    writing = q_write[queue, x] != 0
                     closing = False
                     if page != PAGE_OPEN and active[b] == (1 if queue == Q_ACTIVE else 0):
                         closing = True
                         if page == PAGE_ADAPTIVE:
                             for q in range(2):
-                                for k in range(q_n[q]):
-                                    if (
-                                        q_bank[q, k] == b
-                                        and q_row[q, k] == q_row[queue, pick]
-                                        and not (q == queue and k == pick)
-                                    ):
+                                for i in range(q_n[q]):
+                                    k = q_order[q, i]
+                                    same = q_bank[q, k] == b and q_row[q, k] == q_row[queue, x]
+                                    if same and not (q == queue and k == x):
                                         closing = False
                     if writing:
                         command = C_WRA if closing else C_WR
@@ -600,12 +642,12 @@ def run(
                         piece = max(np.int64(0), min(t, hi) - max(g, lo))
                         loss[bus, L_REFRESH] += piece
                         rest = gap - piece
-                        arrived = q_arrive[queue, pick]
+                        arrived = q_arrive[queue, x]
                         early = max(np.int64(0), min(t, arrived) - g)
                         early -= max(np.int64(0), min(min(t, arrived), hi) - max(g, lo))
                         piece = min(rest, max(np.int64(0), early))
-                        if q_offer[queue, pick] < arrived:
-                            blocked_for = min(piece, arrived - max(g, q_offer[queue, pick]))
+                        if q_offer[queue, x] < arrived:
+                            blocked_for = min(piece, arrived - max(g, q_offer[queue, x]))
                             loss[bus, L_FULL] += max(np.int64(0), blocked_for)
                             loss[bus, L_IDLE] += piece - max(np.int64(0), blocked_for)
                         else:
@@ -615,50 +657,49 @@ def run(
                         piece = min(rest, max(np.int64(0), turn_ready[scope, 1 if writing else 0] - since))
                         loss[bus, L_TURN] += piece
                         rest -= piece
-                        if q_own[queue, pick] != 0 or queue == Q_ACTIVE:
-                            piece = min(rest, max(np.int64(0), min(act_wait[b], act_tick[b] - since)))
-                            loss[bus, L_WINDOW] += piece
-                            rest -= piece
-                            loss[bus, L_ROW] += rest
-                        else:
-                            act_end = max(np.int64(0), act_tick[b] + 1 - since)
-                            piece = min(rest, act_end)
-                            loss[bus, L_ROW] += piece
-                            rest -= piece
-                            piece = min(rest, max(np.int64(0), group_ready[bus] - since))
-                            loss[bus, L_GROUP] += piece
-                            loss[bus, L_OTHER] += rest - piece
+                        # Had the activate not waited for the window, the data would have come that much earlier.
+                        exposed = min(rest, max(np.int64(0), act_done[b, 1 if writing else 0] - since))
+                        piece = min(exposed, act_wait[b])
+                        loss[bus, L_WINDOW] += piece
+                        loss[bus, L_ROW] += exposed - piece
+                        rest -= exposed
+                        piece = min(rest, max(np.int64(0), group_ready[bus] - since))
+                        loss[bus, L_GROUP] += piece
+                        loss[bus, L_OTHER] += rest - piece
                     bus_free[bus] = t + burst
-                    if q_own[queue, pick] == 0:
+                    if q_own[queue, x] == 0:
                         row_hits += 1
                     if split != 0:
                         wck_until = max(wck_until, t + (wck_write if writing else wck_read))
                     remove = True
                 elif held == H_ACT:
                     command = C_ACT
-                    bank_ready = max(q_arrive[queue, pick] + 1, ready[path[b, 4], H_ACT])
-                    act_wait[b] = max(np.int64(0), t - bank_ready)
-                    act_tick[b] = t
-                    open_row[b] = ROW_OPENING if split != 0 else q_row[queue, pick]
+                    bank_ready = max(q_arrive[queue, x] + 1, ready[path[b, 4], H_ACT])
+                    window_ready = _earliest(H_ACT, b, ready, path, held_levels, held_count)
+                    act_wait[b] = max(np.int64(0), min(t, window_ready) - bank_ready)
+                    open_row[b] = ROW_OPENING if split != 0 else q_row[queue, x]
                     open_banks[scope] += 1
-                    q_own[queue, pick] = 1
+                    q_own[queue, x] = 1
                 else:
                     command = C_PRE
                     open_row[b] = ROW_CLOSED
                     open_banks[scope] -= 1
-                    q_own[queue, pick] = 1
+                    q_own[queue, x] = 1
 
                 _issue(
                     command, b, t, ready, history, path, node_low, node_high,
                     rule_at, rule_level, rule_held, rule_ticks, rule_kind,
                 )  # fmt: skip
+                if command == C_ACT:
+                    act_done[b, 0] = ready[path[b, 4], H_RD]
+                    act_done[b, 1] = ready[path[b, 4], H_WR]
                 commands[command] += 1
                 if logging:
                     if n_log < log_tick.shape[0]:
                         log_tick[n_log] = t
                         log_command[n_log] = command
                         log_bank[n_log] = b
-                        log_row[n_log] = -1 if command == C_PRE else q_row[queue, pick]
+                        log_row[n_log] = -1 if command == C_PRE else q_row[queue, x]
                     n_log += 1
 
                 changed = not remove
@@ -673,7 +714,7 @@ def run(
                             elif rule_level[k] >= 3:
                                 bus = np.int64(pseudo_of[b])
                                 group_ready[bus] = max(group_ready[bus], t + rule_ticks[k])
-                    if q_write[queue, pick] != 0:
+                    if q_write[queue, x] != 0:
                         fin = t
                     else:
                         fin = max(t + read_latency, last_data)
@@ -706,21 +747,19 @@ def run(
                 elif command == C_ACT2:
                     target_queue = Q_ACTIVE
                 if target_queue >= 0:
-                    k = q_n[target_queue]
-                    q_n[target_queue] += 1
-                    q_bank[target_queue, k] = q_bank[queue, pick]
-                    q_row[target_queue, k] = q_row[queue, pick]
-                    q_atom[target_queue, k] = q_atom[queue, pick]
+                    n = q_n[target_queue]
+                    k = q_free[target_queue, n]
+                    q_order[target_queue, n] = k
+                    q_n[target_queue] = n + 1
+                    q_bank[target_queue, k] = q_bank[queue, x]
+                    q_row[target_queue, k] = q_row[queue, x]
                     q_request[target_queue, k] = request
-                    q_arrive[target_queue, k] = q_arrive[queue, pick]
-                    q_offer[target_queue, k] = q_offer[queue, pick]
+                    q_arrive[target_queue, k] = q_arrive[queue, x]
+                    q_offer[target_queue, k] = q_offer[queue, x]
                     q_own[target_queue, k] = 1
-                    q_write[target_queue, k] = q_write[queue, pick]
-                    q_seq[target_queue, k] = activations
-                    activations += 1
+                    q_write[target_queue, k] = q_write[queue, x]
                     q_cls[target_queue, k] = CLS_COL
-                    writing = q_write[queue, pick] != 0
-                    q_held[target_queue, k] = H_WR if writing else H_RD
+                    q_held[target_queue, k] = H_WR if q_write[queue, x] != 0 else H_RD
                     if target_queue == Q_OPENING:
                         opening_deadline[b] = t + aad
                         opening_scope[scope] += 1
@@ -732,28 +771,19 @@ def run(
                             e += 1
                         q_bound[target_queue, k] = e
                         q_least[Q_ACTIVE, CLS_COL] = min(q_least[Q_ACTIVE, CLS_COL], e)
-                        q_least[Q_ACTIVE, 3] = min(q_least[Q_ACTIVE, 3], e)
                     remove = True
                 if remove:
-                    k = q_n[queue] - 1
-                    q_n[queue] = k
-                    if pick != k:
-                        q_bound[queue, pick] = q_bound[queue, k]
-                        q_cls[queue, pick] = q_cls[queue, k]
-                        q_held[queue, pick] = q_held[queue, k]
-                        q_bank[queue, pick] = q_bank[queue, k]
-                        q_row[queue, pick] = q_row[queue, k]
-                        q_atom[queue, pick] = q_atom[queue, k]
-                        q_request[queue, pick] = q_request[queue, k]
-                        q_arrive[queue, pick] = q_arrive[queue, k]
-                        q_seq[queue, pick] = q_seq[queue, k]
-                        q_own[queue, pick] = q_own[queue, k]
-                        q_write[queue, pick] = q_write[queue, k]
-                        q_offer[queue, pick] = q_offer[queue, k]
-                if changed:
+                    n = q_n[queue] - 1
+                    q_n[queue] = n
+                    for i in range(pick, n):
+                        q_order[queue, i] = q_order[queue, i + 1]
+                    q_free[queue, n] = x
+                    if queue <= Q_WRITE:
+                        queued[b] -= 1
+                if changed and queued[b] > 0:
                     for q in range(2):
                         _requeue(
-                            q, b, b + 1, half_clock, q_n, q_bound, q_cls, q_held, q_bank, q_row, q_least,
+                            q, b, b + 1, half_clock, q_n, q_order, q_bound, q_cls, q_held, q_bank, q_row, q_least,
                             open_row, active, ready, path, held_levels, held_count,
                         )  # fmt: skip
 
@@ -786,8 +816,8 @@ def run(
             writing = is_write[current]
             index = atom[a]
             merged = False
-            for k in range(q_n[Q_WRITE]):
-                if atom[q_atom[Q_WRITE, k]] == index:
+            for i in range(q_n[Q_WRITE]):
+                if q_index[Q_WRITE, q_order[Q_WRITE, i]] == index:
                     merged = True
                     break
             queue = Q_WRITE if writing else Q_READ
@@ -807,17 +837,18 @@ def run(
                 if q_n[queue] >= (write_queue if writing else read_queue):
                     accepted_full = True
                     break
-                k = q_n[queue]
-                q_n[queue] += 1
+                n = q_n[queue]
+                k = q_free[queue, n]
+                q_order[queue, n] = k
+                q_n[queue] = n + 1
                 b = np.int64(bank[a])
+                queued[b] += 1
                 q_bank[queue, k] = b
                 q_row[queue, k] = row[a]
-                q_atom[queue, k] = a
+                q_index[queue, k] = index
                 q_request[queue, k] = current
                 q_arrive[queue, k] = t
                 q_offer[queue, k] = current_offer
-                q_seq[queue, k] = sequence
-                sequence += 1
                 q_own[queue, k] = 0
                 q_write[queue, k] = 1 if writing else 0
                 state = open_row[b]
@@ -842,7 +873,6 @@ def run(
                     q_bound[queue, k] = e
                     cls = q_cls[queue, k]
                     q_least[queue, cls] = min(q_least[queue, cls], e)
-                    q_least[queue, 3] = min(q_least[queue, 3], e)
             if start[current] < 0:
                 start[current] = t
             current_atom += 1
@@ -872,10 +902,10 @@ def run(
                     upcoming = min(upcoming, released_tick[0])
         if cas_queue >= 0 or q_n[Q_OPENING] > 0:
             upcoming = t + 1
-        if buses == 2:
-            upcoming = min(upcoming, q_least[Q_ACTIVE, CLS_COL])
-        else:
-            upcoming = min(upcoming, q_least[Q_ACTIVE, 3])
+        # Whatever a rule holds back on the whole channel bounds every atom, however stale its own bound.
+        upcoming = min(
+            upcoming, _next_column(t, q_least[Q_ACTIVE, CLS_COL], min(ready[0, H_RD], ready[0, H_WR]), half_clock)
+        )
         if fifo_n > 0:
             head = fifo[fifo_at]
             if refresh == REF_ALL:
@@ -902,10 +932,9 @@ def run(
             elif q_n[Q_WRITE] < drain_low and q_n[Q_READ] != 0:
                 mode = False
             queue = Q_WRITE if mode else Q_READ
-            if buses == 2:
-                upcoming = min(upcoming, min(q_least[queue, CLS_COL], q_least[queue, CLS_ROW]))
-            else:
-                upcoming = min(upcoming, q_least[queue, 3])
+            floor = ready[0, H_WR] if mode else ready[0, H_RD]
+            upcoming = min(upcoming, _next_column(t, q_least[queue, CLS_COL], floor, half_clock))
+            upcoming = min(upcoming, max(q_least[queue, CLS_ROW], min(ready[0, H_ACT], ready[0, H_PRE])))
         if upcoming >= INF:
             break
         t = max(t + 1, upcoming)

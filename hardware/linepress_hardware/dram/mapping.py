@@ -87,7 +87,9 @@ def check(mapping: Mapping, part: Part) -> None:
             )
     rows = [m for masks in mapping.masks.values() for m in masks]
     if any(m >> len(rows) for m in rows):
-        raise ConfigurationError(f"mapping {mapping.name} uses address bits beyond the part's {len(rows)}; remove them")
+        raise ConfigurationError(
+            f"mapping {mapping.name} uses address bits beyond the part's {len(rows)}; remove them"
+        )
     if rank(rows) != len(rows):
         raise ConfigurationError(
             f"mapping {mapping.name} is not bijective: its {len(rows)} field bits have rank {rank(rows)} over GF(2), "
@@ -168,7 +170,10 @@ def _mop4rowxor(part: Part) -> Mapping:
 
 
 NAMED: dict[str, tuple[Callable[[Part], Mapping], str]] = {
-    "RoBaRaCoCh": (_robaracoch, "column, pseudo channel, rank, group, bank, row (low to high): a row is filled first"),
+    "RoBaRaCoCh": (
+        _robaracoch,
+        "column, pseudo channel, rank, group, bank, row (low to high): a row is filled first",
+    ),
     "MOP4CLXOR": (_mop4clxor, "four atoms, then pseudo channel to bank, XORed with the column"),
     "RoCoBaRaCh": (_rocobarach, "pseudo channel to bank first: neighbouring atoms in different banks"),
     "MOP4RoXOR": (_mop4rowxor, "four atoms, then pseudo channel to bank, group and bank XORed with the row"),
@@ -207,7 +212,9 @@ def _parse(text: str, part: Part) -> Mapping:
     for piece in head.split(","):
         match = re.fullmatch(r"(co|pc|rk|bg|ba|ro)(?::(\d+))?", piece.strip())
         if not match:
-            raise ConfigurationError(f"mapping {text!r}: {piece!r} is not a field (co, pc, rk, bg, ba, ro, with :bits)")
+            raise ConfigurationError(
+                f"mapping {text!r}: {piece!r} is not a field (co, pc, rk, bg, ba, ro, with :bits)"
+            )
         field = match[1]
         bits = int(match[2]) if match[2] else left[field]
         if bits > left[field]:
@@ -218,7 +225,9 @@ def _parse(text: str, part: Part) -> Mapping:
         order.append((field, bits))
     short = [f for f in FIELDS if left[f]]
     if short:
-        raise ConfigurationError(f"mapping {text!r} leaves out {left[short[0]]} {_LONG[short[0]]} bits; list {short[0]}")
+        raise ConfigurationError(
+            f"mapping {text!r} leaves out {left[short[0]]} {_LONG[short[0]]} bits; list {short[0]}"
+        )
     plain = fields_mapping(text, part, order)
     masks = {f: list(m) for f, m in plain.masks.items()}
     for xor in xors:
@@ -228,7 +237,9 @@ def _parse(text: str, part: Part) -> Mapping:
         named = [(m[1], int(m[2])) for m in terms if m]
         for field, i in named:
             if i >= sizes[field]:
-                raise ConfigurationError(f"mapping {text!r}: {field}{i} does not exist, {_LONG[field]} has {sizes[field]} bits")
+                raise ConfigurationError(
+                    f"mapping {text!r}: {field}{i} does not exist, {_LONG[field]} has {sizes[field]} bits"
+                )
         target, index = named[0]
         for field, i in named[1:]:
             masks[target][index] ^= plain.masks[field][i]

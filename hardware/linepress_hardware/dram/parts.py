@@ -143,7 +143,9 @@ def document(name: str) -> dict[str, Any]:
     key = name.lower()
     known = _packaged()
     if key not in known:
-        raise UnknownPartError(f"unknown memory {name!r}: known are {', '.join(sorted(known))}, or a path to a .toml file")
+        raise UnknownPartError(
+            f"unknown memory {name!r}: known are {', '.join(sorted(known))}, or a path to a .toml file"
+        )
     return known[key]
 
 
@@ -156,7 +158,9 @@ def load_part(name: str, overrides: Mapping[str, float] | None = None) -> Part:
     if name.endswith(".toml"):
         path = Path(name)
         if not path.is_file():
-            raise UnknownPartError(f"{name}: no such part file; give one of {', '.join(part_names())} or an existing path")
+            raise UnknownPartError(
+                f"{name}: no such part file; give one of {', '.join(part_names())} or an existing path"
+            )
         try:
             doc = tomllib.loads(path.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -164,29 +168,50 @@ def load_part(name: str, overrides: Mapping[str, float] | None = None) -> Part:
     else:
         doc = document(name)
     if doc.get("kind", "dram") != "dram":
-        raise ConfigurationError(f"{name} is {doc['kind']}, not DRAM: use linepress_hardware.dram.simulate, which picks its engine")
+        raise ConfigurationError(
+            f"{name} is {doc['kind']}, not DRAM: use linepress_hardware.dram.simulate, which picks its engine"
+        )
     return part_from_document(doc, overrides)
 
 
 def part_from_document(doc: Mapping[str, Any], overrides: Mapping[str, float] | None = None) -> Part:
     """Build and check a part from a parsed data file; raises `ConfigurationError` naming key and value."""
     name = str(doc.get("name", "(unnamed part)"))
-    unknown = set(doc) - {"name", "title", "kind", "standard", "tCK", "mapping", "sources", "organisation", "timing", "energy"}
+    unknown = set(doc) - {
+        "name",
+        "title",
+        "kind",
+        "standard",
+        "tCK",
+        "mapping",
+        "sources",
+        "organisation",
+        "timing",
+        "energy",
+    }
     if unknown:
-        raise ConfigurationError(f"part {name}: unknown key {sorted(unknown)[0]!r}; compare with a packaged part file")
+        raise ConfigurationError(
+            f"part {name}: unknown key {sorted(unknown)[0]!r}; compare with a packaged part file"
+        )
     standard = STANDARDS.get(str(doc.get("standard")))
     if standard is None:
-        raise ConfigurationError(f"part {name}: standard {doc.get('standard')!r} is not one of {', '.join(STANDARDS)}")
+        raise ConfigurationError(
+            f"part {name}: standard {doc.get('standard')!r} is not one of {', '.join(STANDARDS)}"
+        )
     overrides = _normalised(name, overrides or {})
     figures: list[Figure] = []
     sources = doc.get("sources", {})
 
     def read(section: str, key: str, entry: Any, unit: str) -> float:
         if not isinstance(entry, dict) or not isinstance(entry.get(unit), int | float):
-            raise ConfigurationError(f"part {name}: {section}.{key} must be a table with {unit} and source, got {entry!r}")
+            raise ConfigurationError(
+                f"part {name}: {section}.{key} must be a table with {unit} and source, got {entry!r}"
+            )
         source = entry.get("source")
         if source not in sources:
-            raise ConfigurationError(f"part {name}: {section}.{key} needs a source that [sources] lists, got {source!r}")
+            raise ConfigurationError(
+                f"part {name}: {section}.{key} needs a source that [sources] lists, got {source!r}"
+            )
         value = float(entry[unit])
         if not math.isfinite(value) or value < 0:
             raise ConfigurationError(f"part {name}: {section}.{key} = {value} must be a finite number ≥ 0")
@@ -201,17 +226,23 @@ def part_from_document(doc: Mapping[str, Any], overrides: Mapping[str, float] | 
         entry = doc.get("organisation", {}).get(key)
         value = overrides.pop(key) if key in overrides else read("organisation", key, entry, "value")
         if value != int(value) or value < 1 or int(value) & (int(value) - 1):
-            raise ConfigurationError(f"part {name}: {key} = {value:g} must be a power of two (addresses are mapped by bits)")
+            raise ConfigurationError(
+                f"part {name}: {key} = {value:g} must be a power of two (addresses are mapped by bits)"
+            )
         organisation[key] = int(value)
 
     clocks: dict[str, int] = {}
     timing = doc.get("timing", {})
     for key, entry in timing.items():
         if key not in REQUIRED and key not in DEFAULTS:
-            raise ConfigurationError(f"part {name}: unknown timing {key!r}; known are {', '.join([*REQUIRED, *DEFAULTS])}")
+            raise ConfigurationError(
+                f"part {name}: unknown timing {key!r}; known are {', '.join([*REQUIRED, *DEFAULTS])}"
+            )
         units = [u for u in ("ns", "ck") if isinstance(entry, dict) and u in entry]
         if not units:
-            raise ConfigurationError(f"part {name}: timing.{key} must give ns, ck or both (the larger counts), got {entry!r}")
+            raise ConfigurationError(
+                f"part {name}: timing.{key} must give ns, ck or both (the larger counts), got {entry!r}"
+            )
         values = {u: read("timing", key, entry, u) for u in units}
         clocks[key] = _clocks(key, values, tck_ns)
     for key, ns in overrides.items():
@@ -276,18 +307,30 @@ def _check(part: Part) -> None:
     for key in REQUIRED:
         need(ck[key] > 0, f"t{key} rounds to 0 clocks")
     # One clock of slack: RC, RAS and RP are each rounded up on their own.
-    need(ck["RC"] + 1 >= ck["RAS"] + ck["RP"], f"tRC {part.ns('RC'):g} ns is below tRAS + tRP {part.ns('RAS') + part.ns('RP'):g} ns")
+    need(
+        ck["RC"] + 1 >= ck["RAS"] + ck["RP"],
+        f"tRC {part.ns('RC'):g} ns is below tRAS + tRP {part.ns('RAS') + part.ns('RP'):g} ns",
+    )
     need(ck["RAS"] >= ck["RCDRD"], f"tRAS {part.ns('RAS'):g} ns is below tRCDRD {part.ns('RCDRD'):g} ns")
-    need(ck["CCDS"] >= ck["BL"], f"tCCDS {ck['CCDS']} clocks is below the burst of {ck['BL']}, so that data would collide")
+    need(
+        ck["CCDS"] >= ck["BL"],
+        f"tCCDS {ck['CCDS']} clocks is below the burst of {ck['BL']}, so that data would collide",
+    )
     need(ck["CCDL"] >= ck["CCDS"], f"tCCDL {ck['CCDL']} clocks is below tCCDS {ck['CCDS']}")
     need(ck["RRDL"] >= ck["RRDS"], f"tRRDL {ck['RRDL']} clocks is below tRRDS {ck['RRDS']}")
     need(ck["WTRL"] >= ck["WTRS"], f"tWTRL {ck['WTRL']} clocks is below tWTRS {ck['WTRS']}")
     need(not ck["FAW"] or ck["FAW"] >= ck["RRDS"], f"tFAW {ck['FAW']} clocks is below tRRDS {ck['RRDS']}")
     need(ck["RTW"] + ck["CWL"] >= ck["CL"] or ck["RTW"] >= ck["BL"], "tRTW lets write data overlap read data")
     refresh = ck["RFCab"] + ck["RP"] + ck["RC"]
-    need(ck["REFI"] > refresh, f"tREFI {part.ns('REFI'):g} ns leaves no time beside tRFCab + tRP + tRC {refresh * part.tck_ns:g} ns")
+    need(
+        ck["REFI"] > refresh,
+        f"tREFI {part.ns('REFI'):g} ns leaves no time beside tRFCab + tRP + tRC {refresh * part.tck_ns:g} ns",
+    )
     need(not part.standard.split_activate or ck["AAD"] > 0, "a split activate needs tAAD")
-    need(part.row_bytes >= part.atom_bytes, f"a row of {part.row_bytes} B is smaller than an atom of {part.atom_bytes} B")
+    need(
+        part.row_bytes >= part.atom_bytes,
+        f"a row of {part.row_bytes} B is smaller than an atom of {part.atom_bytes} B",
+    )
 
 
 def _packaged() -> dict[str, dict[str, Any]]:

@@ -51,7 +51,11 @@ class Policy:
     def __str__(self) -> str:
         """The page policy and whatever is not default, as `parse_policy` reads it."""
         default = Policy(page=self.page)
-        extra = [f"{f.name}={getattr(self, f.name)}" for f in fields(self) if getattr(self, f.name) != getattr(default, f.name)]
+        extra = [
+            f"{f.name}={getattr(self, f.name)}"
+            for f in fields(self)
+            if getattr(self, f.name) != getattr(default, f.name)
+        ]
         return ":".join([self.page, *extra])
 
 

@@ -157,13 +157,17 @@ def _requests(
     address = np.ascontiguousarray(given, np.uint64)
     n = address.shape[0]
     writes = np.zeros(n, np.bool_) if is_write is None else np.ascontiguousarray(is_write, np.bool_)
-    sizes = np.ascontiguousarray(np.broadcast_to(np.asarray(request_bytes), (n,)) if np.ndim(request_bytes) == 0 else request_bytes)
+    sizes = np.ascontiguousarray(
+        np.broadcast_to(np.asarray(request_bytes), (n,)) if np.ndim(request_bytes) == 0 else request_bytes
+    )
     if sizes.dtype.kind not in "iu":
         raise ConfigurationError(f"request_bytes must be whole bytes, got {sizes.dtype}")
     sizes = sizes.astype(np.int64)
     for name, array in (("is_write", writes), ("request_bytes", sizes)):
         if array.shape != (n,):
-            raise ConfigurationError(f"{name} has shape {array.shape}, but there are {n} requests; give one entry each")
+            raise ConfigurationError(
+                f"{name} has shape {array.shape}, but there are {n} requests; give one entry each"
+            )
     if sizes.min() < 1:
         raise ConfigurationError(f"request_bytes holds {sizes.min()}; every request needs at least 1 byte")
     last = address + sizes.astype(np.uint64) - np.uint64(1)
@@ -178,7 +182,9 @@ def _requests(
     if arrival_ns is not None:
         arrival = np.ascontiguousarray(arrival_ns, np.float64)
         if arrival.shape != (n,):
-            raise ConfigurationError(f"arrival_ns has shape {arrival.shape}, but there are {n} requests; give one entry each")
+            raise ConfigurationError(
+                f"arrival_ns has shape {arrival.shape}, but there are {n} requests; give one entry each"
+            )
         if not np.isfinite(arrival).all() or arrival.min() < 0 or arrival.max() / part.tick_ns > 2**52:
             raise ConfigurationError("arrival_ns must be finite times ≥ 0 ns")
     return address, writes, sizes, arrival
