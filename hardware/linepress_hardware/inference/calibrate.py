@@ -122,7 +122,7 @@ class Model:
         return float(served.summary["tpot_mean_s"])
 
     def roofline_step_s(self, point: MeasuredPoint) -> float:
-        """Lower bound of a decode step at the point: every byte and operation at peak, context at the prompt's end."""
+        """Lower bound of a decode step at the point: bytes and operations at peak, context at the prompt's end."""
         parallel = Parallel(point.tp)
         step = decode(point.concurrency, point.prompt_tokens)
         ops = operators(self.shape, step, self.precision, fused_attention=True, parallel=parallel)
@@ -186,4 +186,5 @@ def _nelder_mead(
             else:
                 simplex = [simplex[0], *((simplex[0] + point) / 2 for point in simplex[1:])]
                 values = [values[0], *(loss(point) for point in simplex[1:])]
-    return simplex[int(np.argmin(values))]
+    best: NDArray[np.float64] = simplex[int(np.argmin(values))]
+    return best

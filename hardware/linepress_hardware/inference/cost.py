@@ -24,8 +24,9 @@ def energy_and_cost(part: Accelerator, devices: int, tokens_per_s: float) -> dic
     Returns
     -------
     dict
-        ``power_W`` of the devices, ``energy_J_per_million_tokens``, ``usd_per_million_tokens`` (None where a figure is missing),
-        ``electricity_usd_per_million_tokens``, ``energy_status``, ``cost_status``, ``energy_source``, ``cost_source``.
+        ``power_W`` of the devices, ``energy_J_per_million_tokens``, ``electricity_usd_per_million_tokens``,
+        ``usd_per_million_tokens`` (None where a figure is missing), ``energy_status``, ``cost_status``,
+        ``energy_source``, ``cost_source``.
     """
     assumed = economics()
     if part.power is None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 
 from linepress_hardware.errors import ConfigurationError
 
+_PLAIN_SECONDS = re.compile(r"\d+(\.\d*)?\Z")
+_DIGITS = re.compile(r"\d+")
 HEADER = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 
 
@@ -89,21 +92,20 @@ def _count(text: str, where: str) -> int:
 def _time(text: str, where: str) -> float:
     """Seconds; a date and time with any number of fractional digits, or plain seconds."""
     cleaned = text.strip()
-    try:
+    if _PLAIN_SECONDS.match(cleaned):
         return float(cleaned)
-    except ValueError:
-        pass  # not plain seconds: read it as a date and time below
+    whole, _, fraction = cleaned.partition(".")
+    digits = _DIGITS.match(fraction)
+    count = len(digits.group()) if digits else 0
     try:
-        whole, _, fraction = cleaned.partition(".")
-        digits = fraction
-        for mark in ("+", "-", "Z"):
-            digits = digits.split(mark)[0]
-        zone = fraction[len(digits) :]
-        return datetime.fromisoformat(whole + zone).timestamp() + (float(f"0.{digits}") if digits else 0.0)
+        moment = datetime.fromisoformat(whole + fraction[count:])
     except ValueError:
         raise ConfigurationError(
             f"{where}: TIMESTAMP {text!r} is no time; write 2023-11-16 18:15:46.6805900 or seconds"
         ) from None
+    # A time without a zone is taken as UTC, so that no daylight saving of this machine moves it.
+    moment = moment.replace(tzinfo=moment.tzinfo or UTC)
+    return moment.timestamp() + (float(f"0.{fraction[:count]}") if count else 0.0)
 
 
 def closed_loop(concurrency: int, prompt_tokens: int, answer_tokens: int, *, rounds: int = 4) -> Requests:
