@@ -287,9 +287,8 @@ class ClaimSet(_Strict):
                 raise ValueError(f"two claims are called {claim.id!r}; rename one")
             seen.add(claim.id)
             if claim.source not in self.published:
-                raise ValueError(
-                    f"claim {claim.id}: source {claim.source!r} is not published: known are {', '.join(self.published)}"
-                )
+                known = ", ".join(self.published)
+                raise ValueError(f"claim {claim.id}: source {claim.source!r} is not one of `published`: {known}")
         return self
 
     def source_text(self, claim: Claim) -> str:

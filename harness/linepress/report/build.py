@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -17,6 +18,7 @@ from linepress.report.sections import hardware, overview, ratios, record
 from linepress.report.view import RunView
 
 MAX_BYTES = 5_000_000
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 SECTIONS: tuple[Callable[[RunView], Section], ...] = (
     overview.verdict,
     overview.headline,
@@ -65,7 +67,7 @@ def render(view: RunView) -> str:
     template = environment.from_string(assets.joinpath("report.html.j2").read_text(encoding="utf-8"))
     suite = view.manifest.get("suite") or {}
     name = suite.get("name", "") if isinstance(suite, dict) else str(suite)
-    return template.render(
+    page = template.render(
         title=f"{name} – linepress report" if name else "linepress report",
         suite=name,
         run_id=view.store.run_id,
@@ -74,3 +76,5 @@ def render(view: RunView) -> str:
         js=assets.joinpath("report.js").read_text(encoding="utf-8"),
         version=__version__,
     )
+    # Control characters have no place in HTML; a name that holds one shows the replacement character instead.
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(page))

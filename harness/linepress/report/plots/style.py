@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -165,7 +166,9 @@ def png(figure: MplFigure, path: Path, dpi: int = 144) -> None:
 
 def _svg_text(figure: MplFigure) -> str:
     buffer = io.StringIO()
-    with rc_context(_RC):
+    with rc_context(_RC), warnings.catch_warnings():
+        # Text stays text in the SVG, so a glyph that the measuring font lacks is drawn by the reader's font.
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
 
