@@ -107,8 +107,8 @@ class LibraryCodec(BlockCodec):
         scale = self.block / 4096
         decode_ns, encode_ns = 277 * scale, 662 * scale
         how = (
-            "latency of the published 7 nm Deflate engine for a 4 KiB page, scaled by the block's size; LZ-only codecs "
-            "have no published page figure at hand and are taken as no slower"
+            "latency of the published 7 nm Deflate engine for a 4 KiB page, scaled by the block's size; LZ-only "
+            "codecs have no published page figure at hand and are taken as no slower"
         )
         return HardwareCard(
             decode_latency_cycles=Figure(decode_ns * clock, "cycles", "estimated", how),

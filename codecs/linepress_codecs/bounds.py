@@ -44,6 +44,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from linepress_codecs.bitio import frozen
 from linepress_codecs.contracts import Lines
 from linepress_codecs.errors import CodecError
 from linepress_codecs.fields import bound_field
@@ -144,7 +145,7 @@ class BoundAccumulator:
 
     def _items(self, lines: Lines) -> NDArray[np.unsignedinteger]:
         items = lines.data.reshape(-1).view(self.format.storage)
-        return items if self.item_bits <= 16 else (items >> (self.item_bits - 16)).astype(np.uint16)
+        return frozen(items if self.item_bits <= 16 else (items >> (self.item_bits - 16)).astype(np.uint16))
 
     def add(self, lines: Lines) -> BoundAccumulator:
         """Count one chunk of lines; returns self."""
@@ -170,7 +171,7 @@ class BoundAccumulator:
         _count_contexts(
             items,
             len(items) // len(lines),
-            context,
+            frozen(context),
             np.uint32(self.kept_bits - self.field_bits),
             np.uint32(self.kept_bits - self.upper_bits),
             1 << self.field_bits,
@@ -231,7 +232,7 @@ class BoundAccumulator:
 
 
 def pool(accumulators: Iterable[BoundAccumulator]) -> Bound | None:
-    """The pooled order-0 field bound: one distribution for all these tensors of one format; None if there are none."""
+    """The pooled order-0 field bound: one distribution for all these tensors of one format; None without any."""
     total: BoundAccumulator | None = None
     for accumulator in accumulators:
         if total is None:

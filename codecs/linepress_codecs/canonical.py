@@ -47,7 +47,7 @@ def code_lengths(counts: ArrayLike, limit: int) -> NDArray[np.uint8]:
     order = used[np.argsort(count[used], kind="stable")]
     weights = [int(w) for w in count[order]]
     # A package carries the indices of its leaves, repeated as often as they occur in it.
-    singles = [(w, (i,)) for i, w in enumerate(weights)]
+    singles: list[tuple[int, tuple[int, ...]]] = [(w, (i,)) for i, w in enumerate(weights)]
     packages: list[tuple[int, tuple[int, ...]]] = []
     for _ in range(limit):
         merged = _merge(singles, packages)

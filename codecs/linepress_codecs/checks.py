@@ -65,14 +65,16 @@ def raw_payload_lines(packed: Packed) -> NDArray[np.uint8]:
     """All lines of a payload in which every line is raw on a byte boundary, uint8[n, line_bytes]."""
     _check_raw(packed)
     first = (packed.starts // np.uint64(8)).astype(np.int64)
-    return packed.payload[first[:, None] + np.arange(packed.line_bytes)]
+    lines: NDArray[np.uint8] = packed.payload[first[:, None] + np.arange(packed.line_bytes)]
+    return lines
 
 
 def raw_payload_line(packed: Packed, i: int) -> NDArray[np.uint8]:
     """Line ``i`` of such a payload."""
     check_index(packed, i)
     one = single(packed, i)
-    return raw_payload_lines(one)[0]
+    line: NDArray[np.uint8] = raw_payload_lines(one)[0]
+    return line
 
 
 def single(packed: Packed, i: int) -> Packed:

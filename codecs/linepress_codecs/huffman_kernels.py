@@ -15,8 +15,9 @@ U0, U1, U2, U3, U6, U7, U8 = (np.uint64(x) for x in (0, 1, 2, 3, 6, 7, 8))
 U16, U20, U24, U26, U32, U48, U63, U64 = (np.uint64(x) for x in (16, 20, 24, 26, 32, 48, 63, 64))
 BYTE, PAIR, LOW24, LOW5, LOW4 = (np.uint64(x) for x in (0xFF, 0xFFFF, 0xFFFFFF, 0x1F, 0xF))
 
-KIND_BYTES, KIND_BF16, KIND_FP16, KIND_INT16, KIND_FP32, KIND_INT32 = range(6)
-"""How an item splits into a symbol and a rest; see `item_kind` in the codec."""
+KIND_BYTES, KIND_BF16, KIND_INT16, KIND_FP16, KIND_FP32, KIND_INT32 = range(6)
+"""How an item splits into a symbol and a rest. The order matters: bf16 and int16 have rests of a byte, and 32-bit
+items come last."""
 
 SLACK_WORDS = 16
 """Words an encoder may write past a line's start before it falls back to raw, and a decoder may read: 63 header bits
@@ -157,7 +158,7 @@ def count(words, kind, histograms):  # type: ignore[no-untyped-def]
             continue
         for k in range(n_symbol_words):
             u = _symbols(words, line, k, kind)
-            for half in range(2):
+            for _half in range(2):
                 histograms[0, u & BYTE] += np.uint32(1)
                 histograms[1, (u >> U8) & BYTE] += np.uint32(1)
                 histograms[2, (u >> U16) & BYTE] += np.uint32(1)
@@ -239,7 +240,7 @@ def encode(  # type: ignore[no-untyped-def]
             table, _ = _choose(words, line, kind, n_symbol_words, pair_bits)
         acc = U1 | (table << U1)
         n = header
-        if kind == KIND_BF16 or kind == KIND_INT16:
+        if KIND_BF16 <= kind <= KIND_INT16:
             for k in range(n_words // 2):
                 r = _rest_pair(words[line, 2 * k], words[line, 2 * k + 1], kind)
                 out[w] = acc | (r << header)
@@ -264,7 +265,7 @@ def encode(  # type: ignore[no-untyped-def]
         pair = 0
         for k in range(n_symbol_words):
             u = _symbols(words, line, k, kind)
-            for half in range(2):
+            for _half in range(2):
                 c0 = pair_code[base | (u & PAIR)]
                 c1 = pair_code[base | ((u >> U16) & PAIR)]
                 u >>= U32
@@ -274,7 +275,7 @@ def encode(  # type: ignore[no-untyped-def]
                 if substreams > 1:
                     # The lengths of all sub-streams but the last go to the header, as soon as each ends.
                     here = ((w - first) << U6) + n + n0
-                    for side in range(2):
+                    for _side in range(2):
                         pair += 1
                         if pair % pairs_a_substream == 0 and pair < 4 * n_symbol_words:
                             fields |= (here - last) << field_at
@@ -403,7 +404,7 @@ def _decode_one(  # type: ignore[no-untyped-def]
         return BAD_SELECTOR
     rest_at = start + U1 + selector_bits + np.uint64(substreams - 1) * field_bits
     rest_bits = U0
-    if kind == KIND_BF16 or kind == KIND_INT16:
+    if KIND_BF16 <= kind <= KIND_INT16:
         rest_bits = np.uint64(32 * n_words)
     elif kind != KIND_BYTES:
         rest_bits = np.uint64(n_words) * _word_rest_bits(kind)
@@ -458,7 +459,7 @@ def decode(  # type: ignore[no-untyped-def]
     n_symbol_words = _symbol_words(kind, n_words)
     header = U1 + selector_bits
     rest_bits = U0
-    if kind == KIND_BF16 or kind == KIND_INT16:
+    if KIND_BF16 <= kind <= KIND_INT16:
         rest_bits = np.uint64(32 * n_words)
     elif kind != KIND_BYTES:
         rest_bits = np.uint64(n_words) * _word_rest_bits(kind)

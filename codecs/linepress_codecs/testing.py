@@ -234,7 +234,7 @@ def check_tables(codec: LineCodec) -> None:
 
 
 def check_chunks(codec: LineCodec) -> None:
-    """Fitting in chunks, empty ones among them, gives the tables of fitting at once; so does coding chunk by chunk."""
+    """Fitting in chunks, empty ones among them, gives the tables of fitting at once; so does coding by chunks."""
     for where, lines, tables in _cases(codec):
         step = max(len(lines) // 3, 1)
         parts = [lines[i : i + step] for i in range(0, len(lines), step)]
@@ -249,7 +249,7 @@ def check_chunks(codec: LineCodec) -> None:
 
 
 def check_other_tables(codec: LineCodec) -> None:
-    """Lines that the tables never saw still code losslessly (raw if need be); foreign tables decode or are refused."""
+    """Lines the tables never saw still code losslessly (raw if need be); foreign tables decode or are refused."""
     for fmt in formats_of(codec):
         inputs = {name: lines for name, lines in sample_lines(fmt) if name not in ("channels", "empty")}
         fitted = {name: codec.fit([inputs[name]]) for name in ("gaussian", "zeros", "random bytes")}
@@ -364,7 +364,7 @@ def check_card(codec: LineCodec) -> None:
             value = getattr(card, f.name)
             for figure in value if isinstance(value, tuple) else (value,):
                 where = f"{codec.spec} {fmt.name} {f.name}"
-                assert np.isfinite(figure.value) and figure.value >= 0, f"{where} is {figure.value}"
+                assert 0 <= figure.value < float("inf"), f"{where} is {figure.value}"
                 assert figure.status in ("published", "derived", "estimated"), f"{where} has status {figure.status}"
                 assert figure.source, f"{where} has no source"
                 assert figure.unit, f"{where} has no unit"

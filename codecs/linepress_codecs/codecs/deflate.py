@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from linepress_codecs.block import BLOCK_METADATA, LibraryCodec
 from linepress_codecs.errors import CorruptDataError, SpecError
@@ -23,9 +24,7 @@ class Deflate(LibraryCodec):
     summary: ClassVar[str] = "Deflate by zlib, ISA-L or libdeflate"
     source: ClassVar[str] = "RFC 1951; Python's zlib, the isal package, the deflate package (libdeflate)"
 
-    level: int = field(
-        default=6, metadata={"choices": tuple(range(1, 13)), "help": "1 fastest; the library's own scale"}
-    )
+    level: int = field(default=6, metadata={"choices": tuple(range(1, 13)), "help": "the library's own scale"})
     block: int = field(default=64 << 10, metadata=BLOCK_METADATA)
     lib: str = field(
         default="zlib", metadata={"choices": ("zlib", "isal", "libdeflate"), "help": "library that does the work"}
@@ -58,10 +57,7 @@ class Deflate(LibraryCodec):
             import deflate
 
             return bytes(deflate.deflate_decompress(code, n))
-        if self.lib == "zlib":
-            import zlib as library
-        else:
-            from isal import isal_zlib as library
+        library = importlib.import_module("zlib" if self.lib == "zlib" else "isal.isal_zlib")
         engine = library.decompressobj(wbits=-15)
         out = bytes(engine.decompress(code, n + 1))
         if not engine.eof or engine.unused_data or engine.unconsumed_tail:
@@ -75,4 +71,6 @@ class Deflate(LibraryCodec):
         import deflate
         from isal import isal_zlib
 
-        return (zlib.error, isal_zlib.error, deflate.DeflateError, ValueError)
+        # The package's type stubs call its error class an instance.
+        isal_error = cast("type[Exception]", isal_zlib.error)
+        return (zlib.error, isal_error, deflate.DeflateError, ValueError)

@@ -201,9 +201,10 @@ class Huffman(LineCodec):
             code, np.zeros(1, np.uint64), one.bits, packed.format, packed.line_bytes, one.channel, one.n_channels
         )
         try:
-            return self.decode(alone, tables)[0]
+            line: NDArray[np.uint8] = self.decode(alone, tables)[0]
         except CorruptDataError as error:
             raise error.at(i) from None
+        return line
 
     # --- hardware -----------------------------------------------------------------------------------------------
 

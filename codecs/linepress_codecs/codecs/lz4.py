@@ -19,9 +19,7 @@ class Lz4(LibraryCodec):
     summary: ClassVar[str] = "LZ4 by the reference library"
     source: ClassVar[str] = "lz4 (github.com/lz4/lz4) through the lz4 package"
 
-    level: int = field(
-        default=1, metadata={"choices": tuple(range(1, 13)), "help": "1 fast, 2 to 12 high compression"}
-    )
+    level: int = field(default=1, metadata={"choices": tuple(range(1, 13)), "help": "1 fast, 2 up high compression"})
     block: int = field(default=64 << 10, metadata=BLOCK_METADATA)
 
     def _compress(self, block: memoryview) -> bytes:

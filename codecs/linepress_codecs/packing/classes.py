@@ -1,4 +1,4 @@
-"""``classes``: every line takes one of a few sizes, its class a tag of a bit or two; and the search for the best set."""
+"""``classes``: every line takes one of a few sizes, its class a short tag; and the search for the best set."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ class Classes(Packing):
     def __post_init__(self) -> None:
         if self.set and (list(self.set) != sorted(set(self.set)) or self.set[0] < 0 or self.set[-1] > 128):
             raise SpecError(
-                f"packing classes: set={show_set(self.set)} must be ascending sizes of 0 to 64 B, for instance 0/8/32/64"
+                f"packing classes: set={show_set(self.set)} must be ascending sizes in bytes, for instance 0/8/32/64"
             )
         if not 1 <= self.k <= 16:
             raise SpecError(f"packing classes: k={self.k} is out of range, use 1 to 16")
@@ -159,7 +159,7 @@ class Classes(Packing):
     def sizes_for(self, bits: NDArray[np.uint16], line_bytes: int = LINE_BYTES) -> tuple[int, ...]:
         """The class sizes used for these lines, the raw size always last."""
         if self.set:
-            return tuple(s for s in self.set if s < line_bytes) + (line_bytes,)
+            return (*(s for s in self.set if s < line_bytes), line_bytes)
         histogram = np.bincount(stored_bytes(bits, line_bytes), minlength=line_bytes + 1)
         return best_classes(histogram, self.k, self.atom, line_bytes=line_bytes)
 

@@ -1,4 +1,4 @@
-"""``slots``: a fixed slot a line, so that an address is a multiplication; lines that do not fit lie in an overflow."""
+"""``slots``: a fixed slot a line, so that an address is a multiplication; lines that do not fit lie elsewhere."""
 
 from __future__ import annotations
 
