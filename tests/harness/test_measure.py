@@ -81,9 +81,9 @@ def test_histogram_and_percentiles_are_those_of_the_line_sizes(tmp_path: Path) -
         assert row[key] == np.quantile(sizes, share, method="inverted_cdf")
 
 
-@pytest.mark.parametrize("spec", ["huffman", "huffman:tables=4", "huffman:layout=channel", "zstd:level=1:block=4KiB"])
+@pytest.mark.parametrize("spec", ["huffman", "huffman:tables=2", "huffman:layout=channel", "zstd:level=1:block=4KiB"])
 def test_sizes_do_not_depend_on_the_chunk(tmp_path: Path, spec: str) -> None:
-    ref = tensor(tmp_path, gauss((3, 512, 64)))
+    ref = tensor(tmp_path, gauss((3, 256, 32)))
     exact = ("payload_bits", "table_bytes", "packed_bytes", "bits_histogram", "bound_ratio", "lines", "lossless")
     rows = [
         {k: measure_case(ref, Variant.parse(spec), repeats=0, chunk_bytes=n)[k] for k in exact}
@@ -273,22 +273,37 @@ def test_without_verification_nothing_is_claimed(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------- bundled sample, totals, memory
 
 
-@pytest.mark.parametrize("path", sorted(SAMPLE.glob("*.safetensors")), ids=lambda p: p.stem)
-def test_bundled_sample_gives_what_the_literature_says(path: Path) -> None:
-    """LZ4 and Snappy 1.00–1.02, Zstandard-3 and Deflate-6 at 64 KiB 1.2–1.4, Huffman within 1.5 % of its bound."""
-    tensors = open_source(str(path)).tensors()
-    found = {}
-    for spec in ("lz4:block=64KiB", "snappy:block=64KiB", "zstd:level=3:block=64KiB", "deflate:level=6:block=64KiB"):
-        rows = [measure_case(t, Variant.parse(spec), repeats=0) for t in tensors]
-        assert all(row["lossless"] for row in rows)
-        found[spec] = totals(rows)[0]["payload_ratio"]
-    assert 0.995 <= found["lz4:block=64KiB"] <= 1.02
-    assert 0.995 <= found["snappy:block=64KiB"] <= 1.02
-    assert 1.2 <= found["zstd:level=3:block=64KiB"] <= 1.4
-    assert 1.2 <= found["deflate:level=6:block=64KiB"] <= 1.4
-    rows = [measure_case(t, Variant.parse("huffman"), repeats=0) for t in tensors]
+def total_of(path: Path, spec: str) -> dict[str, Any]:
+    rows = [measure_case(t, Variant.parse(spec), repeats=0) for t in open_source(str(path)).tensors()]
     assert all(row["lossless"] for row in rows)
-    assert 0 < totals(rows)[0]["above_bound_pct"] < 1.5
+    return totals(rows)[0]
+
+
+FILES = {
+    "kv": SAMPLE / "smollm2-135m-instruct-kv-handbook-512.safetensors",
+    "whisper": SAMPLE / "whisper-tiny-bf16.safetensors",
+    "dequantised": SAMPLE / "smollm2-135m-instruct-mlp-bf16.safetensors",
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_bundled_sample_gives_what_the_literature_says(name: str) -> None:
+    """LZ4 and Snappy find nothing, Huffman of the exponent comes within 1.5 % of its bound."""
+    for spec in ("lz4:block=64KiB", "snappy:block=64KiB"):
+        assert 0.999 <= total_of(FILES[name], spec)["payload_ratio"] <= 1.02
+    assert 0 < total_of(FILES[name], "huffman")["above_bound_pct"] < 1.5
+    assert 1.2 <= total_of(FILES[name], "zstd:level=3:block=64KiB")["payload_ratio"] <= 1.4
+
+
+@pytest.mark.parametrize("name", ["kv", "whisper"])
+def test_deflate_on_values_that_were_bf16_all_along(name: str) -> None:
+    assert 1.2 <= total_of(FILES[name], "deflate:level=6:block=64KiB")["payload_ratio"] <= 1.4
+
+
+def test_dequantised_weights_overstate_and_deflate_shows_it() -> None:
+    """Sixteen values a block repeat, mantissa and all; an entropy coder of the exponent alone does not profit."""
+    deflate = total_of(FILES["dequantised"], "deflate:level=6:block=64KiB")["payload_ratio"]
+    assert deflate > 1.4 > total_of(FILES["whisper"], "deflate:level=6:block=64KiB")["payload_ratio"]
 
 
 def row_of(variant: str, raw: int, coded_bits: int, **more: Any) -> dict[str, Any]:

@@ -120,7 +120,7 @@ class HubFile:
                 _explain(lambda: _raise_for_status(answer), f"{self.repo_id}@{self.commit}")
             self._same_content(answer, start, end)
             left = end - start
-            for block in answer.iter_bytes():
+            for block in answer.iter_raw():
                 if len(block) > left:
                     raise SourceError(f"{self}: the server sent more than the {end - start} B asked; use another hub")
                 left -= len(block)
@@ -140,6 +140,8 @@ class HubFile:
                     f"{shown(answer.headers.get('Content-Range', 'without a range'))};"
                     " the file changed or the mirror lies"
                 )
+        if answer.headers.get("Content-Encoding", "identity") != "identity":
+            raise SourceError(f"{self}: the server packs its answers although asked not to; use another hub")
         for hop in (*answer.history, answer):
             commit = hop.headers.get("X-Repo-Commit")
             if commit is not None and commit != self.commit:

@@ -216,6 +216,8 @@ class SafetensorsSource(Source):
                     )
                 owner[name] = path
             stat = path.stat()
+            if stat.st_size != header.file_bytes:
+                raise SourceError(f"{path} changed while its header was being read; keep the file still")
             revision = f"sha256:{header.sha256}"
 
             def locate(start: int, end: int, path: Path = path, stat: os.stat_result = stat) -> FileBytes:

@@ -11,6 +11,7 @@ import atexit
 import hashlib
 import os
 import shutil
+import socket
 import tempfile
 from collections import OrderedDict
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from linepress.sources.memo import Memo
 BUDGET_BYTES = int(os.environ.get("LINEPRESS_STAGING_BYTES", 8 << 30))
 """Bytes of staged files kept per process; the tensor in use may exceed it."""
 STAGE_CHUNK_BYTES = 8 << 20
+PREFIX = "linepress-stage-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +92,24 @@ class _Stage:
     def _begin(self) -> None:
         # a forked worker must neither use nor delete its parent's files
         self._pid, self._kept = os.getpid(), OrderedDict()
-        self._folder = Path(tempfile.mkdtemp(prefix="linepress-"))
+        prefix = f"{PREFIX}{socket.gethostname()}-"
+        _sweep(Path(tempfile.gettempdir()), prefix)
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{prefix}{self._pid}-"))
         atexit.register(_remove, self._pid, self._folder)
+
+
+def _sweep(folder: Path, prefix: str) -> None:
+    """Remove what workers of this host left behind when they were killed; a live process keeps its files."""
+    for old in folder.glob(f"{prefix}*"):
+        pid = old.name.removeprefix(prefix).partition("-")[0]
+        if not pid.isdecimal() or old.lstat().st_uid != os.getuid():
+            continue
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            shutil.rmtree(old, ignore_errors=True)
+        except PermissionError:
+            continue
 
 
 def _remove(pid: int, folder: Path) -> None:

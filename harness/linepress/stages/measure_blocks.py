@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from linepress.sources import LineStream
 from linepress.stages.coded import Clock, Coded, time_rounds
+from linepress_codecs.block import SAMPLE_UNDER, sample_blocks
 from linepress_codecs.contracts import BlockCodec
 
-SAMPLE_BELOW_BYTES = 4096
 SAMPLE_BLOCKS = 8192
 
 
@@ -26,9 +26,8 @@ def code_blocks(
     """Code the ``n_bytes`` bytes of all lines in blocks (the last may be short)."""
     n_blocks = -(-n_bytes // codec.block)
     chosen: NDArray[np.int64] | None = None
-    if codec.block < SAMPLE_BELOW_BYTES and n_blocks > SAMPLE_BLOCKS:
-        rng = np.random.Generator(np.random.PCG64(seed))
-        chosen = np.sort(rng.choice(n_blocks, SAMPLE_BLOCKS, replace=False))
+    if codec.block < SAMPLE_UNDER and n_blocks > SAMPLE_BLOCKS:
+        chosen = sample_blocks(n_blocks, seed, SAMPLE_BLOCKS)
     encode, decode = Clock(repeats), Clock(repeats)
     sizes: list[int] = []
     mismatch: int | None = None

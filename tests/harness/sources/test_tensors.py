@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import ml_dtypes
@@ -285,6 +288,21 @@ def test_staged_files_are_shared_and_bounded(monkeypatch: pytest.MonkeyPatch) ->
     assert paths[-1].exists()
     assert first.content_sha256 == tensors[0].content_sha256()
     assert staged(tensors[0]).content_sha256 == first.content_sha256
+
+
+def test_files_of_a_killed_process_are_swept_and_those_of_a_live_one_kept(tmp_path: Path) -> None:
+    from linepress.sources.staging import _sweep
+
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    dead, live, other = (tmp_path / f"mine-{pid}-x" for pid in (ended.pid, os.getpid(), "name"))
+    for folder in (dead, live, other):
+        folder.mkdir()
+        (folder / "part").write_bytes(b"x")
+    _sweep(tmp_path, "mine-")
+    assert not dead.exists()
+    assert live.exists()
+    assert other.exists()
 
 
 def test_unknown_tensor_names_some_that_exist() -> None:

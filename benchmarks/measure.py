@@ -1,0 +1,220 @@
+"""Sources and the measure stage: ``python -m benchmarks.measure [--quick]``; raw samples in ``results/measure.json``.
+
+Four questions, competitors interleaved in the same process:
+
+1. Reading a safetensors file in chunks against the safetensors library.
+2. Streaming from a hub against plain ranged requests to the same server on the loopback (target: at least 90 %).
+3. Opening a 400-tensor, 30-shard model: requests and seconds (target: one request a shard).
+4. The measure stage against the codec called in a bare loop, and its peak memory on a tensor larger than its budget.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+RESULTS = Path(__file__).parent / "results" / "measure.json"
+CHUNK_BYTES = 16 << 20
+MEMORY_PROGRAM = """
+import re, sys
+from pathlib import Path
+from linepress.sources import open_source
+from linepress.stages.measure import measure_case
+from linepress_codecs.variant import Variant
+def peak_kib():
+    return re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]
+before = peak_kib()
+uri, spec = sys.argv[1:]
+row = measure_case(open_source(uri).tensors()[0], Variant.parse(spec), repeats=1)
+print(before, peak_kib(), row["lossless"])
+"""
+
+
+def interleaved(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each work in each round; one warm-up round is thrown away and the order turns."""
+    samples: dict[str, list[float]] = {name: [] for name in works}
+    names = list(works)
+    for turn in range(rounds + 1):
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            start = time.perf_counter()
+            works[name]()
+            if turn:
+                samples[name].append(time.perf_counter() - start)
+    return samples
+
+
+def report(title: str, n_bytes: int, samples: dict[str, list[float]]) -> dict[str, Any]:
+    """Print medians and the ratio of the first work to each other one."""
+    first = statistics.median(next(iter(samples.values())))
+    print(title)
+    for name, seconds in samples.items():
+        median = statistics.median(seconds)
+        print(f"  {name:<34} {n_bytes / median / 1e9:8.2f} GB/s   first is {median / first:5.2f}x this")
+    return {"title": title, "n_bytes": n_bytes, "seconds": samples}
+
+
+def local_reading(folder: Path, n_bytes: int, rounds: int) -> dict[str, Any]:
+    from safetensors import safe_open
+    from safetensors.numpy import save_file
+
+    from linepress.sources import open_source
+
+    rows = n_bytes // 8192
+    path = folder / "local.safetensors"
+    save_file({"w": np.arange(rows * 4096, dtype=np.uint16).reshape(rows, 4096)}, path)
+    tensor = open_source(str(path)).tensors()[0]
+    total = rows * 8192
+
+    def ours() -> None:
+        for start in range(0, total, CHUNK_BYTES):
+            tensor.read(start, min(start + CHUNK_BYTES, total)).view(np.uint64).max()
+
+    def library() -> None:
+        step = CHUNK_BYTES // 8192
+        with safe_open(path, "np") as opened:
+            part = opened.get_slice("w")
+            for start in range(0, rows, step):
+                part[start : start + step].view(np.uint64).max()
+
+    works: dict[str, Callable[[], object]] = {"linepress": ours, "safetensors get_slice": library}
+    return report("reading a local file in 16 MiB parts, every byte touched", total, interleaved(works, rounds))
+
+
+def hub_streaming(n_bytes: int, rounds: int) -> dict[str, Any]:
+    from linepress.sources import hub, open_source
+    from linepress.testing.hub_server import HubServer, Repo
+    from linepress.testing.safetensors_files import build
+
+    body = os.urandom(1 << 20) * (n_bytes >> 20)
+    file = build({"w": ("BF16", [len(body) // 2], body)})
+    with HubServer({"acme/model": Repo({"model.safetensors": file}, redirect=False)}) as server:
+        tensor = open_source("hf://acme/model@main", endpoint=server.endpoint).tensors()[0]
+        commit = server.repos["acme/model"].commit
+        address = urlsplit(server.endpoint).netloc
+
+        def ours() -> None:
+            for start in range(0, len(body), CHUNK_BYTES):
+                tensor.read(start, min(start + CHUNK_BYTES, len(body)))
+
+        def plain() -> None:
+            connection = http.client.HTTPConnection(address)
+            buffer = bytearray(hub.PIECE_BYTES)
+            for start in range(0, len(body), hub.PIECE_BYTES):
+                end = min(start + hub.PIECE_BYTES, len(body))
+                path = f"/acme/model/resolve/{commit}/model.safetensors"
+                connection.request("GET", path, headers={"Range": f"bytes={start}-{end - 1}"})
+                answer, done = connection.getresponse(), 0
+                while done < end - start:
+                    done += answer.readinto(memoryview(buffer)[done:])
+                answer.read()
+            connection.close()
+
+        works: dict[str, Callable[[], object]] = {"linepress": ours, "http.client, same ranges": plain}
+        samples = interleaved(works, rounds)
+    return report("streaming from a server on the loopback", len(body), samples)
+
+
+def hub_opening() -> dict[str, Any]:
+    from linepress.sources import open_source
+    from linepress.testing.hub_server import HubServer, Repo
+    from linepress.testing.safetensors_files import build
+
+    files: dict[str, bytes] = {}
+    weight_map: dict[str, str] = {}
+    for shard in range(30):
+        name = f"model-{shard + 1:05d}-of-00030.safetensors"
+        names = [f"model.layers.{i}.mlp.up_proj.weight" for i in range(400) if i % 30 == shard]
+        weight_map |= dict.fromkeys(names, name)
+        files[name] = build({n: ("BF16", [64, 64], bytes(8192)) for n in names})
+    files["model.safetensors.index.json"] = json.dumps({"weight_map": weight_map}).encode()
+    with HubServer({"acme/model": Repo(files, redirect=False)}) as server:
+        start = time.perf_counter()
+        source = open_source("hf://acme/model@main", endpoint=server.endpoint)
+        seconds = time.perf_counter() - start
+        shard_requests = sum(r.path.endswith(".safetensors") for r in server.requests)
+        requests = len(server.requests)
+    print(f"opening {len(source.tensors())} tensors in 30 shards: {requests} requests, {shard_requests} of shards")
+    print(f"  {seconds:.3f} s on the loopback")
+    return {"title": "opening", "requests": requests, "shard_requests": shard_requests, "seconds": seconds}
+
+
+def stage_overhead(folder: Path, n_bytes: int, rounds: int) -> dict[str, Any]:
+    from linepress.sources import open_source
+    from linepress.sources.staging import staged
+    from linepress.stages.measure import measure_case
+    from linepress_codecs.variant import Variant
+
+    variant = Variant.parse("huffman")
+    side = int((n_bytes // 2) ** 0.5) // 64 * 64
+    ref = staged(open_source(f"synthetic:gauss?shape={side}x{side}&seed=1").tensors()[0]).tensor
+    lines = next(iter(ref.lines(ref.n_bytes)))
+    codec = variant.line_codec
+
+    def stage() -> None:
+        measure_case(ref, variant, repeats=0)
+
+    def bare() -> None:
+        tables = codec.fit([lines])
+        packed = codec.encode(lines, tables)
+        codec.measure(lines, tables)
+        decoded = codec.decode(packed, tables)
+        if not np.array_equal(decoded, lines.data):
+            raise RuntimeError("the codec is not lossless")
+
+    works: dict[str, Callable[[], object]] = {"measure_case, everything checked": stage, "bare codec loop": bare}
+    return report("fit, encode, decode, compare, measure one tensor", ref.n_bytes, interleaved(works, rounds))
+
+
+def memory(n_bytes: int) -> dict[str, Any]:
+    side = int((n_bytes // 2) ** 0.5) // 64 * 64
+    found = {}
+    print(f"peak memory of a process that measures one tensor of {2 * side * side / 1e9:.2f} GB (16 MiB chunks)")
+    for spec in ("huffman", "zstd:level=1:block=64KiB"):
+        uri = f"synthetic:random?shape={side}x{side}&dtype=bf16"
+        done = subprocess.run(
+            [sys.executable, "-c", MEMORY_PROGRAM, uri, spec], capture_output=True, text=True, check=True
+        )
+        *kib, lossless = done.stdout.split()
+        if lossless != "True":
+            raise RuntimeError(f"{spec} is not lossless on {uri}")
+        before, peak = (int(n) * 1024 for n in kib)
+        print(f"  {spec:<34} {peak / 1e6:8.0f} MB, {before / 1e6:.0f} MB of it before the tensor is opened")
+        found[spec] = {"before_bytes": before, "peak_bytes": peak}
+    return {"title": "memory", "n_bytes": 2 * side * side, "peak": found}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run all of them; ``--quick`` on small data."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.measure", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small data, two rounds")
+    arguments = parser.parse_args(argv)
+    size, rounds = (32 << 20, 2) if arguments.quick else (256 << 20, 5)
+    with tempfile.TemporaryDirectory() as folder:
+        results = [
+            local_reading(Path(folder), size, rounds),
+            hub_streaming(size // 2, rounds),
+            hub_opening(),
+            stage_overhead(Path(folder), size // 4, rounds),
+            memory(size * 4),
+        ]
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(results, indent=1))
+    print(f"raw samples in {RESULTS}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
