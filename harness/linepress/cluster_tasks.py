@@ -161,7 +161,13 @@ def _left_behind(marker: Path) -> str:
         marker.unlink()
     except FileNotFoundError:
         return ""
-    stack = [line.strip() for line in lines if line.strip().startswith("File ")]
+    # The dump lists threads newest first; the case runs in the oldest, the main one, at the end.
+    stack: list[str] = []
+    for line in lines:
+        if line.startswith(("Thread ", "Current thread ")):
+            stack = []
+        elif line.strip().startswith("File "):
+            stack.append(line.strip())
     return stack[0] if stack else ""
 
 

@@ -17,8 +17,10 @@ from linepress.records.store import RecordWriteError, RunStore, label_of
 from linepress.run_interrupt import uninterrupted
 
 PART_ROWS = 500
-PART_EVERY_S = 2.0
-"""What a kill of the driver can lose at most is what ended within this time."""
+PART_EVERY_S = (0.25, 5.0)
+PART_SHARE = 0.05
+"""A part is due after this share of the time since the start, within the limits above: a kill of the driver loses
+little of a short run, and a long one does not end in a hundred thousand files."""
 
 
 class Recorder:
@@ -27,7 +29,7 @@ class Recorder:
     def __init__(self, store: RunStore) -> None:
         self.store = store
         self._rows: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-        self._last_s = time.monotonic()
+        self._start_s = self._last_s = time.monotonic()
         self._broken = False
 
     def __enter__(self) -> Recorder:
@@ -44,7 +46,9 @@ class Recorder:
             if row.get("status") == "failed":
                 self._note_failure(table, row)
         full = sum(map(len, self._rows.values())) >= PART_ROWS
-        if full or time.monotonic() - self._last_s >= PART_EVERY_S:
+        now_s = time.monotonic()
+        due_s = min(max(PART_SHARE * (now_s - self._start_s), PART_EVERY_S[0]), PART_EVERY_S[1])
+        if full or now_s - self._last_s >= due_s:
             self.flush()
 
     def flush(self) -> None:
