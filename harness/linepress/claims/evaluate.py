@@ -64,7 +64,9 @@ def verdicts(run_dir: Path | str | RunStore, claims: ClaimSet | None = None) -> 
     """
     store = run_dir if isinstance(run_dir, RunStore) else RunStore.open(run_dir)
     known = load_claims() if claims is None else claims
-    records = run.Records(measure_frame(store.table("measure")), Frame.from_arrow(store.table("channel")))
+    records = run.Records(
+        measure_frame(store.table("measure"), store.manifest), Frame.from_arrow(store.table("channel"))
+    )
     return [judge(claim, known, look(claim, records)) for claim in known.claims]
 
 

@@ -38,13 +38,15 @@ class DataClass:
     title: str
     format: str
     cast: str
+    origin: str = ""
 
     @property
     def label(self) -> str:
+        title = f"{self.origin} {self.title}".strip()
         if not self.cast:
-            return f"{self.title}, {self.format}"
+            return f"{title}, {self.format}"
         rule = self.cast.partition(":")[2]
-        return f"{self.title}, cast to {self.format}" + (f" ({rule})" if rule else "")
+        return f"{title}, cast to {self.format}" + (f" ({rule})" if rule else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,21 +141,17 @@ def _rate(raw: NDArray[np.float64], rate_GBps: NDArray[np.float64]) -> float:
     return float(raw[known].sum() / (raw[known] / rate_GBps[known]).sum())
 
 
-def data_class(kind: str, fmt: str, cast: str) -> DataClass:
-    return DataClass(KIND_TITLES.get(kind, kind or "data"), fmt, cast)
-
-
 def classes(measure: Frame) -> list[tuple[DataClass, Frame]]:
-    """The measured rows by data class: stored weights first, then casts, then the KV cache."""
-    parts: dict[DataClass, list[NDArray[np.bool_]]] = {}
-    kind, fmt, cast = measure.text("kind"), measure.text("format"), measure.text("cast")
-    combos = dict.fromkeys(zip(kind, fmt, cast, strict=True))
-    for combo in combos:
-        mask = (kind == combo[0]) & (fmt == combo[1]) & (cast == combo[2])
-        parts.setdefault(data_class(*combo), []).append(mask)
+    """The measured rows by data class: stored weights first, then casts, dequantised weights, the KV cache."""
+    parts: dict[DataClass, NDArray[np.bool_]] = {}
+    columns = [measure.text(name) for name in ("kind", "format", "cast", "origin")]
+    for kind, fmt, cast, origin in dict.fromkeys(zip(*columns, strict=True)):
+        mask = np.logical_and.reduce([c == v for c, v in zip(columns, (kind, fmt, cast, origin), strict=True)])
+        data = DataClass(KIND_TITLES.get(kind, kind or "data"), fmt, cast, origin)
+        parts[data] = mask | parts[data] if data in parts else mask
     order = {"weights": 0, "KV cache": 1}
-    ranked = sorted(parts, key=lambda d: (order.get(d.title, 2), bool(d.cast), d.format, d.cast))
-    return [(d, measure.where(np.logical_or.reduce(parts[d]))) for d in ranked]
+    ranked = sorted(parts, key=lambda d: (order.get(d.title, 2), d.origin, bool(d.cast), d.format, d.cast))
+    return [(d, measure.where(parts[d])) for d in ranked]
 
 
 def summarise(rows: Frame, variant: str) -> Summary:

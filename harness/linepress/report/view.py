@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,11 +19,13 @@ if TYPE_CHECKING:
     from linepress.claims import Verdict
 
 NO_CAST = ("", "none")
+_DEQUANTISED = re.compile(r"dequanti[sz]ed", re.IGNORECASE)
 
 
 def with_extra(table: Any) -> Frame:
-    """All scalar columns of a table, and the numbers and texts of ``extra`` where the schema lacks the column."""
+    """All scalar columns of a table, the row as ``position``, and what ``extra`` holds where the schema lacks it."""
     frame = Frame.from_arrow(table)
+    frame.columns["position"] = np.arange(frame.n, dtype=np.float64)
     if "extra" not in table.column_names:
         return frame
     extras: list[dict[str, Any]] = [json.loads(text) if text else {} for text in table.column("extra").to_pylist()]
@@ -40,20 +43,39 @@ def with_extra(table: Any) -> Frame:
     return Frame(columns, frame.n)
 
 
-def measure_frame(table: Any) -> Frame:
+def measure_frame(table: Any, manifest: Mapping[str, Any]) -> Frame:
     """The table ``measure`` by column, with what aggregates need besides.
 
-    ``cast`` is empty for data as stored, ``position`` is the row in ``table``, and every entropy bound has a column
-    ``bound:<class>`` with its ratio (NaN where the class was not computed).
+    ``cast`` is empty for data as stored. ``origin`` says ``dequantised`` for weights whose source calls them so: they
+    overstate how far trained weights compress, and are never pooled with those. ``position`` is the row in ``table``.
+    Every entropy bound has a column ``bound:<class>`` with its ratio (NaN where the class was not computed).
     """
     frame = Frame.from_arrow(table)
     columns = dict(frame.columns)
     if "cast" in columns:
         columns["cast"] = np.array(["" if c in NO_CAST else c for c in columns["cast"]], dtype=object)
+    marked = dequantised_sources(manifest)
+    origin = [
+        "dequantised" if kind == "weight" and source in marked else ""
+        for kind, source in zip(frame.text("kind"), frame.text("source"), strict=True)
+    ]
+    columns["origin"] = np.array(origin, dtype=object)
     columns["position"] = np.arange(frame.n, dtype=np.float64)
     if "bounds" in table.column_names and frame.n:
         columns |= _bound_columns(table.column("bounds"))
     return Frame(columns, frame.n)
+
+
+def dequantised_sources(manifest: Mapping[str, Any]) -> set[str]:
+    """URIs of sources that call themselves dequantised, in their label or in their own metadata."""
+    marked = set()
+    for source in manifest.get("sources") or []:
+        if not isinstance(source, dict):
+            continue
+        said = [source.get("label"), *(source.get("metadata") or {}).values()]
+        if any(_DEQUANTISED.search(text) for text in said if isinstance(text, str)):
+            marked.add(str(source.get("uri")))
+    return marked
 
 
 def _bound_columns(column: Any) -> dict[str, Any]:
@@ -101,7 +123,7 @@ class RunView:
         return cls(
             store=store,
             measure_table=table,
-            measure=measure_frame(table),
+            measure=measure_frame(table, store.manifest),
             channel=with_extra(store.table("channel")),
             system=with_extra(store.table("system")),
             fabric=with_extra(store.table("fabric")),
@@ -109,6 +131,12 @@ class RunView:
             failures=store.rows("failures"),
             verdicts=verdicts,
         )
+
+    @cached_property
+    def channel_went(self) -> list[dict[str, float]]:
+        """For each row of ``channel``, shares of the time of its sequential run."""
+        rows = self.store.table("channel", ["where_bandwidth_went"])["where_bandwidth_went"].to_pylist()
+        return [{str(k): float(v) for k, v in (went or []) if v is not None} for went in rows]
 
     @property
     def manifest(self) -> Mapping[str, Any]:

@@ -85,10 +85,10 @@ def by_group(
         finite = [v for values in per_variant.values() for v in values if np.isfinite(v)]
         known = [b for b in bound if np.isfinite(b)]
         ax.plot(bound, y, "|", color=INK, markersize=15, markeredgewidth=2, label="bound", zorder=2)
-        for k, (variant, values) in enumerate(per_variant.items()):
-            ax.plot(
-                values, y, MARKERS[k % len(MARKERS)], color=colours[variant], markersize=6, label=variant, zorder=3
-            )
+        places = {variant: k for k, variant in enumerate(colours)}
+        for variant, values in per_variant.items():
+            marker = MARKERS[places[variant] % len(MARKERS)]
+            ax.plot(values, y, marker, color=colours[variant], markersize=6, label=variant, zorder=3)
         ax.set_yticks(y, groups)
         ax.set_ylim(-0.6, n - 0.4)
         ax.grid(axis="y", visible=False)
@@ -100,31 +100,55 @@ def by_group(
 
 
 def layer_strip(series: Sequence[Series], colours: dict[str, str], y_range: tuple[float, float]) -> MplFigure:
-    """Ratio by layer, one line a tensor group; the bound of each while there are few, else their mean."""
+    """Ratio by layer, one line a tensor group; the bound of each while there are few, else their mean.
+
+    Lines join neighbouring layers only: between layers that were not measured there is nothing to draw.
+    """
     with canvas(7.4, 2.9) as (figure, axes):
         ax = axes[0][0]
         last = max((max(s.x) for s in series if s.x), default=1.0)
         first = min((min(s.x) for s in series if s.x), default=0.0)
+        direct = last > first and all(s.x[-1] == last for s in series)
         span = max(last - first, 1.0)
-        ax.set_xlim(first - 0.03 * span, last + 0.2 * span)
+        ax.set_xlim(first - 0.05 * span, last + (0.2 if direct else 0.05) * span)
         ax.set_ylim(*y_range)
         figure.draw_without_rendering()
         ends = []
+        size = 4 if last - first > 12 else 6
         for k, s in enumerate(series):
             colour = colours[s.name]
             if len(series) <= 3:
-                ax.plot(s.x, s.bound, color=colour, lw=1.1, ls=(0, (3, 2)))
-            ax.plot(s.x, s.y, color=colour, marker=MARKERS[k % len(MARKERS)], markersize=4 if len(s.x) > 12 else 6)
+                ax.plot(*with_gaps(s.x, s.bound), color=colour, lw=1.1, ls=(0, (3, 2)))
+                ax.plot(s.x, s.bound, "_", color=colour, markersize=9)
+            marker = MARKERS[k % len(MARKERS)]
+            ax.plot(*with_gaps(s.x, s.y), color=colour, marker=marker, markersize=size, label=s.name)
             ends.append((s.y[-1], s.name, colour))
         if len(series) > 3:
             x, bound = mean_bound(series)
-            ax.plot(x, bound, color=INK, lw=1.4, ls=(0, (3, 2)))
+            ax.plot(*with_gaps(x, bound), color=INK, lw=1.4, ls=(0, (3, 2)))
+            ax.plot(x, bound, "_", color=INK, markersize=9, label="mean bound")
             ends += [(bound[-1], "mean bound", INK)] if bound else []
-        end_labels(ax, ends, last + 0.03 * span)
+        if direct:
+            end_labels(ax, ends, last + 0.03 * span)
+        else:
+            legend_above(figure, ax, columns=5)
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.set_xlabel("layer")
         ax.set_ylabel("payload ratio →")
         return figure
+
+
+def with_gaps(x: Sequence[float], y: Sequence[float]) -> tuple[list[float], list[float]]:
+    """The line with a break wherever a layer is missing."""
+    xs: list[float] = []
+    ys: list[float] = []
+    for here, value in zip(x, y, strict=True):
+        if xs and here - xs[-1] > 1:
+            xs.append(float("nan"))
+            ys.append(float("nan"))
+        xs.append(here)
+        ys.append(value)
+    return xs, ys
 
 
 def mean_bound(series: Sequence[Series]) -> tuple[list[float], list[float]]:

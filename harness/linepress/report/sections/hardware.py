@@ -6,13 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from linepress.report import format as fmt
-from linepress.report.aggregate import best_line_variant
+from linepress.report.aggregate import DataClass, best_line_variant
 from linepress.report.frame import Frame
 from linepress.report.model import Cell, Column, Figure, Note, Row, RowGroup, Section, Table, cell
 from linepress.report.plots import system as plots
 from linepress.report.plots.style import inline_svg
 from linepress.report.sections.common import number_cell
-from linepress.report.view import RunView
+from linepress.report.view import NO_CAST, RunView
 
 MAX_ROWS = 80
 MAX_MARKS = 14
@@ -32,16 +32,19 @@ def channel(view: RunView) -> Section:
     if not len(rows):
         section.parts.append(Note("This run has no channel stage."))
         return section
-    for i, ((data, cast), part) in enumerate(rows.by("data", "cast")):
-        label = _DATA.get(data, data) + (f", cast {cast}" if cast not in ("", "none") else "")
+    for i, ((data, element, cast), part) in enumerate(rows.by("data", "format", "cast")):
+        label = DataClass(_DATA.get(data, data), element, "" if cast in NO_CAST else cast).label
         kept = _best_per(part, ("memory", "packing"), part.real("effective_capacity_ratio"))
         figure = _gains_figure(i, label, kept)
         if figure is not None:
             section.parts.append(figure)
         section.parts.append(_channel_table(i, label, part))
-        where = _went_table(i, label, part)
-        if where is not None:
-            section.parts.append(where)
+        cost = _cost_table(i, label, part)
+        if cost is not None:
+            section.parts.append(cost)
+        went = _went_table(i, label, kept, view.channel_went)
+        if went is not None:
+            section.parts.append(went)
     return section
 
 
@@ -59,7 +62,7 @@ def system(view: RunView) -> Section:
         section.parts.append(Note("This run has no system stage."))
         section.parts.append(_racks_table(view))
         return section
-    speedup = _column(rows, "speedup")
+    speedup = rows.real("speedup")
     best = _best_per(rows, ("model", "accelerator", "scenario", "cast"), speedup)
     figure = _tokens_figure(best)
     if figure is not None:
@@ -70,15 +73,6 @@ def system(view: RunView) -> Section:
         section.parts.append(roof)
     section.parts.append(_racks_table(view))
     return section
-
-
-def _column(rows: Frame, *names: str) -> NDArray[np.float64]:
-    """The first of several columns that holds any number."""
-    for name in names:
-        values = rows.real(name)
-        if np.isfinite(values).any():
-            return values
-    return np.full(len(rows), np.nan)
 
 
 def _best_per(rows: Frame, keys: tuple[str, ...], score: NDArray[np.float64]) -> Frame:
@@ -184,7 +178,7 @@ def _channel_table(i: int, label: str, rows: Frame) -> Table:
     )
 
 
-def _went_table(i: int, label: str, rows: Frame) -> Table | None:
+def _cost_table(i: int, label: str, rows: Frame) -> Table | None:
     """Metadata traffic and overflows: what compression costs the channel."""
     hit = rows.real("metadata_hit_rate")
     if not np.isfinite(hit).any():
@@ -218,8 +212,32 @@ def _went_table(i: int, label: str, rows: Frame) -> Table | None:
     return Table(f"channel-cost-{i}", f"{label}: what it costs the channel", columns, (RowGroup("", tuple(out)),))
 
 
+def _went_table(i: int, label: str, rows: Frame, went: list[dict[str, float]]) -> Table | None:
+    """Shares of the time of the sequential run: useful code, metadata, and what the memory itself takes."""
+    chosen = [went[int(p)] for p in rows.real("position")]
+    names = [n for n in dict.fromkeys(n for w in chosen for n in w) if any(w.get(n, 0) >= 0.005 for w in chosen)]
+    if not names:
+        return None
+    columns = (
+        Column("memory"),
+        Column("packing"),
+        *(Column(name.replace("_", " "), "%", True) for name in names),
+        Column("other", "%", True),
+    )
+    out = []
+    for k, shares in enumerate(chosen):
+        cells = [cell(rows.text("memory")[k]), cell(rows.text("packing")[k], style="code")]
+        values = [100 * shares.get(name, 0.0) for name in names]
+        values.append(max(0.0, 100 * sum(shares.values()) - sum(values)))
+        cells += [number_cell(v, f"{v:.1f}") for v in values]
+        out.append(Row(tuple(cells)))
+    return Table(
+        f"channel-went-{i}", f"{label}: where the bandwidth went, sequential", columns, (RowGroup("", tuple(out)),)
+    )
+
+
 def _tokens_figure(rows: Frame) -> Figure | None:
-    new = _column(rows, "tokens_per_s", "compressed_tokens_per_s")
+    new = rows.real("tokens_per_s")
     old = rows.real("plain_tokens_per_s")
     good = np.isfinite(new) & np.isfinite(old) & (old > 0)
     if not good.any():
@@ -248,39 +266,36 @@ def _system_label(rows: Frame, k: int) -> str:
     return ", ".join(parts)
 
 
-_SYSTEM_COLUMNS: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
-    # heading, columns of the record, unit, which is better
-    ("weights", ("weight_ratio",), "ratio", ""),
-    ("KV", ("kv_ratio",), "ratio", ""),
-    ("tokens/s", ("tokens_per_s", "compressed_tokens_per_s"), "", "higher"),
-    ("plain", ("plain_tokens_per_s",), "", ""),
-    ("speed-up", ("speedup",), "ratio", "higher"),
-    ("closed form", ("closed_form_speedup",), "ratio", ""),
-    ("TTFT", ("ttft_s", "compressed_ttft_s"), "s", "lower"),
-    ("plain", ("plain_ttft_s",), "s", ""),
-    ("largest batch", ("largest_batch", "compressed_largest_batch"), "count", "higher"),
-    ("plain", ("plain_largest_batch",), "count", ""),
-    ("devices", ("devices_needed", "compressed_devices_needed"), "count", "lower"),
-    ("plain", ("plain_devices_needed",), "count", ""),
-    ("racks", ("racks_needed", "compressed_racks_needed"), "", "lower"),
-    ("plain", ("plain_racks_needed",), "", ""),
-    (
-        "energy, J per million tokens",
-        ("energy_J_per_million_tokens", "compressed_energy_J_per_million_tokens"),
-        "",
-        "lower",
-    ),
-    (
-        "USD per million tokens",
-        ("cost_usd_per_million_tokens", "compressed_usd_per_million_tokens"),
-        "",
-        "lower",
-    ),
+_SYSTEM_COLUMNS: tuple[tuple[str, str, str, str], ...] = (
+    # heading, column of the record, how it is written, which is better
+    ("weights", "weight_ratio", "ratio", ""),
+    ("KV", "kv_ratio", "ratio", ""),
+    ("tokens/s", "tokens_per_s", "", "higher"),
+    ("plain", "plain_tokens_per_s", "", ""),
+    ("speed-up", "speedup", "ratio", "higher"),
+    ("closed form", "closed_form_speedup", "ratio", ""),
+    ("TTFT", "ttft_s", "s", "lower"),
+    ("plain", "plain_ttft_s", "s", ""),
+    ("largest batch", "largest_batch", "count", "higher"),
+    ("plain", "plain_largest_batch", "count", ""),
+    ("capacity gain", "capacity_gain", "ratio", "higher"),
+    ("closed form", "closed_form_capacity_gain", "ratio", ""),
+    ("devices", "devices_needed", "count", "lower"),
+    ("plain", "plain_devices_needed", "count", ""),
+    ("racks", "racks_needed", "", "lower"),
+    ("plain", "plain_racks_needed", "", ""),
+    ("J per million tokens", "energy_J_per_million_tokens", "", "lower"),
+    ("plain", "plain_energy_J_per_million_tokens", "", ""),
+    ("USD per million tokens", "cost_usd_per_million_tokens", "", "lower"),
+    ("plain", "plain_cost_usd_per_million_tokens", "", ""),
 )
 
 
+_STANDING = (("energy", "energy_status"), ("cost", "cost_status"), ("chips a rack", "chips_per_rack_status"))
+
+
 def _system_table(rows: Frame) -> Table:
-    present = [(h, _column(rows, *names), unit, better) for h, names, unit, better in _SYSTEM_COLUMNS]
+    present = [(h, rows.real(name), unit, better) for h, name, unit, better in _SYSTEM_COLUMNS]
     present = [p for p in present if np.isfinite(p[1]).any()]
     columns = (
         Column("model"),
@@ -316,7 +331,10 @@ def _system_table(rows: Frame) -> Table:
             cells.append(number_cell(v, text, "muted" if heading in ("plain", "closed form") else ""))
         cells.append(cell(rows.text("bound_by")[k] or rows.text("decode_bound")[k]))
         out.append(Row(tuple(cells)))
-    note = f"the first {MAX_ROWS} of {fmt.count(len(rows))} rows" if len(rows) > MAX_ROWS else ""
+    note = f"the first {MAX_ROWS} of {fmt.count(len(rows))} rows. " if len(rows) > MAX_ROWS else ""
+    standing = [f"{what} {', '.join(x for x in rows.unique(c) if x)}" for what, c in _STANDING if any(rows.unique(c))]
+    if standing:
+        note += "Standing of the figures behind energy and cost: " + "; ".join(standing) + "."
     return Table("system-table", "With and without compression", columns, (RowGroup("", tuple(out)),), note)
 
 
@@ -326,7 +344,7 @@ def _racks_table(view: RunView) -> Table:
 
     best = None
     for data, found in view.summaries.items():
-        if data.title == "weights" and not data.cast and best is None:
+        if data.title == "weights" and not data.cast and not data.origin and best is None:
             best = best_line_variant(found)
     ratio = best.packed_ratio if best is not None and np.isfinite(best.packed_ratio) else 1.0
     columns = (
@@ -378,8 +396,8 @@ def _roofline_figure(rows: Frame) -> Figure | None:
     from linepress_hardware.inference.roofline import roofline
     from linepress_hardware.racks.accelerators import accelerator
 
-    context = _column(rows, "context_tokens", "scenario_context_tokens")
-    batch = _column(rows, "batch", "scenario_batch")
+    context = rows.real("context_tokens")
+    batch = rows.real("batch")
     weight_ratio, kv_ratio = rows.real("weight_ratio"), rows.real("kv_ratio")
     for k in range(len(rows)):
         if not (np.isfinite(context[k]) and np.isfinite(batch[k]) and np.isfinite(weight_ratio[k])):

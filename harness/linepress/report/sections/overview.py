@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +11,10 @@ from linepress.report.aggregate import best_line_variant
 from linepress.report.model import Facts, Figure, Note, RowGroup, Section, Table
 from linepress.report.sections.common import RATIO_COLUMNS, listed, ratio_row
 from linepress.report.view import RunView
+
+if TYPE_CHECKING:
+    from linepress.claims import Verdict
+    from linepress.report.plots.system import ClaimMark
 
 
 def verdict(view: RunView) -> Section:
@@ -144,12 +148,12 @@ def _gains(view: RunView) -> list[tuple[str, str, str]]:
     return pairs
 
 
-def _claims_figure(view: RunView) -> Figure | None:
-    from linepress.report.plots import system as plots
-    from linepress.report.plots.style import inline_svg
+def claim_marks(found: list[Verdict]) -> list[ClaimMark]:
+    """The claims about ratios that were measured, as marks of one plot."""
+    from linepress.report.plots.system import ClaimMark
 
-    marks = [
-        plots.ClaimMark(
+    return [
+        ClaimMark(
             v.title,
             v.claimed_low if v.claimed_low is not None else float("nan"),
             v.claimed_high if v.claimed_high is not None else float("nan"),
@@ -157,9 +161,16 @@ def _claims_figure(view: RunView) -> Figure | None:
             v.bound_value if v.bound_value is not None else float("nan"),
             v.verdict,
         )
-        for v in view.verdicts
-        if v.unit == "ratio" and v.measured_value is not None and 0.5 <= v.measured_value <= 4
+        for v in found
+        if v.unit == "ratio" and v.measured_value is not None and 0.3 <= v.measured_value <= 4
     ]
+
+
+def _claims_figure(view: RunView) -> Figure | None:
+    from linepress.report.plots import system as plots
+    from linepress.report.plots.style import inline_svg
+
+    marks = claim_marks(view.verdicts)
     if not marks:
         return None
     title = "Published ratios, as measured here"

@@ -25,6 +25,8 @@ from linepress.report.sections.common import number_cell
 from linepress.report.view import RunView
 
 MAX_VARIANTS = 6
+MIN_SHARE = 0.005
+"""Groups with a smaller share of the bytes (norms, biases) are in the tables only; they would stretch a plot."""
 
 
 def speed(view: RunView) -> Section:
@@ -75,10 +77,16 @@ def by_group(view: RunView) -> Section:
         bound = [
             max((s.bound_ratio for s in table[g].values()), default=float("nan"), key=np.nan_to_num) for g in groups
         ]
-        values = {v: [table[g][v].payload_ratio if v in table[g] else float("nan") for g in groups] for v in shown}
+        drawn_groups = _large(groups, {g: max(s.raw_bytes for s in table[g].values()) for g in groups})
+        bound = [bound[groups.index(g)] for g in drawn_groups]
+        values = {
+            v: [table[g][v].payload_ratio if v in table[g] else float("nan") for g in drawn_groups] for v in shown
+        }
         title = f"Payload ratio by tensor group: {data.label}"
-        drawn = plots.by_group(groups, values, bound, view.colours)
-        alt = "; ".join(f"{g}: " + ", ".join(f"{v} {values[v][k]:.3f}" for v in shown) for k, g in enumerate(groups))
+        drawn = plots.by_group(drawn_groups, values, bound, view.colours)
+        alt = "; ".join(
+            f"{g}: " + ", ".join(f"{v} {values[v][k]:.3f}" for v in shown) for k, g in enumerate(drawn_groups)
+        )
         section.parts.append(
             Figure(
                 f"groups-{i}",
@@ -86,7 +94,9 @@ def by_group(view: RunView) -> Section:
                 title,
                 alt,
                 "One row a group of tensors; the bar is the highest bound any shown codec is held against. The gap "
-                "between a mark and the bar is what a better code could still gain.",
+                "between a mark and the bar is what a better code could still gain. A mark to the "
+                "right of the bar adapts to the line, as the bound's class does not. Groups under 0.5 % of the bytes "
+                "are in the table only.",
             )
         )
         section.parts.append(_group_table(i, data, groups, table, shown))
@@ -100,7 +110,7 @@ def layers(view: RunView) -> Section:
     section = Section(
         "layers",
         "Weights by layer",
-        "The best line codec over all layers, one strip an element format, all on one scale.",
+        "The best line codec over all layers, one strip an element format.",
         short="Layers",
     )
     strips: list[tuple[DataClass, str, list[plots.Series]]] = []
@@ -181,13 +191,21 @@ def sizes(view: RunView) -> Section:
     return section
 
 
+def _large(names: Sequence[str], size: dict[str, float]) -> list[str]:
+    total = sum(size.values())
+    return [name for name in names if size[name] >= MIN_SHARE * total]
+
+
 def _series(rows: Frame, variant: str, by: str) -> list[plots.Series]:
     """Ratio and bound by layer, one series a value of ``by``; tensors of one layer pooled."""
     own = rows.equal(variant=variant, status="ok")
     own = own.where(np.isfinite(own.real("layer")))
+    parts = {value: part for (value,), part in own.by(by)}
+    kept = _large(sorted(parts, key=group_rank), {v: float(p.real("raw_bytes").sum()) for v, p in parts.items()})
     names = {"key": "keys", "value": "values"}
     result = []
-    for (value,), part in sorted(own.by(by), key=lambda item: group_rank(item[0][0])):
+    for value in kept:
+        part = parts[value]
         layer = part.real("layer")
         xs, ys, bounds = [], [], []
         for number in np.unique(layer):
