@@ -37,7 +37,7 @@ class Engine:
     max_tokens : int
         Tokens of one step, answers and pieces of prompts together.
     chunked_prefill : bool
-        Whether a prompt may be split over steps.
+        Whether a prompt may be split over steps; one longer than `max_tokens` always is.
     policy : str
         ``mixed`` (answers go on beside prompts) or ``prefill-first`` (answers wait).
     usable_share : float

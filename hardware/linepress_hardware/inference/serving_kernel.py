@@ -93,7 +93,9 @@ def run(
         for i in range(active):
             left = prompt[ids[i]] - done[i]
             if left > 0:
-                if chunked:
+                # A prompt longer than a step can only go in pieces, whatever the engine's setting.
+                in_pieces = chunked or prompt[ids[i]] > max_tokens
+                if in_pieces:
                     piece = min(left, max(budget, 0))
                 else:
                     piece = left if left <= budget or (tokens == 0.0 and prompts == 0.0) else 0
@@ -113,7 +115,7 @@ def run(
                     prompts += grown
                     if piece == left:
                         heads += 1.0
-                elif not chunked:
+                elif not in_pieces:
                     break
         total = tokens + prompts
         read = weight_bytes[min(int(total), table)] + cached * (kv_full + kv_slide) + total * act

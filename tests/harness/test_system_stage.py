@@ -1,0 +1,216 @@
+"""The system stage and the verbs roofline, racks and serving, from the outside."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from linepress.cli import racks as racks_cli
+from linepress.cli import roofline as roofline_cli
+from linepress.cli import serving as serving_cli
+from linepress.errors import LinepressError
+from linepress.records.schema import SYSTEM
+from linepress.stages.system import Scenario, SystemCase, system_case
+from linepress_hardware.errors import ConfigurationError, HardwareError
+
+DATA = Path(__file__).parents[1] / "data" / "inference"
+CASE = SystemCase(
+    model="llama-3.1-8b",
+    accelerator="h100",
+    scenario=Scenario("chat", context_tokens=4096, batch=16),
+    codec="huffman",
+    weight_ratio=1.33,
+    kv_ratio=1.4,
+    weight_ratio_by_group={"embed": 1.5},
+    channel_gain_sequential=1.28,
+    decode_latency_ns=17.5,
+    decompressor_GBps=6000.0,
+    memory="hbm3",
+    packing="stream",
+)
+
+
+def test_a_case_gives_one_row_with_both_sides_and_their_closed_forms() -> None:
+    (row,) = system_case(CASE)
+    assert (row["model"], row["codec"], row["scenario"], row["batch"]) == ("llama-3.1-8b", "huffman", "chat", 16)
+    assert row["time_s"] < row["plain_time_s"]
+    assert row["speedup"] == pytest.approx(row["plain_time_s"] / row["time_s"])
+    assert row["closed_form_time_s"] <= row["time_s"] * (1 + 1e-12)
+    assert row["speedup"] == pytest.approx(row["closed_form_speedup"], rel=0.02)
+    assert row["largest_batch"] > row["plain_largest_batch"]
+    assert row["ttft_s"] > row["time_s"]
+    assert json.loads(row["sources"])["cost_status"] == "unverified"
+
+
+def test_the_row_fills_the_record() -> None:
+    (row,) = system_case(CASE)
+    # Where the measured numbers came from is the run engine's to say.
+    given_by_the_engine = {"cast", "format", "weight_sources", "kv_codec", "kv_format", "gain_measured"}
+    assert {field.name for field in SYSTEM} - given_by_the_engine <= set(row)
+    json.dumps(row)
+
+
+def test_a_case_travels_to_a_worker() -> None:
+    assert system_case(pickle.loads(pickle.dumps(CASE))) == system_case(CASE)
+
+
+def test_a_model_by_its_own_configuration() -> None:
+    config = {
+        "model_type": "llama",
+        "hidden_size": 4096,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "intermediate_size": 14336,
+        "vocab_size": 128256,
+    }
+    (mine,) = system_case(SystemCase("mine", "h100", CASE.scenario, "huffman", 1.33, model_config=config))
+    (built_in,) = system_case(SystemCase("llama-3.1-8b", "h100", CASE.scenario, "huffman", 1.33))
+    assert mine["model"] == "mine"
+    assert mine["time_s"] == built_in["time_s"]
+
+
+def test_bad_cases_raise_typed_errors() -> None:
+    for case in (
+        SystemCase("llama-9", "h100", Scenario(), "raw", 1.0),
+        SystemCase("llama-3.1-8b", "h9", Scenario(), "raw", 1.0),
+        SystemCase("llama-3.1-8b", "h100", Scenario(tp=3), "raw", 1.0),
+        SystemCase("llama-3.1-8b", "h100", Scenario(), "raw", 0.0),
+    ):
+        with pytest.raises(HardwareError):
+            system_case(case)
+
+
+def _run(command: Any, *arguments: str) -> Result:
+    return CliRunner().invoke(command, list(arguments), catch_exceptions=False)
+
+
+def _json(command: Any, *arguments: str) -> Any:
+    result = _run(command, *arguments, "--json")
+    assert result.exit_code == 0
+    return json.loads(result.stdout)
+
+
+def test_roofline_prints_the_talks_24_rows() -> None:
+    text = _run(roofline_cli.command, "llama-2-7b", "a6000", "--context", "2048").stdout
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    start = lines.index("Prefill")
+    assert lines[start + 1] == "q_proj 69G 67M 1024 155T compute"
+    assert lines[start + 8] == "qk_matmul 34G 302M 114 87T memory"
+    assert lines[start + 12] == "add 8M 34M 0.25 192G memory"
+    assert lines[start + 13] == "Decode"
+    assert lines[start + 25] == "add 4K 16K 0.25 192G memory"
+    assert "119 of 119 readable cells equal; damaged: prefill qk_matmul bound" in text
+    assert "reference against corrected" in text
+
+
+def test_roofline_json_has_both_modes_at_full_precision() -> None:
+    found = _json(roofline_cli.command, "llama-2-7b", "a6000", "--context", "2048")
+    assert found["mode"] == "corrected"
+    assert len(found["table"]) == 24
+    assert found["table"][0]["printed"]["ops"] == "69G"
+    assert found["talk"]["equal"] == 119
+    assert found["reference"]["stages"]["prefill"]["totals"]["time_s"] == pytest.approx(
+        0.22687859086500456, rel=1e-12
+    )
+    assert (
+        found["corrected"]["stages"]["decode"]["totals"]["ops"]
+        > found["reference"]["stages"]["decode"]["totals"]["ops"]
+    )
+    assert any(line["layer"] == "lm_head" for line in found["differences"])
+
+
+def test_roofline_of_one_mode() -> None:
+    found = _json(
+        roofline_cli.command,
+        "llama-2-7b",
+        "nvidia_A6000",
+        "--context",
+        "8192",
+        "--batch",
+        "64",
+        "--mode",
+        "reference",
+    )
+    assert "corrected" not in found
+    assert found["totals"]["decode"]["time_s"] == pytest.approx(0.3814127873333332, rel=1e-9)
+    assert found["warnings"]  # it does not fit, and reference mode only says so
+    other = _json(roofline_cli.command, "deepseek-v3", "b200", "--tp", "8", "--ep", "8", "--precision", "w8a8kv16")
+    assert "reference" not in other
+    assert other["totals"]["decode"]["time_s"] > 0
+
+
+def test_roofline_of_a_configuration_and_an_accelerator_in_files(tmp_path: Path) -> None:
+    config = tmp_path / "tiny" / "config.json"
+    config.parent.mkdir()
+    fields = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
+    config.write_text(json.dumps({"model_type": "llama", "vocab_size": 100, **fields}))
+    part = tmp_path / "chip.toml"
+    figure = '{{ value = 1, unit = "{}", source = "s", status = "seed" }}'
+    part.write_text(
+        f'name = "chip"\ntitle = "Chip"\n[[memory]]\ntier = "HBM"\ncapacity = {figure.format("GB")}\n'
+        f"bandwidth = {figure.format('GB/s')}\n[peak]\nbits_16 = {figure.format('Top/s')}\n"
+    )
+    found = _json(roofline_cli.command, str(config.parent), str(part), "--context", "16")
+    assert (found["model"], found["accelerator"]) == ("tiny", "chip")
+    assert _json(roofline_cli.command, str(config), str(part), "--context", "16")["totals"] == found["totals"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [("{", "is not JSON"), ("[]", "not a JSON object"), ('{"model_type": "llama"}', "no num_hidden_layers")],
+)
+def test_roofline_names_what_is_wrong_with_a_file(tmp_path: Path, content: str, words: str) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(content)
+    with pytest.raises((LinepressError, HardwareError), match=words):
+        _run(roofline_cli.command, str(path), "h100")
+    with pytest.raises(LinepressError, match="does not exist"):
+        _run(roofline_cli.command, str(tmp_path / "none.json"), "h100")
+    with pytest.raises(LinepressError, match="does not exist"):
+        _run(roofline_cli.command, "llama-2-7b", str(tmp_path / "none.toml"))
+
+
+def test_roofline_refuses_what_does_not_fit_unless_told() -> None:
+    big = ("llama-2-7b", "a6000", "--batch", "64", "--context", "8192")
+    with pytest.raises(ConfigurationError, match=r"240\.35 GB more.*batch 8 at this context fits, or 7 devices"):
+        _run(roofline_cli.command, *big)
+    assert _json(roofline_cli.command, *big, "--no-fit-check")["warnings"]
+
+
+def test_racks_prints_tables_findings_and_ratios() -> None:
+    text = _run(racks_cli.command).stdout
+    assert "43.9 kW [42.9 kW]" in text
+    assert "3 × 14.3 = 42.9 kW" in text
+    assert "racks at ratio 1 (uncompressed)" in text
+    found = _json(racks_cli.command, "dgx-h100", "--ratio", "1.5")
+    assert [row["rack"] for row in found["racks"]] == ["dgx-h100"]
+    assert found["racks"][0]["effective_TB"] == pytest.approx(3.84)
+    assert len(found["table_a"]["rows"]) == 9
+    assert len(found["table_b"]["rows"]) == 18
+    assert found["findings"]
+
+
+def test_serving_of_a_trace_and_of_synthetic_requests() -> None:
+    trace = str(DATA / "azure_conv_excerpt.csv")
+    found = _json(serving_cli.command, "llama-3.1-8b", "h100", "--trace", trace, "--weight-ratio", "1.33")
+    assert found["plain"]["requests"] == found["compressed"]["requests"] == 76
+    assert found["compressed"]["tpot_p50_s"] < found["plain"]["tpot_p50_s"]
+    assert "compressed" not in _json(serving_cli.command, "llama-3.1-8b", "h100", "--rate", "5", "--requests", "20")
+    text = _run(
+        serving_cli.command, "llama-3.1-8b", "h100", "--concurrency", "4", "--requests", "8", "--kv-ratio", "2"
+    ).stdout
+    assert "TPOT p99, ms" in text
+
+
+def test_serving_needs_one_source_of_requests(tmp_path: Path) -> None:
+    for arguments in ((), ("--rate", "1", "--concurrency", "2")):
+        with pytest.raises(LinepressError, match="one of --trace, --rate and --concurrency"):
+            _run(serving_cli.command, "llama-3.1-8b", "h100", *arguments)
+    with pytest.raises(LinepressError, match="does not exist"):
+        _run(serving_cli.command, "llama-3.1-8b", "h100", "--trace", str(tmp_path / "none.csv"))
