@@ -119,9 +119,8 @@ class ChannelTables:
         level, widening, mean, slope = rows.T
         first = level + widening
         log_cells = CELLS_PER_SIGMA.bit_length() - 1
-        out = np.stack(
-            [(first >> 2) - log_cells, first & 3, 4 * mean, (level >> 2) - log_cells, level & 3, slope], axis=1
-        )
+        cell_first, cell_next = (first >> 2) - log_cells, (level >> 2) - log_cells
+        out = np.stack([cell_first, first & 3, 4 * mean, cell_next, level & 3, slope], axis=1)
         return np.ascontiguousarray(out, dtype=np.int32)
 
     def rows_of(self, channel: NDArray[np.uint32] | None, n: int) -> NDArray[np.int64]:

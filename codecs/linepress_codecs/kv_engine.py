@@ -9,7 +9,7 @@ from linepress_codecs.contracts import Lines, Packed
 from linepress_codecs.errors import UnsupportedFormatError
 from linepress_codecs.formats import Format
 from linepress_codecs.kv_channel import ChannelTables, FloatShape, models
-from linepress_codecs.kv_kernels import channel_code, channel_decode
+from linepress_codecs.kv_kernels import LENGTHS, channel_code, channel_decode
 from linepress_codecs.kv_rows import channel_machine
 from linepress_codecs.tans_engine import check_packed, line_words, one_line, padded_words, raise_problem
 from linepress_codecs.tans_static import BLOCK_LINES, data_of, elements_of, per_line
@@ -30,9 +30,8 @@ def _run(
     machine = channel_machine(precision)
     rows = tables.rows_of(lines.channel, n)
     bits = np.zeros(n, np.uint16)
-    modes = np.zeros(n, np.uint8)
     starts = np.zeros(n, np.uint64)
-    words = np.zeros(n * line_words(lines.line_bytes) + 2 if write else 1, np.uint64)
+    words = np.empty(n * line_words(lines.line_bytes) + 2 if write else 1, np.uint64)
     used = 0
     for at in range(0, n, BLOCK_LINES):
         part = slice(at, min(at + BLOCK_LINES, n))
@@ -40,8 +39,8 @@ def _run(
         first = used // 64 if write else 0
         here = channel_code(
             elements, rows[part], tables.parameters, np.uint64(shape.width), np.uint64(shape.mantissa), shape.bias,
-            streams, precision, machine.encode_bits, machine.encode_find, machine.encode_state, machine.frequency,
-            bits[part], modes[part], words[first:], starts[part], write,
+            streams, precision, machine.encode_bits, machine.encode_find, machine.encode_state, machine.frequency.reshape(-1),
+            bits[part], words[first:], starts[part], write,
         )  # fmt: skip
         starts[part] += np.uint64(64 * first)
         used += int(here)
@@ -77,11 +76,11 @@ def _decode(
     out = np.empty((len(bits), packed.line_bytes), np.uint8)
     for at in range(0, len(bits), BLOCK_LINES):
         part = slice(at, min(at + BLOCK_LINES, len(bits)))
-        elements = np.zeros((part.stop - at, per), np.uint64)
+        elements = np.empty((part.stop - at, per), np.uint64)
         line, problem = channel_decode(
             words, np.uint64(n_bits), starts[part], bits[part], rows[part], tables.parameters,
             np.uint64(shape.width), np.uint64(shape.mantissa), shape.bias, shape.top, streams, precision,
-            machine.decode, elements,
+            LENGTHS, machine.decode, elements,
         )  # fmt: skip
         raise_problem(index + at + line, problem)
         out[part] = data_of(elements, packed.format)

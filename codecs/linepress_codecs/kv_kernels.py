@@ -25,6 +25,7 @@ from linepress_codecs.tans_kernels import (
     OK,
     U0,
     U1,
+    U6,
     U12,
     U15,
     U16,
@@ -35,319 +36,514 @@ from linepress_codecs.tans_kernels import (
     ZERO_LINE_BITS,
     code_raw,
     copy_bits,
+    emit,
+    emit_tail,
     low_bits,
     put,
     read64,
     read_head,
     read_raw,
+    step_back,
 )
 
 MOST_DOUBLINGS = 20
 """A value ``2**20`` cells or more from zero escapes, which bounds every integer below."""
-ESCAPED = np.int64(1) << 40
+ESCAPED = 1 << 40
 """Stands for the cell index of an escaped element."""
 # Columns of the parameters of a channel, int32[n_channels, 6].
 CELL_FIRST, CLASS_FIRST, MEAN_FIRST, CELL_NEXT, CLASS_NEXT, SLOPE = 0, 1, 2, 3, 4, 5
+FLIGHT = 4
+"""Lines whose steps are interleaved."""
 SLOPE_SHIFT = 3
 """Slopes are in eighths."""
+LENGTHS = np.array(
+    [max(i - SMALL_CELLS, 1).bit_length() - 1 if i > SMALL_CELLS else i - SMALL_CELLS - 1 for i in range(512)]
+)
+"""Exponent of a cell over the cell exponent, by the size of its index."""
+U8, U256 = np.uint64(8), np.uint64(256)
+NO_SYMBOL = np.uint64(255)
+"""A symbol without a frequency in any row."""
+
+
+@njit(cache=True, inline="always")
+def negate(value, mask):  # type: ignore[no-untyped-def]
+    """``-value`` where mask is -1, ``value`` where it is 0; signs are as good as random, so no branch."""
+    return (value ^ mask) - mask
 
 
 @njit(cache=True, inline="always")
 def middle(index):  # type: ignore[no-untyped-def]
-    """Middle of a cell in eighths of a cell."""
-    k = index if index >= 0 else -index
-    value = 8 * (k - SMALL_CELLS) + 4 if k > SMALL_CELLS else (12 >> (SMALL_CELLS + 1 - k) if k > 0 else 0)
-    return value if index >= 0 else -value
+    """Middle of a cell in eighths of a cell; of a small cell, 4 for the largest and 0 for the others."""
+    mask = index >> 63
+    return negate(max(8 * negate(index, mask) - (8 * SMALL_CELLS - 4), 0), mask)
 
 
-@njit(cache=True, inline="always")
-def cell_of(u, cell, width, mantissa, bias):  # type: ignore[no-untyped-def]
-    """(cell index, raw bits) of element ``u``; index `ESCAPED` where it has no cell."""
-    magnitude = u & ((U1 << (width - U1)) - U1)
-    negative = (u >> (width - U1)) != U0
+@njit(cache=True)
+def cell_of_rare(magnitude, cell, width, mantissa, bias):  # type: ignore[no-untyped-def]
+    """(size of the cell index, raw bits) of any magnitude; `ESCAPED` where it has no cell."""
     if magnitude == U0:
-        return np.int64(0), U1
+        return 0, 1
     exponent = np.int64(magnitude >> mantissa)
     significand = np.int64(magnitude & ((U1 << mantissa) - U1))
     length = np.int64(mantissa) + 1
     if exponent > 0:
-        significand |= np.int64(1) << np.int64(mantissa)
+        significand |= 1 << np.int64(mantissa)
     else:
         exponent = 1
         while (significand >> (length - 1)) == 0:
             length -= 1
     over = exponent - bias - np.int64(mantissa) + length - 1 - cell
     if over >= MOST_DOUBLINGS or over < -SMALL_CELLS:
-        return ESCAPED, width
+        return ESCAPED, np.int64(width)
     if over < 0:
-        k = SMALL_CELLS + 1 + over
-        raw = length - 1
-    elif over <= length - 1:
-        raw = length - 1 - over
-        k = SMALL_CELLS + (significand >> raw)
-    else:
-        raw = 0
-        k = SMALL_CELLS + (significand << (over - length + 1))
-    return (-k if negative else k), np.uint64(raw)
+        return SMALL_CELLS + 1 + over, length - 1
+    if over <= length - 1:
+        return SMALL_CELLS + (significand >> (length - 1 - over)), length - 1 - over
+    return SMALL_CELLS + (significand << (over - length + 1)), 0
 
 
 @njit(cache=True, inline="always")
-def value_of(index, cell, width, mantissa, bias, top):  # type: ignore[no-untyped-def]
-    """(bits of the element with raw bits zero, raw bits, whether it exists) of a cell; inverse of `cell_of`."""
-    k = index if index >= 0 else -index
-    sign = (U1 << (width - U1)) if index < 0 else U0
-    if k <= SMALL_CELLS:
-        over = k - SMALL_CELLS - 1
-        linear = np.int64(1)
-        size = np.int64(1)
+def cell_of(u, cell, width, mantissa, bias):  # type: ignore[no-untyped-def]
+    """(cell index, raw bits) of element ``u``; index plus or minus `ESCAPED` where it has no cell."""
+    magnitude = np.int64(u & ((U1 << (width - U1)) - U1))
+    wide = np.int64(mantissa)
+    exponent = magnitude >> wide
+    over = exponent - bias - cell
+    if exponent == 0 or over < -SMALL_CELLS or over > wide:
+        k, raw = cell_of_rare(np.uint64(magnitude), cell, width, mantissa, bias)
     else:
+        significand = (magnitude & ((1 << wide) - 1)) | (1 << wide)
+        raw = wide - max(over, 0)
+        k = SMALL_CELLS + (significand >> raw) + min(over, 0)
+    return negate(k, -np.int64(u >> (width - U1))), np.uint64(raw)
+
+
+@njit(cache=True)
+def value_of_rare(k, cell, mantissa, bias, top):  # type: ignore[no-untyped-def]
+    """(magnitude with raw bits zero, raw bits or -1 if there is no such value) of a cell index size ``k`` > 0."""
+    linear = np.int64(1)
+    size = np.int64(1)
+    over = k - SMALL_CELLS - 1
+    if k > SMALL_CELLS:
         linear = k - SMALL_CELLS
         size = np.int64(0)
         while (linear >> size) != 0:
             size += 1
         over = size - 1
+    wide = np.int64(mantissa)
     exponent = cell + over + bias
-    length = np.int64(mantissa) + 1 if exponent >= 1 else np.int64(mantissa) + exponent
+    length = wide + 1 if exponent >= 1 else wide + exponent
     if length < 1 or exponent > top:
-        return U0, U0, False
-    raw = np.int64(0)
+        return 0, -1
+    raw = max(length - size, 0)
     if length >= size:
-        raw = length - size
         significand = linear << raw
     else:
         significand = linear >> (size - length)
         if (significand << (size - length)) != linear:
-            return U0, U0, False
+            return 0, -1
     if exponent >= 1:
-        whole = (np.uint64(exponent) << mantissa) | (np.uint64(significand) & ((U1 << mantissa) - U1))
-    else:
-        whole = np.uint64(significand)
-    return whole | sign, np.uint64(raw), True
+        return (exponent << wide) | (significand & ((1 << wide) - 1)), raw
+    return significand, raw
 
 
 @njit(cache=True, inline="always")
-def row_and_shift(prediction, sigma_class):  # type: ignore[no-untyped-def]
-    """(row, cells the row is shifted by, whether it is mirrored) for a prediction in eighths of a cell."""
-    mirrored = prediction < 0
-    cells = ((-prediction if mirrored else prediction) + 4) >> 3
+def value_of(k, cell, mantissa, bias, top, lengths):  # type: ignore[no-untyped-def]
+    """(magnitude with raw bits zero, raw bits or -1) of a cell index size ``k`` > 0; inverse of `cell_of`."""
+    wide = np.int64(mantissa)
+    over = lengths[min(k, 511)]
+    exponent = cell + over + bias
+    if k >= 512 or exponent < 1 or exponent > top or over > wide:
+        magnitude, raw = value_of_rare(k, cell, mantissa, bias, top)
+    else:
+        raw = wide - max(over, 0)
+        magnitude = (exponent << wide) | ((max(k - SMALL_CELLS, 1) << raw) & ((1 << wide) - 1))
+    return magnitude, raw
+
+
+@njit(cache=True, inline="always")
+def row_and_shift(prediction, first_row):  # type: ignore[no-untyped-def]
+    """(row, cells the row is shifted by, mask -1 if it is mirrored) for a prediction in eighths of a cell."""
+    mask = prediction >> 63
+    cells = (negate(prediction, mask) + 4) >> 3
     near = min(cells, NEAR)
-    return 1 + sigma_class * (NEAR + 1) + near, cells - near, mirrored
+    return first_row + near, cells - near, mask
+
+
+@njit(cache=True, inline="always")
+def constants(p):  # type: ignore[no-untyped-def]
+    """(slope, offset, mean, first row) with which `follow` predicts later elements of a channel."""
+    slope = np.int64(p[SLOPE])
+    mean = np.int64(p[MEAN_FIRST]) << (np.int64(p[CELL_FIRST]) - np.int64(p[CELL_NEXT]))
+    return slope, (mean << SLOPE_SHIFT) - slope * mean + 4, mean, 1 + np.int64(p[CLASS_NEXT]) * (NEAR + 1)
+
+
+@njit(cache=True, inline="always")
+def follow(place, slope, offset):  # type: ignore[no-untyped-def]
+    """Prediction after a value at ``place`` eighths of a cell: mean + (slope * (place - mean) + 4 >> 3)."""
+    return (slope * place + offset) >> SLOPE_SHIFT
+
+
+@njit(cache=True, inline="always")
+def _classify(  # type: ignore[no-untyped-def]
+    line, p, width, mantissa, bias, streams, frequency, places, raw, whole, most,
+):  # fmt: skip
+    """Places (row * 256 + symbol) of a line's elements and its raw fields; returns the bits of those.
+
+    Only the first ``most`` bits of the raw fields are written unless ``whole``.
+    """
+    m = line.shape[0]
+    chain = m // streams
+    sign_shift = width - U1
+    slope, offset, mean, next_row = constants(p)
+    widen = np.int64(p[CELL_FIRST]) - np.int64(p[CELL_NEXT])
+    first_row = 1 + np.int64(p[CLASS_FIRST]) * (NEAR + 1)
+    for w in range(BUFFER_WORDS):
+        raw[w] = U0
+    i_word, s_bit, held = U0, U0, U0
+    fill = U0
+    for c in range(streams):
+        cell = np.int64(p[CELL_FIRST])
+        row, shift, mirror = row_and_shift(np.int64(p[MEAN_FIRST]), first_row)
+        finer = widen
+        for t in range(chain):
+            j = c * chain + t
+            u = line[j]
+            index, raw_bits = cell_of(u, cell, width, mantissa, bias)
+            s = min(np.uint64(negate(index, mirror) - shift + OFFSET), NO_SYMBOL)
+            place = np.uint64(row) * U256 + s
+            value = low_bits(u, raw_bits)
+            prediction = follow(middle(index) << finer, slope, offset)
+            if index == 0:
+                value = u >> sign_shift
+            if frequency[place] == 0:
+                place = np.uint64(row) * U256 + np.uint64(ESCAPE_SYMBOL)
+                raw_bits = width
+                value = u
+                prediction = mean
+            places[j] = place
+            if whole or fill < most:
+                i_word, s_bit, held = emit(raw, i_word, s_bit, held, value, raw_bits)
+            fill += raw_bits
+            cell = np.int64(p[CELL_NEXT])
+            finer = 0
+            row, shift, mirror = row_and_shift(prediction, next_row)
+    return fill
 
 
 @njit(cache=True)
 def channel_code(  # type: ignore[no-untyped-def]
     elements, channel, parameters, width, mantissa, bias, streams, precision, machine_bits, machine_find,
-    machine_state, frequency, bits, modes, words, starts, write,
+    machine_state, frequency, bits, words, starts, write,
 ):  # fmt: skip
-    """Sizes (and with ``write`` the code) of lines uint64[n, m]; parameters int32[n_channels, 6]."""
+    """Sizes (and with ``write`` the code) of lines uint64[n, m]; parameters int32[n_channels, 6].
+
+    frequency is flat, int32[rows * 256]. Returns the bits used. `FLIGHT` lines step together, because one line's
+    steps wait for each other.
+    """
     n, m = elements.shape
     chain = m // streams
     r = np.uint64(precision)
     size = U1 << r
-    states = np.int64(1) << precision
-    places = np.zeros(m, np.int64)
-    rows = np.zeros(m, np.int64)
-    out = np.zeros(m, np.uint64)
-    out_bits = np.zeros(m, np.uint64)
-    raw = np.zeros(BUFFER_WORDS, np.uint64)
-    state = np.zeros(streams, np.uint64)
+    places = np.zeros((FLIGHT, m), np.uint64)
+    out = np.zeros((FLIGHT, m), np.uint64)
+    out_bits = np.zeros((FLIGHT, m), np.uint64)
+    raw = np.zeros((FLIGHT, BUFFER_WORDS), np.uint64)
+    state = np.zeros((FLIGHT, streams), np.uint64)
+    stepped = np.zeros(FLIGHT, np.uint64)
+    fills = np.zeros(FLIGHT, np.uint64)
+    empty = np.zeros(FLIGHT, np.bool_)
+    flush = np.uint64(streams) * r
     cursor = U0
-    for i in range(n):
-        line = elements[i]
-        some = U0
-        for j in range(m):
-            some |= line[j]
-        starts[i] = cursor
-        if some == U0:
-            modes[i] = MODE_ZERO
-            bits[i] = ZERO_LINE_BITS
-            if write:
-                put(words, cursor, ZERO_LINE, ZERO_LINE_BITS)
-            cursor += U64
-            continue
-        p = parameters[channel[i]]
-        cell_first, class_first, cell_next, class_next = (
-            np.int64(p[0]),
-            np.int64(p[1]),
-            np.int64(p[3]),
-            np.int64(p[4]),
-        )
-        mean_first, slope = np.int64(p[2]), np.int64(p[5])
-        drop = cell_next - cell_first
-        mean_next = mean_first << -drop if drop <= 0 else mean_first >> drop
-        for w in range(BUFFER_WORDS):
-            raw[w] = U0
-        fill = U0
-        pre = np.uint64(streams) * r
-        previous = np.int64(0)
-        at_chain = 0
-        for j in range(m):
-            if at_chain == 0:
-                cell, sigma_class, prediction = cell_first, class_first, mean_first
-            else:
-                cell, sigma_class = cell_next, class_next
-                prediction = mean_next + ((slope * previous + 4) >> SLOPE_SHIFT)
-            row, shift, mirrored = row_and_shift(prediction, sigma_class)
-            u = line[j]
-            index, raw_bits = cell_of(u, cell, width, mantissa, bias)
-            s = (-index if mirrored else index) - shift + OFFSET
-            if index == ESCAPED or s < 0 or s >= ESCAPE_SYMBOL or frequency[row, s] == 0:
-                s = np.int64(ESCAPE_SYMBOL)
-                raw_bits = width
-                previous = np.int64(0)
-            elif at_chain == 0:
-                value = middle(index)
-                previous = (value << -drop if drop <= 0 else value >> drop) - mean_next
-            else:
-                previous = middle(index) - mean_next
-            rows[j] = row
-            places[j] = row * 256 + s
-            if write or fill < pre:
-                value_bits = u if s == ESCAPE_SYMBOL else (u >> (width - U1) if index == 0 else low_bits(u, raw_bits))
-                fill = put(raw, fill, value_bits, raw_bits)
-            else:
-                fill += raw_bits
-            at_chain = at_chain + 1 if at_chain + 1 < chain else 0
-        for c in range(streams):
-            state[c] = size + low_bits(read64(raw, np.uint64(c) * r), r)
-        stepped = U0
-        for back in range(chain):
-            t = chain - 1 - back
+    for first in range(0, n, FLIGHT):
+        lines = min(FLIGHT, n - first)
+        for g in range(lines):
+            line = elements[first + g]
+            some = U0
+            for j in range(m):
+                some |= line[j]
+            empty[g] = some == U0
+            fills[g] = _classify(
+                line, parameters[channel[first + g]], width, mantissa, bias, streams, frequency, places[g], raw[g],
+                write, flush,
+            )  # fmt: skip
             for c in range(streams):
-                j = c * chain + t
-                x = state[c]
-                nb = np.uint64((np.int64(x) + machine_bits[places[j]]) >> 16)
-                out[j] = low_bits(x, nb)
-                out_bits[j] = nb
-                stepped += nb
-                state[c] = np.uint64(machine_state[rows[j] * states + np.int64(x >> nb) + machine_find[places[j]]])
-        x = state[0]
-        nb = np.uint64((np.int64(x) + machine_bits[MODE_CODED]) >> 16)
-        head = low_bits(x, nb)
-        state[0] = np.uint64(machine_state[np.int64(x >> nb) + machine_find[MODE_CODED]])
-        pre = min(pre, fill)
-        used = np.uint64(streams) * r + nb + stepped + fill - pre
-        if used >= np.uint64(m) * width:
-            modes[i] = MODE_RAW
-            used = code_raw(
-                line, m, width, machine_bits, machine_find, machine_state, precision, words, cursor, write
+                state[g, c] = size + low_bits(read64(raw[g], np.uint64(c) * r), r)
+            stepped[g] = U0
+        for t in range(chain - 1, -1, -1):
+            for g in range(lines):
+                for c in range(streams):
+                    j = c * chain + t
+                    place = places[g, j]
+                    v, nb, state[g, c] = step_back(
+                        state[g, c], place, place >> U8, r, machine_bits, machine_find, machine_state
+                    )
+                    out[g, j] = v
+                    out_bits[g, j] = nb
+                    stepped[g] += nb
+        for g in range(lines):
+            i = first + g
+            starts[i] = cursor
+            if empty[g]:
+                if write:
+                    emit(words, cursor >> U6, U0, U0, ZERO_LINE, ZERO_LINE_BITS)
+                bits[i] = ZERO_LINE_BITS
+                cursor += U64
+                continue
+            head, head_bits, state[g, 0] = step_back(
+                state[g, 0], np.uint64(MODE_CODED), U0, r, machine_bits, machine_find, machine_state
             )
-        else:
-            modes[i] = MODE_CODED
-            if write:
-                at = put(words, cursor, state[0] - size, r)
-                at = put(words, at, head, nb)
+            fill = fills[g]
+            used = flush + head_bits + stepped[g] + fill - min(flush, fill)
+            if used >= np.uint64(m) * width:
+                if write:
+                    for w in range(m * np.int64(width) // 64 + 2):
+                        words[(cursor >> U6) + np.uint64(w)] = U0
+                used = code_raw(
+                    elements[i], m, width, machine_bits, machine_find, machine_state, precision, words, cursor, write
+                )
+            elif write:
+                i_word, s_bit, held = emit(words, cursor >> U6, U0, U0, state[g, 0] - size, r)
+                i_word, s_bit, held = emit(words, i_word, s_bit, held, head, head_bits)
                 for c in range(1, streams):
-                    at = put(words, at, state[c] - size, r)
+                    i_word, s_bit, held = emit(words, i_word, s_bit, held, state[g, c] - size, r)
                 for t in range(chain):
+                    field = U0
+                    total = U0
                     for c in range(streams):
-                        at = put(words, at, out[c * chain + t], out_bits[c * chain + t])
-                copy_bits(raw, pre, words, at, fill - pre)
-        bits[i] = used
-        cursor = (cursor + used + U63) & ~U63
+                        # At most 8 x 12 bits: two words' worth, so the field is flushed half way.
+                        if c == 4:
+                            i_word, s_bit, held = emit(words, i_word, s_bit, held, field, total)
+                            field, total = U0, U0
+                        field |= out[g, c * chain + t] << total
+                        total += out_bits[g, c * chain + t]
+                    i_word, s_bit, held = emit(words, i_word, s_bit, held, field, total)
+                emit_tail(words, i_word, s_bit, held, raw[g], min(flush, fill), fill)
+            bits[i] = used
+            cursor = (cursor + used + U63) & ~U63
     return cursor
+
+
+@njit(cache=True, inline="always")
+def _step(x, prediction, first_row, window, precision, machine_decode):  # type: ignore[no-untyped-def]
+    """One decoder step: (cell index or `ESCAPED`, next state, window after it, bits read)."""
+    row, shift, mirror = row_and_shift(prediction, first_row)
+    entry = np.uint64(machine_decode[(np.uint64(row) << precision) + x])
+    nb = (entry >> U12) & U15
+    s = np.int64(entry >> U16)
+    k = negate(s - OFFSET + shift, mirror)
+    if s == ESCAPE_SYMBOL:
+        k = ESCAPED
+    return k, (entry & U4095) + low_bits(window, nb), window >> nb, nb
+
+
+@njit(cache=True, inline="always")
+def _after(k, finer, slope, offset, mean):  # type: ignore[no-untyped-def]
+    """Prediction after cell index ``k``."""
+    prediction = follow(middle(k) << finer, slope, offset)
+    if k == ESCAPED:
+        prediction = mean
+    return prediction
+
+
+@njit(cache=True, inline="always")
+def _values(index, p, width, mantissa, bias, top, lengths, streams, raw_of, line):  # type: ignore[no-untyped-def]
+    """Elements with raw bits zero into ``line``; returns their raw bits, negative where a value does not exist."""
+    m = line.shape[0]
+    chain = m // streams
+    sign_shift = width - U1
+    fill = np.int64(0)
+    for c in range(streams):
+        cell = np.int64(p[CELL_FIRST])
+        for t in range(chain):
+            j = c * chain + t
+            k = index[j]
+            sign = k >> 63
+            if k == ESCAPED:
+                raw_bits = np.int64(width)
+                line[j] = U0
+            elif k == 0:
+                raw_bits = np.int64(1)
+                line[j] = U0
+            else:
+                magnitude, raw_bits = value_of(negate(k, sign), cell, mantissa, bias, top, lengths)
+                if raw_bits < 0:
+                    return np.int64(-1)
+                line[j] = np.uint64(magnitude) | (np.uint64(-sign) << sign_shift)
+            raw_of[j] = np.uint64(raw_bits)
+            fill += raw_bits
+            cell = np.int64(p[CELL_NEXT])
+    return fill
+
+
+@njit(cache=True, inline="always")
+def _chains(words, at, state, p, streams, precision, machine_decode, index):  # type: ignore[no-untyped-def]
+    """Cell indices of a coded line, its end states into ``state``; returns the position after its steps."""
+    chain = index.shape[0] // streams
+    slope, offset, mean, next_row = constants(p)
+    finer = np.int64(p[CELL_FIRST]) - np.int64(p[CELL_NEXT])
+    row = 1 + np.int64(p[CLASS_FIRST]) * (NEAR + 1)
+    guess = np.full(streams, np.int64(p[MEAN_FIRST]))
+    for t in range(chain):
+        for c in range(streams):
+            k, state[c], _, nb = _step(state[c], guess[c], row, read64(words, at), precision, machine_decode)
+            at += nb
+            index[c * chain + t] = k
+            guess[c] = _after(k, finer, slope, offset, mean)
+        row, finer = next_row, 0
+    return at
+
+
+@njit(cache=True, inline="always")
+def _four_chains(  # type: ignore[no-untyped-def]
+    words, at_a, at_b, state_a, state_b, p_a, p_b, alone, precision, machine_decode, index_a, index_b,
+):  # fmt: skip
+    """`_chains` of two lines of two streams at once, or (``alone``) of one line of four: four chains in registers.
+
+    One chain's steps wait for each other (table, prediction, table); four fill the wait. Returns both positions.
+    """
+    chain = index_a.shape[0] // (4 if alone else 2)
+    c_a, c_b = (2 * chain, 3 * chain) if alone else (0, chain)
+    slope_a, offset_a, mean_a, next_a = constants(p_a)
+    slope_b, offset_b, mean_b, next_b = constants(p_b)
+    finer_a = np.int64(p_a[CELL_FIRST]) - np.int64(p_a[CELL_NEXT])
+    finer_b = np.int64(p_b[CELL_FIRST]) - np.int64(p_b[CELL_NEXT])
+    row_a = 1 + np.int64(p_a[CLASS_FIRST]) * (NEAR + 1)
+    row_b = 1 + np.int64(p_b[CLASS_FIRST]) * (NEAR + 1)
+    g0 = g1 = np.int64(p_a[MEAN_FIRST])
+    g2 = g3 = np.int64(p_b[MEAN_FIRST])
+    x0, x1 = state_a[0], state_a[1]
+    x2, x3 = (state_a[2], state_a[3]) if alone else (state_b[0], state_b[1])
+    for t in range(chain):
+        window = read64(words, at_a)
+        k0, x0, window, n0 = _step(x0, g0, row_a, window, precision, machine_decode)
+        k1, x1, window, n1 = _step(x1, g1, row_a, window, precision, machine_decode)
+        at_a += n0 + n1
+        if alone:
+            at_b = at_a
+        else:
+            window = read64(words, at_b)
+        k2, x2, window, n2 = _step(x2, g2, row_b, window, precision, machine_decode)
+        k3, x3, window, n3 = _step(x3, g3, row_b, window, precision, machine_decode)
+        at_b += n2 + n3
+        if alone:
+            at_a = at_b
+        index_a[t] = k0
+        index_a[chain + t] = k1
+        index_b[c_a + t] = k2
+        index_b[c_b + t] = k3
+        g0 = _after(k0, finer_a, slope_a, offset_a, mean_a)
+        g1 = _after(k1, finer_a, slope_a, offset_a, mean_a)
+        g2 = _after(k2, finer_b, slope_b, offset_b, mean_b)
+        g3 = _after(k3, finer_b, slope_b, offset_b, mean_b)
+        row_a, row_b, finer_a, finer_b = next_a, next_b, 0, 0
+    state_a[0], state_a[1] = x0, x1
+    if alone:
+        state_a[2], state_a[3] = x2, x3
+    else:
+        state_b[0], state_b[1] = x2, x3
+    return at_a, at_b
+
+
+@njit(cache=True, inline="always")
+def _finish(words, at, end, state, index, p, width, mantissa, bias, top, precision, lengths, raw, raw_of, line):  # type: ignore[no-untyped-def]
+    """Elements of a coded line from its cell indices, end states and raw fields; returns (position, problem)."""
+    m = line.shape[0]
+    streams = state.shape[0]
+    sign_shift = width - U1
+    flush = np.uint64(streams) * precision
+    total = _values(index, p, width, mantissa, bias, top, lengths, streams, raw_of, line)
+    fill = np.uint64(max(total, 0))
+    for w in range(BUFFER_WORDS):
+        raw[w] = U0
+    for c in range(streams):
+        put(raw, np.uint64(c) * precision, state[c], precision)
+    problem = OK
+    if total < 0:
+        problem = BAD_VALUE
+    elif flush > fill:
+        if read64(raw, fill) != U0 or read64(raw, fill + U64) != U0:
+            problem = BAD_PADDING
+    elif at + fill - flush > end:
+        problem = BAD_END
+    else:
+        copy_bits(words, at, raw, flush, fill - flush)
+        at += fill - flush
+    if problem == OK:
+        q = U0
+        for j in range(m):
+            value = low_bits(read64(raw, q), raw_of[j])
+            q += raw_of[j]
+            if index[j] == 0:
+                value <<= sign_shift
+            line[j] |= value
+    return at, problem
 
 
 @njit(cache=True)
 def channel_decode(  # type: ignore[no-untyped-def]
-    words, n_bits, starts, bits, channel, parameters, width, mantissa, bias, top, streams, precision, machine_decode,
-    elements,
+    words, n_bits, starts, bits, channel, parameters, width, mantissa, bias, top, streams, precision, lengths,
+    machine_decode, elements,
 ):  # fmt: skip
-    """Inverse of `channel_code`; returns (line, problem), problem 0 where all is well."""
+    """Inverse of `channel_code`; returns (line, problem) of the first damaged line, problem 0 where there is none.
+
+    Lines go in pairs, so that two of two streams run together.
+    """
     n, m = elements.shape
-    chain = m // streams
     r = np.uint64(precision)
-    states = np.int64(1) << precision
-    index = np.zeros(m, np.int64)
+    index = np.zeros((2, m), np.int64)
+    raw_of = np.zeros(m, np.uint64)
     raw = np.zeros(BUFFER_WORDS, np.uint64)
-    state = np.zeros(streams, np.uint64)
-    previous = np.zeros(streams, np.int64)
-    for i in range(n):
-        start = starts[i]
-        end = start + np.uint64(bits[i])
-        if end > n_bits or start > n_bits:
-            return i, BAD_LENGTH
-        line = elements[i]
-        mode, x, at = read_head(words, start, machine_decode, precision)
-        if mode == MODE_ZERO:
-            for j in range(m):
-                line[j] = U0
-        elif mode == MODE_RAW:
-            at = read_raw(words, at, x, precision, width, m, line)
-        elif mode == MODE_CODED:
-            p = parameters[channel[i]]
-            cell_first, class_first, cell_next, class_next = (
-                np.int64(p[0]), np.int64(p[1]), np.int64(p[3]), np.int64(p[4]),
+    state = np.zeros((2, streams), np.uint64)
+    at = np.zeros(2, np.uint64)
+    modes = np.zeros(2, np.int64)
+    for first in range(0, n, 2):
+        lines = min(2, n - first)
+        problem = OK
+        for g in range(lines):
+            i = first + g
+            end = starts[i] + np.uint64(bits[i])
+            if end > n_bits or starts[i] > n_bits:
+                lines, problem = g, BAD_LENGTH
+                break
+            modes[g], state[g, 0], at[g] = read_head(words, starts[i], machine_decode, precision)
+            if modes[g] > MODE_CODED:
+                lines, problem = g, BAD_MODE
+                break
+            if modes[g] == MODE_CODED:
+                for c in range(1, streams):
+                    state[g, c] = low_bits(read64(words, at[g]), r)
+                    at[g] += r
+        pair = streams == 2 and lines == 2 and modes[0] == MODE_CODED and modes[1] == MODE_CODED
+        if pair:
+            at[0], at[1] = _four_chains(
+                words, at[0], at[1], state[0], state[1], parameters[channel[first]], parameters[channel[first + 1]],
+                False, r, machine_decode, index[0], index[1],
             )  # fmt: skip
-            mean_first, slope = np.int64(p[2]), np.int64(p[5])
-            drop = cell_next - cell_first
-            mean_next = mean_first << -drop if drop <= 0 else mean_first >> drop
-            state[0] = x
-            for c in range(1, streams):
-                state[c] = low_bits(read64(words, at), r)
-                at += r
-            for t in range(chain):
-                for c in range(streams):
-                    if t == 0:
-                        sigma_class, prediction = class_first, mean_first
-                    else:
-                        sigma_class = class_next
-                        prediction = mean_next + ((slope * previous[c] + 4) >> SLOPE_SHIFT)
-                    row, shift, mirrored = row_and_shift(prediction, sigma_class)
-                    entry = np.uint64(machine_decode[row * states + np.int64(state[c])])
-                    nb = (entry >> U12) & U15
-                    state[c] = (entry & U4095) + low_bits(read64(words, at), nb)
-                    at += nb
-                    s = np.int64(entry >> U16)
-                    if s == ESCAPE_SYMBOL:
-                        index[c * chain + t] = ESCAPED
-                        previous[c] = 0
-                    else:
-                        k = s - OFFSET + shift
-                        k = -k if mirrored else k
-                        index[c * chain + t] = k
-                        value = middle(k)
-                        if t == 0:
-                            value = value << -drop if drop <= 0 else value >> drop
-                        previous[c] = value - mean_next
-            fill = U0
-            for j in range(m):
-                if index[j] == ESCAPED:
-                    fill += width
-                    line[j] = width << U16 << U16
-                elif index[j] == 0:
-                    fill += U1
-                    line[j] = U1 << U16 << U16
-                else:
-                    cell = cell_first if j % chain == 0 else cell_next
-                    value_bits, raw_bits, exists = value_of(index[j], cell, width, mantissa, bias, top)
-                    if not exists:
-                        return i, BAD_VALUE
-                    fill += raw_bits
-                    line[j] = value_bits | (raw_bits << U16 << U16)
-            for w in range(BUFFER_WORDS):
-                raw[w] = U0
-            pre = np.uint64(streams) * r
-            for c in range(streams):
-                put(raw, np.uint64(c) * r, state[c], r)
-            if pre > fill:
-                if read64(raw, fill) != U0 or read64(raw, fill + U64) != U0:
-                    return i, BAD_PADDING
+        for g in range(lines):
+            i = first + g
+            line = elements[i]
+            end = starts[i] + np.uint64(bits[i])
+            if modes[g] == MODE_ZERO:
+                for j in range(m):
+                    line[j] = U0
+            elif modes[g] == MODE_RAW:
+                at[g] = read_raw(words, at[g], state[g, 0], precision, width, m, line)
             else:
-                if at + fill - pre > end:
-                    return i, BAD_END
-                copy_bits(words, at, raw, pre, fill - pre)
-                at += fill - pre
-            q = U0
-            for j in range(m):
-                raw_bits = line[j] >> U16 >> U16
-                value_bits = low_bits(read64(raw, q), raw_bits)
-                q += raw_bits
-                if index[j] == 0:
-                    value_bits <<= width - U1
-                line[j] = (line[j] & np.uint64(0xFFFFFFFF)) | value_bits
-        else:
-            return i, BAD_MODE
-        if at != end:
-            return i, BAD_END
+                p = parameters[channel[i]]
+                if streams == 4:
+                    at[g], _ = _four_chains(
+                        words, at[g], at[g], state[g], state[g], p, p, True, r, machine_decode, index[g], index[g]
+                    )
+                elif not pair:
+                    at[g] = _chains(words, at[g], state[g], p, streams, r, machine_decode, index[g])
+                at[g], bad = _finish(
+                    words, at[g], end, state[g], index[g], p, width, mantissa, bias, top, r, lengths, raw, raw_of, line
+                )
+                if bad != OK:
+                    return i, bad
+            if at[g] != end:
+                return i, BAD_END
+        if problem != OK:
+            return first + lines, problem
     return n, OK

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from linepress_codecs.contracts import Lines, Packed
 from linepress_codecs.errors import CorruptDataError, UnsupportedFormatError
 from linepress_codecs.formats import Format
-from linepress_codecs.tans_kernels import OK, PAD_WORDS, PROBLEMS, static_code, static_decode
+from linepress_codecs.tans_kernels import OK, PAD_WORDS, PROBLEMS
+from linepress_codecs.tans_static_kernels import static_code, static_decode
 from linepress_codecs.tans_static import BLOCK_LINES, StaticTables, data_of, elements_of, per_line
 
 
@@ -78,7 +79,7 @@ def encode_lines(lines: Lines, tables: StaticTables, streams: int) -> Packed:
     bits = np.zeros(n, np.uint16)
     modes = np.zeros(n, np.uint8)
     starts = np.zeros(n, np.uint64)
-    words = np.zeros(n * line_words(lines.line_bytes) + 2, np.uint64)
+    words = np.empty(n * line_words(lines.line_bytes) + 2, np.uint64)
     used = 0
     for at in range(0, n, BLOCK_LINES):
         part = slice(at, min(at + BLOCK_LINES, n))
@@ -135,7 +136,7 @@ def _decode(
     out = np.empty((len(bits), packed.line_bytes), np.uint8)
     for at in range(0, len(bits), BLOCK_LINES):
         part = slice(at, min(at + BLOCK_LINES, len(bits)))
-        elements = np.zeros((part.stop - at, per), np.uint64)
+        elements = np.empty((part.stop - at, per), np.uint64)
         line, problem = static_decode(
             words, np.uint64(n_bits), starts[part], bits[part], np.uint64(fmt.bits), np.uint64(field.low),
             field.signed, np.uint64(field.flip), per - tables.tail, streams, tables.precision, tables.first,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from linepress_codecs.contracts import Lines
 from linepress_codecs.formats import Format
 from linepress_codecs.tans_engine import measure_static
-from linepress_codecs.tans_kernels import ESCAPE, FIRST, MODE_CODED, ZERO, field_of
+from linepress_codecs.tans_kernels import ESCAPE, FIRST, MODE_CODED, ZERO
 from linepress_codecs.tans_static import (
     BLOCK_LINES,
     FINE_MANTISSA_BITS,
@@ -23,6 +23,7 @@ from linepress_codecs.tans_static import (
     elements_of,
     fields_for,
 )
+from linepress_codecs.tans_static_kernels import field_of
 from linepress_codecs.tans_tables import RESERVED_BITS, ROW_SYMBOLS, normalise
 
 SAMPLE_LINES = 8192

@@ -67,26 +67,52 @@ def put(words, at, value, bits):  # type: ignore[no-untyped-def]
     return at + bits
 
 
-@njit(cache=True)
-def copy_bits(source, source_at, target, target_at, bits):  # type: ignore[no-untyped-def]
-    """Copy ``bits`` bits between bit positions of two uint64 arrays; the target is zero from there on."""
-    done = U0
-    while done + U32 <= bits:
-        put(target, target_at + done, read64(source, source_at + done) & np.uint64(0xFFFFFFFF), U32)
-        done += U32
-    if done < bits:
-        put(target, target_at + done, low_bits(read64(source, source_at + done), bits - done), bits - done)
+@njit(cache=True, inline="always")
+def emit(words, i, s, held, value, bits):  # type: ignore[no-untyped-def]
+    """Append ``bits`` (0..64) bits to a stream whose unfinished word ``held`` has ``s`` bits; (word, s, held).
+
+    Without a load: both words are stored, the next call overwrites what it extends.
+    """
+    low = held | (value << s)
+    high = (value >> U1) >> (U63 - s)
+    words[i] = low
+    words[i + U1] = high
+    s += bits
+    over = s >> U6
+    # Masks, not branches: whether a word fills is as good as random.
+    return i + over, s & U63, low ^ ((low ^ high) & (U0 - over))
 
 
 @njit(cache=True, inline="always")
-def field_of(u, low, signed, flip, sign_shift):  # type: ignore[no-untyped-def]
-    """Field value of element ``u``: sign raw (signed = 0), sign below the field (1), or an integer's top bits (2)."""
-    if signed == 2:
-        return (u ^ flip) >> low
-    magnitude = (u & ((U1 << sign_shift) - U1)) >> low
-    if signed == 1:
-        return (magnitude << U1) | (u >> sign_shift)
-    return magnitude
+def copy_bits(source, source_at, target, target_at, bits):  # type: ignore[no-untyped-def]
+    """Copy ``bits`` bits between bit positions of two uint64 arrays; the target is zero from there on."""
+    i = target_at >> U6
+    s = target_at & U63
+    held = target[i]
+    done = U0
+    while done + U64 <= bits:
+        i, s, held = emit(target, i, s, held, read64(source, source_at + done), U64)
+        done += U64
+    if done < bits:
+        emit(target, i, s, held, low_bits(read64(source, source_at + done), bits - done), bits - done)
+
+
+@njit(cache=True, inline="always")
+def emit_tail(words, i, s, held, raw, done, fill):  # type: ignore[no-untyped-def]
+    """Append bits ``done`` to ``fill`` of the raw fields and end the line; returns nothing."""
+    while done + U64 <= fill:
+        i, s, held = emit(words, i, s, held, read64(raw, done), U64)
+        done += U64
+    if done < fill:
+        emit(words, i, s, held, low_bits(read64(raw, done), fill - done), fill - done)
+
+
+@njit(cache=True, inline="always")
+def step_back(x, place, row, precision, machine_bits, machine_find, machine_state):  # type: ignore[no-untyped-def]
+    """One encoder step from state ``x``: (bits to write, their number, next state)."""
+    nb = np.uint64((np.int64(x) + machine_bits[place]) >> 16)
+    at = (row << precision) + np.uint64(np.int64(x >> nb) + machine_find[place])
+    return low_bits(x, nb), nb, np.uint64(machine_state[at])
 
 
 @njit(cache=True)
@@ -108,123 +134,7 @@ def code_raw(line, m, width, machine_bits, machine_find, machine_state, precisio
     return nb + fill
 
 
-@njit(cache=True)
-def static_code(  # type: ignore[no-untyped-def]
-    elements, width, low, signed, flip, coded, streams, precision, first, n_symbols, use_zero,
-    symbol_cost, mode_cost, machine_bits, machine_find, machine_state, frequency, bits, modes, words, starts, write,
-):  # fmt: skip
-    """Sizes (and with ``write`` the code) of lines under rows chosen per line; see the module for the layout.
-
-    elements : uint64[n, m]; symbol_cost : int32[K, 256] in 1/256 bit, raw bits included; mode_cost : int32[2 + K].
-    bits : uint16[n], modes : uint8[n], words : uint64[...], starts : uint64[n] are written.
-    """
-    n, m = elements.shape
-    tables = symbol_cost.shape[0]
-    r = np.uint64(precision)
-    size = U1 << r
-    states = np.int64(1) << precision
-    sign_shift = width - U1
-    raw_width = low + (U1 if signed == 0 else U0)
-    low_mask = (U1 << low) - U1
-    symbols = np.zeros(m, np.int64)
-    fresh = np.zeros(m, np.int64)
-    out = np.zeros(m, np.uint64)
-    out_bits = np.zeros(m, np.uint64)
-    raw = np.zeros(BUFFER_WORDS, np.uint64)
-    state = np.zeros(streams, np.uint64)
-    cursor = U0
-    for i in range(n):
-        line = elements[i]
-        some = U0
-        for j in range(m):
-            some |= line[j]
-        starts[i] = cursor
-        if some == U0:
-            modes[i] = MODE_ZERO
-            bits[i] = ZERO_LINE_BITS
-            if write:
-                put(words, cursor, ZERO_LINE, ZERO_LINE_BITS)
-            cursor += U64
-            continue
-        for j in range(coded):
-            u = line[j]
-            v = np.int64(field_of(u, low, signed, flip, sign_shift)) - first + FIRST
-            s = v if FIRST <= v < n_symbols else ESCAPE
-            if use_zero and u == U0:
-                s = ZERO
-            symbols[j] = s
-        best = 0
-        least = np.int64(1) << 60
-        for k in range(tables):
-            total = np.int64(mode_cost[MODE_CODED + k])
-            for j in range(coded):
-                total += symbol_cost[k, symbols[j]]
-            if total < least:
-                least = total
-                best = k
-        used = np.uint64(1 << 20)
-        if tables > 0:
-            row = best + 1
-            for w in range(BUFFER_WORDS):
-                raw[w] = U0
-            fill = U0
-            pre = np.uint64(streams) * r
-            for j in range(m):
-                u = line[j]
-                s = ESCAPE
-                if j < coded:
-                    s = symbols[j]
-                    if frequency[row, s] == 0:
-                        s = ESCAPE
-                    fresh[j] = s
-                if s >= FIRST:
-                    value = u & low_mask
-                    if signed == 0:
-                        value |= (u >> sign_shift) << low
-                    fill = put(raw, fill, value, raw_width) if write or fill < pre else fill + raw_width
-                elif s == ESCAPE:
-                    fill = put(raw, fill, u, width) if write or fill < pre else fill + width
-            for c in range(streams):
-                state[c] = size + low_bits(read64(raw, np.uint64(c) * r), r)
-            stepped = U0
-            c = (coded - 1) % streams
-            for back in range(coded):
-                j = coded - 1 - back
-                s = fresh[j]
-                x = state[c]
-                nb = np.uint64((np.int64(x) + machine_bits[row * 256 + s]) >> 16)
-                out[j] = low_bits(x, nb)
-                out_bits[j] = nb
-                stepped += nb
-                state[c] = np.uint64(machine_state[row * states + np.int64(x >> nb) + machine_find[row * 256 + s]])
-                c = c - 1 if c > 0 else streams - 1
-            x = state[0]
-            nb = np.uint64((np.int64(x) + machine_bits[MODE_CODED + best]) >> 16)
-            head = low_bits(x, nb)
-            state[0] = np.uint64(machine_state[np.int64(x >> nb) + machine_find[MODE_CODED + best]])
-            pre = min(pre, fill)
-            used = np.uint64(streams) * r + nb + stepped + fill - pre
-        if used >= np.uint64(m) * width:
-            modes[i] = MODE_RAW
-            used = code_raw(
-                line, m, width, machine_bits, machine_find, machine_state, precision, words, cursor, write
-            )
-        else:
-            modes[i] = MODE_CODED + best
-            if write:
-                at = put(words, cursor, state[0] - size, r)
-                at = put(words, at, head, nb)
-                for c in range(1, streams):
-                    at = put(words, at, state[c] - size, r)
-                for j in range(coded):
-                    at = put(words, at, out[j], out_bits[j])
-                copy_bits(raw, pre, words, at, fill - pre)
-        bits[i] = used
-        cursor = (cursor + used + U63) & ~U63
-    return cursor
-
-
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def read_head(words, at, machine_decode, precision):  # type: ignore[no-untyped-def]
     """First step of a line: (mode, state of stream 0, next position)."""
     r = np.uint64(precision)
@@ -249,92 +159,3 @@ def read_raw(words, at, x, precision, width, m, line):  # type: ignore[no-untype
     for j in range(m):
         line[j] = low_bits(read64(buffer, np.uint64(j) * width), width)
     return at + whole - r
-
-
-@njit(cache=True)
-def static_decode(  # type: ignore[no-untyped-def]
-    words, n_bits, starts, bits, width, low, signed, flip, coded, streams, precision, first, use_zero, tables,
-    machine_decode, elements,
-):  # fmt: skip
-    """Inverse of `static_code` into ``elements`` uint64[n, m]; returns (line, problem), problem 0 where all is well."""
-    n, m = elements.shape
-    r = np.uint64(precision)
-    states = np.int64(1) << precision
-    sign_shift = width - U1
-    raw_width = low + (U1 if signed == 0 else U0)
-    low_mask = (U1 << low) - U1
-    symbols = np.zeros(m, np.int64)
-    raw = np.zeros(BUFFER_WORDS, np.uint64)
-    state = np.zeros(streams, np.uint64)
-    for i in range(n):
-        start = starts[i]
-        end = start + np.uint64(bits[i])
-        if end > n_bits or start > n_bits:
-            return i, BAD_LENGTH
-        line = elements[i]
-        mode, x, at = read_head(words, start, machine_decode, precision)
-        if mode >= MODE_CODED + tables:
-            return i, BAD_MODE
-        if mode == MODE_ZERO:
-            for j in range(m):
-                line[j] = U0
-        elif mode == MODE_RAW:
-            at = read_raw(words, at, x, precision, width, m, line)
-        else:
-            base = (mode - MODE_CODED + 1) * states
-            state[0] = x
-            for c in range(1, streams):
-                state[c] = low_bits(read64(words, at), r)
-                at += r
-            fill = np.uint64(m - coded) * width
-            j = 0
-            while j < coded:
-                # Up to four steps share one read: 4 x 12 bits fit in 64.
-                window = read64(words, at)
-                for _ in range(4):
-                    if j >= coded:
-                        break
-                    c = j % streams
-                    entry = np.uint64(machine_decode[base + np.int64(state[c])])
-                    nb = (entry >> U12) & U15
-                    state[c] = (entry & U4095) + low_bits(window, nb)
-                    window >>= nb
-                    at += nb
-                    s = np.int64(entry >> U16)
-                    symbols[j] = s
-                    fill += raw_width if s >= FIRST else (width if s == ESCAPE else U0)
-                    j += 1
-            for w in range(BUFFER_WORDS):
-                raw[w] = U0
-            pre = np.uint64(streams) * r
-            for c in range(streams):
-                put(raw, np.uint64(c) * r, state[c], r)
-            if pre > fill:
-                if read64(raw, fill) != U0 or read64(raw, fill + U64) != U0:
-                    return i, BAD_PADDING
-            else:
-                if at + fill - pre > end:
-                    return i, BAD_END
-                copy_bits(words, at, raw, pre, fill - pre)
-                at += fill - pre
-            p = U0
-            for j in range(m):
-                s = symbols[j] if j < coded else ESCAPE
-                if s == ESCAPE:
-                    line[j] = low_bits(read64(raw, p), width)
-                    p += width
-                elif s == ZERO and use_zero:
-                    line[j] = U0
-                else:
-                    value = low_bits(read64(raw, p), raw_width)
-                    p += raw_width
-                    v = np.uint64(s - FIRST + first)
-                    if signed == 2:
-                        line[j] = ((v << low) | value) ^ flip
-                    elif signed == 1:
-                        line[j] = ((v >> U1) << low) | value | ((v & U1) << sign_shift)
-                    else:
-                        line[j] = (v << low) | (value & low_mask) | ((value >> low) << sign_shift)
-        if at != end:
-            return i, BAD_END
-    return n, OK
