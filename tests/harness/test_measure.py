@@ -152,6 +152,20 @@ def test_packings_are_listed_once_each_the_variants_own_first(tmp_path: Path) ->
         assert p["packed_ratio"] == row["raw_bytes"] / p["packed_bytes"]
 
 
+@pytest.mark.parametrize("packing", ["stream", "classes", "classes:set=auto", "slots", "groups:lines=48:size=33"])
+def test_segments_of_a_large_tensor_cost_what_the_whole_does(
+    tmp_path: Path, packing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for each segment's parameters and the rounding of its last page or group."""
+    ref = tensor(tmp_path, gauss((480, 256)))  # 7,680 lines
+    variant = Variant.parse("huffman")
+    whole = measure_case(ref, variant, packings=[packing], repeats=0)["packings"][-1]
+    monkeypatch.setattr(stage, "COST_LINES", 64 * 48)
+    parts = measure_case(ref, variant, packings=[packing], repeats=0)["packings"][-1]
+    assert parts["table_bytes"] - whole["table_bytes"] <= 2 * 32
+    assert parts["packed_bytes"] == pytest.approx(whole["packed_bytes"], abs=3 * 128)
+
+
 def test_cost_of_blocks_is_its_closed_form(tmp_path: Path) -> None:
     row = measure_case(tensor(tmp_path, gauss((512, 256))), Variant.parse("zstd:level=1:block=16KiB"))
     blocks = 512 * 256 * 2 // (16 << 10)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import product
+from operator import mul
 
 import numpy as np
 from numpy.typing import NDArray
@@ -187,12 +188,14 @@ def read_part(tensor: TensorRef, chunk: Chunk) -> NDArray[np.unsignedinteger]:
         return tensor.read(0, inner).view(storage).reshape(shape)
     last = chunk.index[split - 1]
     run = counts[split - 1] * inner
-    out = np.empty(math.prod(counts) * width, dtype=np.uint8)
     strides = [math.prod(shape[axis + 1 :]) * width for axis in range(split - 1)]
     outer = (range(part.start, part.stop) for part in chunk.index[: split - 1])
-    for i, index in enumerate(product(*outer)):
-        at = sum(a * b for a, b in zip(index, strides, strict=True)) + last.start * inner
-        out[i * run : (i + 1) * run] = tensor.read(at, at + run)
+    starts = [sum(map(mul, index, strides)) + last.start * inner for index in product(*outer)]
+    if len(starts) == 1:
+        return tensor.read(starts[0], starts[0] + run).view(storage).reshape(counts)
+    out = np.empty(math.prod(counts) * width, dtype=np.uint8)
+    for i, start in enumerate(starts):
+        out[i * run : (i + 1) * run] = tensor.read(start, start + run)
     return out.view(storage).reshape(counts)
 
 

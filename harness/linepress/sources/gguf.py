@@ -110,7 +110,8 @@ class BlockFields:
         first, last = start_byte // width, -(-end_byte // width)
         raw = self.blocks.read(first * self.block_bytes, last * self.block_bytes).reshape(-1, self.block_bytes)
         fields = np.concatenate([raw[:, start:end] for start, end in self.ranges], axis=1).reshape(-1)
-        return fields[start_byte - first * width : end_byte - first * width]
+        # a copy, so that the first byte is aligned for whatever element format the bytes are viewed as
+        return fields[start_byte - first * width : end_byte - first * width].copy()
 
 
 class GgufSource(Source):

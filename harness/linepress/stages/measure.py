@@ -25,8 +25,10 @@ from linepress_codecs.variant import Variant
 
 DEFAULT_CHUNK_BYTES = 16 << 20
 DEFAULT_REPEATS = 3
-COST_LINES = 1 << 24
-"""Lines packed at a time; a multiple of every packing's page, so that memory stays bounded for tensors over 1 GiB."""
+COST_LINES = 64 * 48 * 13 * 52
+"""Lines packed at a time (133 MB raw; whole pages and whole groups of 13 and 48 lines): packings work on int64 arrays
+of all their lines, which for tensors of gigabytes would be more than the tensor. A larger tensor is so many packed
+segments, each with its own parameters, all counted."""
 PAGE_BYTES = 4096
 POINTER_BYTES = 4
 
