@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from linepress.claims import Verdict, verdicts
 from linepress.progress import Progress
 from linepress.records.store import RunStore
+from linepress.report import build_report
 from linepress.run_options import RunOptions, RunOutcome
 from linepress.suite import Suite
 
@@ -17,11 +19,11 @@ def close_books(outcome: RunOutcome, suite: Suite, options: RunOptions, progress
     store = outcome.store
     report = store.path / REPORT
     if outcome.done or not store.parts("claims") or not report.exists():
-        write_claims(store, suite)
+        found = write_claims(store, suite)
         store.replace("failures", store.rows("failures"))
         if options.report:
             progress.say("building the report")
-            outcome.report = build_report(store.path)
+            outcome.report = build_report(store.path, found)
     else:
         outcome.report = report
     if options.mlflow:
@@ -30,25 +32,16 @@ def close_books(outcome: RunOutcome, suite: Suite, options: RunOptions, progress
         outcome.mirror = mirror_run(store, progress.say)
 
 
-def write_claims(store: RunStore, suite: Suite) -> None:
-    """Verdicts on the claims that the suite wants, as the table ``claims``."""
+def write_claims(store: RunStore, suite: Suite) -> list[Verdict]:
+    """Verdicts on the claims that the suite wants, also as the table ``claims``."""
     wanted = suite.model.claims
-    if wanted is False:
-        return
-    from linepress.claims import verdicts
-
-    rows = [verdict.row() for verdict in verdicts(store.path)]
+    found = verdicts(store) if wanted is not False else []
     if isinstance(wanted, list):
-        known = {row["claim_id"] for row in rows}
+        known = {verdict.claim_id for verdict in found}
         for place, name in enumerate(wanted):
             if name not in known:
                 raise suite.at(("claims", place), f"no claim is called {name!r}; `linepress list claims` shows them")
-        rows = [row for row in rows if row["claim_id"] in wanted]
-    store.replace("claims", [{**row, "case_key": f"claim:{row['claim_id']}", "status": "ok"} for row in rows])
-
-
-def build_report(folder: Path) -> Path:
-    """The report of a run folder."""
-    from linepress.report import build_report as build
-
-    return Path(build(folder))
+        found = [verdict for verdict in found if verdict.claim_id in wanted]
+    rows = [{**verdict.row(), "case_key": f"claim:{verdict.claim_id}", "status": "ok"} for verdict in found]
+    store.replace("claims", rows)
+    return found

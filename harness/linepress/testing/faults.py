@@ -51,7 +51,7 @@ def kills_worker_once(marker: str) -> dict[str, Any]:
     return {"tensor": "once", "variant": "raw"}
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True)
 def _spin(flag: Any) -> int:
     n = 0
     while flag[0] == 0:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from linepress.records.store import MANIFEST, RunStore, write_atomically
 from linepress.tracking.content import DatasetContent, Mirror, ModelContent, Point, RunContent, mirror_content
+from linepress.tracking.plots import plots
 
 EXPERIMENT = "linepress"
 DEFAULT_STORE = "mlflow.db"
@@ -136,6 +137,10 @@ class Mirroring:
             self._end(run_id)
         for file in _files(self.store.path):
             self._artifact(parent, file)
+        report = self.store.path / "report" / "index.html"
+        if report.exists():
+            for name, svg in plots(report.read_text(encoding="utf-8")):
+                self._once(f"{parent} plot {name} {svg}", self.client.log_text, parent, svg, f"plots/{name}")
         self._end(parent)
         self.state.fingerprint = target
         self.state.save(self.store.path)
