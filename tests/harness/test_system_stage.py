@@ -214,3 +214,17 @@ def test_serving_needs_one_source_of_requests(tmp_path: Path) -> None:
             _run(serving_cli.command, "llama-3.1-8b", "h100", *arguments)
     with pytest.raises(LinepressError, match="does not exist"):
         _run(serving_cli.command, "llama-3.1-8b", "h100", "--trace", str(tmp_path / "none.csv"))
+
+
+def test_serving_calibrates_on_measured_rows(tmp_path: Path) -> None:
+    whole = (DATA / "measured_serving_h100_8b.csv").read_text().splitlines()
+    some = tmp_path / "some.csv"
+    other_model = whole[1].replace("meta-llama/Llama-3.1-8B-Instruct", "acme/Other")
+    some.write_text("\n".join([whole[0], *whole[1:60:6], other_model]) + "\n")
+    found = _json(serving_cli.command, "llama-3.1-8b", "h100", "--measured", str(some))
+    assert (found["rows"], found["used"]) == (11, 10)
+    assert found["known"]["points"] == found["unseen"]["points"] == 5
+    assert found["unseen"]["median_error"] < 0.15
+    assert found["largest_roofline_ratio"] < 1
+    with pytest.raises(LinepressError, match="0 of 11 rows about qwen"):
+        _run(serving_cli.command, "qwen2.5-7b", "h100", "--measured", str(some))

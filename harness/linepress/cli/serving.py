@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,11 @@ from linepress.cli.common import json_option, print_json, stderr, stdout
 @click.argument("model")
 @click.argument("accelerator")
 @click.option("--trace", type=click.Path(path_type=Path), help="CSV TIMESTAMP,ContextTokens,GeneratedTokens.")
+@click.option(
+    "--measured",
+    type=click.Path(path_type=Path),
+    help="CSV of measured serving points: calibrate three constants on every other row, predict the rest.",
+)
 @click.option("--rate", type=float, help="Poisson arrivals, requests a second (synthetic).")
 @click.option("--concurrency", type=int, help="Closed loop of that many clients (synthetic).")
 @click.option("--requests", type=int, default=500, show_default=True, help="Requests, or rows of the trace.")
@@ -43,10 +49,15 @@ def command(model: str, accelerator: str, as_json: bool, **given: Any) -> None:
     Examples:
       linepress serving llama-3.1-8b h100 --rate 12 --prompt 1000 --answer 300 --weight-ratio 1.33 --kv-ratio 1.4
       linepress serving llama-3.1-8b h100 --concurrency 64 --prompt 2048 --answer 256
+      linepress serving llama-3.1-8b h100 --measured measured_serving_h100_8b.csv
       linepress serving llama-3.1-70b h100 --tp 4 --trace AzureLLMInferenceTrace_conv.csv --requests 2000 --json
 
-    JSON: `plain` and `compressed` (summaries, seconds), `requests`, and everything assumed.
+    JSON: `plain` and `compressed` (summaries, seconds), `requests`, and everything assumed. With --measured:
+    `constants`, `known` and `unseen` (errors of TPOT), `points`, `largest_roofline_ratio`, `split`.
     """
+    if given["measured"] is not None:
+        _measured(model, accelerator, given, as_json)
+        return
     from linepress.cli.models import accelerator_argument, model_argument
     from linepress_hardware.inference.compression import PLAIN, Compression
     from linepress_hardware.inference.parallel import Parallel
@@ -82,6 +93,89 @@ def command(model: str, accelerator: str, as_json: bool, **given: Any) -> None:
         print_json(document)
     else:
         _print(document)
+
+
+# Columns of a file of measured points that, where present, say which model and device a row is about.
+_MODEL_COLUMN, _DEVICE_COLUMN, _PIPELINE_COLUMN = "model", "system", "pp_size"
+
+
+def _measured(model: str, accelerator: str, given: dict[str, Any], as_json: bool) -> None:
+    """Calibrate on every other measured row of this model and device, and report the error on the others."""
+    from linepress.cli.models import accelerator_argument, model_argument
+    from linepress.errors import SourceError
+    from linepress_hardware.inference.calibrate import Model, fit, measured_points, report, split
+    from linepress_hardware.inference.precision import parse_precision
+
+    shape, part = model_argument(model), accelerator_argument(accelerator)
+    path = given["measured"]
+    if not path.is_file():
+        raise SourceError(
+            f"{path} does not exist; give a CSV with input_tokens, output_tokens, batch_size, tp_size, …"
+        )
+    with path.open(encoding="utf-8", newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    kept = [row for row in rows if _is_about(row, shape.name, part.name)]
+    if len(kept) < 4:
+        raise SourceError(
+            f"{path} has {len(kept)} of {len(rows)} rows about {shape.name} on {part.name} without pipelines; "
+            f"half of at least 4 are needed to calibrate"
+        )
+    points = measured_points(kept)
+    known, unseen = split(points)
+    engine = Model.of(shape, part, parse_precision(given["precision"]), points)
+    constants = fit(engine, known)
+    document = {
+        "model": shape.name,
+        "accelerator": part.name,
+        "precision": given["precision"],
+        "rows": len(rows),
+        "used": len(kept),
+        "split": "rows in file order, even ones calibrate, odd ones are predicted",
+        "constants": constants.__dict__,
+        "known": report(engine.errors(known, constants)),
+        "unseen": report(engine.errors(unseen, constants)),
+        "largest_roofline_ratio": max(engine.roofline_step_s(point) / point.tpot_s for point in points),
+        "points": [
+            {
+                **point.__dict__,
+                "predicted_tpot_s": engine.predict_tpot_s(point, constants),
+                "roofline_step_s": engine.roofline_step_s(point),
+                "calibrated_on": point in known,
+            }
+            for point in points
+        ],
+    }
+    if as_json:
+        print_json(document)
+        return
+    out = stdout()
+    out.print(f"{shape.name} on {part.name}   {len(kept)} of {len(rows)} rows   {given['precision']}")
+    out.print(
+        f"constants: memory {constants.memory_efficiency:.3f} of peak, compute {constants.compute_efficiency:.3f} "
+        f"of peak, host {constants.overhead_s * 1e3:.3f} ms a step"
+    )
+    for name in ("known", "unseen"):
+        found: Any = document[name]
+        out.print(
+            f"{name:7s} {found['points']:4d} rows   TPOT error: median {found['median_error']:.1%}, "
+            f"mean {found['mean_error']:.1%}, 90th percentile {found['p90_error']:.1%}, bias {found['bias']:+.1%}"
+        )
+    out.print(f"roofline over measured step: at most {document['largest_roofline_ratio']:.3f} (a bound, so below 1)")
+
+
+def _is_about(row: dict[str, str], model: str, accelerator: str) -> bool:
+    from linepress_hardware.errors import UnknownPartError
+    from linepress_hardware.inference.catalog import model as find_model
+    from linepress_hardware.racks.accelerators import accelerator as find_accelerator
+
+    if row.get(_PIPELINE_COLUMN, "1") not in ("", "1"):
+        return False
+    try:
+        if row.get(_MODEL_COLUMN) and find_model(row[_MODEL_COLUMN]).name != model:
+            return False
+        return not row.get(_DEVICE_COLUMN) or find_accelerator(row[_DEVICE_COLUMN]).name == accelerator
+    except UnknownPartError:
+        return False
 
 
 def _plain(given: dict[str, Any]) -> dict[str, Any]:
