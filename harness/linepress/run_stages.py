@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -17,6 +17,10 @@ from linepress.suite import ScenarioSpec, Suite, SystemSpec
 from linepress.yaml12 import unknown
 from linepress_codecs.formats import format_named
 from linepress_codecs.packing import parse_packing
+from linepress_hardware.channel.evaluate import WORKLOADS
+from linepress_hardware.dram.parts import load_part
+from linepress_hardware.errors import HardwareError
+from linepress_hardware.inference.catalog import model as find_model
 from linepress_hardware.inference.precision import parse_precision
 from linepress_hardware.racks.accelerators import accelerator
 
@@ -39,7 +43,6 @@ def channel_tasks(suite: Suite, measured: list[Pool]) -> Iterator[Task]:
     spec = suite.model.channel
     if spec is None:
         return
-    load = {} if spec.load_pct_peak is None else {"load_pct_peak": spec.load_pct_peak}
     for pool in measured:
         if pool.codec_kind != "line" or pool.lines == 0 or not wanted(pool.variant, spec.codecs):
             continue
@@ -61,8 +64,9 @@ def channel_tasks(suite: Suite, measured: list[Pool]) -> Iterator[Task]:
                         decode_interval_ns=pool.interval_ns,
                         seed=suite.model.seeds.channel,
                         n_requests=spec.n_requests,
-                        **load,
                     )
+                    if spec.load_pct_peak is not None:
+                        case = replace(case, load_pct_peak=spec.load_pct_peak)
                     yield _channel_task(case, pool)
 
 
@@ -232,12 +236,24 @@ def _scenario(suite: Suite, number: int, entry: ScenarioSpec) -> Scenario:
 
 def check_later_stages(suite: Suite) -> None:
     """Raise with file and line, before anything is measured, for names that the later stages would not know."""
-    spec = suite.model.system
-    if spec is not None:
-        for number, entry in enumerate(spec.scenarios):
+    channel, system = suite.model.channel, suite.model.system
+    if channel is not None:
+        for number, memory in enumerate(channel.memories):
+            _known(suite, ("channel", "memories", number), load_part, memory)
+        for number, workload in enumerate(channel.workloads):
+            if workload not in WORKLOADS:
+                raise suite.at(("channel", "workloads", number), unknown("workload", workload, list(WORKLOADS)))
+    if system is not None:
+        for number, entry in enumerate(system.scenarios):
             _scenario(suite, number, entry)
-        for number, name in enumerate(spec.accelerators):
-            try:
-                accelerator(name)
-            except ValueError as error:
-                raise suite.at(("system", "accelerators", number), str(error)) from None
+        for number, name in enumerate(system.accelerators):
+            _known(suite, ("system", "accelerators", number), accelerator, name)
+        for number, name in enumerate(system.models):
+            _known(suite, ("system", "models", number), find_model, name)
+
+
+def _known(suite: Suite, place: tuple[str | int, ...], find: Callable[[str], object], name: str) -> None:
+    try:
+        find(name)
+    except HardwareError as error:
+        raise suite.at(place, str(error)) from None

@@ -116,6 +116,7 @@ def test_unknown_suite_names_the_nearest() -> None:
 
 
 SYSTEM = """\
+channel: {memories: [hbm3], workloads: [random]}
 system:
   models: [llama-3.1-8b]
   accelerators: [h100-sxm]
@@ -130,6 +131,9 @@ system:
         (("context_tokens", "context_token"), "did you mean 'context_tokens'"),
         (("1024", "0"), "context_tokens is 0"),
         (("h100-sxm", "h900"), "h900"),
+        (("llama-3.1-8b", "llama-9"), "llama-9"),
+        (("hbm3", "hbm9"), "hbm9"),
+        (("[random]", "[randm]"), "did you mean 'random'"),
     ],
 )
 def test_later_stages_are_checked_before_anything_runs(tmp_path: Path, change: tuple[str, str], words: str) -> None:
