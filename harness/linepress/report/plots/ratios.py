@@ -54,11 +54,12 @@ def ratio_against_speed(found: Sequence[Summary], colours: dict[str, str]) -> Mp
         ax.set_ylim(min(ys) - 0.04, max(ys) + 0.06)
         gap = (ax.get_ylim()[1] - ax.get_ylim()[0]) * 0.056
         lift = 0.45 * gap
+        aside = 10 ** (0.013 * float(np.log10(ax.get_xlim()[1] / ax.get_xlim()[0])))
         for i, y in zip(range(len(timed)), spread([p[1] + lift for p in points], gap), strict=True):
             ax.annotate(
                 timed[i].variant,
                 points[i],
-                xytext=(points[i][0] * 1.045, y),
+                xytext=(points[i][0] * aside, y),
                 fontsize=8.5,
                 fontweight="bold" if i in front else "normal",
                 color=colours[timed[i].variant],
