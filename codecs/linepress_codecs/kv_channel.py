@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from linepress_codecs.contracts import Lines
 from linepress_codecs.errors import CorruptDataError
 from linepress_codecs.formats import Format
-from linepress_codecs.kv_kernels import SLOPE_SHIFT
+from linepress_codecs.kv_cells import SLOPE_SHIFT
 from linepress_codecs.kv_rows import CELLS_PER_SIGMA
 from linepress_codecs.tans_bits import BitReader, BitWriter
 from linepress_codecs.tans_kernels import U0, U1

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from linepress_codecs.contracts import Lines, Packed
 from linepress_codecs.errors import UnsupportedFormatError
 from linepress_codecs.formats import Format
+from linepress_codecs.kv_cells import LENGTHS
 from linepress_codecs.kv_channel import ChannelTables, FloatShape, models
-from linepress_codecs.kv_kernels import LENGTHS, channel_code, channel_decode
+from linepress_codecs.kv_kernels import channel_code, channel_decode
 from linepress_codecs.kv_rows import channel_machine
 from linepress_codecs.tans_engine import check_packed, line_words, one_line, padded_words, raise_problem
 from linepress_codecs.tans_static import BLOCK_LINES, data_of, elements_of, per_line
@@ -28,6 +29,7 @@ def _run(
     shape = _check(lines.format, lines.line_bytes)
     n = len(lines)
     machine = channel_machine(precision)
+    frequency = machine.frequency.reshape(-1)
     rows = tables.rows_of(lines.channel, n)
     bits = np.zeros(n, np.uint16)
     starts = np.zeros(n, np.uint64)
@@ -39,7 +41,7 @@ def _run(
         first = used // 64 if write else 0
         here = channel_code(
             elements, rows[part], tables.parameters, np.uint64(shape.width), np.uint64(shape.mantissa), shape.bias,
-            streams, precision, machine.encode_bits, machine.encode_find, machine.encode_state, machine.frequency.reshape(-1),
+            streams, precision, machine.encode_bits, machine.encode_find, machine.encode_state, frequency,
             bits[part], words[first:], starts[part], write,
         )  # fmt: skip
         starts[part] += np.uint64(64 * first)

@@ -32,7 +32,9 @@ SIGMA_CLASSES = 4
 CELLS_PER_SIGMA = 2
 OFFSET = 64
 """Symbol of cell index 0; symbols are index + OFFSET (after mirroring and shifting)."""
-ESCAPE_SYMBOL = 159
+CELL_SYMBOLS = 159
+"""Symbols 0 to 158 stand for cells."""
+ESCAPE_SYMBOL = 255
 """Symbol of a value that is too far, too small or not finite: the whole element follows raw."""
 WIDE_SHARE, WIDE_FACTOR = 0.05, 2.0
 """Share of the mass that has ``WIDE_FACTOR`` times the deviation (flat optimum on keys and values: 1.6421 to 1.6424
@@ -80,7 +82,7 @@ def cell_edges(index: int) -> tuple[float, float]:
 def row_frequencies(precision: int) -> NDArray[np.int32]:
     """Frequencies of all rows, int32[ROWS, 256]; row = class * (NEAR + 1) + prediction in cells."""
     size = 1 << precision
-    edges = np.array([cell_edges(s - OFFSET) for s in range(ESCAPE_SYMBOL)])
+    edges = np.array([cell_edges(s - OFFSET) for s in range(CELL_SYMBOLS)])
     # 2^(1/4) and its square to double precision, as constants.
     roots = np.array([1.0, 1.189207115002721, 1.4142135623730951, 1.681792830507429])
     out = np.zeros((ROWS, ROW_SYMBOLS), np.int32)
@@ -92,13 +94,13 @@ def row_frequencies(precision: int) -> NDArray[np.int32]:
             mass = mass + WIDE_SHARE * (normal_cdf(z[:, 1] / WIDE_FACTOR) - normal_cdf(z[:, 0] / WIDE_FACTOR))
             row = out[c * (NEAR + 1) + near]
             share = mass * size
-            row[:ESCAPE_SYMBOL] = np.where(share >= 0.5, np.maximum(np.floor(share + 0.5), 1.0), 0.0)
+            row[:CELL_SYMBOLS] = np.where(share >= 0.5, np.maximum(np.floor(share + 0.5), 1.0), 0.0)
             # Exact zeros get the smallest frequency; padding and sparse activations hold them.
             row[OFFSET] = 1
-            kept = float(mass[row[:ESCAPE_SYMBOL] > 0].sum())
+            kept = float(mass[row[:CELL_SYMBOLS] > 0].sum())
             row[ESCAPE_SYMBOL] = max(1, int(np.floor(size * (1.0 - kept) + 0.5)))
             # The rounding residue goes round the most frequent symbols, where a unit costs least.
-            order = np.argsort(-row[:ESCAPE_SYMBOL], kind="stable")
+            order = np.argsort(-row[:CELL_SYMBOLS], kind="stable")
             at = 0
             while (left := size - int(row.sum())) != 0:
                 row[order[at % 8]] += 1 if left > 0 else -1

@@ -68,8 +68,8 @@ def static_card(fmt: Format, streams: int, precision: int, tables: int, line_byt
             sram,
             "B",
             "derived",
-            f"({precision} + 4 + 8) bits x 2^{precision} states x {tables} tables x {copies} copies (two ports serve two "
-            "streams) + the mode row",
+            f"({precision} + 4 + 8) bits x 2^{precision} states x {tables} tables x {copies} copies (two ports "
+            "serve two streams) + the mode row",
         ),
         anchors=ANCHORS,
     )
@@ -88,14 +88,15 @@ def context_card(fmt: Format, streams: int, precision: int, rows: int, line_byte
             decode,
             "cycles",
             "estimated",
-            f"{steps} steps of {STEP_CYCLES_CONTEXT} cycles (table read; prediction and row address), {streams} streams "
-            f"at once, + 2 for channel parameters and mode, + {FIXED_DECODE} assumed as for static tables",
+            f"{steps} steps of {STEP_CYCLES_CONTEXT} cycles (table read; prediction and row address), {streams} "
+            f"streams at once, + 2 for channel parameters and mode, + {FIXED_DECODE} assumed as for static tables",
         ),
         encode_latency_cycles=Figure(
             encode,
             "cycles",
             "estimated",
-            f"contexts of all elements at once (2), {steps} backward steps, {FIXED_ENCODE} assumed as for static tables",
+            f"contexts of all elements at once (2), {steps} backward steps, {FIXED_ENCODE} assumed as for static "
+            "tables",
         ),
         initiation_interval_cycles=Figure(
             steps * STEP_CYCLES_CONTEXT + 1,
@@ -108,8 +109,8 @@ def context_card(fmt: Format, streams: int, precision: int, rows: int, line_byte
             rom,
             "B",
             "derived",
-            f"({precision} + 4 + 8) bits x 2^{precision} states x {rows} rows x {copies} copies, all of it ROM, the same "
-            "for every tensor; channel parameters (at most 4 B a channel) lie with the tensor's metadata",
+            f"({precision} + 4 + 8) bits x 2^{precision} states x {rows} rows x {copies} copies, all of it ROM, the "
+            "same for every tensor; channel parameters (at most 4 B a channel) lie with the tensor's metadata",
         ),
         anchors=ANCHORS,
     )

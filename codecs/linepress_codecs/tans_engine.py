@@ -9,8 +9,8 @@ from linepress_codecs.contracts import Lines, Packed
 from linepress_codecs.errors import CorruptDataError, UnsupportedFormatError
 from linepress_codecs.formats import Format
 from linepress_codecs.tans_kernels import OK, PAD_WORDS, PROBLEMS
-from linepress_codecs.tans_static_kernels import static_code, static_decode
 from linepress_codecs.tans_static import BLOCK_LINES, StaticTables, data_of, elements_of, per_line
+from linepress_codecs.tans_static_kernels import static_code, static_decode
 
 
 def _run(

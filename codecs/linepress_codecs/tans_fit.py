@@ -158,13 +158,24 @@ class _Plan:
     field: Field
     first: int
     counts: NDArray[np.int64]
+    zeros: int
+    """Elements that the zero symbol takes; 0 where zeros are left to their field value."""
     tail: int
     bits: float
 
 
-def _plan(seen: Survey, field: Field, precision: int, streams: int, tables: int) -> _Plan:
+def _plans(seen: Survey, field: Field, precision: int, streams: int, tables: int) -> list[_Plan]:
+    """With a zero symbol and without: it saves the raw bits of zeros, but leaves a hole in their field value."""
+    options = (True, False) if seen.zeros else (False,)
+    return [_plan(seen, field, precision, streams, tables, own_zero) for own_zero in options]
+
+
+def _plan(seen: Survey, field: Field, precision: int, streams: int, tables: int, own_zero: bool) -> _Plan:
     counts = _coarse(seen, field)
-    total = int(counts.sum()) + seen.zeros
+    if not own_zero:
+        counts[field.flip >> field.low] += seen.zeros
+    zeros = seen.zeros if own_zero else 0
+    total = int(counts.sum()) + zeros
     present = np.flatnonzero(counts * (2 << precision) >= max(total, 1))
     first, last = (int(present[0]), int(present[-1])) if len(present) else (0, 0)
     room = ROW_SYMBOLS - FIRST
@@ -174,7 +185,7 @@ def _plan(seen: Survey, field: Field, precision: int, streams: int, tables: int)
         last = first + room - 1
     inside = counts[first : last + 1]
     escapes = int(counts.sum() - inside.sum())
-    shares = np.concatenate([[max(escapes, 1), seen.zeros], inside]).astype(np.float64)
+    shares = np.concatenate([[max(escapes, 1), zeros], inside]).astype(np.float64)
     shares = shares[shares > 0]
     entropy = float(-(shares * np.log2(shares / shares.sum())).sum())
     per = seen.per_line
@@ -186,7 +197,7 @@ def _plan(seen: Survey, field: Field, precision: int, streams: int, tables: int)
         tail, tail_bits = 0, float(lack)
     lines = seen.n_lines - seen.zero_lines
     bits = element_bits * total + lines * tail_bits + tables * SYMBOL_TABLE_BITS * len(inside)
-    return _Plan(field, first, inside, tail, bits)
+    return _Plan(field, first, inside, zeros, tail, bits)
 
 
 def fit_static(
@@ -200,11 +211,11 @@ def fit_static(
     seen = survey(chunks)
     if seen is None:
         return _raw_only(precision)
-    plans = [_plan(seen, f, precision, streams, tables) for f in fields_for(seen.format, mantissa)]
+    plans = [p for f in fields_for(seen.format, mantissa) for p in _plans(seen, f, precision, streams, tables)]
     plan = min(plans, key=lambda p: p.bits)
     counts = np.zeros((1, ROW_SYMBOLS), np.int64)
-    counts[0, ESCAPE] = max(int(_coarse(seen, plan.field).sum() - plan.counts.sum()), 0)
-    counts[0, ZERO] = seen.zeros
+    counts[0, ESCAPE] = int(seen.histogram.sum()) + seen.zeros - plan.zeros - int(plan.counts.sum())
+    counts[0, ZERO] = plan.zeros
     counts[0, FIRST : FIRST + len(plan.counts)] = plan.counts
     one = _tables(seen, plan, precision, counts, np.array([seen.n_lines - seen.zero_lines]))
     candidates = [_raw_only(precision), one]
@@ -240,7 +251,7 @@ def _tables(
     n_symbols = FIRST + len(plan.counts)
     must = np.zeros(n_symbols, np.bool_)
     must[ESCAPE] = True
-    must[ZERO] = seen.zeros > 0
+    must[ZERO] = plan.zeros > 0
     rows = []
     for row in counts[:, :n_symbols]:
         kept = row.copy()

@@ -198,7 +198,7 @@ class StaticTables:
             room = 1 << (width - field.raw_bits) if field.raw_bits <= width else 0
             if signed > INTEGER or (flip and signed != INTEGER):
                 raise CorruptDataError("the field kind is not one an encoder writes")
-            if not (0 <= first and first + n_symbols - FIRST <= room and n_symbols <= ROW_SYMBOLS):
+            if not (first >= 0 and first + n_symbols - FIRST <= room and n_symbols <= ROW_SYMBOLS):
                 raise CorruptDataError("the field values of the table do not fit the element")
         mode = np.zeros(MODE_CODED + tables, np.int32)
         mode[MODE_ZERO] = size >> RESERVED_BITS

@@ -56,7 +56,7 @@ def field_of(u, low, signed, flip, sign_shift):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, inline="always")
 def _gather_plain(line, m, low, signed, sign_shift, raw, whole, most):  # type: ignore[no-untyped-def]
-    """Raw fields of a line without escapes into ``raw``, the first ``most`` bits unless ``whole``; returns all bits."""
+    """Raw fields of a line without escapes into ``raw`` (``most`` bits unless ``whole``); returns all their bits."""
     low_mask = (U1 << low) - U1
     raw_width = low + (U1 if signed == 0 else U0)
     i, s, held = U0, U0, U0

@@ -48,7 +48,7 @@ class Machine:
     frequency: NDArray[np.int32]
 
     def cost_bits(self) -> NDArray[np.float64]:
-        """Ideal cost ``log2(L / frequency)`` of each symbol in each row, float64[rows, 256]; inf where it has none."""
+        """Ideal cost ``log2(L / frequency)`` of each symbol, float64[rows, 256]; inf where a row has none."""
         with np.errstate(divide="ignore"):
             return self.precision - np.log2(self.frequency.astype(np.float64))
 

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import pytest
+
 from linepress_codecs.registry import make, parse_spec
 from linepress_codecs.testing import LineCheck, line_checks
 
-SPECS = ["tans", "tans:streams=1:mantissa=2", "adaptive", "adaptive:tables=2:streams=8:precision=9", "context", "context:streams=4"]
+SPECS = ["window", "window:bits=4",
+    "tans",
+    "tans:streams=1:mantissa=2",
+    "adaptive",
+    "adaptive:tables=2:streams=8:precision=9",
+    "context",
+    "context:streams=4",
+]
 
 
 @pytest.mark.parametrize("check", line_checks(), ids=lambda c: c.__name__)

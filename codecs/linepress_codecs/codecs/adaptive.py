@@ -15,8 +15,8 @@ from linepress_codecs.tans_codec import StaticTansCodec
 class Adaptive(StaticTansCodec):
     """Modes raw, zero, table 0, …; the tables are clusters of lines, and the mode costs its entropy.
 
-    The field is chosen on the tensor: exponent with 0 to 3 top mantissa bits, sign raw or coded; a tensor too small to
-    pay for tables gets a flat window of field values, one table, or none.
+    The field is chosen on the tensor: exponent with 0 to 3 top mantissa bits, sign raw or coded, exact zeros a symbol
+    of their own where that pays. A tensor too small to pay for all tables gets one, or none and stays raw.
     """
 
     codec_id: ClassVar[str] = "adaptive"

@@ -50,8 +50,8 @@ class Context(LineCodec):
 
     A line of a channel-major layout holds consecutive tokens of one channel. Each channel has a mean, a deviation and
     the slope of its regression on the previous token (about two bytes); the distribution of the next value is normal
-    around the prediction, over cells of half to a quarter of a deviation, and is read from 68 fixed rows. A line decodes
-    alone: its first value, and that of each further sub-stream, is predicted by the mean only.
+    around the prediction, over cells of half to a quarter of a deviation, and is read from 68 fixed rows. A line
+    decodes alone: its first value, and that of each further sub-stream, is predicted by the mean only.
 
     Without channels in the layout, or for formats without exponents, it is ``adaptive``'s static tables.
     """

@@ -1,0 +1,154 @@
+"""``window``: a fixed window of exponents, three or four bits each, and escapes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import ClassVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from linepress_codecs.checks import check_geometry, check_index, check_tables_type
+from linepress_codecs.contracts import Figure, HardwareCard, LineCodec, Lines, Packed, Tables
+from linepress_codecs.errors import CorruptDataError
+from linepress_codecs.formats import Format
+from linepress_codecs.registry import register
+from linepress_codecs.tans_card import ANCHORS, CLOCK, log2_ceil
+from linepress_codecs.tans_engine import line_words, one_line, padded_words, raise_problem
+from linepress_codecs.tans_static import BLOCK_LINES, data_of, elements_of, per_line
+from linepress_codecs.window_kernels import window_code, window_decode
+
+
+@dataclass(frozen=True)
+class WindowTables:
+    """Smallest exponent (biased, as stored) of the window: one byte."""
+
+    base: int
+
+    def to_bytes(self) -> bytes:
+        return bytes([self.base])
+
+
+@register
+@dataclass(frozen=True)
+class Window(LineCodec):
+    """Exponents ``base`` to ``base + 2^bits - 2`` as fixed-width codes, others as escapes whose exponent follows.
+
+    Sign and mantissa are raw. Every field but the escapes lies at a fixed place, so nothing is serial.
+    """
+
+    codec_id: ClassVar[str] = "window"
+    format_version: ClassVar[int] = 1
+    summary: ClassVar[str] = "fixed window of exponents with escapes: nothing serial, nothing learned but its base"
+    source: ClassVar[str] = (
+        "ZipServ, arXiv:2603.17435 (3 bits, contiguous window); SplitZip, arXiv:2605.01708 (4 bits)"
+    )
+
+    bits: int = field(default=3, metadata={"help": "bits of a code", "choices": (2, 3, 4)})
+
+    def supports(self, fmt: Format) -> bool:
+        return fmt.is_float and fmt.sign_bits == 1 and fmt.exponent_bits > self.bits and fmt.bits >= 8
+
+    def fit(self, chunks: Iterable[Lines]) -> Tables:
+        counts = np.zeros(256, np.int64)
+        exponents = 256
+        for lines in chunks:
+            self.check(lines)
+            fmt = lines.format
+            exponents = 1 << fmt.exponent_bits
+            for at in range(0, len(lines), BLOCK_LINES):
+                elements = elements_of(lines.data[at : at + BLOCK_LINES], fmt)
+                elements = elements[(elements != 0).any(axis=1)]
+                codes = (elements >> np.uint64(fmt.mantissa_bits)) & np.uint64(exponents - 1)
+                counts += np.bincount(codes.astype(np.int64).reshape(-1), minlength=256)
+        span = (1 << self.bits) - 1
+        inside = np.convolve(counts[:exponents], np.ones(span, np.int64), "valid")
+        return WindowTables(int(np.argmax(inside)))
+
+    def tables_from_bytes(self, data: bytes) -> Tables:
+        if len(data) != 1:
+            raise CorruptDataError(f"the window's base is 1 B, not {len(data)} B")
+        return WindowTables(data[0])
+
+    def _run(
+        self, lines: Lines, tables: Tables, write: bool
+    ) -> tuple[NDArray[np.uint16], NDArray[np.uint64], NDArray[np.uint64]]:
+        self.check(lines)
+        check_tables_type(self, tables, WindowTables)
+        fmt = lines.format
+        per_line(fmt, lines.line_bytes)
+        n = len(lines)
+        bits, starts = np.zeros(n, np.uint16), np.zeros(n, np.uint64)
+        words = np.empty(n * line_words(lines.line_bytes) + 2 if write else 1, np.uint64)
+        used = 0
+        for at in range(0, n, BLOCK_LINES):
+            part = slice(at, min(at + BLOCK_LINES, n))
+            first = used // 64 if write else 0
+            elements = elements_of(lines.data[part], fmt)
+            here = window_code(
+                elements, np.uint64(fmt.bits), np.uint64(fmt.mantissa_bits), np.uint64(fmt.exponent_bits),
+                np.uint64(self.bits), np.uint64(cast(WindowTables, tables).base), bits[part], words[first:],
+                starts[part], write,
+            )  # fmt: skip
+            starts[part] += np.uint64(64 * first)
+            used += int(here)
+        return bits, starts, words[: used // 64] if write else words
+
+    def measure(self, lines: Lines, tables: Tables) -> NDArray[np.uint16]:
+        return self._run(lines, tables, False)[0]
+
+    def encode(self, lines: Lines, tables: Tables) -> Packed:
+        bits, starts, words = self._run(lines, tables, True)
+        payload = words.view(np.uint8)
+        return Packed(payload, starts, bits, lines.format, lines.line_bytes, lines.channel, lines.n_channels)
+
+    def decode(self, packed: Packed, tables: Tables) -> NDArray[np.uint8]:
+        check_geometry(packed)
+        words = padded_words(packed.payload)
+        return self._decode(words, 8 * len(packed.payload), packed.starts, packed.bits, packed, tables, 0)
+
+    def decode_line(self, packed: Packed, i: int, tables: Tables) -> NDArray[np.uint8]:
+        check_index(packed, i)
+        words, n_bits, starts, bits = one_line(packed, i)
+        out: NDArray[np.uint8] = self._decode(words, n_bits, starts, bits, packed, tables, i)[0]
+        return out
+
+    def _decode(
+        self,
+        words: NDArray[np.uint64],
+        n_bits: int,
+        starts: NDArray[np.uint64],
+        bits: NDArray[np.uint16],
+        packed: Packed,
+        tables: Tables,
+        index: int,
+    ) -> NDArray[np.uint8]:
+        check_tables_type(self, tables, WindowTables)
+        fmt = packed.format
+        per = per_line(fmt, packed.line_bytes)
+        out = np.empty((len(bits), packed.line_bytes), np.uint8)
+        for at in range(0, len(bits), BLOCK_LINES):
+            part = slice(at, min(at + BLOCK_LINES, len(bits)))
+            elements = np.empty((part.stop - at, per), np.uint64)
+            line, problem = window_decode(
+                words, np.uint64(n_bits), starts[part], bits[part], np.uint64(fmt.bits),
+                np.uint64(fmt.mantissa_bits), np.uint64(fmt.exponent_bits), np.uint64(self.bits),
+                np.uint64(cast(WindowTables, tables).base), elements,
+            )  # fmt: skip
+            raise_problem(index + at + line, problem)
+            out[part] = data_of(elements, fmt)
+        return out
+
+    def card(self, fmt: Format) -> HardwareCard:
+        levels = log2_ceil(fmt.elements_in(64))
+        text = f"escape positions by a prefix count over the line ({levels} levels of adders, two levels a cycle)"
+        cycles = 2 + -(-levels // 2)
+        return HardwareCard(
+            decode_latency_cycles=Figure(cycles, "cycles", "estimated", f"{text}, + 2 for alignment and output"),
+            encode_latency_cycles=Figure(cycles, "cycles", "estimated", f"{text}, + 2 for comparison and output"),
+            initiation_interval_cycles=Figure(1, "cycles", "derived", "feed-forward: a line every cycle"),
+            clock_GHz=CLOCK,
+            table_sram_bytes=Figure(1, "B", "derived", "the base exponent"),
+            anchors=ANCHORS,
+        )
