@@ -23,11 +23,16 @@ from linepress.report.aggregate import (
 )
 from linepress.report.frame import Frame
 from linepress.report.plots.style import spread
-from linepress.report.view import measure_frame
+from linepress.report.view import dequantised_sources
+from linepress.report.view import measure_frame as frame_of
 
 
 def table(*rows: dict[str, Any]) -> pa.Table:
     return pa.Table.from_pylist(list(rows), schema=schema("measure"))
+
+
+def measure_frame(rows: pa.Table, manifest: dict[str, Any] | None = None) -> Frame:
+    return frame_of(rows, manifest or {})
 
 
 def case(**changes: Any) -> dict[str, Any]:
@@ -161,3 +166,18 @@ def test_groups_keep_their_first_order_and_every_row() -> None:
     assert [(key, part.real("n").tolist()) for key, part in frame.by("a")] == [(("x",), [1.0, 3.0]), (("y",), [2.0])]
     assert frame.text("missing").tolist() == ["", "", ""]
     assert np.isnan(frame.real("missing")).all()
+
+
+def test_dequantised_weights_are_a_class_of_their_own() -> None:
+    manifest = {
+        "sources": [
+            {"uri": "a", "label": "trained", "metadata": {"note": "trained weights"}},
+            {"uri": "b", "label": "model (dequantised)", "metadata": {}},
+            {"uri": "c", "label": "", "metadata": {"note": "Dequantized from Q4_1"}},
+            "not a source",
+        ]
+    }
+    assert dequantised_sources(manifest) == {"b", "c"}
+    rows = table(case(source="a"), case(source="b"), case(source="c", kind="key"))
+    labels = [data.label for data, _ in classes(measure_frame(rows, manifest))]
+    assert labels == ["weights, bf16", "dequantised weights, bf16", "KV cache, bf16"]
