@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from linepress.cli import racks as racks_cli
 from linepress.cli import roofline as roofline_cli
 from linepress.cli import serving as serving_cli
+from linepress.cli import system as system_cli
 from linepress.errors import LinepressError
 from linepress.records.schema import SYSTEM
 from linepress.stages.system import Scenario, SystemCase, system_case
@@ -228,3 +229,18 @@ def test_serving_calibrates_on_measured_rows(tmp_path: Path) -> None:
     assert found["largest_roofline_ratio"] < 1
     with pytest.raises(LinepressError, match="0 of 11 rows about qwen"):
         _run(serving_cli.command, "qwen2.5-7b", "h100", "--measured", str(some))
+
+
+def test_system_prints_both_sides_and_sweeps() -> None:
+    arguments = ("llama-3.1-8b", "h100", "--weight-ratio", "1.5", "--kv-ratio", "2", "--context", "1024")
+    text = _run(system_cli.command, *arguments).stdout
+    assert "tokens/s" in text
+    assert "closed form" in text
+    rows = _json(system_cli.command, *arguments, "--sweep", "weight_ratio=1,1.25,1.5")["rows"]
+    assert [row["value"] for row in rows] == [1.0, 1.25, 1.5]
+    assert rows[0]["speedup"] < rows[2]["speedup"]
+    assert "1.25" in _run(system_cli.command, *arguments, "--sweep", "weight_ratio=1,1.25").stdout
+    with pytest.raises(LinepressError, match="NAME=V1,V2"):
+        _run(system_cli.command, *arguments, "--sweep", "weight_ratio=much")
+    with pytest.raises(HardwareError, match="'weight' is unknown"):
+        _run(system_cli.command, *arguments, "--sweep", "weight=1")

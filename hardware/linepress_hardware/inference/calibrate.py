@@ -18,7 +18,7 @@ from linepress_hardware.inference.serving import Engine, simulate
 from linepress_hardware.inference.shapes import ModelShape
 from linepress_hardware.inference.step_cost import Calibration, StepCost, step_cost
 from linepress_hardware.inference.trace import closed_loop
-from linepress_hardware.inference.traffic import communication, step_time
+from linepress_hardware.inference.traffic import step_time
 from linepress_hardware.racks.accelerators import Accelerator
 
 # Where the search starts: typical shares of peak, and a millisecond of host time a step.
@@ -122,13 +122,14 @@ class Model:
         return float(served.summary["tpot_mean_s"])
 
     def roofline_step_s(self, point: MeasuredPoint) -> float:
-        """Lower bound of a decode step at the point: bytes and operations at peak, context at the prompt's end."""
+        """Lower bound of a decode step: bytes and operations at peak, context at the prompt's end, links for nothing.
+
+        Launch times of collectives differ between libraries by more than the bound could bear, so none is added.
+        """
         parallel = Parallel(point.tp)
         step = decode(point.concurrency, point.prompt_tokens)
         ops = operators(self.shape, step, self.precision, fused_attention=True, parallel=parallel)
-        talk = communication(self.shape, step, self.part, self.precision, parallel)
-        on = device(self.part, self.precision)
-        return float(step_time(ops, on, None, communication_s=talk.time_s).time_s)
+        return float(step_time(ops, device(self.part, self.precision), None).overlapped_s)
 
     def errors(self, points: Sequence[MeasuredPoint], by: Calibration) -> NDArray[np.float64]:
         """Relative error of the predicted TPOT, signed."""

@@ -23,6 +23,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "channel": ("linepress.cli.channel", "Simulate a compressed memory channel."),
     "roofline": ("linepress.cli.roofline", "Operators of a model on an accelerator."),
     "racks": ("linepress.cli.racks", "Rack tables, checked and derived."),
+    "system": ("linepress.cli.system", "What ratios are worth on an accelerator: tokens/s, capacity, racks."),
     "serving": ("linepress.cli.serving", "Continuous batching: TTFT and TPOT, plain and compressed."),
     "fabric": ("linepress.cli.fabric", "Links, topologies and collectives of a scale-up fabric."),
     "sync": ("linepress.cli.sync", "Bring MLflow up to date with a run's record."),

@@ -1,0 +1,134 @@
+"""``linepress system``: what ratios are worth on an accelerator, without a run: tokens/s, capacity, racks, money."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from linepress.cli.common import json_option, print_json, stderr, stdout
+
+_ROWS: tuple[tuple[str, str, float, str], ...] = (
+    ("decode step, ms", "decode_time_s", 1e3, ",.4f"),
+    ("tokens/s", "tokens_per_s", 1.0, ",.1f"),
+    ("time to first token, ms", "ttft_s", 1e3, ",.3f"),
+    ("largest batch at this context", "largest_batch", 1.0, ",.0f"),
+    ("largest context at this batch, tokens", "largest_context_tokens", 1.0, ",.0f"),
+    ("devices needed", "devices_needed", 1.0, ",.0f"),
+    ("racks needed", "racks_needed", 1.0, ",.0f"),
+    ("KV outweighs weights at, tokens", "kv_equals_weights_at_tokens", 1.0, ",.0f"),
+    ("compute bound from batch", "compute_bound_batch", 1.0, ",.0f"),
+    ("energy, kJ per million tokens", "energy_J_per_million_tokens", 1e-3, ",.1f"),
+    ("USD per million tokens", "usd_per_million_tokens", 1.0, ",.4f"),
+)
+
+
+@click.command()
+@click.argument("model")
+@click.argument("accelerator")
+@click.option("--weight-ratio", type=float, default=1.0, show_default=True, help="Packed ratio of the weights.")
+@click.option("--kv-ratio", type=float, default=1.0, show_default=True, help="Packed ratio of the KV cache.")
+@click.option(
+    "--weight-gain", type=float, help="Bandwidth gain of weight streams, from a channel; default the ratio."
+)
+@click.option("--kv-gain", type=float, help="Bandwidth gain of KV reads, from a channel; default the ratio.")
+@click.option("--decode-latency-ns", type=float, default=0.0, show_default=True)
+@click.option("--decompressor-GBps", "decompressor", type=float, help="Raw bytes/s of a device's decompressors.")
+@click.option("--context", type=int, default=2048, show_default=True, help="KV length of decode, prompt; tokens.")
+@click.option("--batch", type=int, default=1, show_default=True)
+@click.option("--precision", default="w16a16kv16", show_default=True)
+@click.option("--tp", type=int, default=1, show_default=True)
+@click.option("--pp", type=int, default=1, show_default=True)
+@click.option("--ep", type=int, default=1, show_default=True)
+@click.option("--dp", type=int, default=1, show_default=True)
+@click.option("--algorithm", default="", help="All-reduce algorithm; default the link's own.")
+@click.option("--sweep", help="NAME=V1,V2,…: a field of the scenario or the compression, one line a value.")
+@json_option
+def command(model: str, accelerator: str, as_json: bool, **given: Any) -> None:
+    """MODEL on ACCELERATOR with and without compression, each number beside its closed form.
+
+    \b
+    Examples:
+      linepress system llama-3.1-8b h100 --weight-ratio 1.33 --kv-ratio 1.4 --context 8192 --batch 16
+      linepress system llama-3.1-70b h100 --tp 4 --weight-ratio 1.5 --decompressor-GBps 4000
+      linepress system llama-3.1-8b h100 --kv-ratio 1.5 --sweep context_tokens=1024,8192,65536 --json
+    """
+    from linepress_hardware.inference.compression import Compression
+    from linepress_hardware.inference.scenario import Scenario
+    from linepress_hardware.inference.system import evaluate, sensitivity
+
+    scenario = Scenario(
+        context_tokens=given["context"],
+        batch=given["batch"],
+        **{key: given[key] for key in ("precision", "tp", "pp", "ep", "dp", "algorithm")},
+    )
+    compression = Compression(
+        given["weight_ratio"],
+        given["kv_ratio"],
+        weight_bandwidth_gain=given["weight_gain"],
+        kv_bandwidth_gain=given["kv_gain"],
+        decode_latency_ns=given["decode_latency_ns"],
+        decompressor_GBps=given["decompressor"],
+    )
+    if given["sweep"]:
+        name, values = _sweep(given["sweep"])
+        rows = sensitivity(model, accelerator, scenario, compression, name, values)
+    else:
+        rows = [evaluate(model, accelerator, scenario, compression)]
+    for row in rows:
+        if not row["compressed_fits"]:
+            stderr().print(
+                f"note: batch {scenario.batch} × context {scenario.context_tokens:,} does not fit the devices even "
+                f"compressed; {row['compressed_devices_needed']} are needed"
+            )
+            break
+    if as_json:
+        print_json({"model": model, "accelerator": accelerator, "rows": rows})
+    elif given["sweep"]:
+        _print_sweep(rows)
+    else:
+        _print(model, accelerator, rows[0])
+
+
+def _sweep(text: str) -> tuple[str, list[float]]:
+    from linepress.errors import LinepressError
+
+    name, _, values = text.partition("=")
+    try:
+        numbers = [float(value) for value in values.split(",")]
+    except ValueError:
+        raise LinepressError(f"--sweep {text!r} is not NAME=V1,V2,…; write weight_ratio=1,1.25,1.5") from None
+    return name.strip(), numbers
+
+
+def _print(model: str, accelerator: str, row: dict[str, Any]) -> None:
+    out = stdout()
+    out.print(f"{model} on {row['devices']} × {accelerator}   decode bound by {row['decode_bound']}")
+    out.print(f"{'':40s}{'plain':>16s}{'compressed':>16s}{'change':>10s}")
+    for title, key, scale, form in _ROWS:
+        pair = [row[f"{side}_{key}"] for side in ("plain", "compressed")]
+        cells = "".join(f"{'–' if value is None else format(value * scale, form):>16s}" for value in pair)
+        change = f"{pair[1] / pair[0] - 1:>+10.1%}" if pair[0] and pair[1] is not None else ""
+        out.print(f"{title:40s}{cells}{change}")
+    gain = row["capacity_gain"]
+    out.print(f"speed-up {row['speedup']:.4f}   closed form, memory bound {row['closed_form_speedup']:.4f}")
+    if gain is not None:
+        out.print(f"capacity gain {gain:.4f}   closed form {row['closed_form_capacity_gain']:.4f}")
+    out.print(
+        f"all-reduces {row['all_reduce_s'] * 1e6:,.2f} µs a step   "
+        f"figures behind energy: {row['energy_status']}, behind cost: {row['cost_status']}"
+    )
+
+
+def _print_sweep(rows: list[dict[str, Any]]) -> None:
+    out = stdout()
+    out.print(
+        f"{rows[0]['parameter']:>20s} {'plain tok/s':>14s} {'tok/s':>14s} {'speed-up':>9s} {'closed form':>12s} "
+        f"{'batch':>8s} {'plain':>8s}   bound by"
+    )
+    for row in rows:
+        out.print(
+            f"{row['value']:>20,g} {row['plain_tokens_per_s']:>14,.1f} {row['compressed_tokens_per_s']:>14,.1f} "
+            f"{row['speedup']:>9.4f} {row['closed_form_speedup']:>12.4f} {row['compressed_largest_batch']:>8,} "
+            f"{row['plain_largest_batch']:>8,}   {row['decode_bound']}"
+        )
