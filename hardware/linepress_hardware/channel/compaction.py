@@ -190,9 +190,9 @@ class CompressedStore:
         slots = config.line_buffer_lines * LINE_BYTES // self.atom_bytes
         per_page = config.page_bytes // LINE_BYTES
         page_atoms = config.page_bytes // self.atom_bytes
-        writes = int(accesses.is_write.sum())
-        # Worst case: a read is 2 metadata requests and its atoms; any access may evict and rewrite a page.
-        most = n * (4 + LINE_BYTES // self.atom_bytes * 2 + 2 * page_atoms) if writes else n * 8
+        # Worst case: every access rewrites a few pages. Far less is touched, and untouched memory costs nothing.
+        margin = 8 * page_atoms + 32
+        most = margin + min(n * margin, n * 32 + 4_000_000)
         append = accesses.append if accesses.append is not None else np.zeros(n, np.bool_)
         length = np.where(accesses.zero, 0, np.minimum(write_length, LINE_BYTES))
         new_class = np.searchsorted(self.sizes, length).astype(np.uint8)
@@ -200,7 +200,7 @@ class CompressedStore:
             np.array([config.capacity_warning_ratio, config.capacity_critical_ratio], np.float64)
             * self.physical_chunks
         )
-        buffers = RequestBuffers.of(min(most, n * 24 + 4_000_000), n)
+        buffers = RequestBuffers.of(most, n)
         m = expand_inline(
             accesses.line, accesses.is_write, accesses.partial, append, new_class, self.lines, per_page,
             self.slot_class, self.actual, self.sizes, self.state, self.inflated, self.chunks, self.n_chunks,

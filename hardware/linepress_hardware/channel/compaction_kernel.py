@@ -93,7 +93,7 @@ def expand_inline(  # type: ignore[no-untyped-def]
             if target == page:
                 if way >= 0:
                     continue
-                onward = holds(tag, page - 1)
+                onward = page > 0 and holds(tag, page - 1)
             elif not (onward and prefetch_entries) or target >= state.shape[0] or holds(tag, target):
                 continue
             address[m] = np.uint64(metadata_base + target * entry)

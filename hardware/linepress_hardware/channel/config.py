@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -79,6 +80,11 @@ class ChannelConfig:
     @property
     def ecc_decode_ns(self) -> float:
         return self.ecc_decode_cycles / self.engine_clock_GHz
+
+    @property
+    def decoder_count(self) -> int:
+        """Decode pipelines: as configured, or as many as keep up with the R channel."""
+        return self.decoders or max(1, math.ceil(self.decode_interval_ns / self.line_transfer_ns - 1e-9))
 
     def override(self, values: Mapping[str, float]) -> ChannelConfig:
         """A copy with some parameters changed; `ConfigurationError` on an unknown name or a bad value."""

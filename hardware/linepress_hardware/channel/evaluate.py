@@ -29,6 +29,10 @@ DECODE_SHAPE = DecodeShape.of_model(
 """Llama-3.1-8B, batch 16, context 8,192: the shape of the ``decode`` workload unless another is given."""
 
 
+REFRESHES = 8
+"""Refresh intervals that a saturated run spans at least, so that catching one more or less moves it by a percent."""
+
+
 @dataclass(frozen=True)
 class InlineSpec:
     """A store compressed both ways: class sizes (the last one 64) and, for slots, the slot size."""
@@ -142,7 +146,7 @@ class Study:
         Latencies of the codec included (``decode_latency_ns`` and so on).
     subject : Subject
     n : int
-        Accesses a run.
+        Accesses of a run at a given load; a saturated run takes more where it would not span `REFRESHES` refreshes.
     seed : int
     """
 
@@ -164,16 +168,23 @@ class Study:
     def inline(self) -> bool:
         return self.subject.inline is not None
 
+    @property
+    def saturated_accesses(self) -> int:
+        """Accesses of a saturated run."""
+        span_ns = REFRESHES * self.memory.refresh_interval_ns
+        return max(self.n, int(span_ns * self.memory.peak_GBps / LINE_BYTES))
+
     def plain(self, pattern: str, interval_ns: float | None = None) -> ChannelRun:
         """The same accesses on the plain channel."""
         m = self.memory
+        n = self.saturated_accesses if interval_ns is None else self.n
         return plain_run(
             m.name,
             m.mapping,
             m.policy,
             plain_config(self.config),
             pattern,
-            self.n,
+            n,
             self.seed,
             self.inline,
             interval_ns,
@@ -181,15 +192,17 @@ class Study:
 
     def compressed(self, pattern: str, interval_ns: float | None = None) -> ChannelRun:
         """The subject under a workload; saturated (closed loop) where ``interval_ns`` is None."""
-        stream = accesses(pattern, self.n, self.lines, self.config, seed=self.seed, inline=self.inline)
+        n = self.saturated_accesses if interval_ns is None else self.n
+        stream = accesses(pattern, n, self.lines, self.config, seed=self.seed, inline=self.inline)
         if interval_ns is not None:
             stream = stream.at_interval(interval_ns)
         past: LineStream | None = None
         if pattern != "sequential":
-            # Past accesses of the same kind leave the cache as a long run would; their number covers it twice.
+            # A long run would have left random pages of the footprint in the cache; eight look-ups an entry fill it.
             entries = self.config.metadata_cache_bytes // self.config.metadata_entry_bytes
-            n = max(1, min(2 * entries, 200_000))
-            past = accesses(pattern, n, self.lines, self.config, seed=self.seed + 1, inline=False)
+            pages = -(-self.lines * LINE_BYTES // self.config.page_bytes)
+            n = max(1, min(8 * min(entries, pages), 2_000_000))
+            past = workloads.random(n, self.lines, seed=self.seed + 1)
         return self.over(stream, past)
 
     def over(self, stream: LineStream, past: LineStream | None = None) -> ChannelRun:
@@ -256,7 +269,7 @@ class Study:
         """GB/s that decoders and R channel can deliver."""
         port = LINE_BYTES / self.config.line_transfer_ns
         interval = self.config.decode_interval_ns
-        return min(port, self.config.decoders * LINE_BYTES / interval) if interval > 0 else port
+        return min(port, self.config.decoder_count * LINE_BYTES / interval) if interval > 0 else port
 
     def closed_form(self, packed_bytes_per_line: float) -> closed_form.Gains:
         """Closed-form gains; the plain channel's simulated bandwidths enter through ceiling and mixture."""

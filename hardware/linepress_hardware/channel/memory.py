@@ -48,6 +48,8 @@ class Memory:
     idle_read_ns: float = 0.0
     """Mean random read of an idle memory: tRP + tRCD + tCL + burst (rows stay open, so another one must close first;
     no tRP with a closed-page policy), plus the mean wait for an all-bank refresh, tRFC² / (2 tREFI)."""
+    refresh_interval_ns: float = 0.0
+    """tREFI; 0 for a memory that needs no refresh."""
 
     @classmethod
     def load(cls, name: str, mapping: str | None = None, policy: str | None = None) -> Memory:
@@ -69,6 +71,7 @@ class Memory:
             mapping=mapping,
             policy=policy,
             idle_read_ns=idle,
+            refresh_interval_ns=0.0 if chosen.refresh == "none" else part.ns("REFI"),
         )
 
     def simulate(

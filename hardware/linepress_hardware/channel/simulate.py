@@ -185,7 +185,7 @@ def _respond(
         bypass,
         latency_ns=timing.decode_ns,
         interval_ns=timing.interval_ns,
-        engines=config.decoders,
+        engines=config.decoder_count,
     )
     done = data.copy()
     reads = np.flatnonzero(~write)

@@ -307,8 +307,9 @@ def _print(document: dict[str, Any]) -> None:
     if document["rows"]:
         first = document["rows"][0]
         console.print(
-            f"latency: {first['workload']} reads at {first['load_pct_peak']:g} % of pin peak; gains on the same accesses, closed "
-            "form in brackets; ! the channel does not sustain this load",
+            f"latency: {first['workload']} reads at {first['load_pct_peak']:g} % of pin peak; gains over the same "
+            "accesses; closed form in brackets; ! does not sustain this load; "
+            f"decode {first['decode_latency_ns']:.3g} ns in {first['decoders']} pipelines",
             markup=False,
         )
     for name in ("sweeps", "load_curve", "block_baseline"):

@@ -21,7 +21,8 @@ CHANNEL_COLUMNS: dict[str, tuple[str, str]] = {
     "mode": ("string", "offline (compressed once, read-only) or inline (both ways)"),
     "line_bytes": ("int64", "bytes of a line"),
     "lines": ("int64", "lines of the histogram"),
-    "n_requests": ("int64", "transactions simulated per pattern"),
+    "n_requests": ("int64", "accesses of the latency runs"),
+    "n_requests_saturated": ("int64", "accesses of each bandwidth run: at least eight refresh intervals of them"),
     "seed": ("int64", "seed of line order, workload and faults"),
     "load_pct_peak": ("double", "offered load of the latency run, % of the pin peak of the plain channel"),
     "load_sustained": (
@@ -97,6 +98,7 @@ CHANNEL_COLUMNS: dict[str, tuple[str, str]] = {
     "plain_energy_random_pJ_per_useful_byte": ("double", "the same in the random run, plain"),
     "channels_per_device": ("int64", "channels of one stack, module or package"),
     "device_bandwidth_sequential_GBps": ("double", "effective sequential bandwidth of all channels of the device"),
+    "decoders": ("int64", "decode pipelines of the channel: what keeps up with the port at this codec's interval"),
     "decode_latency_ns": ("double", "decoder latency used"),
     "encode_latency_ns": ("double", "encoder latency used"),
     "decode_interval_ns": ("double", "time between two lines in one decoder"),
@@ -126,7 +128,7 @@ class ChannelCase:
     decode_latency_ns, encode_latency_ns, decode_interval_ns : float
         From the codec's hardware card. The interval is the time between two lines entering one decoder.
     seed, n_requests : int
-        Seed of line order, workload and faults; transactions simulated per pattern.
+        Seed of line order, workload and faults; accesses a run (bandwidth runs span eight refreshes at least).
     mode : str
         ``offline`` (compressed once, read-only), ``inline`` (both ways) or ``auto``: inline for kv, else offline.
     placement : str
