@@ -51,7 +51,7 @@ from linepress_codecs.fields import bound_field
 from linepress_codecs.formats import Format
 
 MAX_CONTEXT_CELLS = 1 << 26
-"""Largest contexts × symbols table kept (512 MB of uint64 would be twice this); above it a bound is left out."""
+"""Largest channels × symbols table kept (256 MiB of uint32); with more channels their bounds are left out."""
 
 CONTEXT_MANTISSA_BITS = 2
 """Mantissa bits coded in the context of the class; the lower ones are coded given the value's own upper bits."""
@@ -71,26 +71,24 @@ class Bound:
 
 
 @njit(cache=True)
-def _count16(items, joint):  # type: ignore[no-untyped-def]
-    for i in range(items.shape[0]):
-        joint[items[i]] += np.uint32(1)
+def _count(items, per, field_shift, upper_shift, upper_bits, none, joint, previous):  # type: ignore[no-untyped-def]
+    """Add each item to joint[item] and to previous[field of the item before it in the line, or none][upper bits]."""
+    for line in range(items.shape[0] // per):
+        row = none
+        for i in range(line * per, line * per + per):
+            item = np.uint64(items[i])
+            joint[item] += np.uint32(1)
+            previous[(row << upper_bits) | (item >> upper_shift)] += np.uint32(1)
+            row = item >> field_shift
 
 
 @njit(cache=True)
-def _count_contexts(items, per, context, shift, upper_shift, field_values, previous, channel):  # type: ignore[no-untyped-def]
-    """Add each item's upper symbol to its previous-value row and, where `channel` is used, to its channel's row."""
-    n_lines = items.shape[0] // per
-    by_channel = channel.shape[0] > 0
-    for line in range(n_lines):
-        row = np.uint32(field_values)
-        base = line * per
-        for j in range(per):
-            item = np.uint32(items[base + j])
-            upper = item >> upper_shift
-            previous[row, upper] += np.uint32(1)
-            if by_channel:
-                channel[context[line], upper] += np.uint32(1)
-            row = item >> shift
+def _count_channels(items, per, upper_shift, upper_bits, ids, channel):  # type: ignore[no-untyped-def]
+    """Add each item to channel[id of its line][upper bits]."""
+    for line in range(items.shape[0] // per):
+        row = np.uint64(ids[line]) << upper_bits
+        for i in range(line * per, line * per + per):
+            channel[row | (np.uint64(items[i]) >> upper_shift)] += np.uint32(1)
 
 
 @njit(cache=True)
@@ -154,12 +152,22 @@ class BoundAccumulator:
         if len(lines) == 0:
             return self
         items = self._items(lines)
+        per = len(items) // len(lines)
+        upper_shift = np.uint64(self.kept_bits - self.upper_bits)
+        upper_bits = np.uint64(self.upper_bits)
         counts = np.zeros(len(self.joint), np.uint32)
-        _count16(items, counts)
+        _count(
+            items,
+            per,
+            np.uint64(self.kept_bits - self.field_bits),
+            upper_shift,
+            upper_bits,
+            np.uint64(1 << self.field_bits),
+            counts,
+            self.previous.reshape(-1),
+        )
         self.joint += counts
         self.values += len(items)
-        channel = np.zeros((0, 0), np.uint32)
-        context = np.zeros(0, np.uint32)
         if lines.channel is not None and lines.n_channels << self.upper_bits <= MAX_CONTEXT_CELLS:
             if self.channel is None:
                 self.channel = np.zeros((lines.n_channels, 1 << self.upper_bits), np.uint32)
@@ -167,17 +175,7 @@ class BoundAccumulator:
                 raise CodecError(
                     f"chunks of one tensor disagree on channels: {len(self.channel)} and {lines.n_channels}"
                 )
-            channel, context = self.channel, lines.channel
-        _count_contexts(
-            items,
-            len(items) // len(lines),
-            frozen(context),
-            np.uint32(self.kept_bits - self.field_bits),
-            np.uint32(self.kept_bits - self.upper_bits),
-            1 << self.field_bits,
-            self.previous,
-            channel,
-        )
+            _count_channels(items, per, upper_shift, upper_bits, frozen(lines.channel), self.channel.reshape(-1))
         return self
 
     def merge(self, other: BoundAccumulator) -> BoundAccumulator:

@@ -45,38 +45,27 @@ def code_lengths(counts: ArrayLike, limit: int) -> NDArray[np.uint8]:
         lengths[used] = 1
         return lengths
     order = used[np.argsort(count[used], kind="stable")]
-    weights = [int(w) for w in count[order]]
-    # A package carries the indices of its leaves, repeated as often as they occur in it.
-    singles: list[tuple[int, tuple[int, ...]]] = [(w, (i,)) for i, w in enumerate(weights)]
-    packages: list[tuple[int, tuple[int, ...]]] = []
+    leaves = count[order]
+    n = len(leaves)
+    # Level by level, cheapest first: the leaves merged with the pairs of the level before (leaves first of equals).
+    is_leaf: list[NDArray[np.bool_]] = []
+    packages = leaves[:0]
     for _ in range(limit):
-        merged = _merge(singles, packages)
-        last = merged
-        packages = [
-            (merged[i][0] + merged[i + 1][0], merged[i][1] + merged[i + 1][1]) for i in range(0, len(merged) - 1, 2)
-        ]
-    depth = np.zeros(len(order), np.int64)
-    for _, members in last[: 2 * len(order) - 2]:
-        for i in members:
-            depth[i] += 1
+        merged = np.concatenate([leaves, packages])
+        by_weight = np.argsort(merged, kind="stable")
+        is_leaf.append(by_weight < n)
+        merged = merged[by_weight]
+        pairs = len(merged) // 2
+        packages = merged[0 : 2 * pairs : 2] + merged[1 : 2 * pairs : 2]
+    # Back: the first 2n - 2 items of the last level are taken; each package taken takes two items a level earlier.
+    depth = np.zeros(n, np.uint8)
+    need = 2 * n - 2
+    for level in reversed(is_leaf):
+        taken = int(np.count_nonzero(level[:need]))
+        depth[:taken] += 1
+        need = 2 * (need - taken)
     lengths[order] = depth
     return lengths
-
-
-def _merge(
-    a: list[tuple[int, tuple[int, ...]]], b: list[tuple[int, tuple[int, ...]]]
-) -> list[tuple[int, tuple[int, ...]]]:
-    """Two lists sorted by weight as one, those of ``a`` first among equals."""
-    out = []
-    i = j = 0
-    while i < len(a) or j < len(b):
-        if j == len(b) or (i < len(a) and a[i][0] <= b[j][0]):
-            out.append(a[i])
-            i += 1
-        else:
-            out.append(b[j])
-            j += 1
-    return out
 
 
 def check_lengths(lengths: NDArray[np.uint8], limit: int = MAX_LIMIT) -> None:

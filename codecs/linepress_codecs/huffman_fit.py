@@ -17,6 +17,9 @@ from linepress_codecs.huffman_tables import HuffmanTables, pair_bits_of
 SAMPLE_LINES = 1 << 15
 """Lines that k-means looks at, evenly spread over the tensor."""
 
+LINES_A_TABLE = 16
+"""Fewest lines a table: a code's lengths cost about 20 B, which fewer lines cannot save."""
+
 ROUNDS = 8
 """Assign-and-refit rounds; on the reference tensors the cost changes by under 0.01 % after the sixth."""
 
@@ -43,7 +46,8 @@ def fit_tables(chunks: Iterable[Lines], kind_of: KindOf, tables: int, limit: int
         n_lines += len(lines)
     single = HuffmanTables(code_lengths(pooled, limit)[None], zero_lines=zeros > 0)
     coded = n_lines - zeros
-    if tables == 1 or coded < 2:
+    tables = min(tables, coded // LINES_A_TABLE)
+    if tables <= 1:
         return single
     start = _k_means(_sample(chunks, n_lines), kind, pooled, tables, limit)
     histograms = np.zeros((len(start), 256), np.uint64)

@@ -185,6 +185,36 @@ def assign(words, kind, pair_bits, lines_of, histograms):  # type: ignore[no-unt
 
 
 @njit(cache=True)
+def fill_pair_bits(lengths, no_code_bits, out):  # type: ignore[no-untyped-def]
+    """Pair sizes of tables lengths uint8[k, 256] as `measure` takes them, into out uint64[lanes * 65536]."""
+    k = lengths.shape[0]
+    one = np.empty(256, np.uint64)
+    for table in range(out.shape[0] >> 14):
+        at = np.uint64(16 * (table & 3))
+        base = (table >> 2) << 16
+        for s in range(256):
+            used = table < k and lengths[min(table, k - 1), s] > 0
+            one[s] = np.uint64(lengths[table, s]) if used else no_code_bits
+        for high in range(256):
+            for low in range(256):
+                pair = (one[low] + one[high]) << at
+                index = base + (high << 8) + low
+                out[index] = pair if at == U0 else out[index] | pair
+
+
+@njit(cache=True)
+def fill_pair_code(lengths, codes, out):  # type: ignore[no-untyped-def]
+    """Pair codes of tables lengths uint8[k, 256], codes uint32[k, 256] as `encode` takes them, uint32[k * 65536]."""
+    for table in range(lengths.shape[0]):
+        for high in range(256):
+            for low in range(256):
+                n_low, n_high = np.uint32(lengths[table, low]), np.uint32(lengths[table, high])
+                pair = codes[table, low] | (codes[table, high] << n_low) | ((n_low + n_high) << np.uint32(24))
+                seen = n_low > np.uint32(0) and n_high > np.uint32(0)
+                out[(table << 16) + (high << 8) + low] = pair if seen else UNSEEN
+
+
+@njit(cache=True)
 def measure(words, kind, pair_bits, fixed_bits, n_tables, zero_lines, bits):  # type: ignore[no-untyped-def]
     """Coded bits of each line into bits uint16[n].
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from linepress_codecs import huffman_kernels as kernels
+from linepress_codecs.bitio import frozen
 from linepress_codecs.canonical import decode_table, pack_lengths, reversed_codes, unpack_lengths
 from linepress_codecs.errors import CorruptDataError
 
@@ -73,14 +74,10 @@ class HuffmanTables:
     @cached_property
     def pair_code(self) -> NDArray[np.uint32]:
         """As `huffman_kernels.encode` takes it."""
-        out = np.empty((len(self.lengths), 1 << 16), np.uint32)
-        low, high = np.arange(1 << 16) & 255, np.arange(1 << 16) >> 8
-        for k, lengths in enumerate(self.lengths):
-            codes, size = reversed_codes(lengths), lengths.astype(np.uint32)
-            pair = codes[low] | codes[high] << size[low] | (size[low] + size[high]) << 24
-            seen = (lengths[low] > 0) & (lengths[high] > 0)
-            out[k] = np.where(seen, pair, kernels.UNSEEN)
-        return out.reshape(-1)
+        out = np.empty(len(self.lengths) << 16, np.uint32)
+        codes = np.stack([reversed_codes(row) for row in self.lengths])
+        kernels.fill_pair_code(frozen(self.lengths), codes, out)
+        return out
 
     def decode_entries(self, limit: int) -> tuple[NDArray[np.uint32], int]:
         """(entries as `huffman_kernels.decode` takes them, index bits)."""
@@ -109,11 +106,6 @@ def _decode_row(lengths: NDArray[np.uint8], index_bits: int) -> NDArray[np.uint3
 
 def pair_bits_of(lengths: NDArray[np.uint8]) -> NDArray[np.uint64]:
     """Sizes of all symbol pairs, four tables to a 64-bit entry, uint64[lanes * 65536]."""
-    k = len(lengths)
-    lanes = -(-k // 4)
-    one = np.where(lengths > 0, lengths.astype(np.uint64), np.uint64(NO_CODE_BITS))
-    out = np.zeros((lanes, 1 << 16), np.uint64)
-    for table in range(4 * lanes):
-        pair = (one[table][:, None] + one[table]).reshape(-1) if table < k else np.uint64(2 * NO_CODE_BITS)
-        out[table // 4] |= pair << np.uint64(16 * (table % 4))
-    return out.reshape(-1)
+    out = np.empty(-(-len(lengths) // 4) << 16, np.uint64)
+    kernels.fill_pair_bits(frozen(lengths), np.uint64(NO_CODE_BITS), out)
+    return out

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+
 from linepress_codecs.bounds import BoundAccumulator, pool
 from linepress_codecs.contracts import Lines
 from linepress_codecs.errors import CodecError
@@ -111,7 +112,9 @@ def test_chunks_add_up_and_pools_differ() -> None:
     other = BoundAccumulator(BF16).add(to_lines(gaussian_bits(BF16, 6400, 2.0, 6), "row", BF16))
     pooled = pool([BoundAccumulator(BF16).add(lines), other])
     assert pooled is not None
-    mean = (whole["field_order0"].bits_per_value * 6144 + other.bounds()["field_order0"].bits_per_value * 6400) / 12544
+    mean = (
+        whole["field_order0"].bits_per_value * 6144 + other.bounds()["field_order0"].bits_per_value * 6400
+    ) / 12544
     assert pooled.bits_per_value > mean
     assert pool([]) is None
 
@@ -121,6 +124,6 @@ def test_empty_and_mismatched_input() -> None:
     assert math.isnan(empty["field_order0"].ratio)
     with pytest.raises(CodecError, match="cannot take"):
         BoundAccumulator(BF16).add(to_lines(np.zeros(4, "<u4"), "row", FORMATS["fp32"]))
+    accumulator = BoundAccumulator(BF16).add(to_lines(np.zeros((32, 4), "<u2"), "channel", BF16))
     with pytest.raises(CodecError, match="disagree on channels"):
-        accumulator = BoundAccumulator(BF16).add(to_lines(np.zeros((32, 4), "<u2"), "channel", BF16))
         accumulator.add(to_lines(np.zeros((32, 5), "<u2"), "channel", BF16))

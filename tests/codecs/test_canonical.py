@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from linepress_codecs.bitio import BitReader, BitWriter
 from linepress_codecs.canonical import (
     check_lengths,

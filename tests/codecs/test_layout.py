@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from linepress_codecs.errors import SpecError, UnsupportedFormatError
 from linepress_codecs.formats import FORMATS
 from linepress_codecs.layout import LAYOUTS, chunks, from_lines, geometry, iter_lines, stored_bits, to_lines

@@ -43,7 +43,8 @@ class Slots(Packing):
     """Line i lies at ``i * slot``; a line that does not fit is an exception.
 
     An exception's slot holds the index of a whole raw line in the overflow behind the slots (its slot is lost). One
-    bit a line says so (metadata); the slot size is one byte a tensor. A slot of the line size has no exceptions.
+    bit a line says so (metadata); the slot size is one byte a tensor. A slot of the line size has no exceptions; a
+    tensor whose exceptions would cost more than they save takes it.
     """
 
     name: ClassVar[str] = "slots"
@@ -58,9 +59,12 @@ class Slots(Packing):
         check_range("slots", "slot", self.slot, 0, 128)
 
     def slot_for(self, bits: NDArray[np.uint16], line_bytes: int = LINE_BYTES) -> int:
-        if self.slot:
-            return min(self.slot, line_bytes)
-        return best_slot(np.bincount(stored_bytes(bits, line_bytes), minlength=line_bytes + 1), line_bytes)
+        histogram = np.bincount(stored_bytes(bits, line_bytes), minlength=line_bytes + 1)
+        if not self.slot:
+            return best_slot(histogram, line_bytes)
+        slot = min(self.slot, line_bytes)
+        exceptions = int(histogram[slot + 1 :].sum())
+        return slot if len(bits) * slot + exceptions * line_bytes < len(bits) * line_bytes else line_bytes
 
     def place(self, bits: NDArray[np.uint16], line_bytes: int = LINE_BYTES) -> Placement:
         slot = self.slot_for(bits, line_bytes)
