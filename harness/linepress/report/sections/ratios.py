@@ -75,7 +75,8 @@ def by_group(view: RunView) -> Section:
             continue
         table = {g: {s.variant: s for s in summaries(parts[g])} for g in groups}
         bound = [
-            max((s.bound_ratio for s in table[g].values()), default=float("nan"), key=np.nan_to_num) for g in groups
+            max((s.highest_bound[1] for s in table[g].values()), default=float("nan"), key=np.nan_to_num)
+            for g in groups
         ]
         drawn_groups = _large(groups, {g: max(s.raw_bytes for s in table[g].values()) for g in groups})
         bound = [bound[groups.index(g)] for g in drawn_groups]
@@ -93,7 +94,7 @@ def by_group(view: RunView) -> Section:
                 inline_svg(drawn, f"groups{i}", title, alt),
                 title,
                 alt,
-                "One row a group of tensors; the bar is the highest bound any shown codec is held against. The gap "
+                "One row a group of tensors; the bar is the highest entropy bound computed for the data. The gap "
                 "between a mark and the bar is what a better code could still gain. A mark to the "
                 "right of the bar adapts to the line, as the bound's class does not. Groups under 0.5 % of the bytes "
                 "are in the table only.",
@@ -212,7 +213,7 @@ def _series(rows: Frame, variant: str, by: str) -> list[plots.Series]:
             s = summarise(part.where(layer == number), variant)
             xs.append(float(number))
             ys.append(s.payload_ratio)
-            bounds.append(s.bound_ratio)
+            bounds.append(s.highest_bound[1])
         result.append(plots.Series(names.get(value, value or "other"), tuple(xs), tuple(ys), tuple(bounds)))
     return result
 
@@ -232,8 +233,8 @@ def _strips(slug: str, strips: list[tuple[DataClass, str, list[plots.Series]]], 
         middle = (low + high) / 2
         drawn = plots.layer_strip(series, colours, (middle - height / 2, middle + height / 2))
         caption = (
-            f"One line per {what}: payload ratio of the layer; dashed the entropy bound. The scale does not start at "
-            "1; all strips of this section show the same span of ratio, each around its own data."
+            f"One line per {what}: payload ratio of the layer; dashed the highest entropy bound. The scale does not "
+            "start at 1; all strips of this section show the same span of ratio, each around its own data."
         )
         figures.append(Figure(f"{slug}-{i}", inline_svg(drawn, f"{slug}{i}", title, alt), title, alt, caption))
     return figures
