@@ -23,7 +23,7 @@ Examples:
   linepress channel sizes.json --memory hbm3 --packing stream --packing classes:set=0/48/64 --json
   linepress channel kv.safetensors -c huffman --layout channel --workload decode --mode inline --packing slots:slot=48
   linepress channel sizes.csv --set axi_outstanding=64 --set metadata_cache_bytes=32768
-  linepress channel sizes.json --sweep decode_latency_ns --load-curve --blocks --capacity
+  linepress channel sizes.json --sweep decode_latency_ns --load-curve --blocks --capacity --faults
   linepress channel sizes.json --trace accesses.bin --packing stream
 
 \b
@@ -110,6 +110,7 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> int 
 @click.option("--load-curve", is_flag=True, help="Latency against load (of the first case).")
 @click.option("--blocks", is_flag=True, help="A 64 KiB and a 4 KiB block codec in the same place.")
 @click.option("--capacity", is_flag=True, help="Fill an over-subscribed device until it refuses.")
+@click.option("--faults", is_flag=True, help="Damage the memory and read all of it through the port (first case).")
 @click.option(
     "--trace", "trace", type=click.Path(path_type=Path), help="Replay a recorded trace (on the first case)."
 )
@@ -136,6 +137,7 @@ def command(
     load_curve: bool,
     blocks: bool,
     capacity: bool,
+    faults: bool,
     trace: Path | None,
     as_json: bool,
 ) -> int:
@@ -196,6 +198,8 @@ def command(
             document["block_baseline"] = extras.block_rows(first)
         if capacity:
             document["capacity"] = extras.capacity_row(first)
+        if faults:
+            document["faults"] = extras.fault_rows(first)
         if trace is not None:
             document["trace"] = extras.trace_row(first, trace)
     if as_json:
@@ -312,7 +316,7 @@ def _print(document: dict[str, Any]) -> None:
             f"decode {first['decode_latency_ns']:.3g} ns in {first['decoders']} pipelines",
             markup=False,
         )
-    for name in ("sweeps", "load_curve", "block_baseline"):
+    for name in ("sweeps", "load_curve", "block_baseline", "faults"):
         if name in document:
             _plain_table(name.replace("_", " "), document[name])
     for name in ("capacity", "trace"):

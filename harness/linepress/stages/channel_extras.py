@@ -10,12 +10,14 @@ import numpy as np
 
 from linepress.errors import SourceError
 from linepress.stages.channel import ChannelCase
-from linepress.stages.channel_run import prepare
+from linepress.stages.channel_run import FAULTS, prepare
 from linepress_codecs.packing import stored_bytes
 from linepress_hardware.channel import results, sweeps
 from linepress_hardware.channel.block_baseline import BlockCodec, block_baseline
 from linepress_hardware.channel.capacity import fill
+from linepress_hardware.channel.ecc import code
 from linepress_hardware.channel.evaluate import InlineSpec
+from linepress_hardware.channel.fault_study import as_rows, fault_study
 from linepress_hardware.channel.workloads import trace_stream
 from linepress_hardware.errors import ConfigurationError
 
@@ -66,6 +68,13 @@ def capacity_row(case: ChannelCase) -> dict[str, Any]:
         fixed_slot=spec.fixed_slot,
     )
     return {"classes": "/".join(map(str, spec.classes)), **asdict(found)}
+
+
+def fault_rows(case: ChannelCase) -> list[dict[str, Any]]:
+    """Every line of a damaged sample read through the port, compressed and plain."""
+    _, _, study = prepare(case)
+    found = fault_study(study, code(case.ecc_code), FAULTS, value_bytes=case.value_bytes, seed=case.seed)
+    return as_rows(found)
 
 
 def trace_row(case: ChannelCase, path: Path) -> dict[str, Any]:
