@@ -17,6 +17,7 @@ ESCAPED = 1 << 40
 """Stands for the cell index of an escaped element."""
 # Columns of the parameters of a channel, int32[n_channels, 6].
 CELL_FIRST, CLASS_FIRST, MEAN_FIRST, CELL_NEXT, CLASS_NEXT, SLOPE = 0, 1, 2, 3, 4, 5
+PARAMETERS = 6
 SLOPE_SHIFT = 3
 """Slopes are in eighths."""
 LENGTHS = np.array(
@@ -131,11 +132,11 @@ def row_and_shift(prediction, first_row):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, inline="always")
-def constants(p):  # type: ignore[no-untyped-def]
-    """(slope, offset, mean, first row) with which `follow` predicts later elements of a channel."""
-    slope = np.int64(p[SLOPE])
-    mean = np.int64(p[MEAN_FIRST]) << (np.int64(p[CELL_FIRST]) - np.int64(p[CELL_NEXT]))
-    return slope, (mean << SLOPE_SHIFT) - slope * mean + 4, mean, 1 + np.int64(p[CLASS_NEXT]) * (NEAR + 1)
+def constants(p, base):  # type: ignore[no-untyped-def]
+    """(slope, offset, mean, first row) with which `follow` predicts later elements of the channel at ``p[base]``."""
+    slope = np.int64(p[base + SLOPE])
+    mean = np.int64(p[base + MEAN_FIRST]) << (np.int64(p[base + CELL_FIRST]) - np.int64(p[base + CELL_NEXT]))
+    return slope, (mean << SLOPE_SHIFT) - slope * mean + 4, mean, 1 + np.int64(p[base + CLASS_NEXT]) * (NEAR + 1)
 
 
 @njit(cache=True, inline="always")

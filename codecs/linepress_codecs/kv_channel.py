@@ -169,10 +169,12 @@ class ChannelTables:
 def fit_channels(chunks: Iterable[Lines], streams: int) -> ChannelTables | None:
     """Parameters of a tensor's channels; None if its lines have none or its format has no exponent."""
     sums = np.zeros((0, _SUMS))
+    mantissa = 0
     for lines in chunks:
         if lines.channel is None or not models(lines.format):
             return None
         shape = FloatShape.of(lines.format)
+        mantissa = shape.mantissa
         if lines.n_channels > len(sums):
             sums = np.concatenate([sums, np.zeros((lines.n_channels - len(sums), _SUMS))])
         unit = np.ldexp(1.0, np.arange(shape.top + 1) - shape.bias - shape.mantissa)
@@ -183,10 +185,10 @@ def fit_channels(chunks: Iterable[Lines], streams: int) -> ChannelTables | None:
                 elements, lines.channel[part].astype(np.int64), streams, np.uint64(shape.width),
                 np.uint64(shape.mantissa), shape.top, shape.infinite, unit, sums,
             )  # fmt: skip
-    return ChannelTables(_columns(sums)) if len(sums) else None
+    return ChannelTables(_columns(sums, mantissa)) if len(sums) else None
 
 
-def _columns(sums: NDArray[np.float64]) -> NDArray[np.int32]:
+def _columns(sums: NDArray[np.float64], mantissa: int) -> NDArray[np.int32]:
     """Quantised parameters from the sums of `_gather`."""
     n = np.maximum(sums[:, 0], 1.0)
     mean = sums[:, 1] / n
@@ -199,8 +201,11 @@ def _columns(sums: NDArray[np.float64]) -> NDArray[np.int32]:
     scale = 1 << SLOPE_SHIFT
     slope = np.clip(np.round(scale * np.divide(ab, aa, out=np.zeros_like(ab), where=aa > 0)), -scale, scale)
     later = np.maximum(bb - 2 * slope / scale * ab + (slope / scale) ** 2 * aa, 0.0)
-    # No deviation below 1/256 of the mean's size: finer cells than the mantissa gain nothing.
-    floor = np.maximum((mean / 256.0) ** 2, 2.0**-300)
+    # A deviation of four units in the last place of the mean makes cells of two: a raw bit is left in each element,
+    # and those pay for the states. Down to half of that it is cheaper to overstate the deviation; below, it is not.
+    unit = np.abs(mean) * 2.0**-mantissa
+    later = np.where((later >= (2 * unit) ** 2) & (later < (4 * unit) ** 2), (4 * unit) ** 2, later)
+    floor = np.maximum((unit / 2) ** 2, 2.0**-300)
     seen = sums[:, 0] > 0
     level = np.where(seen, np.round(2 * np.log2(np.maximum(later, floor))), 0.0)
     wide = np.where(seen, np.round(2 * np.log2(np.maximum(first, floor))), 0.0)

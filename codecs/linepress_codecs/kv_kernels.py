@@ -17,6 +17,7 @@ from linepress_codecs.kv_cells import (
     CLASS_FIRST,
     ESCAPED,
     MEAN_FIRST,
+    PARAMETERS,
     cell_of,
     constants,
     follow,
@@ -69,29 +70,30 @@ NO_SYMBOL = np.uint64(254)
 
 @njit(cache=True, inline="always")
 def _classify(  # type: ignore[no-untyped-def]
-    line, p, width, mantissa, bias, streams, frequency, places, raw, whole, most,
+    elements, i, g, p, base, width, mantissa, bias, streams, frequency, places, raw, whole, most,
 ):  # fmt: skip
-    """Places (row * 256 + symbol) of a line's elements and its raw fields; returns the bits of those.
+    """Places (row * 256 + symbol) of the elements of line ``i`` into ``places[g]``, its raw fields into the ``g``-th
+    part of ``raw``; returns their bits. The channel's parameters start at ``p[base]``.
 
     Only the first ``most`` bits of the raw fields are written unless ``whole``.
     """
-    m = line.shape[0]
+    m = elements.shape[1]
     chain = m // streams
     sign_shift = width - U1
-    slope, offset, mean, next_row = constants(p)
-    widen = np.int64(p[CELL_FIRST]) - np.int64(p[CELL_NEXT])
-    first_row = 1 + np.int64(p[CLASS_FIRST]) * (NEAR + 1)
+    slope, offset, mean, next_row = constants(p, base)
+    widen = np.int64(p[base + CELL_FIRST]) - np.int64(p[base + CELL_NEXT])
+    first_row = 1 + np.int64(p[base + CLASS_FIRST]) * (NEAR + 1)
+    i_word, s_bit, held = np.uint64(g * BUFFER_WORDS), U0, U0
     for w in range(BUFFER_WORDS):
-        raw[w] = U0
-    i_word, s_bit, held = U0, U0, U0
+        raw[i_word + np.uint64(w)] = U0
     fill = U0
     for c in range(streams):
-        cell = np.int64(p[CELL_FIRST])
-        row, shift, mirror = row_and_shift(np.int64(p[MEAN_FIRST]), first_row)
+        cell = np.int64(p[base + CELL_FIRST])
+        row, shift, mirror = row_and_shift(np.int64(p[base + MEAN_FIRST]), first_row)
         finer = widen
         for t in range(chain):
             j = c * chain + t
-            u = line[j]
+            u = elements[i, j]
             index, raw_bits = cell_of(u, cell, width, mantissa, bias)
             s = min(np.uint64(negate(index, mirror) - shift + OFFSET), NO_SYMBOL)
             place = np.uint64(row) * U256 + s
@@ -104,11 +106,11 @@ def _classify(  # type: ignore[no-untyped-def]
                 raw_bits = width
                 value = u
                 prediction = mean
-            places[j] = place
+            places[g, j] = place
             if whole or fill < most:
                 i_word, s_bit, held = emit(raw, i_word, s_bit, held, value, raw_bits)
             fill += raw_bits
-            cell = np.int64(p[CELL_NEXT])
+            cell = np.int64(p[base + CELL_NEXT])
             finer = np.int64(0)
             row, shift, mirror = row_and_shift(prediction, next_row)
     return fill
@@ -131,7 +133,8 @@ def channel_code(  # type: ignore[no-untyped-def]
     places = np.zeros((FLIGHT, m), np.uint64)
     out = np.zeros((FLIGHT, m), np.uint64)
     out_bits = np.zeros((FLIGHT, m), np.uint64)
-    raw = np.zeros((FLIGHT, BUFFER_WORDS), np.uint64)
+    raw = np.zeros(FLIGHT * BUFFER_WORDS, np.uint64)
+    flat = parameters.reshape(-1)
     state = np.zeros((FLIGHT, streams), np.uint64)
     stepped = np.zeros(FLIGHT, np.uint64)
     fills = np.zeros(FLIGHT, np.uint64)
@@ -141,17 +144,18 @@ def channel_code(  # type: ignore[no-untyped-def]
     for first in range(0, n, FLIGHT):
         lines = min(FLIGHT, n - first)
         for g in range(lines):
-            line = elements[first + g]
+            i = first + g
             some = U0
             for j in range(m):
-                some |= line[j]
+                some |= elements[i, j]
             empty[g] = some == U0
             fills[g] = _classify(
-                line, parameters[channel[first + g]], width, mantissa, bias, streams, frequency, places[g], raw[g],
+                elements, i, g, flat, channel[i] * PARAMETERS, width, mantissa, bias, streams, frequency, places, raw,
                 write, flush,
             )  # fmt: skip
+            raw_at = np.uint64(64 * g * BUFFER_WORDS)
             for c in range(streams):
-                state[g, c] = size + low_bits(read64(raw[g], np.uint64(c) * r), r)
+                state[g, c] = size + low_bits(read64(raw, raw_at + np.uint64(c) * r), r)
             stepped[g] = U0
         for t in range(chain - 1, -1, -1):
             for g in range(lines):
@@ -201,7 +205,8 @@ def channel_code(  # type: ignore[no-untyped-def]
                         field |= out[g, c * chain + t] << total
                         total += out_bits[g, c * chain + t]
                     i_word, s_bit, held = emit(words, i_word, s_bit, held, field, total)
-                emit_tail(words, i_word, s_bit, held, raw[g], min(flush, fill), fill)
+                raw_at = np.uint64(64 * g * BUFFER_WORDS)
+                emit_tail(words, i_word, s_bit, held, raw, raw_at + min(flush, fill), raw_at + fill)
             bits[i] = used
             cursor = (cursor + used + U63) & ~U63
     return cursor
@@ -230,48 +235,48 @@ def _after(k, finer, slope, offset, mean):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, inline="always")
-def _values(index, p, width, mantissa, bias, top, lengths, streams, raw_of, line):  # type: ignore[no-untyped-def]
-    """Elements with raw bits zero into ``line``; returns their raw bits, negative where a value does not exist."""
-    m = line.shape[0]
+def _values(index, g, p, base, width, mantissa, bias, top, lengths, streams, raw_of, elements, i):  # type: ignore[no-untyped-def]
+    """Elements with raw bits zero into line ``i``; returns their raw bits, negative where a value does not exist."""
+    m = elements.shape[1]
     chain = m // streams
     sign_shift = width - U1
     fill = np.int64(0)
     for c in range(streams):
-        cell = np.int64(p[CELL_FIRST])
+        cell = np.int64(p[base + CELL_FIRST])
         for t in range(chain):
             j = c * chain + t
-            k = index[j]
+            k = index[g, j]
             sign = k >> 63
             if k == ESCAPED:
                 raw_bits = np.int64(width)
-                line[j] = U0
+                elements[i, j] = U0
             elif k == 0:
                 raw_bits = np.int64(1)
-                line[j] = U0
+                elements[i, j] = U0
             else:
                 magnitude, raw_bits = value_of(negate(k, sign), cell, mantissa, bias, top, lengths)
                 if raw_bits < 0:
                     return np.int64(-1)
-                line[j] = np.uint64(magnitude) | (np.uint64(-sign) << sign_shift)
+                elements[i, j] = np.uint64(magnitude) | (np.uint64(-sign) << sign_shift)
             raw_of[j] = np.uint64(raw_bits)
             fill += raw_bits
-            cell = np.int64(p[CELL_NEXT])
+            cell = np.int64(p[base + CELL_NEXT])
     return fill
 
 
 @njit(cache=True, inline="always")
-def _chains(words, at, state, p, streams, precision, machine_decode, index):  # type: ignore[no-untyped-def]
+def _chains(words, at, state, g, p, base, streams, precision, machine_decode, index):  # type: ignore[no-untyped-def]
     """Cell indices of a coded line, its end states into ``state``; returns the position after its steps."""
-    chain = index.shape[0] // streams
-    slope, offset, mean, next_row = constants(p)
-    finer = np.int64(p[CELL_FIRST]) - np.int64(p[CELL_NEXT])
-    row = 1 + np.int64(p[CLASS_FIRST]) * (NEAR + 1)
-    guess = np.full(streams, np.int64(p[MEAN_FIRST]))
+    chain = index.shape[1] // streams
+    slope, offset, mean, next_row = constants(p, base)
+    finer = np.int64(p[base + CELL_FIRST]) - np.int64(p[base + CELL_NEXT])
+    row = 1 + np.int64(p[base + CLASS_FIRST]) * (NEAR + 1)
+    guess = np.full(streams, np.int64(p[base + MEAN_FIRST]))
     for t in range(chain):
         for c in range(streams):
-            k, state[c], _, nb = _step(state[c], guess[c], row, read64(words, at), precision, machine_decode)
+            k, state[g, c], _, nb = _step(state[g, c], guess[c], row, read64(words, at), precision, machine_decode)
             at += nb
-            index[c * chain + t] = k
+            index[g, c * chain + t] = k
             guess[c] = _after(k, finer, slope, offset, mean)
         row, finer = next_row, np.int64(0)
     return at
@@ -279,24 +284,24 @@ def _chains(words, at, state, p, streams, precision, machine_decode, index):  # 
 
 @njit(cache=True, inline="always")
 def _four_chains(  # type: ignore[no-untyped-def]
-    words, at_a, at_b, state_a, state_b, p_a, p_b, alone, precision, machine_decode, index_a, index_b,
+    words, at_a, at_b, state, a, b, p, base_a, base_b, alone, precision, machine_decode, index,
 ):  # fmt: skip
-    """`_chains` of two lines of two streams at once, or (``alone``) of one line of four: four chains in registers.
+    """`_chains` of lines ``a``, ``b`` of two streams, or (``alone``) of one line of four: four chains in registers.
 
     One chain's steps wait for each other (table, prediction, table); four fill the wait. Returns both positions.
     """
-    chain = index_a.shape[0] // (4 if alone else 2)
+    chain = index.shape[1] // (4 if alone else 2)
     c_a, c_b = (2 * chain, 3 * chain) if alone else (0, chain)
-    slope_a, offset_a, mean_a, next_a = constants(p_a)
-    slope_b, offset_b, mean_b, next_b = constants(p_b)
-    finer_a = np.int64(p_a[CELL_FIRST]) - np.int64(p_a[CELL_NEXT])
-    finer_b = np.int64(p_b[CELL_FIRST]) - np.int64(p_b[CELL_NEXT])
-    row_a = 1 + np.int64(p_a[CLASS_FIRST]) * (NEAR + 1)
-    row_b = 1 + np.int64(p_b[CLASS_FIRST]) * (NEAR + 1)
-    g0 = g1 = np.int64(p_a[MEAN_FIRST])
-    g2 = g3 = np.int64(p_b[MEAN_FIRST])
-    x0, x1 = state_a[0], state_a[1]
-    x2, x3 = (state_a[2], state_a[3]) if alone else (state_b[0], state_b[1])
+    slope_a, offset_a, mean_a, next_a = constants(p, base_a)
+    slope_b, offset_b, mean_b, next_b = constants(p, base_b)
+    finer_a = np.int64(p[base_a + CELL_FIRST]) - np.int64(p[base_a + CELL_NEXT])
+    finer_b = np.int64(p[base_b + CELL_FIRST]) - np.int64(p[base_b + CELL_NEXT])
+    row_a = 1 + np.int64(p[base_a + CLASS_FIRST]) * (NEAR + 1)
+    row_b = 1 + np.int64(p[base_b + CLASS_FIRST]) * (NEAR + 1)
+    g0 = g1 = np.int64(p[base_a + MEAN_FIRST])
+    g2 = g3 = np.int64(p[base_b + MEAN_FIRST])
+    x0, x1 = state[a, 0], state[a, 1]
+    x2, x3 = (state[a, 2], state[a, 3]) if alone else (state[b, 0], state[b, 1])
     for t in range(chain):
         window = read64(words, at_a)
         k0, x0, window, n0 = _step(x0, g0, row_a, window, precision, machine_decode)
@@ -311,36 +316,38 @@ def _four_chains(  # type: ignore[no-untyped-def]
         at_b += n2 + n3
         if alone:
             at_a = at_b
-        index_a[t] = k0
-        index_a[chain + t] = k1
-        index_b[c_a + t] = k2
-        index_b[c_b + t] = k3
+        index[a, t] = k0
+        index[a, chain + t] = k1
+        index[b, c_a + t] = k2
+        index[b, c_b + t] = k3
         g0 = _after(k0, finer_a, slope_a, offset_a, mean_a)
         g1 = _after(k1, finer_a, slope_a, offset_a, mean_a)
         g2 = _after(k2, finer_b, slope_b, offset_b, mean_b)
         g3 = _after(k3, finer_b, slope_b, offset_b, mean_b)
         row_a, row_b, finer_a, finer_b = next_a, next_b, np.int64(0), np.int64(0)
-    state_a[0], state_a[1] = x0, x1
+    state[a, 0], state[a, 1] = x0, x1
     if alone:
-        state_a[2], state_a[3] = x2, x3
+        state[a, 2], state[a, 3] = x2, x3
     else:
-        state_b[0], state_b[1] = x2, x3
+        state[b, 0], state[b, 1] = x2, x3
     return at_a, at_b
 
 
 @njit(cache=True, inline="always")
-def _finish(words, at, end, state, index, p, width, mantissa, bias, top, precision, lengths, raw, raw_of, line):  # type: ignore[no-untyped-def]
+def _finish(
+    words, at, end, state, index, g, p, base, width, mantissa, bias, top, precision, lengths, raw, raw_of, elements, i
+):  # type: ignore[no-untyped-def]
     """Elements of a coded line from its cell indices, end states and raw fields; returns (position, problem)."""
-    m = line.shape[0]
-    streams = state.shape[0]
+    m = elements.shape[1]
+    streams = state.shape[1]
     sign_shift = width - U1
     flush = np.uint64(streams) * precision
-    total = _values(index, p, width, mantissa, bias, top, lengths, streams, raw_of, line)
+    total = _values(index, g, p, base, width, mantissa, bias, top, lengths, streams, raw_of, elements, i)
     fill = np.uint64(max(total, 0))
     for w in range(BUFFER_WORDS):
         raw[w] = U0
     for c in range(streams):
-        put(raw, np.uint64(c) * precision, state[c], precision)
+        put(raw, np.uint64(c) * precision, state[g, c], precision)
     problem = OK
     if total < 0:
         problem = BAD_VALUE
@@ -357,9 +364,9 @@ def _finish(words, at, end, state, index, p, width, mantissa, bias, top, precisi
         for j in range(m):
             value = low_bits(read64(raw, q), raw_of[j])
             q += raw_of[j]
-            if index[j] == 0:
+            if index[g, j] == 0:
                 value <<= sign_shift
-            line[j] |= value
+            elements[i, j] |= value
     return at, problem
 
 
@@ -380,6 +387,7 @@ def channel_decode(  # type: ignore[no-untyped-def]
     state = np.zeros((2, streams), np.uint64)
     at = np.zeros(2, np.uint64)
     modes = np.zeros(2, np.int64)
+    flat = parameters.reshape(-1)
     for first in range(0, n, 2):
         lines = min(2, n - first)
         problem = OK
@@ -400,43 +408,29 @@ def channel_decode(  # type: ignore[no-untyped-def]
         pair = streams == 2 and lines == 2 and modes[0] == MODE_CODED and modes[1] == MODE_CODED
         if pair:
             at[0], at[1] = _four_chains(
-                words, at[0], at[1], state[0], state[1], parameters[channel[first]], parameters[channel[first + 1]],
-                False, r, machine_decode, index[0], index[1],
+                words, at[0], at[1], state, 0, 1, flat, channel[first] * PARAMETERS,
+                channel[first + 1] * PARAMETERS, False, r, machine_decode, index,
             )  # fmt: skip
         for g in range(lines):
             i = first + g
-            line = elements[i]
             end = starts[i] + np.uint64(bits[i])
             if modes[g] == MODE_ZERO:
                 for j in range(m):
-                    line[j] = U0
+                    elements[i, j] = U0
             elif modes[g] == MODE_RAW:
-                at[g] = read_raw(words, at[g], state[g, 0], precision, width, m, line)
+                at[g] = read_raw(words, at[g], state[g, 0], precision, width, m, elements[i])
             else:
-                p = parameters[channel[i]]
+                base = channel[i] * PARAMETERS
                 if streams == 4:
                     at[g], _ = _four_chains(
-                        words, at[g], at[g], state[g], state[g], p, p, True, r, machine_decode, index[g], index[g]
+                        words, at[g], at[g], state, g, g, flat, base, base, True, r, machine_decode, index
                     )
                 elif not pair:
-                    at[g] = _chains(words, at[g], state[g], p, streams, r, machine_decode, index[g])
+                    at[g] = _chains(words, at[g], state, g, flat, base, streams, r, machine_decode, index)
                 at[g], bad = _finish(
-                    words,
-                    at[g],
-                    end,
-                    state[g],
-                    index[g],
-                    p,
-                    width,
-                    mantissa,
-                    bias,
-                    top,
-                    r,
-                    lengths,
-                    raw,
-                    raw_of,
-                    line,
-                )
+                    words, at[g], end, state, index, g, flat, base, width, mantissa, bias, top, r, lengths, raw,
+                    raw_of, elements, i,
+                )  # fmt: skip
                 if bad != OK:
                     return i, bad
             if at[g] != end:

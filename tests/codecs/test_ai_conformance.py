@@ -7,7 +7,9 @@ import pytest
 from linepress_codecs.registry import make, parse_spec
 from linepress_codecs.testing import LineCheck, line_checks
 
-SPECS = ["window", "window:bits=4",
+SPECS = [
+    "window",
+    "window:bits=4",
     "tans",
     "tans:streams=1:mantissa=2",
     "adaptive",
