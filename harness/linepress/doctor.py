@@ -106,7 +106,8 @@ def numba_threads() -> Finding:
     except ImportError as error:
         return Finding("numba", "fail", f"cannot be imported ({error})", "install linepress again")
     cache = os.environ.get("NUMBA_CACHE_DIR")
-    found = f"{numba.__version__}, {getattr(numba.config, 'NUMBA_NUM_THREADS', '?')} threads allowed, each worker is held to 1"
+    threads = getattr(numba.config, "NUMBA_NUM_THREADS", "?")
+    found = f"{numba.__version__}, {threads} threads allowed, each worker is held to 1"
     if os.environ.get("NUMBA_DISABLE_JIT") == "1":
         return Finding("numba", "fail", found + ", compilation is off", "unset NUMBA_DISABLE_JIT")
     if cache and not os.access(cache, os.W_OK):

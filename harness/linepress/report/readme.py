@@ -19,14 +19,16 @@ BEGIN, END = "<!-- ratios: begin -->", "<!-- ratios: end -->"
 
 
 def ratio_table(view: RunView) -> str:
-    """Every variant by data class as a Markdown table."""
+    """Every variant by data class as a Markdown table; the raw row and dequantised weights are left to the report."""
     lines = [
         "| data | codec | payload ratio | packed ratio | bound | decode GB/s | lossless |",
         "|---|---|---:|---:|---:|---:|---|",
     ]
     for data, found in view.summaries.items():
+        if data.origin:
+            continue
         size = fmt.bytes_si(max((s.raw_bytes for s in found), default=0))
-        for i, s in enumerate(found):
+        for i, s in enumerate(s for s in found if s.codec != "raw"):
             label = f"{data.label}, {size}" if i == 0 else ""
             lossless = f"{s.n_lossless}/{s.n_ok}"
             bound = f"{fmt.ratio(s.bound_ratio)} `{s.bound_name}`" if s.bound_name else fmt.ABSENT
