@@ -4,8 +4,8 @@ Keys: ``schema_version``, ``run_id``, ``suite`` (name, version, title, sha256, p
 ``status`` (running, interrupted, complete), ``created_at``, ``updated_at``, ``git`` (commit, dirty), ``packages``,
 ``machine``, ``cluster``, ``arguments`` (given, resolved), ``seeds``, ``sources`` (what each says about itself),
 ``unavailable`` (optional sources that could not be opened), ``counts`` (stage -> planned, ok, failed, skipped),
-``sessions`` (one entry a start: when, where, by which commit, how many cases were resumed and done), ``exit_code``
-and ``parts`` (part file -> sha256).
+``sessions`` (one entry a start: when, where, by which commit, how many cases were resumed and done), ``exit_code``,
+``books`` (hash of what claims and report were made from) and ``parts`` (part file -> sha256).
 """
 
 from __future__ import annotations

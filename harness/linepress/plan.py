@@ -218,6 +218,8 @@ def check_packings(suite: Suite) -> None:
         named += [(("channel", "packings", i), p) for i, p in enumerate(model.channel.packings) if p != "off"]
     if model.system is not None:
         named += [(("system", "packings", i), p) for i, p in enumerate(model.system.packings)]
+    if model.fabric is not None:
+        named.append((("fabric", "packing"), model.fabric.packing))
     for place, spec in named:
         try:
             parse_packing(spec)

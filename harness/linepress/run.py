@@ -32,7 +32,7 @@ from linepress.run_interrupt import catch_sigterm, interruptible
 from linepress.run_options import RunOptions, RunOutcome
 from linepress.run_pools import pools
 from linepress.run_record import Recorder, only_writer
-from linepress.run_stages import channel_tasks, check_later_stages, system_tasks
+from linepress.run_stages import channel_tasks, check_later_stages, fabric_tasks, system_tasks
 from linepress.suite import Suite
 
 RUNS = Path("runs")
@@ -137,6 +137,7 @@ class Run:
         measured = pools(store)
         self._derived(store, "channel", channel_tasks(self.suite, measured))
         self._derived(store, "system", system_tasks(self.suite, measured, store))
+        self._derived(store, "fabric", fabric_tasks(self.suite, measured))
         return self._finish(store, session)
 
     def _derived(self, store: RunStore, stage: str, tasks: Iterable[Task]) -> None:

@@ -67,7 +67,8 @@ def aggregate(rows: list[dict[str, Any]], column: str, how: str) -> float | None
         return float(len(rows))
     if how == "share":
         wanted = [row for row in rows if row["status"] != "skipped"]
-        return sum(row[column] is True for row in wanted) / len(wanted) if wanted else None
+        true = sum(row["status"] == "ok" and row[column] is True for row in wanted)
+        return true / len(wanted) if wanted else None
     values = [float(row[column]) for row in rows if isinstance(row[column], int | float)]
     values = [value for value in values if not math.isnan(value)]
     if not values:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from fnmatch import fnmatchcase
+from itertools import product
 from typing import Any
 
 from linepress.cluster_tasks import Task
@@ -12,6 +13,7 @@ from linepress.keys import case_key
 from linepress.records.store import RunStore
 from linepress.run_pools import Pool
 from linepress.stages.channel import ChannelCase
+from linepress.stages.fabric import OPERATIONS, TOPOLOGIES, FabricCase
 from linepress.stages.system import Scenario, SystemCase
 from linepress.suite import ScenarioSpec, Suite, SystemSpec
 from linepress.yaml12 import unknown
@@ -25,6 +27,7 @@ from linepress_hardware.inference.precision import parse_precision
 from linepress_hardware.racks.accelerators import accelerator
 
 CHANNEL_TARGET = "linepress.stages.channel:channel_case"
+FABRIC_TARGET = "linepress.stages.fabric:fabric_case"
 SYSTEM_TARGET = "linepress.stages.system:system_case"
 
 
@@ -88,6 +91,47 @@ def _channel_task(case: ChannelCase, pool: Pool) -> Task:
         arguments=(case,),
         identity={**origin, **{name: getattr(case, name) for name in named}},
     )
+
+
+def fabric_tasks(suite: Suite, measured: list[Pool]) -> Iterator[Task]:
+    """Every ratio measured on the data that the suite names × link × topology × operation × size × devices."""
+    spec = suite.model.fabric
+    if spec is None:
+        return
+    packing = normal(spec.packing)
+    for pool in measured:
+        ratio = pool.total.ratio(packing)
+        if (
+            pool.data != spec.data
+            or pool.codec_kind != "line"
+            or ratio is None
+            or not wanted(pool.variant, spec.codecs)
+        ):
+            continue
+        for name, topology, operation, size_bytes, devices in product(
+            spec.accelerators, spec.topologies, spec.operations, spec.sizes_bytes, spec.devices
+        ):
+            case = FabricCase(
+                accelerator=name,
+                topology=topology,
+                operation=operation,
+                devices=devices,
+                size_bytes=size_bytes,
+                codec=pool.variant,
+                data=pool.data,
+                packing=packing,
+                ratio=ratio,
+                encode_latency_ns=pool.encode_latency_ns,
+                decode_latency_ns=pool.decode_latency_ns,
+            )
+            origin = {"format": pool.format, "cast": pool.cast}
+            yield Task(
+                key=case_key("fabric", case=asdict(case), **origin),
+                stage="fabric",
+                target=FABRIC_TARGET,
+                arguments=(case,),
+                identity={**origin, **asdict(case)},
+            )
 
 
 @dataclass(frozen=True)
@@ -250,6 +294,15 @@ def check_later_stages(suite: Suite) -> None:
             _known(suite, ("system", "accelerators", number), accelerator, name)
         for number, name in enumerate(system.models):
             _known(suite, ("system", "models", number), find_model, name)
+
+    fabric = suite.model.fabric
+    if fabric is not None:
+        for number, name in enumerate(fabric.accelerators):
+            _known(suite, ("fabric", "accelerators", number), accelerator, name)
+        for key, words in (("topologies", TOPOLOGIES), ("operations", OPERATIONS)):
+            for number, word in enumerate(getattr(fabric, key)):
+                if word not in words:
+                    raise suite.at(("fabric", key, number), unknown("value", word, list(words)))
 
 
 def _known(suite: Suite, place: tuple[str | int, ...], find: Callable[[str], object], name: str) -> None:

@@ -134,13 +134,17 @@ class SystemSpec(Part):
 
 
 class FabricSpec(Part):
-    """The fabric stage: topology × operation × message size × devices × codec."""
+    """The fabric stage: accelerator × topology × operation × message size × devices × codec."""
 
+    accelerators: Annotated[list[str], Field(min_length=1)]
     topologies: Annotated[list[str], Field(min_length=1)]
-    operations: Annotated[list[str], Field(min_length=1)] = ["allreduce"]
+    operations: Annotated[list[str], Field(min_length=1)] = ["all_reduce"]
     sizes_bytes: Annotated[list[ByteSize], Field(min_length=1)]
     devices: Annotated[list[PositiveInt], Field(min_length=1)]
     codecs: list[str] = ["*"]
+    data: Literal["weights", "kv"] = "kv"
+    """Whose measured ratio stands for the messages; activations on the wire are nearest to KV."""
+    packing: str = "stream"
 
 
 class GateSpec(Part):

@@ -202,18 +202,29 @@ SYSTEM = (
 )
 
 FABRIC = (
-    text("topology", "Topology, by its data file."),
-    text("operation", "allreduce, allgather, point to point, …"),
+    text("accelerator", "Accelerator whose scale-up link carries the messages."),
+    text("link", "Name of the link."),
+    text("topology", "switch, mesh or ring."),
+    text("operation", "all_reduce, all_gather, reduce_scatter, all_to_all, broadcast or send."),
     text("algorithm", "Algorithm of the collective."),
-    text("codec", "Variant whose ratio applied to the messages; raw for none."),
+    text("codec", "Variant whose ratio applied to the messages."),
+    text("data", "What the ratio was measured on: weights or kv."),
+    text("format", "Element format that the ratio was measured on."),
+    text("cast", "Cast of that data; empty: as stored."),
+    text("packing", "Packing whose packed ratio was used."),
     column("devices", I32, "Devices that take part."),
     count("size_bytes", "Bytes of the message on each device.", "B"),
     real("ratio", "Ratio of the messages on the wire."),
     real("time_s", "Time with compression.", "s"),
+    real("latency_s", "Its part that does not depend on the size.", "s"),
+    real("transfer_s", "Its part that does.", "s"),
     real("plain_time_s", "Time without compression.", "s"),
-    real("closed_form_s", "Closed form beside time_s.", "s"),
-    real("bus_bandwidth_GBps", "Algorithm-corrected bandwidth.", "GB/s"),
+    real("plain_latency_s", "Its part that does not depend on the size.", "s"),
+    real("plain_transfer_s", "Its part that does.", "s"),
+    real("bus_bandwidth_GBps", "Algorithm-corrected bandwidth with compression, raw bytes.", "GB/s"),
+    real("plain_bus_bandwidth_GBps", "The same without compression.", "GB/s"),
     real("speedup", "plain_time_s over time_s."),
+    text("method", "closed form or simulation."),
 )
 
 CLAIMS = (
