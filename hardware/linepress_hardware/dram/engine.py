@@ -6,7 +6,13 @@ column, then one row command), requests are accepted. A request accepted at tick
 Every queued atom keeps a lower bound on the tick at which its next command becomes legal. Rules only ever push that
 tick later, so a bound stays valid until the bank's row changes; then it is computed afresh. If nothing can issue, the
 clock jumps to the least bound, arrival or refresh.
+
+Everything is int64 in a few arrays whose columns are named here (`state` builds them), because compiled functions
+pass arrays cheaply and tuples of arrays dearly. All compiled functions and their constants stand in this one file:
+the compiler's cache follows changes of a file, not of what the file imports.
 """
+# Names of columns follow the array: P_ part[], N_ node, B_ bank, S_ scope, U_ bus, Q_ queue, R_ request, Z_ scalars.
+# fmt: off
 
 from __future__ import annotations
 
@@ -14,937 +20,649 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-I64 = NDArray[np.int64]
-I32 = NDArray[np.int32]
-
-INF = np.int64(1 << 62)
-# Held commands (columns of `ready`) and logged commands (`results.COMMANDS`).
+A = NDArray[np.int64]
+INF = 1 << 56
+# part[]: the part and the policy.
+(P_BUSES, P_HALF, P_SPLIT, P_LATENCY, P_BURST, P_READS, P_WRITES, P_HIGH, P_LOW, P_PAGE, P_REFRESH, P_REFI, P_REFIPB,
+ P_RFCAB, P_RFCPB, P_AAD, P_WCK_READ, P_WCK_WRITE, P_SCOPE_BANKS, P_RULE_AT) = range(20)
+N_PART = P_RULE_AT + 12  # where the rules of each command start
+RULE_LEVEL, RULE_HELD, RULE_TICKS, RULE_KIND = range(4)  # rules[r]
+PATH_PSEUDO, PATH_SCOPE = 5, 6  # path[bank]: its nodes on the five levels, its pseudo channel and scope
+# node[]: earliest tick of each held command, the last three activates, the nodes under the same parent.
 H_ACT, H_PRE, H_PREA, H_RD, H_WR, H_REFA, H_REFB = range(7)
-C_ACT, C_PRE, C_PREA, C_RD, C_WR, C_RDA, C_WRA, C_REFA, C_REFB, C_ACT2, C_CAS = range(11)
-N_COMMANDS = 11
-# Queues.
-Q_READ, Q_WRITE, Q_ACTIVE, Q_OPENING = range(4)
-# What `q_cls` tells of an atom's next command: a column command, a row command.
-CLS_COL, CLS_ROW = 1, 2
-# Reasons of lost bus time (`results.LOSS_CAUSES`).
-L_IDLE, L_FULL, L_REFRESH, L_TURN, L_WINDOW, L_ROW, L_GROUP, L_OTHER = range(8)
-N_LOSS = 8
-# Policies.
+N_PAST, N_LOW, N_HIGH, N_NODE = 7, 10, 11, 12
+(B_ROW, B_ACTIVE, B_DEADLINE, B_WAIT, B_DONE_READ, B_DONE_WRITE, B_REF_BEGIN, B_REF_END, B_HEAD_READ, B_HEAD_WRITE,
+ N_BANK) = range(11)
+S_NODE, S_OPEN, S_ACTIVE, S_OPENING, S_TURN_READ, S_TURN_WRITE, N_SCOPE = range(7)
+U_FREE, U_GROUP, U_LOSS = range(3)
+L_IDLE, L_FULL, L_REFRESH, L_TURN, L_WINDOW, L_ROW, L_GROUP, L_OTHER, N_LOSS = range(9)  # bus[U_LOSS + …]
+N_BUS = U_LOSS + N_LOSS
+# queue[which, column, place or slot]: slots oldest first, `bound × 64 + scope × 8 + kind` by place, place of a slot, free
+# slots; then by slot what it holds.
+READ, WRITE, ACTIVE, OPENING = range(4)
+(Q_ORDER, Q_KEY, Q_PLACE, Q_FREE, Q_BANK, Q_ROW, Q_ATOM, Q_REQUEST, Q_ARRIVE, Q_OFFER, Q_OWN, Q_WRITE, Q_NEXT, Q_LAST,
+ N_QUEUE) = range(15)
+K_COL, K_ACT, K_PRE = range(3)
+SLOT_COL, SLOT_ROW, SLOT_ANY = range(3)
+(R_ATOMS, R_WRITE, R_OFFERED, R_CHILD, R_NEXT, R_DELAY, R_START, R_FINISH, R_LEFT, N_REQUEST) = range(10)
+A_BANK, A_ROW, A_INDEX = range(3)  # atoms[]
+C_ACT, C_PRE, C_PREA, C_RD, C_WR, C_RDA, C_WRA, C_REFA, C_REFB, C_ACT2, C_CAS, N_COMMANDS = range(12)
+(Z_T, Z_DRAIN, Z_NEXT_REFRESH, Z_REFRESH_BANK, Z_FIFO_AT, Z_FIFO_N, Z_FIFO_SINCE, Z_FIFO_UNTIL, Z_CURRENT, Z_ATOM,
+ Z_OFFER, Z_NEXT, Z_RELEASED, Z_DONE, Z_FLYING, Z_REFUSED, Z_LAST_DATA, Z_SERVED, Z_END, Z_WCK, Z_CAS_QUEUE,
+ Z_CAS_SLOT, Z_LOG, Z_HITS, Z_FORWARDED, Z_COALESCED, Z_EVENTS) = range(27)
+Z_N, Z_LEAST, Z_COMMANDS = 27, 31, 43  # queue lengths; least bound by queue and kind; commands issued
+Z_HOLD = Z_COMMANDS + N_COMMANDS  # scratch of `pick`: by scope (at most 8) and kind
+N_SCALARS = Z_HOLD + 64
+MAX_SCOPES = 8
 PAGE_OPEN, PAGE_CLOSED, PAGE_ADAPTIVE = range(3)
 REF_NONE, REF_ALL, REF_BANK = range(3)
-ROW_CLOSED, ROW_OPENING = np.int64(-1), np.int64(-2)
-# Counters returned.
-N_ROW_HITS, N_FORWARDED, N_COALESCED, N_LOG, END_TICK, N_EVENTS, N_UNSERVED = range(7)
-N_COUNTERS = 7
+ROW_CLOSED, ROW_OPENING = -1, -2
 
 
-@numba.njit(cache=True)
-def _earliest(held: int, bank: int, ready: I64, path: I32, held_levels: I32, held_count: I32) -> int:
-    """First tick at which no rule holds the command back."""
-    t = np.int64(0)
-    for k in range(held_count[held]):
-        t = max(t, ready[path[bank, held_levels[held, k]], held])
-    return t
-
-
-@numba.njit(cache=True)
-def _issue(
-    command: int,
-    bank: int,
-    t: int,
-    ready: I64,
-    history: I64,
-    path: I32,
-    node_low: I32,
-    node_high: I32,
-    rule_at: I32,
-    rule_level: I32,
-    rule_held: I32,
-    rule_ticks: I64,
-    rule_kind: I32,
-) -> None:
-    """Push the earliest ticks of everything that the command's rules hold back."""
-    for k in range(rule_at[command], rule_at[command + 1]):
-        node = path[bank, rule_level[k]]
-        held = rule_held[k]
-        kind = rule_kind[k]
-        if kind == 0:
-            ready[node, held] = max(ready[node, held], t + rule_ticks[k])
-        elif kind == 1:  # four-activate window: counts from the third activate before this one
-            oldest = history[node, 0]
-            history[node, 0] = history[node, 1]
-            history[node, 1] = history[node, 2]
-            history[node, 2] = t
-            if oldest >= 0:
-                ready[node, held] = max(ready[node, held], oldest + rule_ticks[k])
-        else:
-            for other in range(node_low[node], node_high[node]):
-                if other != node:
-                    ready[other, held] = max(ready[other, held], t + rule_ticks[k])
-
-
-@numba.njit(cache=True)
-def _heap_push(tick: I64, index: I64, n: int, t: int, i: int) -> int:
-    """Binary heap ordered by (tick, index); returns the new size."""
-    k = n
-    while k > 0:
-        parent = (k - 1) >> 1
-        if tick[parent] < t or (tick[parent] == t and index[parent] <= i):
-            break
-        tick[k] = tick[parent]
-        index[k] = index[parent]
-        k = parent
-    tick[k] = t
-    index[k] = i
-    return n + 1
-
-
-@numba.njit(cache=True)
-def _heap_pop(tick: I64, index: I64, n: int) -> int:
-    """Remove the least entry; returns the new size."""
-    n -= 1
-    t = tick[n]
-    i = index[n]
-    k = 0
-    while True:
-        child = 2 * k + 1
-        if child >= n:
-            break
-        if child + 1 < n and (
-            tick[child + 1] < tick[child] or (tick[child + 1] == tick[child] and index[child + 1] < index[child])
-        ):
-            child += 1
-        if t < tick[child] or (t == tick[child] and i <= index[child]):
-            break
-        tick[k] = tick[child]
-        index[k] = index[child]
-        k = child
-    tick[k] = t
-    index[k] = i
-    return n
-
-
-@numba.njit(cache=True)
-def _pick(
-    q: int,
-    cls: int,
-    t: int,
-    half_clock: int,
-    no_activate: bool,
-    q_n: I64,
-    q_order: I32,
-    q_bound: I64,
-    q_cls: I32,
-    q_held: I32,
-    q_bank: I32,
-    q_least: I64,
-    ready: I64,
-    path: I32,
-    held_levels: I32,
-    held_count: I32,
-) -> int:
-    """Place in a queue's order of the oldest atom whose next command, of class ``cls``, is legal at t; -1 if none.
-
-    ``no_activate``: the first half of a split activate waits for its second, and no other may start. Raises the
-    bounds of the atoms it finds illegal, and leaves lower bounds by class in ``q_least[q]``.
-    """
-    least_col, least_row = INF, INF
-    falling = half_clock != 0 and (t & 1) == 0
-    for i in range(q_n[q]):
-        k = q_order[q, i]
-        c = q_cls[q, k]
-        if c & cls == 0:
-            continue
-        e = q_bound[q, k]
-        if e <= t:
-            held = q_held[q, k]
-            if no_activate and held == H_ACT:
-                least_row = min(least_row, e)
-                continue
-            e = ready[0, held]
-            if e <= t:
-                e = _earliest(held, q_bank[q, k], ready, path, held_levels, held_count)
-                if half_clock != 0 and held != H_PRE:
-                    if e <= t:
-                        if falling:
-                            e = t + 1
-                    elif (e & 1) == 0:
-                        e += 1
-                if e <= t:
-                    # The younger atoms are not looked at: their bounds may be due as well.
-                    if cls & CLS_COL:
-                        q_least[q, CLS_COL] = t
-                    if cls & CLS_ROW:
-                        q_least[q, CLS_ROW] = t
-                    return i
-                q_bound[q, k] = e
-        if c == CLS_COL:
-            least_col = min(least_col, e)
-        else:
-            least_row = min(least_row, e)
-    if cls & CLS_COL:
-        q_least[q, CLS_COL] = least_col
-    if cls & CLS_ROW:
-        q_least[q, CLS_ROW] = least_row
-    return -1
-
-
-@numba.njit(cache=True)
-def _pick_owner(
-    t: int,
-    q_n: I64,
-    q_order: I32,
-    q_bound: I64,
-    q_held: I32,
-    q_bank: I32,
-    q_arrive: I64,
-    q_least: I64,
-    ready: I64,
-    path: I32,
-    held_levels: I32,
-    held_count: I32,
-) -> int:
-    """As `_pick`, among the requests whose own activate was issued: they stand in order of activation, the earliest
-    to arrive goes first. Not to be asked on the second half of a clock."""
-    best = -1
-    least = INF
-    for i in range(q_n[Q_ACTIVE]):
-        k = q_order[Q_ACTIVE, i]
-        e = q_bound[Q_ACTIVE, k]
-        if e <= t:
-            held = q_held[Q_ACTIVE, k]
-            e = ready[0, held]
-            if e <= t:
-                e = _earliest(held, q_bank[Q_ACTIVE, k], ready, path, held_levels, held_count)
-                if e > t:
-                    q_bound[Q_ACTIVE, k] = e
-                elif best < 0 or q_arrive[Q_ACTIVE, k] < q_arrive[Q_ACTIVE, q_order[Q_ACTIVE, best]]:
-                    if best >= 0:
-                        least = t
-                    best = i
-                    continue
-        least = min(least, e)
-    q_least[Q_ACTIVE, CLS_COL] = least
-    return best
-
-
-@numba.njit(cache=True)
-def _requeue(
-    q: int,
-    low: int,
-    high: int,
-    half_clock: int,
-    q_n: I64,
-    q_order: I32,
-    q_bound: I64,
-    q_cls: I32,
-    q_held: I32,
-    q_bank: I32,
-    q_row: I64,
-    q_least: I64,
-    open_row: I64,
-    active: I32,
-    ready: I64,
-    path: I32,
-    held_levels: I32,
-    held_count: I32,
-) -> None:
-    """Next command and bound of every atom of a queue in banks ``low:high``, after their rows or owners changed."""
-    for i in range(q_n[q]):
-        k = q_order[q, i]
-        bank = q_bank[q, k]
-        if bank < low or bank >= high:
-            continue
-        state = open_row[bank]
-        blocked = False
-        if state == q_row[q, k]:
-            held = H_WR if q == Q_WRITE else H_RD
-            cls = CLS_COL
-        elif state == ROW_CLOSED:
-            held = H_ACT
-            cls = CLS_ROW
-        else:
-            held = H_PRE
-            cls = CLS_ROW
-            # A row is not closed under the request that opened it, nor while it is opening.
-            blocked = active[bank] > 0 or state == ROW_OPENING
-        q_held[q, k] = held
-        q_cls[q, k] = cls
-        if blocked:
-            q_bound[q, k] = INF
-        else:
-            e = _earliest(held, bank, ready, path, held_levels, held_count)
-            if half_clock != 0 and held != H_PRE and (e & 1) == 0:
-                e += 1
-            q_bound[q, k] = e
-            q_least[q, cls] = min(q_least[q, cls], e)
-
-
-@numba.njit(cache=True)
-def _next_column(t: int, least: int, floor: int, half_clock: int) -> int:
-    """First tick after t at which a column command with these lower bounds could issue."""
-    e = max(t + 1, max(least, floor))
-    if half_clock != 0 and (e & 1) == 0:
+@numba.njit(cache=True, _nrt=False, inline="always")
+def earliest(part: A, path: A, held: A, node: A, h: int, b: int) -> int:
+    """First tick at which no rule holds command h back on bank b and the clock has the edge it needs."""
+    e = np.int64(0)
+    for k in range(held[h, 0]):
+        e = max(e, node[path[b, held[h, 1 + k]], h])
+    if part[P_HALF] != 0 and h != H_PRE and h != H_PREA and (e & 1) == 0:
         e += 1
     return e
 
 
-@numba.njit(cache=True)
-def run(
-    config: I64,
-    path: I32,
-    node_low: I32,
-    node_high: I32,
-    rule_at: I32,
-    rule_level: I32,
-    rule_held: I32,
-    rule_ticks: I64,
-    rule_kind: I32,
-    held_levels: I32,
-    held_count: I32,
-    scope_low: I32,
-    scope_of: I32,
-    pseudo_of: I32,
-    atom_at: I64,
-    bank: I32,
-    row: I64,
-    atom: NDArray[np.uint64],
-    is_write: NDArray[np.bool_],
-    offered: I64,
-    order: I64,
-    first_child: I64,
-    next_child: I64,
-    child_delay: I64,
-    window: int,
-    start: I64,
-    finish: I64,
-    commands: I64,
-    loss: I64,
-    log_tick: I64,
-    log_command: NDArray[np.int8],
-    log_bank: I32,
-    log_row: I64,
-    counters: I64,
-) -> None:
-    """Serve every request; see `simulate` for the meaning of the arrays, all times in ticks.
+@numba.njit(cache=True, _nrt=False, inline="always")
+def floor(node: A, scope: A, h: int) -> int:
+    """A tick before which command h is illegal on every bank."""
+    e = np.int64(INF)
+    for s in range(scope.shape[0]):
+        e = min(e, node[scope[s, S_NODE], h])
+    return max(e, node[0, h])
 
-    ``order`` lists the requests that wait for no other, by time of offer; children of request p are linked from
-    ``first_child[p]`` through ``next_child``. Fills ``start``, ``finish``, ``commands``, ``loss``, the log (length 0:
-    none) and ``counters``.
-    """
-    buses, half_clock, split = config[0], config[1], config[2]
-    read_latency, burst = config[3], config[4]
-    read_queue, write_queue, drain_high, drain_low = config[5], config[6], config[7], config[8]
-    page, refresh = config[9], config[10]
-    refi, refipb, rfcab, rfcpb = config[11], config[12], config[13], config[14]
-    aad, wck_read, wck_write, cas_guard = config[15], config[16], config[17], config[18]
-    n_nodes, scope_banks = config[19], config[21]
-    n_banks = path.shape[0]
-    n_scopes = scope_low.shape[0]
-    n_pseudo = loss.shape[0]
-    n_requests = is_write.shape[0]
-    logging = log_tick.shape[0] > 0
 
-    ready = np.zeros((n_nodes, 7), np.int64)
-    history = np.full((n_nodes, 3), -1, np.int64)
-    open_row = np.full(n_banks, ROW_CLOSED, np.int64)
-    open_banks = np.zeros(n_scopes, np.int64)
-    active = np.zeros(n_banks, np.int32)
-    active_scope = np.zeros(n_scopes, np.int64)
-    opening_scope = np.zeros(n_scopes, np.int64)
-
-    size = max(read_queue, write_queue, n_banks) + 1
-    q_n = np.zeros(4, np.int64)
-    q_order = np.zeros((4, size), np.int32)  # slots in use, oldest first
-    q_free = np.zeros((4, size), np.int32)  # slots not in use, after the first q_n
-    for q in range(4):
-        for k in range(size):
-            q_free[q, k] = k
-    q_bound = np.zeros((4, size), np.int64)
-    q_cls = np.zeros((4, size), np.int32)
-    q_held = np.zeros((4, size), np.int32)
-    q_bank = np.zeros((4, size), np.int32)
-    q_row = np.zeros((4, size), np.int64)
-    q_index = np.zeros((4, size), np.uint64)  # atom index
-    q_request = np.zeros((4, size), np.int64)
-    q_arrive = np.zeros((4, size), np.int64)
-    q_own = np.zeros((4, size), np.int32)  # 1 once the atom had an activate or precharge issued for itself
-    q_write = np.zeros((4, size), np.int32)
-    q_offer = np.zeros((4, size), np.int64)
-    q_least = np.full((4, 3), INF, np.int64)  # [queue, class]
-    queued = np.zeros(n_banks, np.int64)  # atoms of the read and write queues, by bank
-
-    # Refreshes that fell due, in order: scope (all-bank) or bank (per-bank).
-    fifo_size = max(4096, 2 * n_banks)
-    fifo = np.zeros(fifo_size, np.int64)
-    fifo_at, fifo_n = 0, 0
-    next_refresh = INF
-    if refresh == REF_ALL:
-        next_refresh = refi
-    elif refresh == REF_BANK:
-        next_refresh = refipb
-    refresh_bank = 0
-    fifo_since, fifo_until = INF, np.int64(-1)  # last span in which a refresh waited
-    ref_begin = np.full(n_banks, -1, np.int64)
-    ref_end = np.full(n_banks, -1, np.int64)
-
-    # Requests waiting for another, and completions for the window.
-    released_tick = np.zeros(max(1, n_requests - order.shape[0]), np.int64)
-    released_index = np.zeros(max(1, n_requests - order.shape[0]), np.int64)
-    n_released = 0
-    done_tick = np.zeros(max(1, min(window, n_requests) + 1), np.int64)
-    done_index = np.zeros(max(1, min(window, n_requests) + 1), np.int64)
-    n_done = 0
-    outstanding = 0
-    left = np.empty(n_requests, np.int64)
-    for r in range(n_requests):
-        left[r] = atom_at[r + 1] - atom_at[r]
-        start[r] = -1
-        finish[r] = 0
-
-    # Data-bus bookkeeping for the breakdown.
-    bus_free = np.zeros(n_pseudo, np.int64)
-    turn_ready = np.zeros((n_scopes, 2), np.int64)  # earliest read, write as far as turnaround goes
-    group_ready = np.zeros(n_pseudo, np.int64)
-    act_wait = np.zeros(n_banks, np.int64)
-    act_done = np.zeros((n_banks, 2), np.int64)  # when the open row takes a read, a write
-
-    opening_deadline = np.full(n_banks, INF, np.int64)
-    wck_until = np.int64(0)
-    cas_queue, cas_slot = -1, -1
-
-    write_mode = False
-    current = -1
-    current_atom = np.int64(0)
-    current_offer = np.int64(0)
-    next_independent = 0
-    last_data = np.int64(0)
-    served = 0
-    n_log = 0
-    row_hits, forwarded, coalesced, events = 0, 0, 0, 0
-    end = np.int64(0)
-    t = np.int64(0)
-    previous = np.int64(-1)
-    accepted_full = False  # the request at the head was refused for want of a queue entry
-
-    while served < n_requests:
-        events += 1
-        # Ticks skipped since the last event would each have looked at the write drain rule.
-        if t > previous + 1 and fifo_n == 0 and previous >= 0:
-            if not write_mode:
-                write_mode = q_n[Q_WRITE] > drain_high or q_n[Q_READ] == 0
-            elif q_n[Q_WRITE] < drain_low and q_n[Q_READ] != 0:
-                write_mode = False
-        previous = t
-
-        while n_done > 0 and done_tick[0] <= t:
-            n_done = _heap_pop(done_tick, done_index, n_done)
-            outstanding -= 1
-
-        if t > 0:
-            # Refreshes that fall due now.
-            while next_refresh <= t:
-                if refresh == REF_ALL:
-                    for s in range(n_scopes):
-                        fifo[(fifo_at + fifo_n) % fifo_size] = s
-                        fifo_n += 1
-                    next_refresh += refi
-                else:
-                    for s in range(n_scopes):
-                        fifo[(fifo_at + fifo_n) % fifo_size] = scope_low[s] + refresh_bank
-                        fifo_n += 1
-                    refresh_bank = (refresh_bank + 1) % scope_banks
-                    next_refresh += refipb
-                if fifo_since == INF or fifo_until >= 0:
-                    fifo_since = t
-                    fifo_until = -1
-
-            slots = buses
-            slot = 0
-            while slot < slots:
-                # Two buses: slot 0 columns, slot 1 rows. One bus: either.
-                if buses == 2:
-                    cls = CLS_COL if slot == 0 else CLS_ROW
-                else:
-                    cls = 3
-                slot += 1
-                if half_clock != 0 and cls == CLS_COL and (t & 1) == 0:
-                    continue
-                queue = -1
-                pick = -1
-                urgent = False
-
-                if split != 0 and q_n[Q_OPENING] > 0:
-                    # At most one activate is half issued.
-                    if opening_deadline[q_bank[Q_OPENING, q_order[Q_OPENING, 0]]] <= t:
-                        queue, pick = Q_OPENING, 0
-                        urgent = True
-                if cas_queue >= 0:
-                    # The column command that the clock was started for.
-                    queue, pick = cas_queue, cas_slot
-                    cas_queue = -1
-                    urgent = True
-
-                # 1. Requests whose own activate has been issued.
-                if pick < 0 and cls != CLS_ROW and q_least[Q_ACTIVE, CLS_COL] <= t:
-                    pick = _pick_owner(
-                        t, q_n, q_order, q_bound, q_held, q_bank, q_arrive, q_least,
-                        ready, path, held_levels, held_count,
-                    )  # fmt: skip
-                    if pick >= 0:
-                        queue = Q_ACTIVE
-
-                # 2. Refresh, oldest first; nothing new starts while one waits.
-                if pick < 0 and fifo_n > 0 and cls != CLS_COL:
-                    head = fifo[fifo_at]
-                    if refresh == REF_ALL:
-                        scope = head
-                        target = scope_low[scope]
-                        if open_banks[scope] > 0 or opening_scope[scope] > 0:
-                            command, held = C_PREA, H_PREA
-                        else:
-                            command, held = C_REFA, H_REFA
-                        free = active_scope[scope] == 0 and opening_scope[scope] == 0
-                    else:
-                        target = head
-                        scope = np.int64(scope_of[target])
-                        if open_row[target] != ROW_CLOSED:
-                            command, held = C_PRE, H_PRE
-                        else:
-                            command, held = C_REFB, H_REFB
-                        free = active[target] == 0 and open_row[target] != ROW_OPENING
-                    if command == C_REFA or command == C_REFB:
-                        free = True
-                    falling = half_clock != 0 and (t & 1) == 0 and (command == C_REFA or command == C_REFB)
-                    if free and not falling and _earliest(held, target, ready, path, held_levels, held_count) <= t:
-                        _issue(
-                            command, target, t, ready, history, path, node_low, node_high,
-                            rule_at, rule_level, rule_held, rule_ticks, rule_kind,
-                        )  # fmt: skip
-                        commands[command] += 1
-                        if logging:
-                            if n_log < log_tick.shape[0]:
-                                log_tick[n_log] = t
-                                log_command[n_log] = command
-                                log_bank[n_log] = target
-                                log_row[n_log] = -1
-                            n_log += 1
-                        low, high = np.int64(target), np.int64(target + 1)
-                        if refresh == REF_ALL:
-                            high = np.int64(target + scope_banks)
-                        if command == C_PREA or command == C_PRE:
-                            for b in range(low, high):
-                                if open_row[b] != ROW_CLOSED:
-                                    open_banks[scope] -= 1
-                                    open_row[b] = ROW_CLOSED
-                            for q in range(2):
-                                _requeue(
-                                    q, low, high, half_clock, q_n, q_order, q_bound, q_cls, q_held, q_bank, q_row,
-                                    q_least, open_row, active, ready, path, held_levels, held_count,
-                                )  # fmt: skip
-                        else:
-                            length = rfcab if refresh == REF_ALL else rfcpb
-                            for b in range(low, high):
-                                ref_begin[b] = fifo_since
-                                ref_end[b] = t + length
-                            fifo_at = (fifo_at + 1) % fifo_size
-                            fifo_n -= 1
-                            if fifo_n == 0:
-                                fifo_until = t
-                        if buses == 1:
-                            break
-                        continue
-
-                # 3. Reads or writes, by the drain rule.
-                if pick < 0 and fifo_n == 0:
-                    if not write_mode:
-                        write_mode = q_n[Q_WRITE] > drain_high or q_n[Q_READ] == 0
-                    elif q_n[Q_WRITE] < drain_low and q_n[Q_READ] != 0:
-                        write_mode = False
-                    queue = Q_WRITE if write_mode else Q_READ
-                    if (cls & CLS_COL and q_least[queue, CLS_COL] <= t) or (
-                        cls & CLS_ROW and q_least[queue, CLS_ROW] <= t
-                    ):
-                        pick = _pick(
-                            queue, cls, t, half_clock, q_n[Q_OPENING] > 0, q_n, q_order, q_bound, q_cls, q_held, q_bank,
-                            q_least, ready, path, held_levels, held_count,
-                        )  # fmt: skip
-
-                # 4. The second half of a split activate, when nothing else can use the bus.
-                if pick < 0 and split != 0 and q_n[Q_OPENING] > 0:
-                    queue, pick = Q_OPENING, 0
-                if pick < 0:
-                    continue
-                x = q_order[queue, pick]
-
-                if split != 0 and not urgent and queue != Q_OPENING and q_cls[queue, x] == CLS_COL and t >= wck_until:
-                    # The data clock stopped: start it (CAS) and keep the next tick for the column command, unless
-                    # that would let the split activate miss its deadline. The atom stays where it is, and due.
-                    q_least[queue, CLS_COL] = min(q_least[queue, CLS_COL], t)
-                    if q_n[Q_OPENING] > 0 and (
-                        opening_deadline[q_bank[Q_OPENING, q_order[Q_OPENING, 0]]] <= t + cas_guard
-                    ):
-                        queue, pick = Q_OPENING, 0
-                        x = q_order[queue, pick]
-                    else:
-                        commands[C_CAS] += 1
-                        if logging:
-                            if n_log < log_tick.shape[0]:
-                                log_tick[n_log] = t
-                                log_command[n_log] = C_CAS
-                                log_bank[n_log] = q_bank[queue, x]
-                                log_row[n_log] = -1
-                            n_log += 1
-                        cas_queue, cas_slot = queue, pick
-                        continue
-
-                b = np.int64(q_bank[queue, x])
-                scope = np.int64(scope_of[b])
-                held = q_held[queue, x]
-                request = q_request[queue, x]
-                remove = False
-
-                if queue == Q_OPENING:
-                    command = C_ACT2
-                    open_row[b] = q_row[queue, x]
-                    opening_scope[scope] -= 1
-                    opening_deadline[b] = INF
-                elif q_cls[queue, x] == CLS_COL:
-                    writing = q_write[queue, x] != 0
-                    closing = False
-                    if page != PAGE_OPEN and active[b] == (1 if queue == Q_ACTIVE else 0):
-                        closing = True
-                        if page == PAGE_ADAPTIVE:
-                            for q in range(2):
-                                for i in range(q_n[q]):
-                                    k = q_order[q, i]
-                                    same = q_bank[q, k] == b and q_row[q, k] == q_row[queue, x]
-                                    if same and not (q == queue and k == x):
-                                        closing = False
-                    if writing:
-                        command = C_WRA if closing else C_WR
-                    else:
-                        command = C_RDA if closing else C_RD
-                    held = H_WR if writing else H_RD
-
-                    # Where the data bus time since the last burst went.
-                    bus = np.int64(pseudo_of[b])
-                    g = bus_free[bus]
-                    gap = t - g
-                    if gap > 0:
-                        lo, hi = ref_begin[b], ref_end[b]
-                        if fifo_since < t and (fifo_until < 0 or fifo_until > g):
-                            until = t if fifo_until < 0 else fifo_until
-                            if hi < g or hi < fifo_since:
-                                lo, hi = fifo_since, until
-                            else:
-                                lo, hi = min(lo, fifo_since), max(hi, until)
-                        piece = max(np.int64(0), min(t, hi) - max(g, lo))
-                        loss[bus, L_REFRESH] += piece
-                        rest = gap - piece
-                        arrived = q_arrive[queue, x]
-                        early = max(np.int64(0), min(t, arrived) - g)
-                        early -= max(np.int64(0), min(min(t, arrived), hi) - max(g, lo))
-                        piece = min(rest, max(np.int64(0), early))
-                        if q_offer[queue, x] < arrived:
-                            blocked_for = min(piece, arrived - max(g, q_offer[queue, x]))
-                            loss[bus, L_FULL] += max(np.int64(0), blocked_for)
-                            loss[bus, L_IDLE] += piece - max(np.int64(0), blocked_for)
-                        else:
-                            loss[bus, L_IDLE] += piece
-                        rest -= piece
-                        since = max(g, arrived)
-                        piece = min(rest, max(np.int64(0), turn_ready[scope, 1 if writing else 0] - since))
-                        loss[bus, L_TURN] += piece
-                        rest -= piece
-                        # Had the activate not waited for the window, the data would have come that much earlier.
-                        exposed = min(rest, max(np.int64(0), act_done[b, 1 if writing else 0] - since))
-                        piece = min(exposed, act_wait[b])
-                        loss[bus, L_WINDOW] += piece
-                        loss[bus, L_ROW] += exposed - piece
-                        rest -= exposed
-                        piece = min(rest, max(np.int64(0), group_ready[bus] - since))
-                        loss[bus, L_GROUP] += piece
-                        loss[bus, L_OTHER] += rest - piece
-                    bus_free[bus] = t + burst
-                    if q_own[queue, x] == 0:
-                        row_hits += 1
-                    if split != 0:
-                        wck_until = max(wck_until, t + (wck_write if writing else wck_read))
-                    remove = True
-                elif held == H_ACT:
-                    command = C_ACT
-                    bank_ready = max(q_arrive[queue, x] + 1, ready[path[b, 4], H_ACT])
-                    window_ready = _earliest(H_ACT, b, ready, path, held_levels, held_count)
-                    act_wait[b] = max(np.int64(0), min(t, window_ready) - bank_ready)
-                    open_row[b] = ROW_OPENING if split != 0 else q_row[queue, x]
-                    open_banks[scope] += 1
-                    q_own[queue, x] = 1
-                else:
-                    command = C_PRE
-                    open_row[b] = ROW_CLOSED
-                    open_banks[scope] -= 1
-                    q_own[queue, x] = 1
-
-                _issue(
-                    command, b, t, ready, history, path, node_low, node_high,
-                    rule_at, rule_level, rule_held, rule_ticks, rule_kind,
-                )  # fmt: skip
-                if command == C_ACT:
-                    act_done[b, 0] = ready[path[b, 4], H_RD]
-                    act_done[b, 1] = ready[path[b, 4], H_WR]
-                commands[command] += 1
-                if logging:
-                    if n_log < log_tick.shape[0]:
-                        log_tick[n_log] = t
-                        log_command[n_log] = command
-                        log_bank[n_log] = b
-                        log_row[n_log] = -1 if command == C_PRE else q_row[queue, x]
-                    n_log += 1
-
-                changed = not remove
-                if remove:
-                    # The turnaround and group spacings that this burst imposes, for the breakdown.
-                    for k in range(rule_at[command], rule_at[command + 1]):
-                        if rule_kind[k] == 0 and rule_level[k] < 4:
-                            if rule_held[k] == H_RD and (command == C_WR or command == C_WRA):
-                                turn_ready[scope, 0] = max(turn_ready[scope, 0], t + rule_ticks[k])
-                            elif rule_held[k] == H_WR and (command == C_RD or command == C_RDA):
-                                turn_ready[scope, 1] = max(turn_ready[scope, 1], t + rule_ticks[k])
-                            elif rule_level[k] >= 3:
-                                bus = np.int64(pseudo_of[b])
-                                group_ready[bus] = max(group_ready[bus], t + rule_ticks[k])
-                    if q_write[queue, x] != 0:
-                        fin = t
-                    else:
-                        fin = max(t + read_latency, last_data)
-                        last_data = fin
-                    left[request] -= 1
-                    finish[request] = max(finish[request], fin)
-                    if left[request] == 0:
-                        served += 1
-                        end = max(end, finish[request])
-                        if window > 0:
-                            n_done = _heap_push(done_tick, done_index, n_done, finish[request], request)
-                        child = first_child[request]
-                        while child >= 0:
-                            due = max(offered[child], finish[request] + child_delay[child])
-                            n_released = _heap_push(released_tick, released_index, n_released, due, child)
-                            child = next_child[child]
-                    if queue == Q_ACTIVE:
-                        active[b] -= 1
-                        active_scope[scope] -= 1
-                        changed = True
-                    if command == C_RDA or command == C_WRA:
-                        open_row[b] = ROW_CLOSED
-                        open_banks[scope] -= 1
-                        changed = True
-
-                # Activates move their atom to the queue of owners; columns leave.
-                target_queue = -1
-                if command == C_ACT:
-                    target_queue = Q_OPENING if split != 0 else Q_ACTIVE
-                elif command == C_ACT2:
-                    target_queue = Q_ACTIVE
-                if target_queue >= 0:
-                    n = q_n[target_queue]
-                    k = q_free[target_queue, n]
-                    q_order[target_queue, n] = k
-                    q_n[target_queue] = n + 1
-                    q_bank[target_queue, k] = q_bank[queue, x]
-                    q_row[target_queue, k] = q_row[queue, x]
-                    q_request[target_queue, k] = request
-                    q_arrive[target_queue, k] = q_arrive[queue, x]
-                    q_offer[target_queue, k] = q_offer[queue, x]
-                    q_own[target_queue, k] = 1
-                    q_write[target_queue, k] = q_write[queue, x]
-                    q_cls[target_queue, k] = CLS_COL
-                    q_held[target_queue, k] = H_WR if q_write[queue, x] != 0 else H_RD
-                    if target_queue == Q_OPENING:
-                        opening_deadline[b] = t + aad
-                        opening_scope[scope] += 1
-                    else:
-                        active[b] += 1
-                        active_scope[scope] += 1
-                        e = _earliest(q_held[target_queue, k], b, ready, path, held_levels, held_count)
-                        if half_clock != 0 and (e & 1) == 0:
-                            e += 1
-                        q_bound[target_queue, k] = e
-                        q_least[Q_ACTIVE, CLS_COL] = min(q_least[Q_ACTIVE, CLS_COL], e)
-                    remove = True
-                if remove:
-                    n = q_n[queue] - 1
-                    q_n[queue] = n
-                    for i in range(pick, n):
-                        q_order[queue, i] = q_order[queue, i + 1]
-                    q_free[queue, n] = x
-                    if queue <= Q_WRITE:
-                        queued[b] -= 1
-                if changed and queued[b] > 0:
-                    for q in range(2):
-                        _requeue(
-                            q, b, b + 1, half_clock, q_n, q_order, q_bound, q_cls, q_held, q_bank, q_row, q_least,
-                            open_row, active, ready, path, held_levels, held_count,
-                        )  # fmt: skip
-
-        # Accept requests, in order, as many atoms as the queues take.
-        accepted_full = False
-        while True:
-            if current < 0:
-                candidate = np.int64(-1)
-                due = INF
-                if next_independent < order.shape[0]:
-                    candidate = order[next_independent]
-                    due = offered[candidate]
-                dependent = n_released > 0 and (
-                    released_tick[0] < due or (released_tick[0] == due and released_index[0] < candidate)
-                )
-                if dependent:
-                    candidate = released_index[0]
-                    due = released_tick[0]
-                if due > t or (window > 0 and outstanding >= window):
-                    break
-                if dependent:
-                    n_released = _heap_pop(released_tick, released_index, n_released)
-                else:
-                    next_independent += 1
-                current = candidate
-                current_atom = atom_at[candidate]
-                current_offer = due
-                outstanding += 1
-            a = current_atom
-            writing = is_write[current]
-            index = atom[a]
-            merged = False
-            for i in range(q_n[Q_WRITE]):
-                if q_index[Q_WRITE, q_order[Q_WRITE, i]] == index:
-                    merged = True
-                    break
-            queue = Q_WRITE if writing else Q_READ
-            if merged:
-                # A read of a queued write is answered from the queue, in order with the data before it; a write to a
-                # queued address replaces it.
-                if writing:
-                    coalesced += 1
-                    fin = t
-                else:
-                    forwarded += 1
-                    fin = max(t + 1, last_data)
-                    last_data = fin
-                left[current] -= 1
-                finish[current] = max(finish[current], fin)
-            else:
-                if q_n[queue] >= (write_queue if writing else read_queue):
-                    accepted_full = True
-                    break
-                n = q_n[queue]
-                k = q_free[queue, n]
-                q_order[queue, n] = k
-                q_n[queue] = n + 1
-                b = np.int64(bank[a])
-                queued[b] += 1
-                q_bank[queue, k] = b
-                q_row[queue, k] = row[a]
-                q_index[queue, k] = index
-                q_request[queue, k] = current
-                q_arrive[queue, k] = t
-                q_offer[queue, k] = current_offer
-                q_own[queue, k] = 0
-                q_write[queue, k] = 1 if writing else 0
-                state = open_row[b]
-                blocked = False
-                if state == row[a]:
-                    held = H_WR if writing else H_RD
-                    q_cls[queue, k] = CLS_COL
-                elif state == ROW_CLOSED:
-                    held = H_ACT
-                    q_cls[queue, k] = CLS_ROW
-                else:
-                    held = H_PRE
-                    q_cls[queue, k] = CLS_ROW
-                    blocked = active[b] > 0 or state == ROW_OPENING
-                q_held[queue, k] = held
-                if blocked:
-                    q_bound[queue, k] = INF
-                else:
-                    e = max(t + 1, _earliest(held, b, ready, path, held_levels, held_count))
-                    if half_clock != 0 and held != H_PRE and (e & 1) == 0:
-                        e += 1
-                    q_bound[queue, k] = e
-                    cls = q_cls[queue, k]
-                    q_least[queue, cls] = min(q_least[queue, cls], e)
-            if start[current] < 0:
-                start[current] = t
-            current_atom += 1
-            if current_atom == atom_at[current + 1]:
-                if left[current] == 0:
-                    served += 1
-                    end = max(end, finish[current])
-                    if window > 0:
-                        n_done = _heap_push(done_tick, done_index, n_done, finish[current], current)
-                    child = first_child[current]
-                    while child >= 0:
-                        due = max(offered[child], finish[current] + child_delay[child])
-                        n_released = _heap_push(released_tick, released_index, n_released, due, child)
-                        child = next_child[child]
-                current = -1
-
-        # The next tick on which anything can happen.
-        upcoming = next_refresh
-        if not accepted_full:
-            if window > 0 and outstanding >= window:
-                if n_done > 0:
-                    upcoming = min(upcoming, done_tick[0])
-            else:
-                if next_independent < order.shape[0]:
-                    upcoming = min(upcoming, offered[order[next_independent]])
-                if n_released > 0:
-                    upcoming = min(upcoming, released_tick[0])
-        if cas_queue >= 0 or q_n[Q_OPENING] > 0:
-            upcoming = t + 1
-        # Whatever a rule holds back on the whole channel bounds every atom, however stale its own bound.
-        upcoming = min(
-            upcoming, _next_column(t, q_least[Q_ACTIVE, CLS_COL], min(ready[0, H_RD], ready[0, H_WR]), half_clock)
-        )
-        if fifo_n > 0:
-            head = fifo[fifo_at]
-            if refresh == REF_ALL:
-                scope = head
-                target = scope_low[scope]
-                if open_banks[scope] > 0:
-                    if active_scope[scope] == 0 and opening_scope[scope] == 0:
-                        e = _earliest(H_PREA, target, ready, path, held_levels, held_count)
-                        upcoming = min(upcoming, e)
-                else:
-                    e = _earliest(H_REFA, target, ready, path, held_levels, held_count)
-                    upcoming = min(upcoming, e)
-            else:
-                target = head
-                if open_row[target] != ROW_CLOSED:
-                    if active[target] == 0 and open_row[target] != ROW_OPENING:
-                        upcoming = min(upcoming, _earliest(H_PRE, target, ready, path, held_levels, held_count))
-                else:
-                    upcoming = min(upcoming, _earliest(H_REFB, target, ready, path, held_levels, held_count))
+@numba.njit(cache=True, _nrt=False, inline="always")
+def issue(part: A, rules: A, path: A, node: A, z: A, log: A, command: int, b: int, row: int) -> None:
+    """Push the earliest ticks of everything that the command's rules hold back; count and log it."""
+    t = z[Z_T]
+    for r in range(part[P_RULE_AT + command], part[P_RULE_AT + command + 1]):
+        n, h, kind = path[b, rules[r, RULE_LEVEL]], rules[r, RULE_HELD], rules[r, RULE_KIND]
+        if kind == 0:
+            node[n, h] = max(node[n, h], t + rules[r, RULE_TICKS])
+        elif kind == 1:  # four-activate window: counts from the third activate before this one
+            oldest = node[n, N_PAST]
+            node[n, N_PAST], node[n, N_PAST + 1] = node[n, N_PAST + 1], node[n, N_PAST + 2]
+            node[n, N_PAST + 2] = t
+            if oldest >= 0:
+                node[n, h] = max(node[n, h], oldest + rules[r, RULE_TICKS])
         else:
-            mode = write_mode
-            if not mode:
-                mode = q_n[Q_WRITE] > drain_high or q_n[Q_READ] == 0
-            elif q_n[Q_WRITE] < drain_low and q_n[Q_READ] != 0:
-                mode = False
-            queue = Q_WRITE if mode else Q_READ
-            floor = ready[0, H_WR] if mode else ready[0, H_RD]
-            upcoming = min(upcoming, _next_column(t, q_least[queue, CLS_COL], floor, half_clock))
-            upcoming = min(upcoming, max(q_least[queue, CLS_ROW], min(ready[0, H_ACT], ready[0, H_PRE])))
-        if upcoming >= INF:
-            break
-        t = max(t + 1, upcoming)
+            for other in range(node[n, N_LOW], node[n, N_HIGH]):
+                if other != n:
+                    node[other, h] = max(node[other, h], t + rules[r, RULE_TICKS])
+    z[Z_COMMANDS + command] += 1
+    if log.shape[0] > 0:
+        if z[Z_LOG] < log.shape[0]:
+            log[z[Z_LOG], 0], log[z[Z_LOG], 1], log[z[Z_LOG], 2], log[z[Z_LOG], 3] = t, command, b, row
+        z[Z_LOG] += 1
 
-    for p in range(n_pseudo):
-        loss[p, L_IDLE] += max(np.int64(0), end - bus_free[p])
-    counters[N_ROW_HITS] = row_hits
-    counters[N_FORWARDED] = forwarded
-    counters[N_COALESCED] = coalesced
-    counters[N_LOG] = n_log
-    counters[END_TICK] = end
-    counters[N_EVENTS] = events
-    counters[N_UNSERVED] = n_requests - served
+
+@numba.njit(cache=True, _nrt=False, inline="always")
+def heap_push(heap: A, n: int, t: int, i: int) -> None:
+    """Add (t, i) to a binary heap of n rows, least first."""
+    k = n
+    while k > 0:
+        up = (k - 1) >> 1
+        if heap[up, 0] < t or (heap[up, 0] == t and heap[up, 1] <= i):
+            break
+        heap[k, 0], heap[k, 1] = heap[up, 0], heap[up, 1]
+        k = up
+    heap[k, 0], heap[k, 1] = t, i
+
+
+@numba.njit(cache=True, _nrt=False, inline="always")
+def heap_pop(heap: A, n: int) -> None:
+    """Remove the least of n rows."""
+    t, i, k = heap[n - 1, 0], heap[n - 1, 1], 0
+    while 2 * k + 1 < n - 1:
+        c = 2 * k + 1
+        if c + 1 < n - 1 and (
+            heap[c + 1, 0] < heap[c, 0] or (heap[c + 1, 0] == heap[c, 0] and heap[c + 1, 1] < heap[c, 1])
+        ):
+            c += 1
+        if t < heap[c, 0] or (t == heap[c, 0] and i <= heap[c, 1]):
+            break
+        heap[k, 0], heap[k, 1] = heap[c, 0], heap[c, 1]
+        k = c
+    heap[k, 0], heap[k, 1] = t, i
+
+
+@numba.njit(cache=True, _nrt=False, inline="always")
+def rekey(part: A, path: A, held: A, node: A, bank: A, q: A, z: A, which: int, k: int, after: int) -> None:
+    """Kind and bound of the next command of slot k of the read or write queue, not before tick ``after``."""
+    b = q[which, Q_BANK, k]
+    state = bank[b, B_ROW]
+    blocked = False
+    if state == q[which, Q_ROW, k]:
+        kind, h = K_COL, (H_WR if which == WRITE else H_RD)
+    elif state == ROW_CLOSED:
+        kind, h = K_ACT, H_ACT
+    else:
+        # A row is not closed under the request that opened it, nor while it is opening.
+        kind, h, blocked = K_PRE, H_PRE, bank[b, B_ACTIVE] > 0 or state == ROW_OPENING
+    e = np.int64(INF)
+    if not blocked:
+        e = earliest(part, path, held, node, h, b)
+        if e < after:
+            e = after
+            if part[P_HALF] != 0 and h != H_PRE and (e & 1) == 0:
+                e += 1
+        z[Z_LEAST + 3 * which + kind] = min(z[Z_LEAST + 3 * which + kind], e)
+    q[which, Q_KEY, q[which, Q_PLACE, k]] = e * 64 + path[b, PATH_SCOPE] * 8 + kind
+
+
+@numba.njit(cache=True, _nrt=False, inline="always")
+def requeue(part: A, path: A, held: A, node: A, bank: A, q: A, z: A, b: int) -> None:
+    """`rekey` every read and write of a bank whose row or owner changed."""
+    for which in range(2):
+        k = bank[b, B_HEAD_READ + which]
+        while k >= 0:
+            rekey(part, path, held, node, bank, q, z, which, k, 0)
+            k = q[which, Q_NEXT, k]
+
+
+@numba.njit(cache=True, _nrt=False, inline="always")
+def append(q: A, z: A, which: int) -> int:
+    """A slot at the young end of a queue."""
+    n = z[Z_N + which]
+    k = q[which, Q_FREE, n]
+    q[which, Q_ORDER, n], q[which, Q_PLACE, k] = k, n
+    z[Z_N + which] = n + 1
+    return k
+
+
+@numba.njit(cache=True, _nrt=False, inline="always")
+def remove(bank: A, q: A, z: A, which: int, k: int) -> None:
+    """Take slot k out of its queue, keeping the order of the others."""
+    n = z[Z_N + which] - 1
+    z[Z_N + which] = n
+    for i in range(q[which, Q_PLACE, k], n):
+        young = q[which, Q_ORDER, i + 1]
+        q[which, Q_ORDER, i], q[which, Q_KEY, i], q[which, Q_PLACE, young] = young, q[which, Q_KEY, i + 1], i
+    q[which, Q_FREE, n] = k
+    if which <= WRITE:
+        last, following = q[which, Q_LAST, k], q[which, Q_NEXT, k]
+        if last >= 0:
+            q[which, Q_NEXT, last] = following
+        else:
+            bank[q[which, Q_BANK, k], B_HEAD_READ + which] = following
+        if following >= 0:
+            q[which, Q_LAST, following] = last
+
+
+@numba.njit(cache=True, _nrt=False, inline="always")
+def pick(part: A, path: A, held: A, node: A, scope: A, q: A, z: A, which: int, slot: int) -> int:
+    """Slot of the oldest read or write whose next command is legal now and fits the bus slot; -1 if none.
+
+    Raises the bounds of the atoms it finds illegal, and leaves the least bound of each kind.
+    """
+    t = z[Z_T]
+    no_activate = z[Z_N + OPENING] > 0  # a half-issued activate comes first
+    falling = part[P_HALF] != 0 and (t & 1) == 0
+    h_col = H_WR if which == WRITE else H_RD
+    # What holds a kind of command back on a whole scope; asked before an atom's own rules.
+    for s in range(scope.shape[0]):
+        n = scope[s, S_NODE]
+        z[Z_HOLD + 8 * s + K_COL] = max(node[0, h_col], node[n, h_col])
+        z[Z_HOLD + 8 * s + K_ACT] = t + 1 if no_activate else max(node[0, H_ACT], node[n, H_ACT])
+        z[Z_HOLD + 8 * s + K_PRE] = max(node[0, H_PRE], node[n, H_PRE])
+    least_col, least_act, least_pre = np.int64(INF), np.int64(INF), np.int64(INF)
+    found = np.int64(-1)
+    for i in range(z[Z_N + which]):
+        key = q[which, Q_KEY, i]
+        kind, e = key & 7, max(key >> 6, z[Z_HOLD + (key & 63)])
+        if e <= t and found < 0 and (slot == SLOT_ANY or (kind == K_COL) == (slot == SLOT_COL)):
+            h = H_ACT if kind == K_ACT else H_PRE
+            if kind == K_COL:
+                h = h_col
+            k = q[which, Q_ORDER, i]
+            e = earliest(part, path, held, node, h, q[which, Q_BANK, k])
+            if e <= t and falling and kind != K_PRE:
+                e = t + 1
+            if e <= t:
+                found = k
+                continue
+            q[which, Q_KEY, i] = e * 64 + (key & 63)
+        if kind == K_COL:
+            least_col = min(least_col, e)
+        elif kind == K_ACT:
+            least_act = min(least_act, e)
+        else:
+            least_pre = min(least_pre, e)
+    z[Z_LEAST + 3 * which + K_COL] = least_col
+    z[Z_LEAST + 3 * which + K_ACT] = least_act
+    z[Z_LEAST + 3 * which + K_PRE] = least_pre
+    return found
+
+
+@numba.njit(cache=True, _nrt=False, inline="always")
+def pick_owner(part: A, path: A, held: A, node: A, q: A, z: A) -> int:
+    """As `pick`, among the requests whose own activate was issued: the first to arrive, then to activate."""
+    t, found, least = z[Z_T], np.int64(-1), np.int64(INF)
+    for i in range(z[Z_N + ACTIVE]):
+        e = q[ACTIVE, Q_KEY, i] >> 6
+        if e <= t:
+            k = q[ACTIVE, Q_ORDER, i]
+            e = earliest(part, path, held, node, H_RD + q[ACTIVE, Q_WRITE, k], q[ACTIVE, Q_BANK, k])
+            if e > t:
+                q[ACTIVE, Q_KEY, i] = e * 64
+            elif found < 0 or q[ACTIVE, Q_ARRIVE, k] < q[ACTIVE, Q_ARRIVE, found]:
+                if found >= 0:
+                    least = t
+                found = k
+                continue
+        least = min(least, e)
+    z[Z_LEAST + 3 * ACTIVE] = least
+    return found
+
+
+@numba.njit(cache=True, _nrt=False, inline="always")
+def drain_rule(part: A, z: A) -> int:
+    """1 to serve writes: from above the high mark, or without reads, to below the low mark with reads."""
+    if z[Z_DRAIN] == 0:
+        return 1 if z[Z_N + WRITE] > part[P_HIGH] or z[Z_N + READ] == 0 else 0
+    return 0 if z[Z_N + WRITE] < part[P_LOW] and z[Z_N + READ] != 0 else 1
+
+
+@numba.njit(cache=True, _nrt=False, inline="always")
+def complete(z: A, req: A, released: A, done: A, r: int, window: int) -> None:
+    """A request has all its data: free its place in the window, release those that wait for it."""
+    finish = req[r, R_FINISH]
+    z[Z_SERVED] += 1
+    z[Z_END] = max(z[Z_END], finish)
+    if window > 0:
+        heap_push(done, z[Z_DONE], finish, r)
+        z[Z_DONE] += 1
+    child = req[r, R_CHILD]
+    while child >= 0:
+        heap_push(released, z[Z_RELEASED], max(req[child, R_OFFERED], finish + req[child, R_DELAY]), child)
+        z[Z_RELEASED] += 1
+        child = req[child, R_NEXT]
+
+
+@numba.njit(cache=True, _nrt=False, inline="always")
+def account(part: A, path: A, bank: A, scope: A, bus: A, q: A, z: A, which: int, k: int) -> None:
+    """Say where the time of the atom's data bus went between the burst before and the one that starts now.
+
+    The gap is cut up in a fixed order: waiting refreshes; time before the atom was accepted (refused by a full
+    queue, or not there); turnaround; the activate of its row, first the part for which the activate waited for
+    others (tRRD, tFAW); column spacing; the rest.
+    """
+    t, b, writing, zero = z[Z_T], q[which, Q_BANK, k], q[which, Q_WRITE, k], np.int64(0)
+    u, s = path[b, PATH_PSEUDO], path[b, PATH_SCOPE]
+    g = bus[u, U_FREE]
+    bus[u, U_FREE] = t + part[P_BURST]
+    if t <= g:
+        return
+    lo, hi, since, until = bank[b, B_REF_BEGIN], bank[b, B_REF_END], z[Z_FIFO_SINCE], z[Z_FIFO_UNTIL]
+    if since >= 0 and since < t and (until < 0 or until > g):
+        until = t if until < 0 else until
+        if hi < g or hi < since:
+            lo, hi = since, until
+        else:
+            lo, hi = min(lo, since), max(hi, until)
+    piece = max(zero, min(t, hi) - max(g, lo))
+    bus[u, U_LOSS + L_REFRESH] += piece
+    rest = t - g - piece
+    arrive = min(t, q[which, Q_ARRIVE, k])
+    piece = max(zero, arrive - g) - max(zero, min(arrive, hi) - max(g, lo))
+    piece = min(rest, max(zero, piece))
+    refused = min(piece, max(zero, arrive - max(g, q[which, Q_OFFER, k])))
+    bus[u, U_LOSS + L_FULL] += refused
+    bus[u, U_LOSS + L_IDLE] += piece - refused
+    rest -= piece
+    begin = max(g, arrive)
+    piece = min(rest, max(zero, scope[s, S_TURN_READ + writing] - begin))
+    bus[u, U_LOSS + L_TURN] += piece
+    rest -= piece
+    # Had the activate not waited for the window, the data would have come that much earlier.
+    exposed = min(rest, max(zero, bank[b, B_DONE_READ + writing] - begin))
+    piece = min(exposed, bank[b, B_WAIT])
+    bus[u, U_LOSS + L_WINDOW] += piece
+    bus[u, U_LOSS + L_ROW] += exposed - piece
+    rest -= exposed
+    piece = min(rest, max(zero, bus[u, U_GROUP] - begin))
+    bus[u, U_LOSS + L_GROUP] += piece
+    bus[u, U_LOSS + L_OTHER] += rest - piece
+
+
+@numba.njit(cache=True, _nrt=False, inline="always")
+def close_row(path: A, bank: A, scope: A, b: int) -> None:
+    """Mark a bank precharged."""
+    if bank[b, B_ROW] != ROW_CLOSED:
+        bank[b, B_ROW] = ROW_CLOSED
+        scope[path[b, PATH_SCOPE], S_OPEN] -= 1
+
+
+@numba.njit(cache=True, _nrt=False, inline="always")
+def column(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, bus: A, q: A, z: A, log: A, req: A,
+           released: A, done: A, which: int, k: int, window: int) -> None:
+    """Issue the read or write of slot k and retire the atom."""
+    t, b, r, writing = z[Z_T], q[which, Q_BANK, k], q[which, Q_REQUEST, k], q[which, Q_WRITE, k]
+    s, u = path[b, PATH_SCOPE], path[b, PATH_PSEUDO]
+    closing = part[P_PAGE] != PAGE_OPEN and bank[b, B_ACTIVE] == (1 if which == ACTIVE else 0)
+    if closing and part[P_PAGE] == PAGE_ADAPTIVE:
+        for other in range(2):
+            j = bank[b, B_HEAD_READ + other]
+            while j >= 0:
+                if q[other, Q_ROW, j] == q[which, Q_ROW, k] and not (other == which and j == k):
+                    closing = False
+                j = q[other, Q_NEXT, j]
+    command = C_RD + writing + (2 if closing else 0)
+    account(part, path, bank, scope, bus, q, z, which, k)
+    if q[which, Q_OWN, k] == 0:
+        z[Z_HITS] += 1
+    issue(part, rules, path, node, z, log, command, b, q[which, Q_ROW, k])
+    for i in range(part[P_RULE_AT + command], part[P_RULE_AT + command + 1]):
+        h, until = rules[i, RULE_HELD], t + rules[i, RULE_TICKS]
+        if rules[i, RULE_KIND] == 0 and (h == H_RD or h == H_WR):
+            if h - H_RD != writing:
+                scope[s, S_TURN_READ + h - H_RD] = max(scope[s, S_TURN_READ + h - H_RD], until)
+            elif rules[i, RULE_LEVEL] >= 3:
+                bus[u, U_GROUP] = max(bus[u, U_GROUP], until)
+    finish = t
+    if writing == 0:
+        finish = t + part[P_LATENCY]
+        z[Z_LAST_DATA] = finish
+    z[Z_WCK] = max(z[Z_WCK], t + part[P_WCK_READ + writing])
+    req[r, R_LEFT] -= 1
+    req[r, R_FINISH] = max(req[r, R_FINISH], finish)
+    if req[r, R_LEFT] == 0:
+        complete(z, req, released, done, r, window)
+    remove(bank, q, z, which, k)
+    if which == ACTIVE:
+        bank[b, B_ACTIVE] -= 1
+        scope[s, S_ACTIVE] -= 1
+    if closing:
+        close_row(path, bank, scope, b)
+    if closing or which == ACTIVE:
+        requeue(part, path, held, node, bank, q, z, b)
+
+
+@numba.njit(cache=True, _nrt=False, inline="always")
+def row_command(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, q: A, z: A, log: A, which: int,
+                k: int) -> None:
+    """Issue the activate (either half) or precharge that slot k needs."""
+    t, b, row = z[Z_T], q[which, Q_BANK, k], q[which, Q_ROW, k]
+    s, to = path[b, PATH_SCOPE], ACTIVE
+    if which == OPENING:
+        issue(part, rules, path, node, z, log, C_ACT2, b, row)
+        bank[b, B_ROW], bank[b, B_DEADLINE] = row, INF
+        scope[s, S_OPENING] -= 1
+    elif q[which, Q_KEY, q[which, Q_PLACE, k]] & 7 == K_PRE:
+        q[which, Q_OWN, k] = 1
+        issue(part, rules, path, node, z, log, C_PRE, b, -1)
+        close_row(path, bank, scope, b)
+        requeue(part, path, held, node, bank, q, z, b)
+        return
+    else:
+        bank_ready = max(q[which, Q_ARRIVE, k] + 1, node[path[b, 4], H_ACT])
+        window_ready = min(t, earliest(part, path, held, node, H_ACT, b))
+        bank[b, B_WAIT] = max(np.int64(0), window_ready - bank_ready)
+        issue(part, rules, path, node, z, log, C_ACT, b, row)
+        bank[b, B_DONE_READ], bank[b, B_DONE_WRITE] = node[path[b, 4], H_RD], node[path[b, 4], H_WR]
+        scope[s, S_OPEN] += 1
+        bank[b, B_ROW] = row
+        if part[P_SPLIT] != 0:
+            to = OPENING
+            bank[b, B_ROW], bank[b, B_DEADLINE] = ROW_OPENING, t + part[P_AAD]
+            scope[s, S_OPENING] += 1
+    # The atom joins the owners of an activate.
+    j = append(q, z, to)
+    for c in range(Q_BANK, Q_WRITE + 1):
+        q[to, c, j] = q[which, c, k]
+    q[to, Q_OWN, j] = 1
+    if to == ACTIVE:
+        bank[b, B_ACTIVE] += 1
+        scope[s, S_ACTIVE] += 1
+        e = earliest(part, path, held, node, H_RD + q[to, Q_WRITE, j], b)
+        q[to, Q_KEY, q[to, Q_PLACE, j]] = e * 64
+        z[Z_LEAST + 3 * ACTIVE] = min(z[Z_LEAST + 3 * ACTIVE], e)
+    remove(bank, q, z, which, k)
+    requeue(part, path, held, node, bank, q, z, b)
+
+
+@numba.njit(cache=True, _nrt=False, inline="always")
+def refresh_due(part: A, scope: A, fifo: A, z: A) -> None:
+    """Queue the refreshes whose time has come: one per scope, of all its banks or of the next one."""
+    while z[Z_NEXT_REFRESH] <= z[Z_T]:
+        if z[Z_FIFO_N] == 0:
+            z[Z_FIFO_SINCE], z[Z_FIFO_UNTIL] = z[Z_T], -1
+        for s in range(scope.shape[0]):
+            fifo[(z[Z_FIFO_AT] + z[Z_FIFO_N]) % fifo.shape[0]] = s * part[P_SCOPE_BANKS] + z[Z_REFRESH_BANK]
+            z[Z_FIFO_N] += 1
+        z[Z_NEXT_REFRESH] += part[P_REFI] if part[P_REFRESH] == REF_ALL else part[P_REFIPB]
+        if part[P_REFRESH] == REF_BANK:
+            z[Z_REFRESH_BANK] = (z[Z_REFRESH_BANK] + 1) % part[P_SCOPE_BANKS]
+
+
+@numba.njit(cache=True, _nrt=False, inline="always")
+def refresh_next(part: A, path: A, held: A, node: A, bank: A, scope: A, fifo: A, z: A) -> tuple[int, int]:
+    """What the oldest waiting refresh needs next, and the first tick at which that is legal (INF: not yet known)."""
+    b = fifo[z[Z_FIFO_AT]]
+    s = path[b, PATH_SCOPE]
+    if part[P_REFRESH] == REF_ALL:
+        if scope[s, S_OPEN] == 0:
+            return C_REFA, earliest(part, path, held, node, H_REFA, b)
+        if scope[s, S_ACTIVE] > 0 or scope[s, S_OPENING] > 0:
+            return C_PREA, INF
+        return C_PREA, earliest(part, path, held, node, H_PREA, b)
+    if bank[b, B_ROW] == ROW_CLOSED:
+        return C_REFB, earliest(part, path, held, node, H_REFB, b)
+    if bank[b, B_ACTIVE] > 0 or bank[b, B_ROW] == ROW_OPENING:
+        return C_PRE, INF
+    return C_PRE, earliest(part, path, held, node, H_PRE, b)
+
+
+@numba.njit(cache=True, _nrt=False, inline="always")
+def refresh_step(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, fifo: A, q: A, z: A, log: A) -> bool:
+    """Issue what the oldest waiting refresh needs, if it is legal now."""
+    command, e = refresh_next(part, path, held, node, bank, scope, fifo, z)
+    falling = part[P_HALF] != 0 and (z[Z_T] & 1) == 0 and (command == C_REFA or command == C_REFB)
+    if e > z[Z_T] or falling:
+        return False
+    first = fifo[z[Z_FIFO_AT]]
+    issue(part, rules, path, node, z, log, command, first, -1)
+    after = first + (part[P_SCOPE_BANKS] if part[P_REFRESH] == REF_ALL else 1)
+    for b in range(first, after):
+        if command == C_PREA or command == C_PRE:
+            close_row(path, bank, scope, b)
+            requeue(part, path, held, node, bank, q, z, b)
+        else:
+            bank[b, B_REF_BEGIN] = z[Z_FIFO_SINCE]
+            bank[b, B_REF_END] = z[Z_T] + part[P_RFCAB if command == C_REFA else P_RFCPB]
+    if command == C_REFA or command == C_REFB:
+        z[Z_FIFO_AT] = (z[Z_FIFO_AT] + 1) % fifo.shape[0]
+        z[Z_FIFO_N] -= 1
+        if z[Z_FIFO_N] == 0:
+            z[Z_FIFO_UNTIL] = z[Z_T]
+    return True
+
+
+@numba.njit(cache=True, _nrt=False, inline="always")
+def serve_slot(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, bus: A, fifo: A, q: A, z: A, log: A,
+               req: A, released: A, done: A, slot: int, window: int) -> None:
+    """Issue at most one command on a bus slot of this tick."""
+    t, which, k, urgent = z[Z_T], np.int64(-1), np.int64(-1), False
+    opening = q[OPENING, Q_ORDER, 0] if z[Z_N + OPENING] > 0 else np.int64(-1)
+    deadline = bank[q[OPENING, Q_BANK, opening], B_DEADLINE] if opening >= 0 else np.int64(INF)
+    if deadline <= t:
+        which, k, urgent = OPENING, opening, True
+    if z[Z_CAS_QUEUE] >= 0:  # the column command that the data clock was started for
+        which, k, urgent = z[Z_CAS_QUEUE], z[Z_CAS_SLOT], True
+        z[Z_CAS_QUEUE] = -1
+    # 1. Requests whose own activate has been issued.
+    if k < 0 and slot != SLOT_ROW and z[Z_LEAST + 3 * ACTIVE] <= t:
+        which, k = ACTIVE, pick_owner(part, path, held, node, q, z)
+    # 2. Refresh, oldest first; no read or write starts anything new while one waits.
+    if k < 0 and z[Z_FIFO_N] > 0 and slot != SLOT_COL and refresh_step(
+            part, rules, path, held, node, bank, scope, fifo, q, z, log):
+        return
+    # 3. Reads or writes, by the drain rule.
+    if k < 0 and z[Z_FIFO_N] == 0:
+        z[Z_DRAIN] = drain_rule(part, z)
+        which = WRITE if z[Z_DRAIN] != 0 else READ
+        least = z[Z_LEAST + 3 * which] if slot != SLOT_ROW else np.int64(INF)
+        if slot != SLOT_COL:
+            least = min(least, min(z[Z_LEAST + 3 * which + K_ACT], z[Z_LEAST + 3 * which + K_PRE]))
+        if least <= t:
+            k = pick(part, path, held, node, scope, q, z, which, slot)
+    # 4. The second half of a split activate, when nothing else can use the bus.
+    if k < 0 and opening >= 0:
+        which, k = OPENING, opening
+    if k < 0:
+        return
+    is_column = which == ACTIVE or (which <= WRITE and q[which, Q_KEY, q[which, Q_PLACE, k]] & 7 == K_COL)
+    if part[P_SPLIT] != 0 and is_column and not urgent and t >= z[Z_WCK]:
+        # The data clock stopped: start it (CAS) and keep the next tick for the column command, unless that would let
+        # the half-issued activate miss its deadline. The atom stays where it is, and due.
+        z[Z_LEAST + 3 * which] = min(z[Z_LEAST + 3 * which], t)
+        if deadline > t + 1:
+            issue(part, rules, path, node, z, log, C_CAS, q[which, Q_BANK, k], -1)
+            z[Z_CAS_QUEUE], z[Z_CAS_SLOT] = which, k
+            return
+        which, k, is_column = OPENING, opening, False
+    if is_column:
+        column(part, rules, path, held, node, bank, scope, bus, q, z, log, req, released, done, which, k, window)
+    else:
+        row_command(part, rules, path, held, node, bank, scope, q, z, log, which, k)
+
+
+@numba.njit(cache=True, _nrt=False, inline="always")
+def accept(part: A, path: A, held: A, node: A, bank: A, q: A, z: A, req: A, atoms: A, order: A, released: A, done: A,
+           window: int) -> None:
+    """Accept requests in order, as many atoms as the queues take."""
+    t = z[Z_T]
+    z[Z_REFUSED] = 0
+    while True:
+        if z[Z_CURRENT] < 0:
+            r, due = np.int64(-1), np.int64(INF)
+            if z[Z_NEXT] < order.shape[0]:
+                r = order[z[Z_NEXT]]
+                due = req[r, R_OFFERED]
+            waited = z[Z_RELEASED] > 0 and (
+                released[0, 0] < due or (released[0, 0] == due and released[0, 1] < r)
+            )
+            if waited:
+                due, r = released[0, 0], released[0, 1]
+            if due > t or (window > 0 and z[Z_FLYING] >= window):
+                return
+            if waited:
+                heap_pop(released, z[Z_RELEASED])
+                z[Z_RELEASED] -= 1
+            else:
+                z[Z_NEXT] += 1
+            z[Z_CURRENT], z[Z_ATOM], z[Z_OFFER] = r, req[r, R_ATOMS], due
+            z[Z_FLYING] += 1
+        r, a = z[Z_CURRENT], z[Z_ATOM]
+        which = req[r, R_WRITE]
+        merged = False
+        for i in range(z[Z_N + WRITE]):
+            if q[WRITE, Q_ATOM, q[WRITE, Q_ORDER, i]] == atoms[a, A_INDEX]:
+                merged = True
+                break
+        if merged:
+            # A read of a queued write is answered from the queue, behind the data on its way; a write to a queued
+            # address replaces it.
+            z[Z_COALESCED if which == WRITE else Z_FORWARDED] += 1
+            finish = t if which == WRITE else max(t + 1, z[Z_LAST_DATA])
+            req[r, R_LEFT] -= 1
+            req[r, R_FINISH] = max(req[r, R_FINISH], finish)
+        else:
+            if z[Z_N + which] >= part[P_READS + which]:
+                z[Z_REFUSED] = 1
+                return
+            k, b = append(q, z, which), atoms[a, A_BANK]
+            q[which, Q_BANK, k], q[which, Q_ROW, k], q[which, Q_ATOM, k] = b, atoms[a, A_ROW], atoms[a, A_INDEX]
+            q[which, Q_REQUEST, k], q[which, Q_ARRIVE, k], q[which, Q_OFFER, k] = r, t, z[Z_OFFER]
+            q[which, Q_OWN, k], q[which, Q_WRITE, k] = 0, which
+            head = bank[b, B_HEAD_READ + which]
+            q[which, Q_NEXT, k], q[which, Q_LAST, k] = head, -1
+            if head >= 0:
+                q[which, Q_LAST, head] = k
+            bank[b, B_HEAD_READ + which] = k
+            rekey(part, path, held, node, bank, q, z, which, k, t + 1)
+        if req[r, R_START] < 0:
+            req[r, R_START] = t
+        z[Z_ATOM] = a + 1
+        if a + 1 == req[r + 1, R_ATOMS]:
+            if req[r, R_LEFT] == 0:
+                complete(z, req, released, done, r, window)
+            z[Z_CURRENT] = -1
+
+
+@numba.njit(cache=True, _nrt=False, inline="always")
+def next_event(part: A, path: A, held: A, node: A, bank: A, scope: A, fifo: A, z: A, req: A, order: A, released: A,
+               done: A, window: int) -> int:
+    """The next tick on which anything can happen; INF: never."""
+    t = z[Z_T]
+    if z[Z_CAS_QUEUE] >= 0 or z[Z_N + OPENING] > 0:
+        return t + 1
+    e = z[Z_NEXT_REFRESH]
+    if z[Z_REFUSED] == 0:
+        if window > 0 and z[Z_FLYING] >= window:
+            if z[Z_DONE] > 0:
+                e = min(e, done[0, 0])
+        else:
+            if z[Z_NEXT] < order.shape[0]:
+                e = min(e, req[order[z[Z_NEXT]], R_OFFERED])
+            if z[Z_RELEASED] > 0:
+                e = min(e, released[0, 0])
+    # Whatever holds a command back on every bank bounds each atom, however stale the atom's own bound.
+    col = max(z[Z_LEAST + 3 * ACTIVE], min(floor(node, scope, H_RD), floor(node, scope, H_WR)))
+    act = np.int64(INF)
+    if z[Z_FIFO_N] > 0:
+        e = min(e, refresh_next(part, path, held, node, bank, scope, fifo, z)[1])
+    else:
+        which = WRITE if drain_rule(part, z) != 0 else READ
+        col = min(col, max(z[Z_LEAST + 3 * which], floor(node, scope, H_RD + which)))
+        act = max(z[Z_LEAST + 3 * which + K_ACT], floor(node, scope, H_ACT))
+        e = min(e, max(z[Z_LEAST + 3 * which + K_PRE], floor(node, scope, H_PRE)))
+    edge = max(t + 1, min(col, act))
+    if part[P_HALF] != 0 and (edge & 1) == 0:
+        edge += 1
+    e = min(e, edge)
+    return e if e >= INF else max(t + 1, e)
+
+
+@numba.njit(cache=True, _nrt=False)
+def run(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, bus: A, fifo: A, q: A, z: A, log: A, req: A,
+        atoms: A, order: A, released: A, done: A, window: int) -> None:
+    """Serve every request (at most ``window`` in flight; 0: no limit).
+
+    Fills start and finish of ``req``, the losses of ``bus``, the counters of ``z`` and the log. Stops early only if
+    nothing can ever happen again; ``z[Z_SERVED]`` tells.
+    """
+    n = req.shape[0] - 1
+    z[Z_NEXT_REFRESH] = INF
+    if part[P_REFRESH] != REF_NONE:
+        z[Z_NEXT_REFRESH] = part[P_REFI] if part[P_REFRESH] == REF_ALL else part[P_REFIPB]
+    accept(part, path, held, node, bank, q, z, req, atoms, order, released, done, window)
+    while z[Z_SERVED] < n:
+        t = next_event(part, path, held, node, bank, scope, fifo, z, req, order, released, done, window)
+        if t >= INF:
+            return
+        # Ticks skipped since the last event would each have applied the drain rule.
+        if t > z[Z_T] + 1 and z[Z_FIFO_N] == 0:
+            z[Z_DRAIN] = drain_rule(part, z)
+        z[Z_T] = t
+        z[Z_EVENTS] += 1
+        while z[Z_DONE] > 0 and done[0, 0] <= t:
+            heap_pop(done, z[Z_DONE])
+            z[Z_DONE] -= 1
+            z[Z_FLYING] -= 1
+        refresh_due(part, scope, fifo, z)
+        for slot in range(part[P_BUSES]):
+            if slot == SLOT_ROW or part[P_HALF] == 0 or (t & 1) == 1:
+                serve_slot(part, rules, path, held, node, bank, scope, bus, fifo, q, z, log, req, released, done,
+                           slot if part[P_BUSES] == 2 else SLOT_ANY, window)
+        accept(part, path, held, node, bank, q, z, req, atoms, order, released, done, window)
+    for u in range(bus.shape[0]):
+        bus[u, U_LOSS + L_IDLE] += max(np.int64(0), z[Z_END] - bus[u, U_FREE])

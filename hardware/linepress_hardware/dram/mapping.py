@@ -252,11 +252,9 @@ def place_atoms(
     offsets: NDArray[np.int64],
     tables: NDArray[np.uint64],
     bank_bits: int,
-    bank: NDArray[np.int32],
-    row: NDArray[np.int64],
-    atom: NDArray[np.uint64],
+    atoms: NDArray[np.int64],
 ) -> None:
-    """Fill flat bank, row and atom index of every atom; request r owns atoms ``offsets[r]:offsets[r + 1]``."""
+    """Fill ``atoms[:, 0:3]`` with flat bank, row and atom index; request r owns atoms ``offsets[r]:offsets[r + 1]``."""
     low = np.uint64((1 << bank_bits) - 1)
     shift = np.uint64(bank_bits)
     for r in range(first_atom.shape[0]):
@@ -267,7 +265,7 @@ def place_atoms(
             for k in range(6):
                 packed ^= tables[k, rest & np.uint64(0xFF)]
                 rest >>= np.uint64(8)
-            bank[j] = np.int32(packed & low)
-            row[j] = np.int64(packed >> shift)
-            atom[j] = index
+            atoms[j, 0] = np.int64(packed & low)
+            atoms[j, 1] = np.int64(packed >> shift)
+            atoms[j, 2] = np.int64(index)
             index += np.uint64(1)

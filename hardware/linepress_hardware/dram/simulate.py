@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from linepress_hardware.dram import engine
-from linepress_hardware.dram.compiled import Compiled, compile_part
+from linepress_hardware.dram.compiled import compile_part
 from linepress_hardware.dram.energy import energy_pJ
 from linepress_hardware.dram.mapping import Mapping, mapping_for, place_atoms
 from linepress_hardware.dram.parts import Part, load_part
 from linepress_hardware.dram.policy import Policy, parse_policy
 from linepress_hardware.dram.results import COMMANDS, LOSS_CAUSES, CommandLog, DramResult
+from linepress_hardware.dram.state import Machine, Spec, new_machine
 from linepress_hardware.errors import ConfigurationError
 
 MAX_ATOMS = 1 << 30
@@ -75,69 +76,64 @@ def simulate(
         raise ConfigurationError(f"window = {window} must be at least 1 request in flight")
 
     m = int(offsets[-1])
-    bank, row, atom = np.empty(m, np.int32), np.empty(m, np.int64), np.empty(m, np.uint64)
-    place_atoms(first, offsets, place.tables(), part.banks.bit_length() - 1, bank, row, atom)
+    atoms = np.empty((m, 3), np.int64)
+    place_atoms(first, offsets, place.tables(), part.banks.bit_length() - 1, atoms)
 
     offered = np.zeros(n, np.int64) if arrival is None else np.ceil(arrival / part.tick_ns - 1e-9).astype(np.int64)
     free = np.flatnonzero(parent < 0)
     order = free[np.argsort(offered[free], kind="stable")].astype(np.int64)
-    first_child, next_child = _children(parent)
-    compiled = _compiled(part, policy)
-
-    start, finish = np.empty(n, np.int64), np.empty(n, np.int64)
-    commands = np.zeros(engine.N_COMMANDS, np.int64)
-    loss = np.zeros((part.pseudo_channels, engine.N_LOSS), np.int64)
-    counters = np.zeros(engine.N_COUNTERS, np.int64)
+    spec = _compiled(part, policy)
+    limit = window or 0
     room = 6 * m + 4096 if log else 0
     while True:
-        logs = (np.empty(room, np.int64), np.empty(room, np.int8), np.empty(room, np.int32), np.empty(room, np.int64))
-        commands[:], loss[:], counters[:] = 0, 0, 0
+        requests = _request_table(offsets, writes, offered, parent, delay)
+        released = np.zeros((max(1, n - order.shape[0]), 2), np.int64)
+        done = np.zeros((max(1, min(limit, n) + 1), 2), np.int64)
+        machine = new_machine(spec, room)
         began = time.perf_counter()
         engine.run(
-            compiled.config, compiled.path, compiled.node_low, compiled.node_high, compiled.rule_at,
-            compiled.rule_level, compiled.rule_held, compiled.rule_ticks, compiled.rule_kind, compiled.held_levels,
-            compiled.held_count, compiled.scope_low, compiled.scope_of, compiled.pseudo_of,
-            offsets, bank, row, atom, writes, offered, order, first_child, next_child, delay,
-            window or 0, start, finish, commands, loss, *logs, counters,
+            spec.part, spec.rules, spec.path, spec.held, machine.node, machine.bank, machine.scope, machine.bus,
+            machine.fifo, machine.queue, machine.z, machine.log, requests, atoms, order, released, done, limit,
         )  # fmt: skip
         seconds = time.perf_counter() - began
-        if counters[engine.N_LOG] <= room or not log:
+        kept = int(machine.z[engine.Z_LOG])
+        if not log or kept <= room:
             break
-        room = int(counters[engine.N_LOG])
-    if counters[engine.N_UNSERVED]:
+        room = kept
+    z, loss = machine.z, machine.bus[:, engine.U_LOSS : engine.U_LOSS + engine.N_LOSS]
+    unserved = n - int(z[engine.Z_SERVED])
+    if unserved:
         raise ConfigurationError(
-            f"part {part.name}: {counters[engine.N_UNSERVED]} requests can never be served with policy {policy}; "
-            "check the queues and the refresh interval"
+            f"part {part.name}: {unserved} requests can never be served with policy {policy}; check the queues"
         )
-    kept = int(counters[engine.N_LOG])
     tick = part.tick_ns
-    counts = {name: int(k) for name, k in zip(COMMANDS, commands, strict=True) if k}
+    counts = {name: int(k) for name, k in zip(COMMANDS, z[engine.Z_COMMANDS : engine.Z_HOLD], strict=True) if k}
     columns = sum(counts.get(c, 0) for c in ("RD", "WR", "RDA", "WRA"))
-    sim_time_ns = float(counters[engine.END_TICK]) * tick
+    sim_time_ns = float(z[engine.Z_END]) * tick
     bus_time = {"data": columns * part.ck["BL"] * part.tck_ns}
     bus_time.update({cause: float(loss[:, i].sum()) * tick for i, cause in enumerate(LOSS_CAUSES)})
-    start_ns = start * tick
+    start_ns = requests[:-1, engine.R_START] * tick
     return DramResult(
         part=part.name,
         mapping=place.name,
         policy=str(policy),
         start_ns=start_ns,
-        finish_ns=finish * tick,
+        finish_ns=requests[:-1, engine.R_FINISH] * tick,
         arrival_ns=start_ns if arrival is None and after is None else np.maximum(offered * tick, 0.0),
         is_write=writes,
         bytes=int(sizes.sum()),
         bus_bytes=columns * part.atom_bytes,
         sim_time_ns=sim_time_ns,
         peak_GBps=part.peak_GBps,
-        row_hits=int(counters[engine.N_ROW_HITS]),
+        row_hits=int(z[engine.Z_HITS]),
         atoms=m,
-        forwarded_atoms=int(counters[engine.N_FORWARDED]),
-        coalesced_atoms=int(counters[engine.N_COALESCED]),
+        forwarded_atoms=int(z[engine.Z_FORWARDED]),
+        coalesced_atoms=int(z[engine.Z_COALESCED]),
         commands=counts,
         bus_time_ns=bus_time,
         energy_pJ=energy_pJ(part, counts, sim_time_ns),
-        log=CommandLog(*(a[:kept] for a in logs)) if log else None,
-        extra={"events": int(counters[engine.N_EVENTS])},
+        log=_log(machine, kept) if log else None,
+        extra={"events": int(z[engine.Z_EVENTS])},
         seconds=seconds,
     )
 
@@ -238,7 +234,32 @@ def _children(parent: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.
     return first, following
 
 
-def _compiled(part: Part, policy: Policy) -> Compiled:
+def _request_table(
+    offsets: NDArray[np.int64],
+    writes: NDArray[np.bool_],
+    offered: NDArray[np.int64],
+    parent: NDArray[np.int64],
+    delay: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """The engine's table of requests, nothing served yet; the last row only ends the atoms of the one before."""
+    table = np.zeros((writes.shape[0] + 1, engine.N_REQUEST), np.int64)
+    table[:, engine.R_ATOMS] = offsets
+    body = table[:-1]
+    body[:, engine.R_WRITE] = writes
+    body[:, engine.R_OFFERED] = offered
+    body[:, engine.R_CHILD], body[:, engine.R_NEXT] = _children(parent)
+    body[:, engine.R_DELAY] = delay
+    body[:, engine.R_START] = -1
+    body[:, engine.R_LEFT] = np.diff(offsets)
+    return table
+
+
+def _log(machine: Machine, n: int) -> CommandLog:
+    tick, command, bank, row = machine.log[:n].T
+    return CommandLog(tick.copy(), command.astype(np.int8), bank.astype(np.int32), row.copy())
+
+
+def _compiled(part: Part, policy: Policy) -> Spec:
     key = (part.name, id(part), policy)
     if key not in _COMPILED:
         if len(_COMPILED) > 64:
@@ -248,4 +269,4 @@ def _compiled(part: Part, policy: Policy) -> Compiled:
 
 
 # Keyed by identity: a part holds dicts, and the entry keeps it alive, so that an id is never reused.
-_COMPILED: dict[tuple[str, int, Policy], tuple[Part, Compiled]] = {}
+_COMPILED: dict[tuple[str, int, Policy], tuple[Part, Spec]] = {}
