@@ -21,24 +21,37 @@ def check_index(packed: Packed, i: int) -> None:
         raise IndexError(f"line {i} of {len(packed)}: choose 0 to {len(packed) - 1}")
 
 
-def check_geometry(packed: Packed, *, aligned_bits: int = 1) -> None:
-    """Raise `CorruptDataError` naming the first line whose start or end lies outside the payload.
-
-    Checks types and shapes, that every start is a multiple of ``aligned_bits``, and start + bits <= payload bits.
-    After it, reading ``bits[i]`` bits from ``starts[i]`` cannot leave the payload.
-    """
+def check_arrays(packed: Packed) -> None:
+    """Raise `CorruptDataError` unless payload, starts, sizes and channel ids have the types and shapes they must."""
     if packed.payload.dtype != np.uint8 or packed.payload.ndim != 1:
         raise CorruptDataError(
             f"the payload must be uint8[m], not {packed.payload.dtype}{list(packed.payload.shape)}"
         )
     if packed.starts.dtype != np.uint64 or packed.bits.dtype != np.uint16:
         raise CorruptDataError(
-            f"starts and bits must be uint64 and uint16, not {packed.starts.dtype}, {packed.bits.dtype}"
+            f"starts and bits must be uint64 and uint16, not {packed.starts.dtype} and {packed.bits.dtype}"
         )
     if packed.starts.shape != packed.bits.shape or packed.starts.ndim != 1:
         raise CorruptDataError(f"{packed.starts.shape} starts do not match {packed.bits.shape} sizes")
     if packed.channel is not None and len(packed.channel) != len(packed):
         raise CorruptDataError(f"{len(packed.channel)} channel ids do not match {len(packed)} lines")
+
+
+def misplaced(packed: Packed, i: int, aligned_bits: int) -> str:
+    """The sentence for a line that does not lie in the payload."""
+    return (
+        f"starts at bit {int(packed.starts[i])} with {int(packed.bits[i])} bits, which does not lie in the "
+        f"{8 * len(packed.payload)} bits of the payload on a {aligned_bits}-bit boundary"
+    )
+
+
+def check_geometry(packed: Packed, *, aligned_bits: int = 1) -> None:
+    """Raise `CorruptDataError` naming the first line whose start or end lies outside the payload.
+
+    Checks types and shapes, that every start is a multiple of ``aligned_bits``, and start + bits <= payload bits.
+    After it, reading ``bits[i]`` bits from ``starts[i]`` cannot leave the payload.
+    """
+    check_arrays(packed)
     total = np.uint64(8 * len(packed.payload))
     bits = packed.bits.astype(np.uint64)
     bad = (packed.starts > total) | (bits > total - np.minimum(packed.starts, total))
@@ -46,11 +59,7 @@ def check_geometry(packed: Packed, *, aligned_bits: int = 1) -> None:
         bad |= packed.starts % np.uint64(aligned_bits) != 0
     if bad.any():
         i = int(np.argmax(bad))
-        raise CorruptDataError(
-            f"starts at bit {int(packed.starts[i])} with {int(packed.bits[i])} bits, which does not lie in the "
-            f"{int(total)} bits of the payload on a {aligned_bits}-bit boundary",
-            line=i,
-        )
+        raise CorruptDataError(misplaced(packed, i, aligned_bits), line=i)
 
 
 def _check_raw(packed: Packed) -> None:

@@ -1,7 +1,7 @@
 """Golden streams: what a codec version writes, kept for ever.
 
-A record is plain data (JSON-ready). `record_of` makes one, `check_record` raises AssertionError where a codec no longer
-reads or writes it; reading and writing files is the caller's business.
+A record is plain data (JSON-ready). `record_of` makes one, `check_record` raises AssertionError where a codec no
+longer reads or writes it; reading and writing files is the caller's business.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def check_record(record: dict[str, Any]) -> None:
     codec = make(*parse_spec(record["spec"]))
     where = f"{record['spec']} version {record['format_version']} {record['format']}"
     assert codec.format_version == record["format_version"], (
-        f"{where}: the codec is at version {codec.format_version}; keep a reader of the old version or retire the file "
-        "in a commit that says so"
+        f"{where}: the codec is at version {codec.format_version}; keep a reader of the old version, or retire the "
+        "file in a commit that says so"
     )
     if isinstance(codec, BlockCodec):
         block = bytes.fromhex(record["block"])

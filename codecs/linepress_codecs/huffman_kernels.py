@@ -3,7 +3,7 @@
 What makes them fast: two symbols a step (code and size tables are indexed by a pair of symbols, decode tables give
 two symbols a look-up), four lines in flight in the decoder, lines on 64-bit words, and no scratch memory: symbols of
 a whole word pair are gathered by shifts. Every operand stays unsigned, since an int64 mixed with a uint64 would
-become a float64. No kernel checks an index: callers hand in sizes that `check_geometry` and padding have made safe.
+become a float64. Kernels do not check each index; `decode` checks where a line lies before it reads it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ UNSEEN = np.uint32(1 << 31)
 SINGLE, UNUSED = np.uint32(1 << 24), np.uint32(1 << 25)
 """In a decode entry: only one code fits the index; no code leads here."""
 
-OK, BAD_BITS, BAD_CODE, BAD_SELECTOR, BAD_SUBSTREAM, BAD_SYMBOL = range(6)
+OK, BAD_BITS, BAD_CODE, BAD_SELECTOR, BAD_SUBSTREAM, BAD_SYMBOL, BAD_PLACE = range(7)
 
 _M7F = np.uint64(0x007F007F007F007F)
 _M80 = np.uint64(0x0080008000800080)
@@ -470,16 +470,20 @@ def _decode_one(  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def decode(  # type: ignore[no-untyped-def]
-    payload, starts, bits, kind, tables, index_bits, n_tables, selector_bits, substreams, field_bits, zero_lines, out
-):
+    payload, total_bits, starts, bits, kind, tables, index_bits, n_tables, selector_bits, substreams, field_bits,
+    zero_lines, scratch, scratch_view, out,
+):  # fmt: skip
     """Decode every line into out uint64[n, words]; return (first bad line or -1, reason).
 
     payload : uint64[m]
-        Each start must have SLACK_WORDS words from it on (the caller pads).
+        Read-only; ``total_bits`` of it are code, the rest of the last word is zero.
     tables : uint32[tables << index_bits]
         Entry by the next ``index_bits`` bits: symbols of two codes in the low 16 bits (of one with SINGLE), length
         of the first in bits 20 to 23, SINGLE, UNUSED, and the length of all in bits 26 to 31.
-    selector_bits, field_bits : uint64
+    total_bits, selector_bits, field_bits : uint64
+    scratch, scratch_view : uint64[SLACK_WORDS]
+        The same memory, writable and read-only: lines so near the end of the payload that a window could read past
+        it are decoded from a padded copy.
 
     Four coded lines are decoded in step: their look-ups do not depend on one another, so the latency of one hides
     behind the others. Lines in another mode, and those with sub-streams, go one by one.
@@ -496,21 +500,38 @@ def decode(  # type: ignore[no-untyped-def]
     selector_mask = (U1 << selector_bits) - U1
     mask = (U1 << np.uint64(index_bits)) - U1
     shift = np.uint64(index_bits)
+    inside = np.int64(payload.shape[0]) - SLACK_WORDS
+    last_start = np.uint64(max(inside, 0)) << U6
     line = 0
     while line < n:
-        quad = line + 4 <= n and substreams == 1
+        quad = line + 4 <= n and substreams == 1 and inside >= 0
         if quad:
             s0, s1, s2, s3 = starts[line], starts[line + 1], starts[line + 2], starts[line + 3]
+            quad = ((s0 | s1 | s2 | s3) & U63) == U0 and max(max(s0, s1), max(s2, s3)) <= last_start
+        if quad:
             h0, h1, h2, h3 = payload[s0 >> U6], payload[s1 >> U6], payload[s2 >> U6], payload[s3 >> U6]
             t0, t1 = (h0 >> U1) & selector_mask, (h1 >> U1) & selector_mask
             t2, t3 = (h2 >> U1) & selector_mask, (h3 >> U1) & selector_mask
             most = max(max(t0, t1), max(t2, t3))
             quad = (h0 & h1 & h2 & h3 & U1) == U1 and most < np.uint64(n_tables)
         if not quad:
-            reason = _decode_one(
-                payload, starts[line], np.uint64(bits[line]), kind, tables, index_bits, n_tables, selector_bits,
-                substreams, field_bits, zero_lines, out, line,
-            )  # fmt: skip
+            start, size = starts[line], np.uint64(bits[line])
+            if (start & U63) != U0 or start > total_bits or size > total_bits - start:
+                return line, BAD_PLACE
+            if inside >= 0 and start <= last_start:
+                reason = _decode_one(
+                    payload, start, size, kind, tables, index_bits, n_tables, selector_bits, substreams, field_bits,
+                    zero_lines, out, line,
+                )  # fmt: skip
+            else:
+                first = start >> U6
+                left = np.uint64(payload.shape[0]) - first
+                for k in range(SLACK_WORDS):
+                    scratch[k] = payload[first + np.uint64(k)] if np.uint64(k) < left else U0
+                reason = _decode_one(
+                    scratch_view, U0, size, kind, tables, index_bits, n_tables, selector_bits, substreams, field_bits,
+                    zero_lines, out, line,
+                )  # fmt: skip
             if reason != OK:
                 return line, reason
             line += 1

@@ -67,6 +67,11 @@ class HuffmanTables:
         return (len(self.lengths) - 1).bit_length()
 
     @cached_property
+    def longest(self) -> int:
+        """Longest code length, 0 without codes."""
+        return int(self.lengths.max(initial=0))
+
+    @cached_property
     def pair_bits(self) -> NDArray[np.uint64]:
         """As `huffman_kernels.measure` takes it."""
         return pair_bits_of(self.lengths)

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from linepress_codecs.golden import check_record
 from linepress_codecs.registry import codecs
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from linepress_codecs.contracts import LineCodec
 from linepress_codecs.formats import FORMATS
 from linepress_codecs.fuzzing import fuzz

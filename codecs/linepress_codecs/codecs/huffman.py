@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from linepress_codecs import huffman_kernels as kernels
 from linepress_codecs.anchors import HUFFMAN_ANCHORS
 from linepress_codecs.bitio import as_words, frozen, line_words
-from linepress_codecs.checks import check_geometry, check_index, check_tables_type, single
+from linepress_codecs.checks import (
+    check_arrays,
+    check_geometry,
+    check_index,
+    check_tables_type,
+    misplaced,
+    single,
+)
 from linepress_codecs.contracts import Figure, HardwareCard, LineCodec, Lines, Packed, Tables
 from linepress_codecs.errors import CorruptDataError, UnsupportedFormatError
 from linepress_codecs.fields import exponent_field
@@ -106,7 +113,7 @@ class Huffman(LineCodec):
     def _own(self, tables: Tables) -> HuffmanTables:
         check_tables_type(self, tables, HuffmanTables)
         assert isinstance(tables, HuffmanTables)
-        if int(tables.lengths.max(initial=0)) > self.limit:
+        if tables.longest > self.limit:
             raise CorruptDataError(
                 f"the tables have codes over {self.limit} bits: decode with the limit they came from"
             )
@@ -146,38 +153,15 @@ class Huffman(LineCodec):
     def decode(self, packed: Packed, tables: Tables) -> NDArray[np.uint8]:
         own = self._own(tables)
         self._check_line(packed.line_bytes)
-        check_geometry(packed, aligned_bits=64)
-        out = np.empty((len(packed), packed.line_bytes // 8), np.uint64)
-        words = frozen(as_words(packed.payload))
-        firsts = packed.starts >> np.uint64(6)
-        # Windows read ahead: lines near the end of the payload are decoded from a padded copy of its tail.
-        near_end = firsts + np.uint64(kernels.SLACK_WORDS) > np.uint64(len(words))
-        split = int(np.argmax(near_end)) if near_end.any() else len(packed)
-        if not near_end[split:].all():
-            split = 0
-        self._decode(words, packed.starts[:split], packed.bits[:split], packed, own, out[:split], 0)
-        if split < len(packed):
-            base = int(firsts[split:].min())
-            tail = np.concatenate([words[base:], np.zeros(kernels.SLACK_WORDS, np.uint64)])
-            starts = packed.starts[split:] - np.uint64(64 * base)
-            self._decode(frozen(tail), starts, packed.bits[split:], packed, own, out[split:], split)
-        return out.view(np.uint8)
-
-    def _decode(
-        self,
-        words: NDArray[np.uint64],
-        starts: NDArray[np.uint64],
-        bits: NDArray[np.uint16],
-        packed: Packed,
-        own: HuffmanTables,
-        out: NDArray[np.uint64],
-        first_line: int,
-    ) -> None:
+        check_arrays(packed)
         entries, index_bits = own.decode_entries(self.limit)
+        out = np.empty((len(packed), packed.line_bytes // 8), np.uint64)
+        scratch = np.empty(kernels.SLACK_WORDS, np.uint64)
         line, reason = kernels.decode(
-            words,
-            frozen(np.ascontiguousarray(starts)),
-            frozen(np.ascontiguousarray(bits)),
+            frozen(as_words(packed.payload)),
+            np.uint64(8 * len(packed.payload)),
+            frozen(np.ascontiguousarray(packed.starts)),
+            frozen(np.ascontiguousarray(packed.bits)),
             self._kind(packed.format),
             entries,
             index_bits,
@@ -186,10 +170,15 @@ class Huffman(LineCodec):
             self._substreams(packed.format, packed.line_bytes),
             np.uint64(self._field_bits(packed.format, packed.line_bytes)),
             own.zero_lines,
+            scratch,
+            frozen(scratch),
             out,
         )
         if line >= 0:
-            raise CorruptDataError(_REASONS[reason], line=first_line + int(line))
+            i = int(line)
+            what = misplaced(packed, i, 64) if reason == kernels.BAD_PLACE else _REASONS[reason]
+            raise CorruptDataError(what, line=i)
+        return out.view(np.uint8)
 
     def decode_line(self, packed: Packed, i: int, tables: Tables) -> NDArray[np.uint8]:
         check_index(packed, i)
