@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +178,7 @@ def memcpy(tensors: list[tuple[str, Lines]]) -> Coded:
             target = np.ones_like(lines.data)
             coded.timed_bytes += lines.data.size
             for action in ("encode", "decode"):
-                call: Callable[[], object] = lambda target=target, lines=lines: np.copyto(target, lines.data)  # noqa: E731
+                call = partial(np.copyto, target, lines.data)
                 coded.actions.setdefault(action, []).append(call)
     return coded
 
@@ -303,8 +304,8 @@ def run_fuzz(specs: list[str], mutations: int) -> int:
         count = fuzz(codec, dict(sample_lines(fmt))["mixed"][:24], share, seed=i)
         tried, refused = tried + count.tried, refused + count.refused
         print(
-            f"{codec.spec:28}{fmt.name:6}{count.tried:9} mutations {count.refused:9} refused {count.decoded:9} decoded"
-            f"  {time.perf_counter() - start:6.1f} s",
+            f"{codec.spec:28}{fmt.name:6}{count.tried:9} mutations {count.refused:9} refused {count.decoded:9}"
+            f" decoded  {time.perf_counter() - start:6.1f} s",
             flush=True,
         )
     print(f"{tried} mutations, {refused} refused with the typed error, none crashed, hung or gave a wrong shape")

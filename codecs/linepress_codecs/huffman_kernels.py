@@ -500,8 +500,8 @@ def decode(  # type: ignore[no-untyped-def]
     selector_mask = (U1 << selector_bits) - U1
     mask = (U1 << np.uint64(index_bits)) - U1
     shift = np.uint64(index_bits)
-    inside = np.int64(payload.shape[0]) - SLACK_WORDS
-    last_start = np.uint64(max(inside, 0)) << U6
+    inside = payload.shape[0] - SLACK_WORDS
+    last_start = np.uint64(inside) << U6 if inside > 0 else U0
     line = 0
     while line < n:
         quad = line + 4 <= n and substreams == 1 and inside >= 0

@@ -12,7 +12,8 @@ from linepress_codecs.golden import check_record
 from linepress_codecs.registry import codecs
 
 FOLDER = Path(__file__).parent / "golden"
-FILES = sorted(FOLDER.glob("*.json"))
+FILES = sorted(FOLDER.glob("*.v*.json"))
+"""Written by add.py; the AI codecs' own files (ai-*) have their own test and count below."""
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
@@ -23,7 +24,7 @@ def test_golden_stream(path: Path) -> None:
 def test_every_codec_has_a_golden_stream_of_its_version() -> None:
     have = {
         (record["spec"].split(":")[0], record["format_version"])
-        for record in (json.loads(path.read_text()) for path in FILES)
+        for record in (json.loads(path.read_text()) for path in FOLDER.glob("*.json"))
     }
     missing = [f"{name} version {cls.format_version}" for name, cls in codecs().items()
                if (name, cls.format_version) not in have]  # fmt: skip
