@@ -29,6 +29,7 @@ from linepress_hardware.channel.page_kernel import (
     PAGE_EMPTY,
     PAGE_PACKED,
     layout_bytes,
+    page_places,
     populate,
 )
 from linepress_hardware.channel.plan import RequestBuffers, RequestPlan
@@ -56,6 +57,9 @@ class CompressedStore:
     atom_bytes : int
     fixed_slot : int
         0, or the slot size of every line.
+    rule_bytes : int
+        Atom of the placement rule; 0: that of the memory. A packing made for 32 B atoms keeps its layout on a memory
+        of 64 B atoms.
     empty : bool
         Start with no page mapped: ``length_bytes`` then only says how many lines there are.
 
@@ -69,6 +73,7 @@ class CompressedStore:
     atom_bytes: int
     fixed_slot: int = 0
     empty: bool = False
+    rule_bytes: int = 0
     sizes: NDArray[np.int64] = field(init=False)
     slot_class: NDArray[np.uint8] = field(init=False)
     actual: NDArray[np.uint8] = field(init=False)
@@ -91,6 +96,9 @@ class CompressedStore:
             raise ConfigurationError(f"a chunk of {config.chunk_bytes} B is not whole atoms of {self.atom_bytes} B")
         if self.length_bytes.min(initial=0) < 0 or self.length_bytes.max(initial=0) > LINE_BYTES + 1:
             raise ConfigurationError(f"coded lines must lie in 0 … {LINE_BYTES} B; store longer ones raw")
+        self.rule_bytes = self.rule_bytes or self.atom_bytes
+        if config.page_bytes % self.rule_bytes:
+            raise ConfigurationError(f"a placement rule of {self.rule_bytes} B does not divide a page")
         per_page = config.page_bytes // LINE_BYTES
         n = self.length_bytes.shape[0]
         pages = -(-n // per_page)
@@ -117,7 +125,7 @@ class CompressedStore:
         self.counters[C_WARN] = self.counters[C_CRITICAL] = -1
         short = 0 if self.empty else populate(
             self.slot_class, self.actual, self.sizes, self.state, self.inflated, self.chunks, self.n_chunks,
-            self.free, self.counters, self.atom_bytes, config.chunk_bytes, self.fixed_slot, config.inflation_lines,
+            self.free, self.counters, self.rule_bytes, config.chunk_bytes, self.fixed_slot, config.inflation_lines,
         )  # fmt: skip
         if short:
             raise CapacityError(
@@ -158,8 +166,18 @@ class CompressedStore:
 
     def page_bytes_needed(self) -> NDArray[np.int64]:
         """int64[pages]: bytes of each page's lines at their current classes, without inflation."""
-        needed: NDArray[np.int64] = layout_bytes(self.actual, self.sizes, self.atom_bytes, self.fixed_slot)
+        needed: NDArray[np.int64] = layout_bytes(self.actual, self.sizes, self.rule_bytes, self.fixed_slot)
         return needed
+
+    def placement(self, pages: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Start and length of the lines of the first pages as they lie now, one page behind the other."""
+        count = min(pages, self.pages)
+        start, length = page_places(
+            self.slot_class[:count], self.state[:count], self.inflated[:count], self.sizes, self.rule_bytes,
+            self.fixed_slot,
+        )  # fmt: skip
+        base = np.arange(count, dtype=np.int64)[:, None] * self.config.page_bytes
+        return (start + base).reshape(-1), length.reshape(-1)
 
     def warm(self, accesses: LineStream) -> None:
         """Leave the metadata cache as these reads would."""
@@ -204,7 +222,8 @@ class CompressedStore:
         m = expand_inline(
             accesses.line, accesses.is_write, accesses.partial, append, new_class, self.lines, per_page,
             self.slot_class, self.actual, self.sizes, self.state, self.inflated, self.chunks, self.n_chunks,
-            self.written, self.free, self.counters, self.atom_bytes, config.chunk_bytes, self.fixed_slot,
+            self.written, self.free, self.counters, self.rule_bytes, self.atom_bytes, config.chunk_bytes,
+            self.fixed_slot,
             config.inflation_lines, config.staging_pages, self.metadata_base_bytes, config.metadata_entry_bytes,
             self.cache.tag, self.cache.stamp, self.cache.dirty, self.cache.pending, self.cache.ahead,
             config.metadata_prefetch,

@@ -39,7 +39,7 @@ from linepress_hardware.channel.page_kernel import (
 @njit(cache=True)
 def expand_inline(  # type: ignore[no-untyped-def]
     line, is_write, partial, append, new_class, lines, per_page, slot_class, actual, sizes, state, inflated, chunks,
-    n_chunks, written, free, counters, atom, chunk, fixed_slot, inflation, staging, metadata_base, entry,
+    n_chunks, written, free, counters, rule, atom, chunk, fixed_slot, inflation, staging, metadata_base, entry,
     tag, stamp, dirty, pending, ahead, prefetch_entries, buffer_atom, buffer_request, buffer_stamp,
     thresholds, window,
     address, size, write, after, why, kind, access, first, last, shared, metadata, out_length, failed,
@@ -117,11 +117,11 @@ def expand_inline(  # type: ignore[no-untyped-def]
             if old >= 0 and dirty[s, room]:
                 # Eviction of a changed page is the moment to win back a chunk (Compresso).
                 if state[old] == PAGE_PACKED or state[old] == PAGE_RAW:
-                    need = packed_need(actual[old], sizes, atom, fixed_slot, inflation)
+                    need = packed_need(actual[old], sizes, rule, fixed_slot, inflation)
                     if need >= 0 and (need + chunk - 1) // chunk < n_chunks[old]:
                         m = rewrite_page(
                             old, i, slot_class, actual, sizes, state, inflated, chunks, n_chunks, free, counters,
-                            atom, chunk, fixed_slot, inflation, page_bytes,
+                            rule, atom, chunk, fixed_slot, inflation, page_bytes,
                             address, size, write, after, why, kind, access, m,
                         )  # fmt: skip
                 address[m] = np.uint64(metadata_base + old * entry)
@@ -215,13 +215,13 @@ def expand_inline(  # type: ignore[no-untyped-def]
                 elif inflated[page, q] < 0 and hole < 0:
                     hole = q
             if mine >= 0:
-                end = line_offset(slot_class[page], sizes, atom, fixed_slot, -1)
-                where = (end + atom - 1) // atom * atom + 64 * mine
+                end = line_offset(slot_class[page], sizes, rule, fixed_slot, -1)
+                where = (end + rule - 1) // rule * rule + 64 * mine
                 length = 64
             else:
                 length = fixed_slot if fixed_slot > 0 else sizes[slot_class[page, k]]
                 if length > 0:
-                    where = line_offset(slot_class[page], sizes, atom, fixed_slot, k)
+                    where = line_offset(slot_class[page], sizes, rule, fixed_slot, k)
         if not is_write[i]:
             if state[page] == PAGE_STAGED or state[page] == PAGE_EMPTY:
                 counters[C_STAGED] += 1 if state[page] == PAGE_STAGED else 0
@@ -296,14 +296,14 @@ def expand_inline(  # type: ignore[no-untyped-def]
                             inflated[page, mine] = -1
                             changed = True
                         length = sizes[c]
-                        where = line_offset(slot_class[page], sizes, atom, fixed_slot, k) if length > 0 else -1
+                        where = line_offset(slot_class[page], sizes, rule, fixed_slot, k) if length > 0 else -1
                     elif mine < 0:
                         counters[C_OVERFLOW] += 1
                         changed = True
                         fits = False
                         if hole >= 0 and inflation > 0:
-                            end = line_offset(slot_class[page], sizes, atom, fixed_slot, -1)
-                            where = (end + atom - 1) // atom * atom + 64 * hole
+                            end = line_offset(slot_class[page], sizes, rule, fixed_slot, -1)
+                            where = (end + rule - 1) // rule * rule + 64 * hole
                             want = (where + 64 + chunk - 1) // chunk
                             if want < chunks.shape[1]:
                                 if not resize_page(page, max(want, n_chunks[page]), chunks, n_chunks, free, counters):
@@ -316,7 +316,7 @@ def expand_inline(  # type: ignore[no-untyped-def]
                         if not fits and failed[i] == 0:
                             grown = rewrite_page(
                                 page, i, slot_class, actual, sizes, state, inflated, chunks, n_chunks, free, counters,
-                                atom, chunk, fixed_slot, inflation, page_bytes,
+                                rule, atom, chunk, fixed_slot, inflation, page_bytes,
                                 address, size, write, after, why, kind, access, m,
                             )  # fmt: skip
                             if grown < 0:
@@ -357,12 +357,12 @@ def expand_inline(  # type: ignore[no-untyped-def]
                     changed = True
                     if state[page] == PAGE_STAGED:
                         if pack_page(
-                            page, slot_class, actual, sizes, state, inflated, chunks, n_chunks, free, counters, atom,
+                            page, slot_class, actual, sizes, state, inflated, chunks, n_chunks, free, counters, rule,
                             chunk, fixed_slot, inflation,
                         ):  # fmt: skip
                             counters[C_SEAL] += 1
                             new_end = stored_end(
-                                page, slot_class, sizes, state, inflated, atom, fixed_slot, page_bytes
+                                page, slot_class, sizes, state, inflated, rule, fixed_slot, page_bytes
                             )
                             m = emit(
                                 chunks[page], 0, new_end, atom, chunk, True, -1, 0, 1, i,
@@ -379,11 +379,11 @@ def expand_inline(  # type: ignore[no-untyped-def]
                             counters[C_REFUSED] += 1
                             written[page] -= 1
                     elif state[page] == PAGE_RAW:
-                        need = packed_need(actual[page], sizes, atom, fixed_slot, inflation)
+                        need = packed_need(actual[page], sizes, rule, fixed_slot, inflation)
                         if need >= 0 and (need + chunk - 1) // chunk < chunks.shape[1]:
                             m = rewrite_page(
                                 page, i, slot_class, actual, sizes, state, inflated, chunks, n_chunks, free, counters,
-                                atom, chunk, fixed_slot, inflation, page_bytes,
+                                rule, atom, chunk, fixed_slot, inflation, page_bytes,
                                 address, size, write, after, why, kind, access, m,
                             )  # fmt: skip
                         counters[C_SEAL] += 1

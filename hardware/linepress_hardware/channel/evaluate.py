@@ -6,8 +6,9 @@ codecs share them.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,8 @@ class InlineSpec:
 
     classes: tuple[int, ...]
     fixed_slot: int = 0
+    rule_bytes: int = 0
+    """Atom of the packing's placement rule; 0: the memory's."""
 
 
 @dataclass(frozen=True)
@@ -245,7 +248,11 @@ class Study:
         return store.expand(stream, self.write_lengths(len(stream)), window=window)
 
     def store(self) -> CompressedStore:
-        """A populated store with room for every line raw: bandwidth is measured without capacity pressure."""
+        """A fresh populated store with room for every line raw: bandwidth is measured without capacity pressure."""
+        return deepcopy(self._populated)
+
+    @cached_property
+    def _populated(self) -> CompressedStore:
         inline = self.subject.inline
         if inline is None:
             raise ConfigurationError("this subject is compressed offline and has no store; give it an InlineSpec")
@@ -258,6 +265,7 @@ class Study:
             self.config,
             self.memory.atom_bytes,
             inline.fixed_slot,
+            rule_bytes=inline.rule_bytes,
         )
 
     def write_lengths(self, n: int) -> NDArray[np.int32]:
@@ -273,11 +281,11 @@ class Study:
 
     def closed_form(self, packed_bytes_per_line: float) -> closed_form.Gains:
         """Closed-form gains; the plain channel's simulated bandwidths enter through ceiling and mixture."""
-        config, atom, layout = self.config, self.memory.atom_bytes, self.subject.layout
-        start, length = layout.start_bytes, layout.length_bytes
+        config, atom = self.config, self.memory.atom_bytes
+        start, length = self.places()
         t = start.shape[0]
         alone = closed_form.atoms_of_places(start, length, atom)
-        pointer = 0.0 if layout.pointer_bytes is None else float((layout.pointer_bytes >= 0).mean())
+        pointer = self.pointer_share()
         entry_atoms, lines_per_entry = self.metadata_unit()
         whole = (start % atom == 0) & (length % atom == 0)
         write_atoms = float((alone * np.where(whole, 1, 2)).mean()) if self.inline else 0.0
@@ -298,6 +306,19 @@ class Study:
             write_share=config.write_share if self.inline else 0.0,
             write_atoms_per_line=write_atoms + (1 - hit) * entry_atoms,
         )
+
+    def places(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Start and length of the lines of one tile as this subject lays them out."""
+        layout = self.subject.layout
+        if not self.inline:
+            return layout.start_bytes, layout.length_bytes
+        per_page = self.config.page_bytes // LINE_BYTES
+        return self._populated.placement(max(1, layout.start_bytes.shape[0] // per_page))
+
+    def pointer_share(self) -> float:
+        """Share of lines found only after reading their slot; an inline store keeps pointers in its metadata."""
+        pointer = self.subject.layout.pointer_bytes
+        return 0.0 if pointer is None or self.inline else float((pointer >= 0).mean())
 
     def metadata_unit(self) -> tuple[float, int]:
         """Atoms of one metadata fetch, and the lines it tells about."""
@@ -321,10 +342,10 @@ class Study:
 
     def closed_form_latency_added_ns(self) -> float:
         """Latency added to an idle random read: look-up, misses at the idle read time, decode of coded lines."""
-        layout, config = self.subject.layout, self.config
-        coded = layout.length_bytes < LINE_BYTES if config.bypass_raw else np.ones_like(layout.length_bytes, np.bool_)
-        coded = coded & (layout.length_bytes > 0)
-        pointer = 0.0 if layout.pointer_bytes is None else float((layout.pointer_bytes >= 0).mean())
+        config = self.config
+        _, length = self.places()
+        coded = (length > 0) & ((length < LINE_BYTES) | (not config.bypass_raw))
+        pointer = self.pointer_share()
         idle = self.memory.idle_read_ns
         atoms, _ = self.metadata_unit()
         hit = self.closed_form_hit_rate() if atoms else 1.0

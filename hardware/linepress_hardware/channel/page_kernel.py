@@ -41,7 +41,7 @@ C_NAMES = (
 
 
 @njit(cache=True)
-def line_offset(row, sizes, atom, fixed_slot, target):  # type: ignore[no-untyped-def]
+def line_offset(row, sizes, rule, fixed_slot, target):  # type: ignore[no-untyped-def]
     """Byte offset in its page of line ``target`` (the end of all lines for target = -1) of a packed page."""
     if fixed_slot > 0:
         return fixed_slot * (row.shape[0] if target < 0 else target)
@@ -50,11 +50,11 @@ def line_offset(row, sizes, atom, fixed_slot, target):  # type: ignore[no-untype
         size = sizes[c]
         if size == 0:
             continue
-        room = (size + atom - 1) // atom * atom - size
+        room = (size + rule - 1) // rule * rule - size
         for k in range(row.shape[0]):
             if row[k] == c:
-                if position % atom > room:
-                    position = (position + atom - 1) // atom * atom
+                if position % rule > room:
+                    position = (position + rule - 1) // rule * rule
                 if k == target:
                     return position
                 position += size
@@ -62,18 +62,18 @@ def line_offset(row, sizes, atom, fixed_slot, target):  # type: ignore[no-untype
 
 
 @njit(cache=True)
-def layout_bytes(actual, sizes, atom, fixed_slot):  # type: ignore[no-untyped-def]
+def layout_bytes(actual, sizes, rule, fixed_slot):  # type: ignore[no-untyped-def]
     """int64[pages]: bytes of each page packed at its current classes."""
     out = np.empty(actual.shape[0], np.int64)
     for page in range(actual.shape[0]):
-        out[page] = line_offset(actual[page], sizes, atom, fixed_slot, -1)
+        out[page] = line_offset(actual[page], sizes, rule, fixed_slot, -1)
     return out
 
 
 @njit(cache=True)
-def packed_need(row, sizes, atom, fixed_slot, inflation):  # type: ignore[no-untyped-def]
+def packed_need(row, sizes, rule, fixed_slot, inflation):  # type: ignore[no-untyped-def]
     """Bytes of a page packed anew with exceptions of a fixed slot in the inflation room; -1 where they exceed it."""
-    end = line_offset(row, sizes, atom, fixed_slot, -1)
+    end = line_offset(row, sizes, rule, fixed_slot, -1)
     if fixed_slot > 0:
         exceptions = 0
         for k in range(row.shape[0]):
@@ -82,7 +82,7 @@ def packed_need(row, sizes, atom, fixed_slot, inflation):  # type: ignore[no-unt
         if exceptions > inflation:
             return -1
         if exceptions:
-            end = (end + atom - 1) // atom * atom + 64 * exceptions
+            end = (end + rule - 1) // rule * rule + 64 * exceptions
     return end
 
 
@@ -107,12 +107,12 @@ def resize_page(page, want, chunks, n_chunks, free, counters):  # type: ignore[n
 
 @njit(cache=True)
 def pack_page(  # type: ignore[no-untyped-def]
-    page, slot_class, actual, sizes, state, inflated, chunks, n_chunks, free, counters, atom, chunk, fixed_slot,
+    page, slot_class, actual, sizes, state, inflated, chunks, n_chunks, free, counters, rule, chunk, fixed_slot,
     inflation,
 ):  # fmt: skip
     """Lay the page out at its current classes; False where the chunks do not suffice (nothing changed then)."""
     most = chunks.shape[1]
-    need = packed_need(actual[page], sizes, atom, fixed_slot, inflation)
+    need = packed_need(actual[page], sizes, rule, fixed_slot, inflation)
     want = (need + chunk - 1) // chunk
     raw = need < 0 or want >= most
     if not resize_page(page, most if raw else want, chunks, n_chunks, free, counters):
@@ -131,7 +131,7 @@ def pack_page(  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def populate(  # type: ignore[no-untyped-def]
-    slot_class, actual, sizes, state, inflated, chunks, n_chunks, free, counters, atom, chunk, fixed_slot, inflation
+    slot_class, actual, sizes, state, inflated, chunks, n_chunks, free, counters, rule, chunk, fixed_slot, inflation
 ):  # fmt: skip
     """Pack every page; returns the chunks missing (0: everything fits)."""
     short = 0
@@ -139,27 +139,50 @@ def populate(  # type: ignore[no-untyped-def]
     counters[C_CRITICAL] = -1
     for page in range(state.shape[0]):
         if not pack_page(
-            page, slot_class, actual, sizes, state, inflated, chunks, n_chunks, free, counters, atom, chunk,
+            page, slot_class, actual, sizes, state, inflated, chunks, n_chunks, free, counters, rule, chunk,
             fixed_slot, inflation,
         ):  # fmt: skip
-            need = packed_need(actual[page], sizes, atom, fixed_slot, inflation)
+            need = packed_need(actual[page], sizes, rule, fixed_slot, inflation)
             short += chunks.shape[1] if need < 0 else min(chunks.shape[1], (need + chunk - 1) // chunk)
     return max(0, short - counters[C_FREE]) if short else 0
 
 
 @njit(cache=True)
-def stored_end(page, slot_class, sizes, state, inflated, atom, fixed_slot, page_bytes):  # type: ignore[no-untyped-def]
+def stored_end(page, slot_class, sizes, state, inflated, rule, fixed_slot, page_bytes):  # type: ignore[no-untyped-def]
     """Bytes that a stored page occupies, inflation room included."""
     if state[page] == PAGE_RAW:
         return page_bytes
-    end = line_offset(slot_class[page], sizes, atom, fixed_slot, -1)
+    end = line_offset(slot_class[page], sizes, rule, fixed_slot, -1)
     top = -1
     for k in range(inflated.shape[1]):
         if inflated[page, k] >= 0:
             top = k
     if top >= 0:
-        end = (end + atom - 1) // atom * atom + 64 * (top + 1)
+        end = (end + rule - 1) // rule * rule + 64 * (top + 1)
     return end
+
+
+@njit(cache=True)
+def page_places(slot_class, state, inflated, sizes, rule, fixed_slot):  # type: ignore[no-untyped-def]
+    """Offset int64[pages, lines] and bytes int32[pages, lines] of every line of packed or raw pages."""
+    start = np.zeros(slot_class.shape, np.int64)
+    length = np.zeros(slot_class.shape, np.int32)
+    for page in range(slot_class.shape[0]):
+        end = (line_offset(slot_class[page], sizes, rule, fixed_slot, -1) + rule - 1) // rule * rule
+        for k in range(slot_class.shape[1]):
+            if state[page] == PAGE_RAW:
+                start[page, k] = 64 * k
+                length[page, k] = 64
+            elif state[page] == PAGE_PACKED:
+                size = fixed_slot if fixed_slot > 0 else sizes[slot_class[page, k]]
+                length[page, k] = size
+                if size > 0:
+                    start[page, k] = line_offset(slot_class[page], sizes, rule, fixed_slot, k)
+                for q in range(inflated.shape[1]):
+                    if inflated[page, q] == k:
+                        start[page, k] = end + 64 * q
+                        length[page, k] = 64
+    return start, length
 
 
 @njit(cache=True)
@@ -190,22 +213,22 @@ def emit(  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def rewrite_page(  # type: ignore[no-untyped-def]
-    page, i, slot_class, actual, sizes, state, inflated, chunks, n_chunks, free, counters, atom, chunk, fixed_slot,
-    inflation, page_bytes, address, size, write, after, why, kind, access, m,
+    page, i, slot_class, actual, sizes, state, inflated, chunks, n_chunks, free, counters, rule, atom, chunk,
+    fixed_slot, inflation, page_bytes, address, size, write, after, why, kind, access, m,
 ):  # fmt: skip
     """Read a stored page and write it packed; -1 where no chunk is free (nothing changed then)."""
-    old_end = stored_end(page, slot_class, sizes, state, inflated, atom, fixed_slot, page_bytes)
+    old_end = stored_end(page, slot_class, sizes, state, inflated, rule, fixed_slot, page_bytes)
     old_chunks = n_chunks[page]
     old_row = chunks[page].copy()
     if not pack_page(
-        page, slot_class, actual, sizes, state, inflated, chunks, n_chunks, free, counters, atom, chunk, fixed_slot,
+        page, slot_class, actual, sizes, state, inflated, chunks, n_chunks, free, counters, rule, chunk, fixed_slot,
         inflation,
     ):  # fmt: skip
         return -1
     first = m
     m = emit(old_row, 0, old_end, atom, chunk, False, -1, 0, 5, i, address, size, write, after, why, kind, access, m)
     wait = m - 1 if m > first else -1
-    new_end = stored_end(page, slot_class, sizes, state, inflated, atom, fixed_slot, page_bytes)
+    new_end = stored_end(page, slot_class, sizes, state, inflated, rule, fixed_slot, page_bytes)
     m = emit(
         chunks[page], 0, new_end, atom, chunk, True, wait, 3 if wait >= 0 else 0, 6, i,
         address, size, write, after, why, kind, access, m,

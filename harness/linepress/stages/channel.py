@@ -49,6 +49,9 @@ CHANNEL_COLUMNS: dict[str, tuple[str, str]] = {
     "gain_sequential": ("double", "effective / plain"),
     "gain_random": ("double", "effective / plain"),
     "gain_mixed": ("double", "effective / plain"),
+    "effective_bandwidth_workload_GBps": ("double", "useful bytes per ns under the named workload, saturated"),
+    "plain_bandwidth_workload_GBps": ("double", "the same channel without compression"),
+    "gain_workload": ("double", "effective / plain under the named workload"),
     "closed_form_gain_sequential": (
         "double",
         "raw / fetched bytes with metadata, and the engine's and port's ceiling",

@@ -100,7 +100,7 @@ def subject(case: ChannelCase, bits: NDArray[np.uint16], packing: Packing | None
     inline: InlineSpec | None = None
     if mode == "inline":
         if isinstance(packing, Classes):
-            inline = InlineSpec(packing.sizes_for(bits))
+            inline = InlineSpec(packing.sizes_for(bits), rule_bytes=packing.atom)
         elif isinstance(packing, Slots):
             slot = packing.slot_for(bits)
             inline = InlineSpec((slot, LINE_BYTES) if slot < LINE_BYTES else (LINE_BYTES,), slot)
@@ -113,6 +113,7 @@ def evaluate(case: ChannelCase) -> dict[str, Any]:
     row = _identity(case, packing, study)
     row.update(_capacity(case, bits, packing, study))
     row.update(_bandwidth(study, float(row["packed_bytes"]) / float(row["lines"])))
+    row.update(_workload(case, study))
     row.update(_latency(case, study))
     if case.placement == "dma":
         row.update(_dma(study))
@@ -184,7 +185,15 @@ def _capacity(case: ChannelCase, bits: NDArray[np.uint16], packing: Packing | No
             tile_bytes = (store.used_bytes + store.metadata_bytes) * bits.shape[0] / store.lines
         packed = round(tile_bytes * lines / bits.shape[0]) + case.table_bytes
         metadata = study.subject.layout.metadata_bytes_per_page / study.subject.layout.lines_per_page
-        closed = LINE_BYTES / (float(length.mean()) + metadata + case.table_bytes / lines)
+        if study.inline:
+            # Whole chunks a page, and a 64 B entry of metadata.
+            config = study.config
+            pages = np.ceil(study.store().page_bytes_needed()[: TILE_LINES // 64] / config.chunk_bytes)
+            data = float(np.minimum(pages, config.page_bytes // config.chunk_bytes).mean()) * config.chunk_bytes
+            metadata = config.metadata_entry_bytes * LINE_BYTES / config.page_bytes
+            closed = LINE_BYTES / (data * LINE_BYTES / config.page_bytes + metadata + case.table_bytes / lines)
+        else:
+            closed = LINE_BYTES / (float(length.mean()) + metadata + case.table_bytes / lines)
     return {
         "raw_bytes": raw,
         "packed_bytes": packed,
@@ -222,11 +231,21 @@ def _bandwidth(study: Study, packed_bytes_per_line: float) -> dict[str, Any]:
             row["repacks"] = counters.get("repacks", 0)
             row["page_moves"] = counters.get("page_moves", 0)
             row["read_modify_writes"] = counters.get("read_modify_writes", 0)
-    length = study.subject.layout.length_bytes.astype(np.float64)
+    length = study.places()[1].astype(np.float64)
     row["closed_form_atoms_per_line_random"] = float(
         closed_form.atoms_random_offset(length, study.memory.atom_bytes).mean()
     )
     return row
+
+
+def _workload(case: ChannelCase, study: Study) -> dict[str, Any]:
+    """The named workload as fast as it goes."""
+    compressed, plain = study.compressed(case.workload).bandwidth_GBps, study.plain(case.workload).bandwidth_GBps
+    return {
+        "effective_bandwidth_workload_GBps": compressed,
+        "plain_bandwidth_workload_GBps": plain,
+        "gain_workload": compressed / plain,
+    }
 
 
 def _latency(case: ChannelCase, study: Study) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def check(s: CompressedStore) -> None:
     assert np.array_equal((s.chunks >= 0).sum(axis=1), s.n_chunks)
     assert (s.n_chunks[s.state == PAGE_RAW] == 8).all()
     assert (s.n_chunks[(s.state == PAGE_STAGED) | (s.state == PAGE_EMPTY)] == 0).all()
-    needed = np.array([line_offset(row, s.sizes, 32, s.fixed_slot, -1) for row in s.slot_class])
+    needed = np.array([line_offset(row, s.sizes, s.rule_bytes, s.fixed_slot, -1) for row in s.slot_class])
     packed = s.state == PAGE_PACKED
     assert (needed[packed] <= s.n_chunks[packed] * s.config.chunk_bytes).all()
 
