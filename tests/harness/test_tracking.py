@@ -128,6 +128,7 @@ def test_sqlite_holds_everything_once(store: RunStore, sqlite: str) -> None:
     assert parent.data.tags["package.numba"] == store.manifest["packages"]["numba"]
     assert [d.dataset.name for d in parent.inputs.dataset_inputs] == ["synthetic"]
     assert found["models"]["tans"].model_type == "codec"
+    assert found["models"]["tans"].source_run_id == parent.info.run_id
     metrics = {(m.key, m.dataset_name) for m in found["models"]["tans"].metrics}
     assert ("weights/bf16/payload_ratio", "synthetic") in metrics
     assert "manifest.json" in found["artifacts"]

@@ -378,8 +378,8 @@ def label_of(table: str, row: Mapping[str, Any]) -> str:
     """A case in words, for failures and logs."""
     names = {
         "measure": ("variant", "tensor", "cast"),
-        "channel": ("codec", "data", "memory", "packing", "workload"),
-        "system": ("codec", "model", "accelerator", "scenario"),
-        "fabric": ("codec", "topology", "operation", "size_bytes"),
+        "channel": ("codec", "data", "format", "memory", "packing", "workload"),
+        "system": ("codec", "format", "packing", "model", "accelerator", "scenario"),
+        "fabric": ("codec", "accelerator", "topology", "operation", "devices", "size_bytes"),
     }[table]
     return "  ".join(str(row[name]) for name in names if row.get(name) not in (None, ""))

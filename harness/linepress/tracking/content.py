@@ -259,6 +259,8 @@ def _parent(store: RunStore, datasets: list[str], models: Mapping[str, ModelCont
     git = manifest["git"]
     run.tags = {
         "linepress.kind": "suite run",
+        "mlflow.source.name": short(f"linepress run {suite['name']}"),
+        "mlflow.source.type": "LOCAL",
         "linepress.suite": suite["name"],
         "linepress.record": short(str(store.path.absolute())),
         "linepress.schema_version": str(manifest["schema_version"]),

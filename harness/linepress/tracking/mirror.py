@@ -127,9 +127,9 @@ class Mirroring:
             self.state.fingerprint = ""
         content = mirror_content(self.store)
         self.experiment = self._experiment()
-        for model in content.models.values():
-            self._model(model)
         parent = self._run("parent", content.parent, None)
+        for model in content.models.values():
+            self._model(model, parent)
         self._fill(parent, content.parent, content)
         for key, child in content.children.items():
             run_id = self._run(key, child, parent)
@@ -172,7 +172,7 @@ class Mirroring:
         self.state.save(self.store.path)
         return run_id
 
-    def _model(self, model: ModelContent) -> None:
+    def _model(self, model: ModelContent, source_run: str) -> None:
         if model.variant in self.state.models:
             return
         identity = self._identity(f"model {model.variant}")
@@ -183,6 +183,7 @@ class Mirroring:
         else:
             created = self.mlflow.create_external_model(
                 name=model.name,
+                source_run_id=source_run,
                 params=dict(model.params),
                 tags={**identity, "linepress.variant": model.variant},
                 model_type="codec",
