@@ -104,7 +104,7 @@ def issue(part: A, rules: A, path: A, node: A, z: A, log: A, command: int, b: in
         z[Z_LOG] += 1
 
 
-@numba.njit(cache=True, _nrt=False, inline="always")
+@numba.njit(cache=True, _nrt=False)
 def heap_push(heap: A, n: int, t: int, i: int) -> None:
     """Add (t, i) to a binary heap of n rows, least first."""
     k = n
@@ -117,7 +117,7 @@ def heap_push(heap: A, n: int, t: int, i: int) -> None:
     heap[k, 0], heap[k, 1] = t, i
 
 
-@numba.njit(cache=True, _nrt=False, inline="always")
+@numba.njit(cache=True, _nrt=False)
 def heap_pop(heap: A, n: int) -> None:
     """Remove the least of n rows."""
     t, i, k = heap[n - 1, 0], heap[n - 1, 1], 0
@@ -156,16 +156,6 @@ def rekey(part: A, path: A, held: A, node: A, bank: A, q: A, z: A, which: int, k
                 e += 1
         z[Z_LEAST + 3 * which + kind] = min(z[Z_LEAST + 3 * which + kind], e)
     q[which, Q_KEY, q[which, Q_PLACE, k]] = e * 64 + path[b, PATH_SCOPE] * 8 + kind
-
-
-@numba.njit(cache=True, _nrt=False, inline="always")
-def requeue(part: A, path: A, held: A, node: A, bank: A, q: A, z: A, b: int) -> None:
-    """`rekey` every read and write of a bank whose row or owner changed."""
-    for which in range(2):
-        k = bank[b, B_HEAD_READ + which]
-        while k >= 0:
-            rekey(part, path, held, node, bank, q, z, which, k, 0)
-            k = q[which, Q_NEXT, k]
 
 
 @numba.njit(cache=True, _nrt=False, inline="always")
@@ -271,7 +261,7 @@ def drain_rule(part: A, z: A) -> int:
     return 0 if z[Z_N + WRITE] < part[P_LOW] and z[Z_N + READ] != 0 else 1
 
 
-@numba.njit(cache=True, _nrt=False, inline="always")
+@numba.njit(cache=True, _nrt=False)
 def complete(z: A, req: A, released: A, done: A, r: int, window: int) -> None:
     """A request has all its data: free its place in the window, release those that wait for it."""
     finish = req[r, R_FINISH]
@@ -342,11 +332,9 @@ def close_row(path: A, bank: A, scope: A, b: int) -> None:
 
 
 @numba.njit(cache=True, _nrt=False, inline="always")
-def column(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, bus: A, q: A, z: A, log: A, req: A,
-           released: A, done: A, which: int, k: int, window: int) -> None:
-    """Issue the read or write of slot k and retire the atom."""
-    t, b, r, writing = z[Z_T], q[which, Q_BANK, k], q[which, Q_REQUEST, k], q[which, Q_WRITE, k]
-    s, u = path[b, PATH_SCOPE], path[b, PATH_PSEUDO]
+def column_command(part: A, bank: A, q: A, which: int, k: int) -> int:
+    """The read or write of slot k, with or without precharge by the page policy."""
+    b = q[which, Q_BANK, k]
     closing = part[P_PAGE] != PAGE_OPEN and bank[b, B_ACTIVE] == (1 if which == ACTIVE else 0)
     if closing and part[P_PAGE] == PAGE_ADAPTIVE:
         for other in range(2):
@@ -355,11 +343,17 @@ def column(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, bus:
                 if q[other, Q_ROW, j] == q[which, Q_ROW, k] and not (other == which and j == k):
                     closing = False
                 j = q[other, Q_NEXT, j]
-    command = C_RD + writing + (2 if closing else 0)
-    account(part, path, bank, scope, bus, q, z, which, k)
+    return C_RD + q[which, Q_WRITE, k] + (2 if closing else 0)
+
+
+@numba.njit(cache=True, _nrt=False, inline="always")
+def retire(part: A, rules: A, path: A, bank: A, scope: A, bus: A, q: A, z: A, req: A, released: A, done: A, which: int,
+           k: int, command: int, window: int) -> None:
+    """After the read or write of slot k: what the burst imposes on later ones, when its data is there, who waits."""
+    t, b, r, writing = z[Z_T], q[which, Q_BANK, k], q[which, Q_REQUEST, k], q[which, Q_WRITE, k]
+    s, u = path[b, PATH_SCOPE], path[b, PATH_PSEUDO]
     if q[which, Q_OWN, k] == 0:
         z[Z_HITS] += 1
-    issue(part, rules, path, node, z, log, command, b, q[which, Q_ROW, k])
     for i in range(part[P_RULE_AT + command], part[P_RULE_AT + command + 1]):
         h, until = rules[i, RULE_HELD], t + rules[i, RULE_TICKS]
         if rules[i, RULE_KIND] == 0 and (h == H_RD or h == H_WR):
@@ -376,45 +370,29 @@ def column(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, bus:
     req[r, R_FINISH] = max(req[r, R_FINISH], finish)
     if req[r, R_LEFT] == 0:
         complete(z, req, released, done, r, window)
-    remove(bank, q, z, which, k)
     if which == ACTIVE:
         bank[b, B_ACTIVE] -= 1
         scope[s, S_ACTIVE] -= 1
-    if closing:
+    if command >= C_RDA:
         close_row(path, bank, scope, b)
-    if closing or which == ACTIVE:
-        requeue(part, path, held, node, bank, q, z, b)
 
 
 @numba.njit(cache=True, _nrt=False, inline="always")
-def row_command(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, q: A, z: A, log: A, which: int,
-                k: int) -> None:
-    """Issue the activate (either half) or precharge that slot k needs."""
-    t, b, row = z[Z_T], q[which, Q_BANK, k], q[which, Q_ROW, k]
+def opened(part: A, path: A, held: A, node: A, bank: A, scope: A, q: A, z: A, which: int, k: int, command: int) -> None:
+    """After either half of an activate for slot k: the row's state; the atom joins the owners of an activate."""
+    b = q[which, Q_BANK, k]
     s, to = path[b, PATH_SCOPE], ACTIVE
-    if which == OPENING:
-        issue(part, rules, path, node, z, log, C_ACT2, b, row)
-        bank[b, B_ROW], bank[b, B_DEADLINE] = row, INF
+    bank[b, B_ROW] = q[which, Q_ROW, k]
+    if command == C_ACT2:
+        bank[b, B_DEADLINE] = INF
         scope[s, S_OPENING] -= 1
-    elif q[which, Q_KEY, q[which, Q_PLACE, k]] & 7 == K_PRE:
-        q[which, Q_OWN, k] = 1
-        issue(part, rules, path, node, z, log, C_PRE, b, -1)
-        close_row(path, bank, scope, b)
-        requeue(part, path, held, node, bank, q, z, b)
-        return
     else:
-        bank_ready = max(q[which, Q_ARRIVE, k] + 1, node[path[b, 4], H_ACT])
-        window_ready = min(t, earliest(part, path, held, node, H_ACT, b))
-        bank[b, B_WAIT] = max(np.int64(0), window_ready - bank_ready)
-        issue(part, rules, path, node, z, log, C_ACT, b, row)
         bank[b, B_DONE_READ], bank[b, B_DONE_WRITE] = node[path[b, 4], H_RD], node[path[b, 4], H_WR]
         scope[s, S_OPEN] += 1
-        bank[b, B_ROW] = row
         if part[P_SPLIT] != 0:
             to = OPENING
-            bank[b, B_ROW], bank[b, B_DEADLINE] = ROW_OPENING, t + part[P_AAD]
+            bank[b, B_ROW], bank[b, B_DEADLINE] = ROW_OPENING, z[Z_T] + part[P_AAD]
             scope[s, S_OPENING] += 1
-    # The atom joins the owners of an activate.
     j = append(q, z, to)
     for c in range(Q_BANK, Q_WRITE + 1):
         q[to, c, j] = q[which, c, k]
@@ -425,11 +403,9 @@ def row_command(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A,
         e = earliest(part, path, held, node, H_RD + q[to, Q_WRITE, j], b)
         q[to, Q_KEY, q[to, Q_PLACE, j]] = e * 64
         z[Z_LEAST + 3 * ACTIVE] = min(z[Z_LEAST + 3 * ACTIVE], e)
-    remove(bank, q, z, which, k)
-    requeue(part, path, held, node, bank, q, z, b)
 
 
-@numba.njit(cache=True, _nrt=False, inline="always")
+@numba.njit(cache=True, _nrt=False)
 def refresh_due(part: A, scope: A, fifo: A, z: A) -> None:
     """Queue the refreshes whose time has come: one per scope, of all its banks or of the next one."""
     while z[Z_NEXT_REFRESH] <= z[Z_T]:
@@ -443,38 +419,26 @@ def refresh_due(part: A, scope: A, fifo: A, z: A) -> None:
             z[Z_REFRESH_BANK] = (z[Z_REFRESH_BANK] + 1) % part[P_SCOPE_BANKS]
 
 
-@numba.njit(cache=True, _nrt=False, inline="always")
+@numba.njit(cache=True, _nrt=False)
 def refresh_next(part: A, path: A, held: A, node: A, bank: A, scope: A, fifo: A, z: A) -> tuple[int, int]:
     """What the oldest waiting refresh needs next, and the first tick at which that is legal (INF: not yet known)."""
     b = fifo[z[Z_FIFO_AT]]
     s = path[b, PATH_SCOPE]
     if part[P_REFRESH] == REF_ALL:
-        if scope[s, S_OPEN] == 0:
-            return C_REFA, earliest(part, path, held, node, H_REFA, b)
-        if scope[s, S_ACTIVE] > 0 or scope[s, S_OPENING] > 0:
-            return C_PREA, INF
-        return C_PREA, earliest(part, path, held, node, H_PREA, b)
-    if bank[b, B_ROW] == ROW_CLOSED:
-        return C_REFB, earliest(part, path, held, node, H_REFB, b)
-    if bank[b, B_ACTIVE] > 0 or bank[b, B_ROW] == ROW_OPENING:
-        return C_PRE, INF
-    return C_PRE, earliest(part, path, held, node, H_PRE, b)
+        blocked = scope[s, S_ACTIVE] > 0 or scope[s, S_OPENING] > 0
+        command, h = (C_REFA, H_REFA) if scope[s, S_OPEN] == 0 else (C_PREA, H_PREA)
+    else:
+        blocked = bank[b, B_ACTIVE] > 0 or bank[b, B_ROW] == ROW_OPENING
+        command, h = (C_REFB, H_REFB) if bank[b, B_ROW] == ROW_CLOSED else (C_PRE, H_PRE)
+    return command, np.int64(INF) if blocked else earliest(part, path, held, node, h, b)
 
 
 @numba.njit(cache=True, _nrt=False, inline="always")
-def refresh_step(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, fifo: A, q: A, z: A, log: A) -> bool:
-    """Issue what the oldest waiting refresh needs, if it is legal now."""
-    command, e = refresh_next(part, path, held, node, bank, scope, fifo, z)
-    falling = part[P_HALF] != 0 and (z[Z_T] & 1) == 0 and (command == C_REFA or command == C_REFB)
-    if e > z[Z_T] or falling:
-        return False
-    first = fifo[z[Z_FIFO_AT]]
-    issue(part, rules, path, node, z, log, command, first, -1)
-    after = first + (part[P_SCOPE_BANKS] if part[P_REFRESH] == REF_ALL else 1)
+def refreshed(part: A, path: A, bank: A, scope: A, fifo: A, z: A, command: int, first: int, after: int) -> None:
+    """After a command for the oldest waiting refresh on banks ``first:after``."""
     for b in range(first, after):
         if command == C_PREA or command == C_PRE:
             close_row(path, bank, scope, b)
-            requeue(part, path, held, node, bank, q, z, b)
         else:
             bank[b, B_REF_BEGIN] = z[Z_FIFO_SINCE]
             bank[b, B_REF_END] = z[Z_T] + part[P_RFCAB if command == C_REFA else P_RFCPB]
@@ -483,7 +447,6 @@ def refresh_step(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A
         z[Z_FIFO_N] -= 1
         if z[Z_FIFO_N] == 0:
             z[Z_FIFO_UNTIL] = z[Z_T]
-    return True
 
 
 @numba.njit(cache=True, _nrt=False, inline="always")
@@ -491,6 +454,7 @@ def serve_slot(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, 
                req: A, released: A, done: A, slot: int, window: int) -> None:
     """Issue at most one command on a bus slot of this tick."""
     t, which, k, urgent = z[Z_T], np.int64(-1), np.int64(-1), False
+    command, b, row, after = np.int64(-1), np.int64(-1), np.int64(-1), np.int64(-1)
     opening = q[OPENING, Q_ORDER, 0] if z[Z_N + OPENING] > 0 else np.int64(-1)
     deadline = bank[q[OPENING, Q_BANK, opening], B_DEADLINE] if opening >= 0 else np.int64(INF)
     if deadline <= t:
@@ -502,9 +466,12 @@ def serve_slot(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, 
     if k < 0 and slot != SLOT_ROW and z[Z_LEAST + 3 * ACTIVE] <= t:
         which, k = ACTIVE, pick_owner(part, path, held, node, q, z)
     # 2. Refresh, oldest first; no read or write starts anything new while one waits.
-    if k < 0 and z[Z_FIFO_N] > 0 and slot != SLOT_COL and refresh_step(
-            part, rules, path, held, node, bank, scope, fifo, q, z, log):
-        return
+    if k < 0 and z[Z_FIFO_N] > 0 and slot != SLOT_COL:
+        need, e = refresh_next(part, path, held, node, bank, scope, fifo, z)
+        falling = part[P_HALF] != 0 and (t & 1) == 0 and (need == C_REFA or need == C_REFB)
+        if e <= t and not falling:
+            command, b = need, fifo[z[Z_FIFO_AT]]
+            after = b + (part[P_SCOPE_BANKS] if part[P_REFRESH] == REF_ALL else 1)
     # 3. Reads or writes, by the drain rule.
     if k < 0 and z[Z_FIFO_N] == 0:
         z[Z_DRAIN] = drain_rule(part, z)
@@ -515,24 +482,61 @@ def serve_slot(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, 
         if least <= t:
             k = pick(part, path, held, node, scope, q, z, which, slot)
     # 4. The second half of a split activate, when nothing else can use the bus.
-    if k < 0 and opening >= 0:
+    if k < 0 and command < 0 and opening >= 0:
         which, k = OPENING, opening
-    if k < 0:
+    if k >= 0:
+        kind = K_COL if which == ACTIVE else q[which, Q_KEY, q[which, Q_PLACE, k]] & 7
+        command = C_ACT2
+        if which != OPENING:
+            command = C_ACT if kind == K_ACT else C_PRE
+            if kind == K_COL:
+                command = column_command(part, bank, q, which, k)
+        if part[P_SPLIT] != 0 and which != OPENING and kind == K_COL and not urgent and t >= z[Z_WCK]:
+            # The data clock stopped: start it (CAS) and keep the next tick for the column command, unless that would
+            # let the half-issued activate miss its deadline. The atom stays where it is, and due.
+            z[Z_LEAST + 3 * which] = min(z[Z_LEAST + 3 * which], t)
+            if deadline > t + 1:
+                command = C_CAS
+                z[Z_CAS_QUEUE], z[Z_CAS_SLOT] = which, k
+            else:
+                which, k, command = OPENING, opening, C_ACT2
+        b = q[which, Q_BANK, k]
+        if C_RD <= command <= C_WRA:
+            account(part, path, bank, scope, bus, q, z, which, k)
+        if command == C_ACT:
+            bank_ready = max(q[which, Q_ARRIVE, k] + 1, node[path[b, 4], H_ACT])
+            window_ready = min(t, max(node[0, H_ACT], node[scope[path[b, PATH_SCOPE], S_NODE], H_ACT]))
+            bank[b, B_WAIT] = max(np.int64(0), window_ready - bank_ready)
+        if command != C_PRE and command != C_CAS:
+            row = q[which, Q_ROW, k]
+    if command < 0:
         return
-    is_column = which == ACTIVE or (which <= WRITE and q[which, Q_KEY, q[which, Q_PLACE, k]] & 7 == K_COL)
-    if part[P_SPLIT] != 0 and is_column and not urgent and t >= z[Z_WCK]:
-        # The data clock stopped: start it (CAS) and keep the next tick for the column command, unless that would let
-        # the half-issued activate miss its deadline. The atom stays where it is, and due.
-        z[Z_LEAST + 3 * which] = min(z[Z_LEAST + 3 * which], t)
-        if deadline > t + 1:
-            issue(part, rules, path, node, z, log, C_CAS, q[which, Q_BANK, k], -1)
-            z[Z_CAS_QUEUE], z[Z_CAS_SLOT] = which, k
-            return
-        which, k, is_column = OPENING, opening, False
-    if is_column:
-        column(part, rules, path, held, node, bank, scope, bus, q, z, log, req, released, done, which, k, window)
+    issue(part, rules, path, node, z, log, command, b, row)
+    if k < 0:
+        refreshed(part, path, bank, scope, fifo, z, command, b, after)
+    elif command == C_CAS:
+        return
     else:
-        row_command(part, rules, path, held, node, bank, scope, q, z, log, which, k)
+        after = b + 1
+        if command == C_PRE:
+            q[which, Q_OWN, k] = 1
+            close_row(path, bank, scope, b)
+        else:
+            if command == C_ACT or command == C_ACT2:
+                opened(part, path, held, node, bank, scope, q, z, which, k, command)
+            else:
+                retire(part, rules, path, bank, scope, bus, q, z, req, released, done, which, k, command, window)
+                if command < C_RDA and which != ACTIVE:
+                    after = b  # the bank is as it was
+            remove(bank, q, z, which, k)
+    # Reads and writes of banks whose row or owner changed need another command now.
+    while b < after:
+        for queue in range(2):
+            j = bank[b, B_HEAD_READ + queue]
+            while j >= 0:
+                rekey(part, path, held, node, bank, q, z, queue, j, 0)
+                j = q[queue, Q_NEXT, j]
+        b += 1
 
 
 @numba.njit(cache=True, _nrt=False, inline="always")
@@ -644,8 +648,10 @@ def run(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, bus: A,
     z[Z_NEXT_REFRESH] = INF
     if part[P_REFRESH] != REF_NONE:
         z[Z_NEXT_REFRESH] = part[P_REFI] if part[P_REFRESH] == REF_ALL else part[P_REFIPB]
-    accept(part, path, held, node, bank, q, z, req, atoms, order, released, done, window)
-    while z[Z_SERVED] < n:
+    while True:
+        accept(part, path, held, node, bank, q, z, req, atoms, order, released, done, window)
+        if z[Z_SERVED] == n:
+            break
         t = next_event(part, path, held, node, bank, scope, fifo, z, req, order, released, done, window)
         if t >= INF:
             return
@@ -663,6 +669,5 @@ def run(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, bus: A,
             if slot == SLOT_ROW or part[P_HALF] == 0 or (t & 1) == 1:
                 serve_slot(part, rules, path, held, node, bank, scope, bus, fifo, q, z, log, req, released, done,
                            slot if part[P_BUSES] == 2 else SLOT_ANY, window)
-        accept(part, path, held, node, bank, q, z, req, atoms, order, released, done, window)
     for u in range(bus.shape[0]):
         bus[u, U_LOSS + L_IDLE] += max(np.int64(0), z[Z_END] - bus[u, U_FREE])
