@@ -18,6 +18,11 @@ PAGE_BYTES = 4096
 POINTER_BYTES = 4
 """A page's or group's start address in its tensor: 32 bits of bytes, 4 GiB a tensor segment."""
 
+CHECKSUM_BYTES = 4
+"""CRC-32 a page, see `linepress_codecs.checksum`."""
+
+CRC_METADATA: dict[str, Any] = {"choices": ("off", "on"), "help": "on: a CRC-32 a page of 4 KiB raw, counted"}
+
 TAG_ONLY_BITS = 4
 """A coded size up to this is a mode flag without content and means the all-zero line (the conformance kit checks
 it); a packing with per-line tags stores such a line in no bytes, since the tag repeats the flag."""

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from linepress_codecs.contracts import LINE_BYTES
 from linepress_codecs.errors import SpecError
 from linepress_codecs.packing.base import (
+    CHECKSUM_BYTES,
+    CRC_METADATA,
     POINTER_BYTES,
     Packing,
     PackingCost,
@@ -148,6 +150,8 @@ class Classes(Packing):
     k: int = field(default=4, metadata={"help": "number of classes when set=auto"})
     atom: int = field(default=32, metadata={"choices": (1, 4, 8, 16, 32, 64), "help": "atom in bytes"})
 
+    crc: str = field(default="off", metadata=CRC_METADATA)
+
     def __post_init__(self) -> None:
         if self.set and (list(self.set) != sorted(set(self.set)) or self.set[0] < 0 or self.set[-1] > 128):
             raise SpecError(
@@ -167,9 +171,9 @@ class Classes(Packing):
         sizes = self.sizes_for(bits, line_bytes)
         return sizes, np.searchsorted(np.array(sizes), stored_bytes(bits, line_bytes))
 
-    @staticmethod
-    def _page_metadata(n_classes: int, line_bytes: int) -> int:
-        return POINTER_BYTES + -(-page_lines(line_bytes) * (n_classes - 1).bit_length() // 8)
+    def _page_metadata(self, n_classes: int, line_bytes: int) -> int:
+        checksum = CHECKSUM_BYTES if self.crc == "on" else 0
+        return checksum + POINTER_BYTES + -(-page_lines(line_bytes) * (n_classes - 1).bit_length() // 8)
 
     def place(self, bits: NDArray[np.uint16], line_bytes: int = LINE_BYTES) -> Placement:
         sizes, tag = self._tags(bits, line_bytes)

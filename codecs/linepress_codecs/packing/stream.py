@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from linepress_codecs.contracts import LINE_BYTES
 from linepress_codecs.packing.base import (
+    CHECKSUM_BYTES,
+    CRC_METADATA,
     POINTER_BYTES,
     TAG_ONLY_BITS,
     Packing,
@@ -40,6 +42,8 @@ class Stream(Packing):
     granule: str = field(
         default="1", metadata={"choices": GRANULES, "help": "rounding of a line: bit, or bytes 1, 2, 4, 8, 16, 32"}
     )
+
+    crc: str = field(default="off", metadata=CRC_METADATA)
 
     def _granule_bits(self) -> int:
         return 1 if self.granule == "bit" else 8 * int(self.granule)
@@ -74,9 +78,9 @@ class Stream(Packing):
         span = np.where(length_bits > 0, last - first, 0).astype(np.int32)
         return Placement(first, span, self._page_metadata(code, line_bytes), total, line_bytes)
 
-    @staticmethod
-    def _page_metadata(code: SizeCode, line_bytes: int) -> int:
-        return POINTER_BYTES + -(-page_lines(line_bytes) * code.bits // 8)
+    def _page_metadata(self, code: SizeCode, line_bytes: int) -> int:
+        checksum = CHECKSUM_BYTES if self.crc == "on" else 0
+        return checksum + POINTER_BYTES + -(-page_lines(line_bytes) * code.bits // 8)
 
     def cost(self, bits: NDArray[np.uint16], table_bytes: int = 0, line_bytes: int = LINE_BYTES) -> PackingCost:
         code, lengths, full = self._lengths(bits, line_bytes)
