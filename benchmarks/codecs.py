@@ -1,6 +1,6 @@
 """Ratio, bound, line sizes and speed of every codec on real tensors, one core, everything in one run.
 
-    python -m benchmarks.codecs [FILE ...] [-c SPEC ...] [--rounds N] [--max-mib M] [--json] [--fuzz N]
+    python -m benchmarks.codecs [FILE ...] [-c SPEC ...] [--rounds N] [--max-mib M] [--json | --markdown] [--fuzz N]
 
 Each tensor is fitted, coded, decoded and compared bit for bit before anything is timed. Then rounds are interleaved:
 every codec once a round, so that a slow moment of the machine hits all of them. Speeds are raw bytes over time, on
@@ -241,6 +241,25 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(out)
 
 
+def markdown(result: dict[str, Any]) -> str:
+    """The ratios as a Markdown table, for the README."""
+    rows = result["rows"]
+    out = [
+        f"**{result['file']}** ({', '.join(result['formats'])}, {rows[0]['raw_bytes'] / 1e6:.1f} MB; order-0 field "
+        f"bound {rows[0]['bound_ratio']:.3f})\n",
+        "| codec | payload ratio | packed ratio (`stream`) | of bound | encode GB/s | decode GB/s |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        stream = row["packed_ratio"].get("stream")
+        speed = [f"{row['GBps'][a]:.2f}" if a in row["GBps"] else "–" for a in ("encode", "decode")]
+        out.append(
+            f"| `{row['codec']}` | {row['payload_ratio']:.3f} | {f'{stream:.3f}' if stream else '–'} "
+            f"| {row['of_bound_pct']:.1f} % | {speed[0]} | {speed[1]} |"
+        )
+    return "\n".join(out)
+
+
 def relative(row: dict[str, Any], reference: dict[str, Any]) -> str:
     """measure and encode over Zstandard's compression, decode over its decompression."""
     base = {"measure": "encode", "encode": "encode", "decode": "decode"}
@@ -320,6 +339,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--max-mib", type=int, default=32, help="bytes taken of each file")
     parser.add_argument("--json", action="store_true", help="print the record instead of tables")
+    parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown, for the README")
     parser.add_argument("--fuzz", type=int, metavar="N", help="run N hostile mutations of the line codecs instead")
     arguments = parser.parse_args(argv)
     specs = list(arguments.codec or SPECS)
@@ -345,7 +365,8 @@ def main(argv: list[str]) -> int:
     }
     (RESULTS / "codecs.json").write_text(json.dumps(record, indent=1) + "\n")
     plot(results, RESULTS / "codecs.svg")
-    print(json.dumps(record, indent=1) if arguments.json else "\n\n".join(table(r) for r in results))
+    show = markdown if arguments.markdown else table
+    print(json.dumps(record, indent=1) if arguments.json else "\n\n".join(show(r) for r in results))
     misses = [sentence for result in results for sentence in verdict(result)]
     for sentence in misses:
         sys.stderr.write(sentence + "\n")
