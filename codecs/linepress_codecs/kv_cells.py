@@ -5,8 +5,11 @@ A value's cell is an index that ascends with the value (see `kv_rows`); predicti
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from linepress_codecs.kv_rows import NEAR, SMALL_CELLS
 from linepress_codecs.tans_kernels import U0, U1
@@ -20,10 +23,27 @@ CELL_FIRST, CLASS_FIRST, MEAN_FIRST, CELL_NEXT, CLASS_NEXT, SLOPE = 0, 1, 2, 3, 
 PARAMETERS = 6
 SLOPE_SHIFT = 3
 """Slopes are in eighths."""
-LENGTHS = np.array(
-    [max(i - SMALL_CELLS, 1).bit_length() - 1 if i > SMALL_CELLS else i - SMALL_CELLS - 1 for i in range(512)]
-)
-"""Exponent of a cell over the cell exponent, by the size of its index."""
+NEAR_CELLS = 512
+"""Cell indices whose values are tabled for software; larger ones are computed."""
+
+
+@lru_cache(maxsize=8)
+def near_cells(mantissa: int) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """(magnitude less that of ``2**cell``, raw bits) of a normal number by the size of its cell index.
+
+    int64[NEAR_CELLS], uint64[NEAR_CELLS]; where the number has more places than the mantissa, a magnitude so negative
+    that the caller computes it.
+    """
+    relative = np.full(NEAR_CELLS, -(1 << 60), np.int64)
+    raw = np.zeros(NEAR_CELLS, np.uint64)
+    for k in range(1, NEAR_CELLS):
+        linear = max(k - SMALL_CELLS, 1)
+        over = linear.bit_length() - 1 if k > SMALL_CELLS else k - SMALL_CELLS - 1
+        raw_bits = mantissa - max(over, 0)
+        if raw_bits >= 0:
+            relative[k] = (over << mantissa) + ((linear << raw_bits) & ((1 << mantissa) - 1))
+            raw[k] = raw_bits
+    return relative, raw
 
 
 @njit(cache=True, inline="always")
@@ -80,8 +100,15 @@ def cell_of(u, cell, width, mantissa, bias):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def value_of_rare(k, cell, mantissa, bias, top):  # type: ignore[no-untyped-def]
-    """(magnitude with raw bits zero, raw bits or -1 if there is no such value) of a cell index size ``k`` > 0."""
+def value_of(k, cell, width, mantissa, bias, top):  # type: ignore[no-untyped-def]
+    """(magnitude with raw bits zero, raw bits or -1 if there is no such value) of a cell index size ``k``.
+
+    Inverse of `cell_of`; an escape is an element of raw bits only, a zero a raw sign.
+    """
+    if k == ESCAPED:
+        return np.int64(0), np.int64(width)
+    if k == 0:
+        return np.int64(0), np.int64(1)
     linear = np.int64(1)
     size = np.int64(1)
     over = k - SMALL_CELLS - 1
@@ -95,31 +122,17 @@ def value_of_rare(k, cell, mantissa, bias, top):  # type: ignore[no-untyped-def]
     exponent = cell + over + bias
     length = wide + 1 if exponent >= 1 else wide + exponent
     if length < 1 or exponent > top:
-        return 0, -1
+        return np.int64(0), np.int64(-1)
     raw = max(length - size, 0)
     if length >= size:
         significand = linear << raw
     else:
         significand = linear >> (size - length)
         if (significand << (size - length)) != linear:
-            return 0, -1
+            return np.int64(0), np.int64(-1)
     if exponent >= 1:
         return (exponent << wide) | (significand & ((1 << wide) - 1)), raw
     return significand, raw
-
-
-@njit(cache=True, inline="always")
-def value_of(k, cell, mantissa, bias, top, lengths):  # type: ignore[no-untyped-def]
-    """(magnitude with raw bits zero, raw bits or -1) of a cell index size ``k`` > 0; inverse of `cell_of`."""
-    wide = np.int64(mantissa)
-    over = lengths[min(k, 511)]
-    exponent = cell + over + bias
-    if k >= 512 or exponent < 1 or exponent > top or over > wide:
-        magnitude, raw = value_of_rare(k, cell, mantissa, bias, top)
-    else:
-        raw = wide - max(over, 0)
-        magnitude = (exponent << wide) | ((max(k - SMALL_CELLS, 1) << raw) & ((1 << wide) - 1))
-    return magnitude, raw
 
 
 @njit(cache=True, inline="always")

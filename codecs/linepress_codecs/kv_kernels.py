@@ -17,6 +17,7 @@ from linepress_codecs.kv_cells import (
     CLASS_FIRST,
     ESCAPED,
     MEAN_FIRST,
+    NEAR_CELLS,
     PARAMETERS,
     cell_of,
     constants,
@@ -235,36 +236,6 @@ def _after(k, finer, slope, offset, mean):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, inline="always")
-def _values(index, g, p, base, width, mantissa, bias, top, lengths, streams, raw_of, elements, i):  # type: ignore[no-untyped-def]
-    """Elements with raw bits zero into line ``i``; returns their raw bits, negative where a value does not exist."""
-    m = elements.shape[1]
-    chain = m // streams
-    sign_shift = width - U1
-    fill = np.int64(0)
-    for c in range(streams):
-        cell = np.int64(p[base + CELL_FIRST])
-        for t in range(chain):
-            j = c * chain + t
-            k = index[g, j]
-            sign = k >> 63
-            if k == ESCAPED:
-                raw_bits = np.int64(width)
-                elements[i, j] = U0
-            elif k == 0:
-                raw_bits = np.int64(1)
-                elements[i, j] = U0
-            else:
-                magnitude, raw_bits = value_of(negate(k, sign), cell, mantissa, bias, top, lengths)
-                if raw_bits < 0:
-                    return np.int64(-1)
-                elements[i, j] = np.uint64(magnitude) | (np.uint64(-sign) << sign_shift)
-            raw_of[j] = np.uint64(raw_bits)
-            fill += raw_bits
-            cell = np.int64(p[base + CELL_NEXT])
-    return fill
-
-
-@njit(cache=True, inline="always")
 def _chains(words, at, state, g, p, base, streams, precision, machine_decode, index):  # type: ignore[no-untyped-def]
     """Cell indices of a coded line, its end states into ``state``; returns the position after its steps."""
     chain = index.shape[1] // streams
@@ -334,46 +305,65 @@ def _four_chains(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, inline="always")
-def _finish(
-    words, at, end, state, index, g, p, base, width, mantissa, bias, top, precision, lengths, raw, raw_of, elements, i
-):  # type: ignore[no-untyped-def]
-    """Elements of a coded line from its cell indices, end states and raw fields; returns (position, problem)."""
+def _finish(  # type: ignore[no-untyped-def]
+    words, at, end, state, index, g, p, base, width, mantissa, bias, top, precision, relative, raw_of, raw, elements,
+    i,
+):  # fmt: skip
+    """Line ``i`` from its cell indices, end states and raw fields; returns the problem.
+
+    ``relative`` int64[NEAR_CELLS], ``raw_of`` uint64[NEAR_CELLS]: magnitude of a normal number less its cell's, and
+    raw bits, by the size of the cell index (see `near_cells`).
+    """
     m = elements.shape[1]
     streams = state.shape[1]
+    chain = m // streams
     sign_shift = width - U1
+    wide = np.int64(mantissa)
     flush = np.uint64(streams) * precision
-    total = _values(index, g, p, base, width, mantissa, bias, top, lengths, streams, raw_of, elements, i)
-    fill = np.uint64(max(total, 0))
+    if at > end or end - at > np.uint64(m) * width:
+        return BAD_END
+    left = end - at
     for w in range(BUFFER_WORDS):
         raw[w] = U0
     for c in range(streams):
         put(raw, np.uint64(c) * precision, state[g, c], precision)
-    problem = OK
-    if total < 0:
-        problem = BAD_VALUE
-    elif flush > fill:
-        if read64(raw, fill) != U0 or read64(raw, fill + U64) != U0:
-            problem = BAD_PADDING
-    elif at + fill - flush > end:
-        problem = BAD_END
-    else:
-        copy_bits(words, at, raw, flush, fill - flush)
-        at += fill - flush
-    if problem == OK:
-        q = U0
-        for j in range(m):
-            value = low_bits(read64(raw, q), raw_of[j])
-            q += raw_of[j]
-            if index[g, j] == 0:
+    copy_bits(words, at, raw, flush, left)
+    first = (np.int64(p[base + CELL_FIRST]) + bias) << wide
+    later = (np.int64(p[base + CELL_NEXT]) + bias) << wide
+    q = U0
+    for c in range(streams):
+        cell = first
+        for t in range(chain):
+            j = c * chain + t
+            k = index[g, j]
+            sign = k >> 63
+            size = negate(k, sign)
+            near = min(size, NEAR_CELLS - 1)
+            magnitude = cell + relative[near]
+            raw_bits = raw_of[near]
+            if np.uint64((magnitude >> wide) - 1) >= np.uint64(top) or size != near or size == 0:
+                magnitude, rare_bits = value_of(size, (cell >> wide) - bias, width, mantissa, bias, top)
+                if rare_bits < 0:
+                    return BAD_VALUE
+                raw_bits = np.uint64(rare_bits)
+            value = low_bits(read64(raw, q), raw_bits)
+            q += raw_bits
+            if size == 0:
                 value <<= sign_shift
-            elements[i, j] |= value
-    return at, problem
+            elements[i, j] = np.uint64(magnitude) | value | (np.uint64(-sign) << sign_shift)
+            cell = later
+    if q < flush:
+        if left != U0 or read64(raw, q) != U0 or read64(raw, q + U64) != U0:
+            return BAD_PADDING
+    elif q != flush + left:
+        return BAD_END
+    return OK
 
 
 @njit(cache=True)
 def channel_decode(  # type: ignore[no-untyped-def]
-    words, n_bits, starts, bits, channel, parameters, width, mantissa, bias, top, streams, precision, lengths,
-    machine_decode, elements,
+    words, n_bits, starts, bits, channel, parameters, width, mantissa, bias, top, streams, precision, relative,
+    raw_of, machine_decode, elements,
 ):  # fmt: skip
     """Inverse of `channel_code`; returns (line, problem) of the first damaged line, problem 0 where there is none.
 
@@ -382,7 +372,6 @@ def channel_decode(  # type: ignore[no-untyped-def]
     n, m = elements.shape
     r = np.uint64(precision)
     index = np.zeros((2, m), np.int64)
-    raw_of = np.zeros(m, np.uint64)
     raw = np.zeros(BUFFER_WORDS, np.uint64)
     state = np.zeros((2, streams), np.uint64)
     at = np.zeros(2, np.uint64)
@@ -427,12 +416,13 @@ def channel_decode(  # type: ignore[no-untyped-def]
                     )
                 elif not pair:
                     at[g] = _chains(words, at[g], state, g, flat, base, streams, r, machine_decode, index)
-                at[g], bad = _finish(
-                    words, at[g], end, state, index, g, flat, base, width, mantissa, bias, top, r, lengths, raw,
-                    raw_of, elements, i,
+                bad = _finish(
+                    words, at[g], end, state, index, g, flat, base, width, mantissa, bias, top, r, relative, raw_of,
+                    raw, elements, i,
                 )  # fmt: skip
                 if bad != OK:
                     return i, bad
+                at[g] = end
             if at[g] != end:
                 return i, BAD_END
         if problem != OK:

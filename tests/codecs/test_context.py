@@ -16,7 +16,7 @@ from linepress_codecs.codecs.context import Context, ContextTables
 from linepress_codecs.contracts import Lines, Packed
 from linepress_codecs.errors import CorruptDataError
 from linepress_codecs.formats import FORMATS, Format
-from linepress_codecs.kv_cells import ESCAPED, LENGTHS, cell_of, middle, value_of
+from linepress_codecs.kv_cells import ESCAPED, cell_of, middle, value_of
 from linepress_codecs.kv_channel import COLUMNS, ChannelTables, FloatShape, fit_channels
 from linepress_codecs.kv_rows import ESCAPE_SYMBOL, NEAR, OFFSET, ROWS, cell_edges, normal_cdf, row_frequencies
 from linepress_codecs.layout import to_lines
@@ -110,10 +110,10 @@ def reference_line(packed: Packed, i: int, model: ChannelTables, streams: int, r
         elif index[j] == 0:
             width = 1
         else:
+            shape = FloatShape.of(packed.format)
             magnitude, width = value_of(
-                abs(index[j]), cell, np.uint64(packed.format.mantissa_bits), FloatShape.of(packed.format).bias,
-                FloatShape.of(packed.format).top, LENGTHS,
-            )  # fmt: skip
+                abs(index[j]), cell, np.uint64(shape.width), np.uint64(shape.mantissa), shape.bias, shape.top
+            )
             assert width >= 0
             assert magnitude >= 0
         out.append((index[j], raw & ((1 << width) - 1)))
@@ -137,7 +137,7 @@ def test_cells_of_every_value(name: str) -> None:
                 continue
             want = reference_cell(u, cell, fmt)
             assert (index, int(raw)) == want[:2], f"{name} {u:#x} cell {cell}"
-            magnitude, back = value_of(abs(index), cell, mantissa, shape.bias, shape.top, LENGTHS)
+            magnitude, back = value_of(abs(index), cell, width, mantissa, shape.bias, shape.top)
             assert back == int(raw)
             assert magnitude | want[2] | ((u >> (fmt.bits - 1)) << (fmt.bits - 1)) == u
 
