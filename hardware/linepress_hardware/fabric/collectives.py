@@ -41,7 +41,9 @@ def _tree(n: int, S: float) -> tuple[float, float]:
 
 
 def _double_tree(n: int, S: float) -> tuple[float, float]:
-    return 2 * math.log2(n), 2 * S
+    # The busiest accelerator sends S / 2 to its parent and to each of two children in one tree, S / 2 to its parent
+    # in the other; with two or three accelerators nobody has two children and a parent.
+    return 2 * math.log2(n), {2: 1.0, 3: 1.5}.get(n, 2.0) * S
 
 
 def _recursive_doubling(n: int, S: float) -> tuple[float, float]:
@@ -88,7 +90,8 @@ def _links_used(algorithm: str, topology: str, n: int) -> float:
     """Share of an accelerator's bandwidth that the algorithm can use at once.
 
     A direct mesh splits an accelerator's bandwidth over N − 1 links: algorithms that talk to all peers at once
-    use all of it, those that talk to one (or, in a double tree, up to three) peers only that many links. On a
+    use all of it, those that talk to one peer only one link. A double tree keeps both directions of its pairs
+    busy, a pair that both trees use with twice its half of the data: two links' worth of the 2 S it moves. On a
     physical ring only the ring algorithm has neighbours for partners; each direction has half the bandwidth.
     """
     if topology == "switch" or n == 2:
@@ -96,7 +99,7 @@ def _links_used(algorithm: str, topology: str, n: int) -> float:
     if topology == "mesh":
         if algorithm in ("direct", "one-shot"):
             return 1.0
-        return min(1.0, (3.0 if algorithm == "double-tree" else 1.0) / (n - 1))
+        return min(1.0, (2.0 if algorithm == "double-tree" else 1.0) / (n - 1))
     return 0.5
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from math import ceil, prod
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from linepress_hardware.errors import ConfigurationError
 from linepress_hardware.fabric.framing import IDEAL, Framing
@@ -78,18 +78,31 @@ class Network:
             per_channel = np.ceil(loop / serial).astype(np.int64) + 2
         return np.repeat(per_channel, self.virtual)
 
-    def message_ns(self, size_bytes: float, hops: int | None = None, channel: int = 0) -> float:
-        """Time of one message alone in the network over `hops` channels like `channel` (None: the usual distance).
+    def splits(self, size_bytes: ArrayLike) -> NDArray[np.bool_]:
+        """Whether messages go over all planes at once: those that fill a packet on each."""
+        return np.asarray(size_bytes, np.float64) >= self.planes * self.framing.payload_max_bytes
 
-        overhead + hops × flight + (hops − 1)(forwarding + floor) + serialisation of the whole message.
+    def message_ns(self, size_bytes: float, hops: int | None = None, *, peers: int = 1) -> float:
+        """Time of messages to `peers` accelerators, back to back from one, alone in the network.
+
+        overhead + hops × flight + (hops − 1)(forwarding + floor) + serialisation of all that shares a channel: on a
+        mesh every peer has its own channel; with planes a large message is spread over all, small ones take turns.
+
+        Parameters
+        ----------
+        hops : int | None
+            Channels crossed; None takes the usual distance, see `hops`.
         """
         h = self.hops if hops is None else hops
-        wire_ns = float(self.framing.wire_bytes(size_bytes)) * float(self.ns_per_byte[channel])
-        floor, flight = float(self.floor_ns[channel]), float(self.latency_ns[channel])
-        between = float(self.forward_ns[channel]) + (floor if self.cut_through else 0.0)
+        shared = 1 if self.kind == "mesh" else peers
+        wire = float(self.framing.wire_bytes(size_bytes))
+        bytes_each = wire * shared / self.planes if self.splits(size_bytes) else wire * ceil(shared / self.planes)
+        wire_ns = bytes_each * float(self.ns_per_byte[0])
+        floor, flight, forward = float(self.floor_ns[0]), float(self.latency_ns[0]), float(self.forward_ns[0])
         if not self.cut_through:
-            return self.overhead_ns + h * (max(wire_ns, floor) + flight) + (h - 1) * between
-        return self.overhead_ns + h * flight + (h - 1) * between + max(wire_ns, floor)
+            one = wire * float(self.ns_per_byte[0])
+            return self.overhead_ns + h * flight + (h - 1) * (forward + max(one, floor)) + max(wire_ns, floor)
+        return self.overhead_ns + h * flight + (h - 1) * (forward + floor) + max(wire_ns, floor)
 
     @property
     def hops(self) -> int:

@@ -108,7 +108,7 @@ def simulate(
     real = size > 0
     grain = packet_bytes or _grain(network, size[real], max_packets)
     m = program.messages
-    plane, split, owner = _planes(network, program, grain)
+    plane, split, owner = _planes(network, program)
     share = size[owner] / split[owner]
     sends = share > 0
     counts = np.zeros(owner.size, np.int64)
@@ -183,7 +183,8 @@ def _check(network: Network, program: Program) -> None:
             raise ConfigurationError(f"a message has a {name} outside 0 … {network.n - 1}; the network has no other")
     if not np.all(np.isfinite(program.size_bytes)) or program.size_bytes.min() < 0:
         raise ConfigurationError("a message has a negative or infinite size; give 0 or more bytes")
-    own = (program.src == program.dst) & (program.size_bytes > 0)
+    contributes, results = _groups(program)
+    own = (program.src == program.dst) & (program.size_bytes > 0) & ~contributes & ~results
     if own.any():
         raise ConfigurationError(f"endpoint {int(program.src[own][0])} sends to itself; leave such messages out")
     if program.groups and not network.up.size:
@@ -193,16 +194,17 @@ def _check(network: Network, program: Program) -> None:
 def _grain(network: Network, size: Floats, max_packets: int) -> float:
     """Payload of a packet: the link's own times a power of two that keeps within `max_packets`."""
     top = float(size.max(initial=1.0))
-    grain = min(network.framing.payload_max_bytes, max(top / 64, 1.0) if top > 4096 else top)
+    own = network.framing.payload_max_bytes
+    grain = own if np.isfinite(own) else (top / 64 if top > 4096 else top)
     while float(np.ceil(size / grain).sum()) > max(max_packets, 2 * size.size):
         grain *= 2
     return grain
 
 
-def _planes(network: Network, program: Program, grain: float) -> tuple[Ints, Ints, Ints]:
+def _planes(network: Network, program: Program) -> tuple[Ints, Ints, Ints]:
     """Each part's plane, parts a message, and each part's message: large messages go over all planes at once."""
     planes = network.planes
-    split = np.where(program.size_bytes >= planes * min(grain, network.framing.payload_max_bytes), planes, 1)
+    split = np.where(network.splits(program.size_bytes), planes, 1)
     for one in program.groups:
         split[list(one.contributions)] = 1
         split[list(one.results)] = 1
