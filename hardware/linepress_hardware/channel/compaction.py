@@ -228,7 +228,7 @@ class CompressedStore:
             self.cache.tag, self.cache.stamp, self.cache.dirty, self.cache.pending, self.cache.ahead,
             config.metadata_prefetch,
             np.full(slots, -1, np.int64), np.full(slots, -1, np.int64), np.full(slots, -1, np.int64), thresholds,
-            window or 0, *buffers.arrays(),
+            accesses.gates(window), *buffers.arrays(),
         )  # fmt: skip
         if m < 0:
             raise ConfigurationError(

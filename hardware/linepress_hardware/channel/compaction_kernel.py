@@ -41,7 +41,7 @@ def expand_inline(  # type: ignore[no-untyped-def]
     line, is_write, partial, append, new_class, lines, per_page, slot_class, actual, sizes, state, inflated, chunks,
     n_chunks, written, free, counters, rule, atom, chunk, fixed_slot, inflation, staging, metadata_base, entry,
     tag, stamp, dirty, pending, ahead, prefetch_entries, buffer_atom, buffer_request, buffer_stamp,
-    thresholds, window,
+    thresholds, gates,
     address, size, write, after, why, kind, access, first, last, shared, metadata, out_length, failed,
 ):  # fmt: skip
     """Translate a stream against the store; returns the number of requests, -1 where the buffers are too small."""
@@ -70,7 +70,7 @@ def expand_inline(  # type: ignore[no-untyped-def]
             failed[i] = 3
             last[i] = m
             continue
-        gate = complete[i - window] if window > 0 and i >= window else -1
+        gate = complete[gates[i]] if gates[i] >= 0 else -1
         depends = gate
         reason = 1 if gate >= 0 else 0
         page = here // per_page

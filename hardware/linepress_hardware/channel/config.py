@@ -34,6 +34,7 @@ class ChannelConfig:
     axi_clock_GHz: float
     axi_outstanding: int
     axi_ids: int
+    burst_lines: int
     engine_clock_GHz: float
     decode_latency_ns: float
     encode_latency_ns: float

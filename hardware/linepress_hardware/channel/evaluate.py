@@ -81,16 +81,16 @@ def accesses(pattern: str, n: int, lines: int, config: ChannelConfig, *, seed: i
     ids = config.axi_ids
     writes = config.write_share if inline else 0.0
     if pattern == "sequential":
-        return workloads.sequential(n, lines, seed=seed, ids=ids)
+        return workloads.sequential(n, lines, seed=seed, ids=ids).in_bursts(config.burst_lines)
     if pattern == "random":
         return workloads.random(n, lines, seed=seed, ids=ids)
     if pattern == "mixed":
         return workloads.mixed(n, lines, seed=seed, random_share=config.random_share, write_share=writes, ids=ids)
     if pattern == "kv-gather":
-        return workloads.kv_gather(n, lines, seed=seed, ids=ids)
+        return workloads.kv_gather(n, lines, seed=seed, ids=ids).in_bursts(config.burst_lines)
     if pattern == "decode":
         shape = DECODE_SHAPE if inline else replace(DECODE_SHAPE, append_lines=0)
-        return workloads.decode(n, lines, shape, seed=seed, ids=ids)
+        return workloads.decode(n, lines, shape, seed=seed, ids=ids).in_bursts(config.burst_lines)
     raise ConfigurationError(f"unknown workload {pattern!r}: known are {', '.join(WORKLOADS)}")
 
 
@@ -98,6 +98,7 @@ PLAIN_FIELDS = (
     "axi_data_bits",
     "axi_clock_GHz",
     "axi_outstanding",
+    "burst_lines",
     "axi_ids",
     "engine_clock_GHz",
     "ecc_decode_cycles",

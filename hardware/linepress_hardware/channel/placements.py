@@ -63,7 +63,7 @@ def dma(study: Study, *, tile_bytes: int = 16384) -> DmaResult:
     config, memory = study.config, study.memory
     busy = workloads.kv_gather(
         tiles * per_tile, study.lines, seed=study.seed, block_lines=per_tile, ids=config.axi_ids
-    )
+    ).in_bursts(config.burst_lines)
     code_bytes = float(study.subject.layout.length_bytes.mean()) * per_tile
     idle_reads = (2 if study.metadata_unit()[0] else 1) * memory.idle_read_ns
     closed = idle_reads + code_bytes / memory.peak_GBps + config.ecc_decode_ns + config.decode_latency_ns

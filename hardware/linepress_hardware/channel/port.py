@@ -157,7 +157,13 @@ class AxiPort:
         legal = (problem == 0) & ~lost_address
         a = split(t, legal)
         stream = LineStream(
-            a.line, a.is_write, a.partial, a.zero, t.id[a.owner].astype(np.int32), t.arrival_ns[a.owner]
+            a.line,
+            a.is_write,
+            a.partial,
+            a.zero,
+            t.id[a.owner].astype(np.int32),
+            t.arrival_ns[a.owner],
+            burst=a.owner,
         )
         plan = self._translate(stream)
         done = run(stream, plan, self.memory, self.config, self.timing, beats=a.beats)

@@ -116,7 +116,7 @@ def plain_layout(lines: int) -> StaticLayout:
 @njit(cache=True)
 def _expand(  # type: ignore[no-untyped-def]
     line, is_write, partial, start, length, pointer, stride, lines, lines_per_entry, atom, metadata_base, entry_bytes,
-    tag, stamp, pending, ahead, prefetch_entries, buffer_atom, buffer_request, buffer_stamp, prefetch, window,
+    tag, stamp, pending, ahead, prefetch_entries, buffer_atom, buffer_request, buffer_stamp, prefetch, gates,
     address, size, write, after, why, kind, access, first, last, shared, metadata, out_length, failed, counters,
 ):  # fmt: skip
     tile = start.shape[0]
@@ -137,7 +137,7 @@ def _expand(  # type: ignore[no-untyped-def]
         if failed[i] != 0:
             last[i] = m
             continue
-        gate = complete[i - window] if window > 0 and i >= window else -1
+        gate = complete[gates[i]] if gates[i] >= 0 else -1
         depends = gate
         reason = 1 if gate >= 0 else 0
         page = here // lines_per_entry  # numbered by metadata entry
@@ -280,9 +280,9 @@ def expand_static(
 ) -> RequestPlan:
     """Memory requests of ``accesses`` over a read-only layout.
 
-    ``window`` lets an access start only when the access ``window`` before it has its data (in-order retirement at
-    the port). ``before`` are past accesses that left their entries in the metadata cache. Writes to a layout with
-    metadata are refused (`REFUSED_READ_ONLY`), lines outside it are unmapped.
+    ``window`` is the number of lines in flight at the port (`LineStream.gates`). ``before`` are past accesses that
+    left their entries in the metadata cache. Writes to a layout with metadata are refused (`REFUSED_READ_ONLY`),
+    lines outside it are unmapped.
     """
     n = len(accesses)
     entry = layout.entry_bytes(config)
@@ -303,7 +303,7 @@ def expand_static(
         layout.metadata_base_bytes(atom_bytes, config), entry, cache.tag, cache.stamp, cache.pending, cache.ahead,
         config.metadata_prefetch,
         np.full(slots, -1, np.int64), np.full(slots, -1, np.int64), np.full(slots, -1, np.int64), prefetch,
-        window or 0, *buffers.arrays(), counters,
+        accesses.gates(window), *buffers.arrays(), counters,
     )  # fmt: skip
     names = ("metadata_lookups", "metadata_hits", "atom_lookups", "line_buffer_hits")
     raw = None if layout.raw is None else layout.raw[accesses.line % layout.start_bytes.shape[0]]
