@@ -71,6 +71,8 @@ def compile_part(part: Part, policy: Policy) -> Spec:
         engine.P_AAD: ck["AAD"] * tpc,
         engine.P_WCK_READ: (ck["CL"] + ck["BL"] + ck["WCKPST"]) * tpc,
         engine.P_WCK_WRITE: (ck["CWL"] + ck["BL"] + ck["WCKPST"]) * tpc,
+        engine.P_DATA_READ: ck["CL"] * tpc,
+        engine.P_DATA_WRITE: ck["CWL"] * tpc,
         engine.P_SCOPE_BANKS: scope_banks,
     }.items():
         values[column] = value

@@ -24,7 +24,7 @@ A = NDArray[np.int64]
 INF = 1 << 56
 # part[]: the part and the policy.
 (P_BUSES, P_HALF, P_SPLIT, P_LATENCY, P_BURST, P_READS, P_WRITES, P_HIGH, P_LOW, P_PAGE, P_REFRESH, P_REFI, P_REFIPB,
- P_RFCAB, P_RFCPB, P_AAD, P_WCK_READ, P_WCK_WRITE, P_SCOPE_BANKS, P_RULE_AT) = range(20)
+ P_RFCAB, P_RFCPB, P_AAD, P_WCK_READ, P_WCK_WRITE, P_DATA_READ, P_DATA_WRITE, P_SCOPE_BANKS, P_RULE_AT) = range(22)
 N_PART = P_RULE_AT + 12  # where the rules of each command start
 RULE_LEVEL, RULE_HELD, RULE_TICKS, RULE_KIND = range(4)  # rules[r]
 PATH_PSEUDO, PATH_SCOPE = 5, 6  # path[bank]: its nodes on the five levels, its pseudo channel and scope
@@ -32,7 +32,7 @@ PATH_PSEUDO, PATH_SCOPE = 5, 6  # path[bank]: its nodes on the five levels, its 
 H_ACT, H_PRE, H_PREA, H_RD, H_WR, H_REFA, H_REFB = range(7)
 N_PAST, N_LOW, N_HIGH, N_NODE = 7, 10, 11, 12
 (B_ROW, B_ACTIVE, B_DEADLINE, B_WAIT, B_DONE_READ, B_DONE_WRITE, B_REF_BEGIN, B_REF_END, B_HEAD_READ, B_HEAD_WRITE,
- N_BANK) = range(11)
+ B_REFRESH, N_BANK) = range(12)  # B_REFRESH: 1 while a refresh of this one bank waits
 S_NODE, S_OPEN, S_ACTIVE, S_OPENING, S_TURN_READ, S_TURN_WRITE, N_SCOPE = range(7)
 U_FREE, U_GROUP, U_LOSS = range(3)
 L_IDLE, L_FULL, L_REFRESH, L_TURN, L_WINDOW, L_ROW, L_GROUP, L_OTHER, N_LOSS = range(9)  # bus[U_LOSS + …]
@@ -141,9 +141,9 @@ def rekey(part: A, path: A, held: A, node: A, bank: A, q: A, z: A, which: int, k
     state = bank[b, B_ROW]
     blocked = False
     if state == q[which, Q_ROW, k]:
-        kind, h = K_COL, (H_WR if which == WRITE else H_RD)
+        kind, h, blocked = K_COL, (H_WR if which == WRITE else H_RD), bank[b, B_REFRESH] != 0
     elif state == ROW_CLOSED:
-        kind, h = K_ACT, H_ACT
+        kind, h, blocked = K_ACT, H_ACT, bank[b, B_REFRESH] != 0
     else:
         # A row is not closed under the request that opened it, nor while it is opening.
         kind, h, blocked = K_PRE, H_PRE, bank[b, B_ACTIVE] > 0 or state == ROW_OPENING
@@ -287,12 +287,15 @@ def account(part: A, path: A, bank: A, scope: A, bus: A, q: A, z: A, which: int,
     """
     t, b, writing, zero = z[Z_T], q[which, Q_BANK, k], q[which, Q_WRITE, k], np.int64(0)
     u, s = path[b, PATH_PSEUDO], path[b, PATH_SCOPE]
-    g = bus[u, U_FREE]
-    bus[u, U_FREE] = t + part[P_BURST]
+    # The wires are free from U_FREE on; g is when this command would have had to issue to use that.
+    delay = part[P_DATA_READ + writing]
+    g = bus[u, U_FREE] - delay
+    bus[u, U_FREE] = t + delay + part[P_BURST]
     if t <= g:
+        bus[u, U_LOSS + L_TURN] += t - g  # below 0 only where a part's own timings let bursts overlap
         return
     lo, hi, since, until = bank[b, B_REF_BEGIN], bank[b, B_REF_END], z[Z_FIFO_SINCE], z[Z_FIFO_UNTIL]
-    if since >= 0 and since < t and (until < 0 or until > g):
+    if part[P_REFRESH] == REF_ALL and since >= 0 and since < t and (until < 0 or until > g):
         until = t if until < 0 else until
         if hi < g or hi < since:
             lo, hi = since, until
@@ -406,14 +409,27 @@ def opened(part: A, path: A, held: A, node: A, bank: A, scope: A, q: A, z: A, wh
 
 
 @numba.njit(cache=True, _nrt=False)
-def refresh_due(part: A, scope: A, fifo: A, z: A) -> None:
-    """Queue the refreshes whose time has come: one per scope, of all its banks or of the next one."""
+def refresh_due(part: A, bank: A, scope: A, fifo: A, q: A, z: A) -> None:
+    """Queue the refreshes whose time has come: one per scope, of all its banks or of the next one.
+
+    Waiting for its refresh, a bank takes no new request (the owner of its row still finishes); the others go on.
+    """
     while z[Z_NEXT_REFRESH] <= z[Z_T]:
         if z[Z_FIFO_N] == 0:
             z[Z_FIFO_SINCE], z[Z_FIFO_UNTIL] = z[Z_T], -1
         for s in range(scope.shape[0]):
-            fifo[(z[Z_FIFO_AT] + z[Z_FIFO_N]) % fifo.shape[0]] = s * part[P_SCOPE_BANKS] + z[Z_REFRESH_BANK]
+            b = s * part[P_SCOPE_BANKS] + z[Z_REFRESH_BANK]
+            fifo[(z[Z_FIFO_AT] + z[Z_FIFO_N]) % fifo.shape[0]] = b
             z[Z_FIFO_N] += 1
+            if part[P_REFRESH] == REF_BANK:
+                bank[b, B_REFRESH], bank[b, B_REF_BEGIN], bank[b, B_REF_END] = 1, z[Z_T], INF
+                for which in range(2):
+                    k = bank[b, B_HEAD_READ + which]
+                    while k >= 0:
+                        i = q[which, Q_PLACE, k]
+                        if q[which, Q_KEY, i] & 7 != K_PRE:
+                            q[which, Q_KEY, i] = INF * 64 + (q[which, Q_KEY, i] & 63)
+                        k = q[which, Q_NEXT, k]
         z[Z_NEXT_REFRESH] += part[P_REFI] if part[P_REFRESH] == REF_ALL else part[P_REFIPB]
         if part[P_REFRESH] == REF_BANK:
             z[Z_REFRESH_BANK] = (z[Z_REFRESH_BANK] + 1) % part[P_SCOPE_BANKS]
@@ -440,7 +456,9 @@ def refreshed(part: A, path: A, bank: A, scope: A, fifo: A, z: A, command: int, 
         if command == C_PREA or command == C_PRE:
             close_row(path, bank, scope, b)
         else:
-            bank[b, B_REF_BEGIN] = z[Z_FIFO_SINCE]
+            if command == C_REFA:
+                bank[b, B_REF_BEGIN] = z[Z_FIFO_SINCE]
+            bank[b, B_REFRESH] = 0
             bank[b, B_REF_END] = z[Z_T] + part[P_RFCAB if command == C_REFA else P_RFCPB]
     if command == C_REFA or command == C_REFB:
         z[Z_FIFO_AT] = (z[Z_FIFO_AT] + 1) % fifo.shape[0]
@@ -465,7 +483,7 @@ def serve_slot(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, 
     # 1. Requests whose own activate has been issued.
     if k < 0 and slot != SLOT_ROW and z[Z_LEAST + 3 * ACTIVE] <= t:
         which, k = ACTIVE, pick_owner(part, path, held, node, q, z)
-    # 2. Refresh, oldest first; no read or write starts anything new while one waits.
+    # 2. Refresh, oldest first; no read or write starts anything new on the banks that wait for one.
     if k < 0 and z[Z_FIFO_N] > 0 and slot != SLOT_COL:
         need, e = refresh_next(part, path, held, node, bank, scope, fifo, z)
         falling = part[P_HALF] != 0 and (t & 1) == 0 and (need == C_REFA or need == C_REFB)
@@ -473,7 +491,7 @@ def serve_slot(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, 
             command, b = need, fifo[z[Z_FIFO_AT]]
             after = b + (part[P_SCOPE_BANKS] if part[P_REFRESH] == REF_ALL else 1)
     # 3. Reads or writes, by the drain rule.
-    if k < 0 and z[Z_FIFO_N] == 0:
+    if k < 0 and command < 0 and (z[Z_FIFO_N] == 0 or part[P_REFRESH] == REF_BANK):
         z[Z_DRAIN] = drain_rule(part, z)
         which = WRITE if z[Z_DRAIN] != 0 else READ
         least = z[Z_LEAST + 3 * which] if slot != SLOT_ROW else np.int64(INF)
@@ -624,7 +642,7 @@ def next_event(part: A, path: A, held: A, node: A, bank: A, scope: A, fifo: A, z
     act = np.int64(INF)
     if z[Z_FIFO_N] > 0:
         e = min(e, refresh_next(part, path, held, node, bank, scope, fifo, z)[1])
-    else:
+    if z[Z_FIFO_N] == 0 or part[P_REFRESH] == REF_BANK:
         which = WRITE if drain_rule(part, z) != 0 else READ
         col = min(col, max(z[Z_LEAST + 3 * which], floor(node, scope, H_RD + which)))
         act = max(z[Z_LEAST + 3 * which + K_ACT], floor(node, scope, H_ACT))
@@ -656,7 +674,7 @@ def run(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, bus: A,
         if t >= INF:
             return
         # Ticks skipped since the last event would each have applied the drain rule.
-        if t > z[Z_T] + 1 and z[Z_FIFO_N] == 0:
+        if t > z[Z_T] + 1 and (z[Z_FIFO_N] == 0 or part[P_REFRESH] == REF_BANK):
             z[Z_DRAIN] = drain_rule(part, z)
         z[Z_T] = t
         z[Z_EVENTS] += 1
@@ -664,7 +682,7 @@ def run(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, bus: A,
             heap_pop(done, z[Z_DONE])
             z[Z_DONE] -= 1
             z[Z_FLYING] -= 1
-        refresh_due(part, scope, fifo, z)
+        refresh_due(part, bank, scope, fifo, q, z)
         for slot in range(part[P_BUSES]):
             if slot == SLOT_ROW or part[P_HALF] == 0 or (t & 1) == 1:
                 serve_slot(part, rules, path, held, node, bank, scope, bus, fifo, q, z, log, req, released, done,

@@ -30,6 +30,7 @@ DEFAULTS: dict[str, str | int] = {
     "CCDR": "CCDS",
     "FAW": 0,
     "CS": 0,
+    "RTW_other": 0,
     "PPD": 0,
     "RPD": 0,
     "RDREF": 0,

@@ -148,7 +148,8 @@ def rules(standard: Standard, ck: Mapping[str, int], ticks_per_ck: int) -> list[
     if standard.half_clock:
         add(RANK, READS, ("RD",), ck["CCDR"], "tCCD_R", other=True)  # reads only (JESD238)
     elif scope == RANK:
-        add(RANK, READS, ("RD", "WR"), ck["BL"] + ck["CS"], "rank switch", other=True)
+        add(RANK, READS, ("RD",), ck["BL"] + ck["CS"], "rank switch", other=True)
+        add(RANK, READS, ("WR",), ck["RTW_other"] or ck["BL"] + ck["CS"], "rank switch", other=True)
         add(RANK, WRITES, ("RD",), write_end + ck["CS"] - ck["CL"], "rank switch", other=True)
 
     # Rows.
