@@ -104,30 +104,47 @@ class Sc2Tables:
         return np.concatenate([np.zeros(1, np.uint32), self.values])
 
 
-def fit_book(chunks: Iterable[Lines], capacity: int, check_line: Callable[[int], None]) -> Sc2Tables:
+def fit_book(
+    chunks: Iterable[Lines],
+    capacity: int,
+    check_line: Callable[[int], None],
+    coded_bits: Callable[[NDArray[np.uint8], Sc2Tables], int],
+) -> Sc2Tables:
     """The code book of a tensor from its most frequent values.
 
     Values that the sample holds only once are left out: they say nothing about the rest. The escape counts as often
-    as the values left out, and at least once. Reads the chunks twice: to count the lines, and to take every nth.
+    as the values left out, and at least once. Of books with ``capacity`` values, a quarter of them and so on down to
+    none, the one that codes the tensor smallest with its own bytes is kept; the sample stands for the tensor.
+    Reads the chunks twice: to count the lines, and to take every nth.
+
+    ``coded_bits`` gives the bits of lines uint8[n, line_bytes] under a book.
     """
     total = 0
     for lines in chunks:
         check_line(lines.line_bytes)
         total += len(lines)
     step = max(-(-total // SAMPLE_LINES), 1)
-    taken: list[NDArray[np.uint32]] = []
+    taken: list[NDArray[np.uint8]] = []
     at = 0
     for lines in chunks:
-        part = lines.data[-at % step :: step]
-        taken.append(np.array(part).view("<u4").reshape(-1).astype(np.uint32))
+        taken.append(np.array(lines.data[-at % step :: step]))
         at += len(lines)
-    sample = np.concatenate(taken) if taken else np.zeros(0, np.uint32)
-    values, counts = np.unique(sample, return_counts=True)
-    order = np.lexsort((values, -counts))[:capacity]
-    order = order[counts[order] >= 2]
-    rest = max(len(sample) - int(counts[order].sum()), 1)
-    picked = np.sort(values[order])
-    weights = np.concatenate([[rest], counts[np.searchsorted(values, picked)]])
-    lengths = code_lengths(weights, MAX_LIMIT)
+    if total == 0:
+        return _book(np.zeros(0, np.uint32), np.zeros(0, np.int64), 0)
+    sample = np.concatenate(taken)
+    values, counts = np.unique(sample.view("<u4"), return_counts=True)
+    order = np.lexsort((values, -counts))
+    order = order[counts[order] >= 2][:capacity]
+    # The smallest first, so that of equals the smallest book stays.
+    sizes = sorted({0, *(min(capacity >> shift, len(order)) for shift in range(0, capacity.bit_length(), 2))})
+    books = [_book(values[order[:k]], counts[order[:k]], sample.size // 4) for k in sizes]
+    return min(books, key=lambda book: step * coded_bits(sample, book) + 8 * len(book.to_bytes()))
+
+
+def _book(values: NDArray[np.uint32], counts: NDArray[np.int64], total: int) -> Sc2Tables:
+    """The book of these values with their counts, out of ``total`` values."""
+    order = np.argsort(values)
+    rest = max(total - int(counts.sum()), 1)
+    lengths = code_lengths(np.concatenate([[rest], counts[order]]), MAX_LIMIT)
     by_length = np.argsort(lengths[1:], kind="stable")
-    return Sc2Tables(int(lengths[0]), picked[by_length], lengths[1:][by_length])
+    return Sc2Tables(int(lengths[0]), values[order][by_length].astype(np.uint32), lengths[1:][by_length])

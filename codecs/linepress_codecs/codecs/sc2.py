@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from linepress_codecs import classic_sc2 as kernels
-from linepress_codecs.bitio import frozen
+from linepress_codecs.bitio import frozen, line_words
 from linepress_codecs.checks import check_tables_type
 from linepress_codecs.classic_base import Bits, ThresholdCodec, Words
 from linepress_codecs.classic_cards import GEM5, classic_card, published
@@ -26,8 +26,8 @@ from linepress_codecs.registry import register
 class Sc2(ThresholdCodec):
     """Header bit, then a canonical Huffman code a 32-bit word; words outside the book follow an escape code.
 
-    The book holds the tensor's most frequent values (those seen at least twice in up to 65,536 evenly spaced lines);
-    codes have at most 15 bits.
+    The book holds the tensor's most frequent values (those seen at least twice in up to 65,536 evenly spaced lines),
+    as many of them as pay for their own bytes; codes have at most 15 bits.
     """
 
     codec_id: ClassVar[str] = "sc2"
@@ -41,7 +41,12 @@ class Sc2(ThresholdCodec):
     )
 
     def fit(self, chunks: Iterable[Lines]) -> Sc2Tables:
-        return fit_book(chunks, self.capacity, self._check_line)
+        def coded_bits(data: NDArray[np.uint8], book: Sc2Tables) -> int:
+            bits = np.empty(len(data), np.uint16)
+            self._measure(line_words(data), np.uint64(self.most_bits(data.shape[1])), book, bits)
+            return int(bits.sum(dtype=np.int64))
+
+        return fit_book(chunks, self.capacity, self._check_line, coded_bits)
 
     def tables_from_bytes(self, data: bytes) -> Sc2Tables:
         return Sc2Tables.from_bytes(data, self.capacity)
