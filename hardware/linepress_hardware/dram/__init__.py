@@ -8,11 +8,13 @@
 True
 """
 
+from linepress_hardware.dram.checker import Violation, check_log
 from linepress_hardware.dram.mapping import Mapping, mapping_for
-from linepress_hardware.dram.parts import Part, load_part, part_names
+from linepress_hardware.dram.parts import Part, load_part, part_names, simple_names
 from linepress_hardware.dram.policy import Policy, parse_policy
 from linepress_hardware.dram.results import COMMANDS, LOSS_CAUSES, CommandLog, DramResult
-from linepress_hardware.dram.simulate import simulate
+from linepress_hardware.dram.simple import SimplePart, load_simple
+from linepress_hardware.dram.simulate import load_memory, simulate
 from linepress_hardware.dram.traces import PATTERNS, Trace, from_words, pattern
 
 __all__ = [
@@ -24,12 +26,18 @@ __all__ = [
     "Mapping",
     "Part",
     "Policy",
+    "SimplePart",
     "Trace",
+    "Violation",
+    "check_log",
     "from_words",
+    "load_memory",
     "load_part",
+    "load_simple",
     "mapping_for",
     "parse_policy",
     "part_names",
     "pattern",
+    "simple_names",
     "simulate",
 ]

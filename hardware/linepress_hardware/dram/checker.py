@@ -63,7 +63,8 @@ class _Checker:
         entries = zip(log.tick.tolist(), log.command.tolist(), log.bank.tolist(), log.row.tolist(), strict=True)
         for i, (tick, number, bank, row) in enumerate(entries):
             command = COMMANDS[number]
-            for what in self.spacing(tick, command, bank) + self.state(tick, command, bank, row) + self.bus(tick, command, bank):
+            broken = self.spacing(tick, command, bank) + self.state(tick, command, bank, row)
+            for what in broken + self.bus(tick, command, bank):
                 self.found.append(Violation(i, tick, command, what))
             if tick < before:
                 self.found.append(Violation(i, tick, command, f"stands after tick {before} in the log"))
@@ -88,8 +89,9 @@ class _Checker:
                 times = self.past[rule.level, node, rule.first]
                 if len(times) >= rule.window and tick - times[-rule.window] < rule.ticks:
                     bad.append(
-                        f"{tick - times[-rule.window]} ticks after {rule.first} on the same "
-                        f"{'parent of this ' if rule.other else ''}{LEVEL_NAMES[rule.level]}, needs {rule.ticks} ({rule.why})"
+                        f"{tick - times[-rule.window]} ticks after {rule.first} on "
+                        f"{'another' if rule.other else 'the same'} {LEVEL_NAMES[rule.level]}, "
+                        f"needs {rule.ticks} ({rule.why})"
                     )
         return bad
 
@@ -116,7 +118,9 @@ class _Checker:
             if half is None or half[0] != row:
                 bad.append("second half of an activate without its first")
             elif tick - half[1] > self.part.ck["AAD"] * self.part.ticks_per_ck:
-                bad.append(f"second half {tick - half[1]} ticks after the first, allowed {self.part.ck['AAD']} (tAAD)")
+                bad.append(
+                    f"second half {tick - half[1]} ticks after the first, allowed {self.part.ck['AAD']} (tAAD)"
+                )
             self.row[bank] = row
         elif command in ("RD", "WR", "RDA", "WRA"):
             if self.row.get(bank) != row:
@@ -152,7 +156,13 @@ class _Checker:
     def bus(self, tick: int, command: str, bank: int) -> list[str]:
         bad = []
         standard, tpc = self.part.standard, self.part.ticks_per_ck
-        name = "column" if standard.buses == 2 and command in COLUMN_COMMANDS else "row" if standard.buses == 2 else "command"
+        name = (
+            "column"
+            if standard.buses == 2 and command in COLUMN_COMMANDS
+            else "row"
+            if standard.buses == 2
+            else "command"
+        )
         if tick < self.bus_until.get(name, 0):
             bad.append(f"starts while the {name} bus is busy until tick {self.bus_until[name]}")
         self.bus_until[name] = tick + command_ticks(standard, command, tpc)

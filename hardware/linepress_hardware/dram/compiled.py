@@ -24,7 +24,9 @@ def compile_part(part: Part, policy: Policy) -> Spec:
     """Flat arrays of a part under a policy; raises `ConfigurationError` for a refresh the standard lacks."""
     standard, tpc, ck = part.standard, part.ticks_per_ck, part.ck
     if policy.refresh == "per_bank" and not standard.per_bank_refresh:
-        raise ConfigurationError(f"part {part.name}: {standard.name} has no per-bank refresh here; use all_bank or none")
+        raise ConfigurationError(
+            f"part {part.name}: {standard.name} has no per-bank refresh here; use all_bank or none"
+        )
     counts = (1, part.pseudo_channels, part.ranks, part.bank_groups, part.banks_per_group)
     banks = part.banks
     path = np.zeros((banks, LEVELS + 2), np.int64)

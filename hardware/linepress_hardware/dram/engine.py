@@ -1,4 +1,4 @@
-"""The event-driven engine: command-accurate FR-FCFS over one channel, skipping every tick on which nothing can happen.
+"""The event-driven engine: command-accurate FR-FCFS over one channel, skipping each tick on which nothing can happen.
 
 Time is counted in ticks. At an event tick, in this order: refreshes fall due, commands issue (two-bus parts: one
 column, then one row command), requests are accepted. A request accepted at tick t can issue from t + 1.
@@ -16,9 +16,10 @@ the compiler's cache follows changes of a file, not of what the file imports.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from linepress_hardware.dram.jit import inlined, kernel
 
 A = NDArray[np.int64]
 INF = 1 << 56
@@ -37,8 +38,8 @@ S_NODE, S_OPEN, S_ACTIVE, S_OPENING, S_TURN_READ, S_TURN_WRITE, N_SCOPE = range(
 U_FREE, U_GROUP, U_LOSS = range(3)
 L_IDLE, L_FULL, L_REFRESH, L_TURN, L_WINDOW, L_ROW, L_GROUP, L_OTHER, N_LOSS = range(9)  # bus[U_LOSS + …]
 N_BUS = U_LOSS + N_LOSS
-# queue[which, column, place or slot]: slots oldest first, `bound × 64 + scope × 8 + kind` by place, place of a slot, free
-# slots; then by slot what it holds.
+# queue[which, column, place or slot]: slots oldest first, `bound × 64 + scope × 8 + kind` by place, place of a slot,
+# free slots; then by slot what it holds.
 READ, WRITE, ACTIVE, OPENING = range(4)
 (Q_ORDER, Q_KEY, Q_PLACE, Q_FREE, Q_BANK, Q_ROW, Q_ATOM, Q_REQUEST, Q_ARRIVE, Q_OFFER, Q_OWN, Q_WRITE, Q_NEXT, Q_LAST,
  N_QUEUE) = range(15)
@@ -59,10 +60,10 @@ REF_NONE, REF_ALL, REF_BANK = range(3)
 ROW_CLOSED, ROW_OPENING = -1, -2
 
 
-@numba.njit(cache=True, _nrt=False, inline="always")
+@inlined
 def earliest(part: A, path: A, held: A, node: A, h: int, b: int) -> int:
     """First tick at which no rule holds command h back on bank b and the clock has the edge it needs."""
-    e = np.int64(0)
+    e = 0
     for k in range(held[h, 0]):
         e = max(e, node[path[b, held[h, 1 + k]], h])
     if part[P_HALF] != 0 and h != H_PRE and h != H_PREA and (e & 1) == 0:
@@ -70,16 +71,16 @@ def earliest(part: A, path: A, held: A, node: A, h: int, b: int) -> int:
     return e
 
 
-@numba.njit(cache=True, _nrt=False, inline="always")
+@inlined
 def floor(node: A, scope: A, h: int) -> int:
     """A tick before which command h is illegal on every bank."""
-    e = np.int64(INF)
+    e = INF
     for s in range(scope.shape[0]):
         e = min(e, node[scope[s, S_NODE], h])
-    return max(e, node[0, h])
+    return int(max(e, node[0, h]))
 
 
-@numba.njit(cache=True, _nrt=False, inline="always")
+@inlined
 def issue(part: A, rules: A, path: A, node: A, z: A, log: A, command: int, b: int, row: int) -> None:
     """Push the earliest ticks of everything that the command's rules hold back; count and log it."""
     t = z[Z_T]
@@ -104,7 +105,7 @@ def issue(part: A, rules: A, path: A, node: A, z: A, log: A, command: int, b: in
         z[Z_LOG] += 1
 
 
-@numba.njit(cache=True, _nrt=False)
+@kernel
 def heap_push(heap: A, n: int, t: int, i: int) -> None:
     """Add (t, i) to a binary heap of n rows, least first."""
     k = n
@@ -117,7 +118,7 @@ def heap_push(heap: A, n: int, t: int, i: int) -> None:
     heap[k, 0], heap[k, 1] = t, i
 
 
-@numba.njit(cache=True, _nrt=False)
+@kernel
 def heap_pop(heap: A, n: int) -> None:
     """Remove the least of n rows."""
     t, i, k = heap[n - 1, 0], heap[n - 1, 1], 0
@@ -134,7 +135,7 @@ def heap_pop(heap: A, n: int) -> None:
     heap[k, 0], heap[k, 1] = t, i
 
 
-@numba.njit(cache=True, _nrt=False, inline="always")
+@inlined
 def rekey(part: A, path: A, held: A, node: A, bank: A, q: A, z: A, which: int, k: int, after: int) -> None:
     """Kind and bound of the next command of slot k of the read or write queue, not before tick ``after``."""
     b = q[which, Q_BANK, k]
@@ -147,7 +148,7 @@ def rekey(part: A, path: A, held: A, node: A, bank: A, q: A, z: A, which: int, k
     else:
         # A row is not closed under the request that opened it, nor while it is opening.
         kind, h, blocked = K_PRE, H_PRE, bank[b, B_ACTIVE] > 0 or state == ROW_OPENING
-    e = np.int64(INF)
+    e = INF
     if not blocked:
         e = earliest(part, path, held, node, h, b)
         if e < after:
@@ -158,17 +159,17 @@ def rekey(part: A, path: A, held: A, node: A, bank: A, q: A, z: A, which: int, k
     q[which, Q_KEY, q[which, Q_PLACE, k]] = e * 64 + path[b, PATH_SCOPE] * 8 + kind
 
 
-@numba.njit(cache=True, _nrt=False, inline="always")
+@inlined
 def append(q: A, z: A, which: int) -> int:
     """A slot at the young end of a queue."""
     n = z[Z_N + which]
     k = q[which, Q_FREE, n]
     q[which, Q_ORDER, n], q[which, Q_PLACE, k] = k, n
     z[Z_N + which] = n + 1
-    return k
+    return int(k)
 
 
-@numba.njit(cache=True, _nrt=False, inline="always")
+@inlined
 def remove(bank: A, q: A, z: A, which: int, k: int) -> None:
     """Take slot k out of its queue, keeping the order of the others."""
     n = z[Z_N + which] - 1
@@ -187,7 +188,7 @@ def remove(bank: A, q: A, z: A, which: int, k: int) -> None:
             q[which, Q_LAST, following] = last
 
 
-@numba.njit(cache=True, _nrt=False, inline="always")
+@inlined
 def pick(part: A, path: A, held: A, node: A, scope: A, q: A, z: A, which: int, slot: int) -> int:
     """Slot of the oldest read or write whose next command is legal now and fits the bus slot; -1 if none.
 
@@ -203,8 +204,8 @@ def pick(part: A, path: A, held: A, node: A, scope: A, q: A, z: A, which: int, s
         z[Z_HOLD + 8 * s + K_COL] = max(node[0, h_col], node[n, h_col])
         z[Z_HOLD + 8 * s + K_ACT] = t + 1 if no_activate else max(node[0, H_ACT], node[n, H_ACT])
         z[Z_HOLD + 8 * s + K_PRE] = max(node[0, H_PRE], node[n, H_PRE])
-    least_col, least_act, least_pre = np.int64(INF), np.int64(INF), np.int64(INF)
-    found = np.int64(-1)
+    least_col, least_act, least_pre = INF, INF, INF
+    found = -1
     for i in range(z[Z_N + which]):
         key = q[which, Q_KEY, i]
         kind, e = key & 7, max(key >> 6, z[Z_HOLD + (key & 63)])
@@ -232,10 +233,10 @@ def pick(part: A, path: A, held: A, node: A, scope: A, q: A, z: A, which: int, s
     return found
 
 
-@numba.njit(cache=True, _nrt=False, inline="always")
+@inlined
 def pick_owner(part: A, path: A, held: A, node: A, q: A, z: A) -> int:
     """As `pick`, among the requests whose own activate was issued: the first to arrive, then to activate."""
-    t, found, least = z[Z_T], np.int64(-1), np.int64(INF)
+    t, found, least = z[Z_T], -1, INF
     for i in range(z[Z_N + ACTIVE]):
         e = q[ACTIVE, Q_KEY, i] >> 6
         if e <= t:
@@ -253,7 +254,7 @@ def pick_owner(part: A, path: A, held: A, node: A, q: A, z: A) -> int:
     return found
 
 
-@numba.njit(cache=True, _nrt=False, inline="always")
+@inlined
 def drain_rule(part: A, z: A) -> int:
     """1 to serve writes: from above the high mark, or without reads, to below the low mark with reads."""
     if z[Z_DRAIN] == 0:
@@ -261,7 +262,7 @@ def drain_rule(part: A, z: A) -> int:
     return 0 if z[Z_N + WRITE] < part[P_LOW] and z[Z_N + READ] != 0 else 1
 
 
-@numba.njit(cache=True, _nrt=False)
+@kernel
 def complete(z: A, req: A, released: A, done: A, r: int, window: int) -> None:
     """A request has all its data: free its place in the window, release those that wait for it."""
     finish = req[r, R_FINISH]
@@ -277,7 +278,7 @@ def complete(z: A, req: A, released: A, done: A, r: int, window: int) -> None:
         child = req[child, R_NEXT]
 
 
-@numba.njit(cache=True, _nrt=False, inline="always")
+@inlined
 def account(part: A, path: A, bank: A, scope: A, bus: A, q: A, z: A, which: int, k: int) -> None:
     """Say where the time of the atom's data bus went between the burst before and the one that starts now.
 
@@ -285,7 +286,7 @@ def account(part: A, path: A, bank: A, scope: A, bus: A, q: A, z: A, which: int,
     queue, or not there); turnaround; the activate of its row, first the part for which the activate waited for
     others (tRRD, tFAW); column spacing; the rest.
     """
-    t, b, writing, zero = z[Z_T], q[which, Q_BANK, k], q[which, Q_WRITE, k], np.int64(0)
+    t, b, writing = z[Z_T], q[which, Q_BANK, k], q[which, Q_WRITE, k]
     u, s = path[b, PATH_PSEUDO], path[b, PATH_SCOPE]
     # The wires are free from U_FREE on; g is when this command would have had to issue to use that.
     delay = part[P_DATA_READ + writing]
@@ -301,32 +302,32 @@ def account(part: A, path: A, bank: A, scope: A, bus: A, q: A, z: A, which: int,
             lo, hi = since, until
         else:
             lo, hi = min(lo, since), max(hi, until)
-    piece = max(zero, min(t, hi) - max(g, lo))
+    piece = max(0, min(t, hi) - max(g, lo))
     bus[u, U_LOSS + L_REFRESH] += piece
     rest = t - g - piece
     arrive = min(t, q[which, Q_ARRIVE, k])
-    piece = max(zero, arrive - g) - max(zero, min(arrive, hi) - max(g, lo))
-    piece = min(rest, max(zero, piece))
-    refused = min(piece, max(zero, arrive - max(g, q[which, Q_OFFER, k])))
+    piece = max(0, arrive - g) - max(0, min(arrive, hi) - max(g, lo))
+    piece = min(rest, max(0, piece))
+    refused = min(piece, max(0, arrive - max(g, q[which, Q_OFFER, k])))
     bus[u, U_LOSS + L_FULL] += refused
     bus[u, U_LOSS + L_IDLE] += piece - refused
     rest -= piece
     begin = max(g, arrive)
-    piece = min(rest, max(zero, scope[s, S_TURN_READ + writing] - begin))
+    piece = min(rest, max(0, scope[s, S_TURN_READ + writing] - begin))
     bus[u, U_LOSS + L_TURN] += piece
     rest -= piece
     # Had the activate not waited for the window, the data would have come that much earlier.
-    exposed = min(rest, max(zero, bank[b, B_DONE_READ + writing] - begin))
+    exposed = min(rest, max(0, bank[b, B_DONE_READ + writing] - begin))
     piece = min(exposed, bank[b, B_WAIT])
     bus[u, U_LOSS + L_WINDOW] += piece
     bus[u, U_LOSS + L_ROW] += exposed - piece
     rest -= exposed
-    piece = min(rest, max(zero, bus[u, U_GROUP] - begin))
+    piece = min(rest, max(0, bus[u, U_GROUP] - begin))
     bus[u, U_LOSS + L_GROUP] += piece
     bus[u, U_LOSS + L_OTHER] += rest - piece
 
 
-@numba.njit(cache=True, _nrt=False, inline="always")
+@inlined
 def close_row(path: A, bank: A, scope: A, b: int) -> None:
     """Mark a bank precharged."""
     if bank[b, B_ROW] != ROW_CLOSED:
@@ -334,7 +335,7 @@ def close_row(path: A, bank: A, scope: A, b: int) -> None:
         scope[path[b, PATH_SCOPE], S_OPEN] -= 1
 
 
-@numba.njit(cache=True, _nrt=False, inline="always")
+@inlined
 def column_command(part: A, bank: A, q: A, which: int, k: int) -> int:
     """The read or write of slot k, with or without precharge by the page policy."""
     b = q[which, Q_BANK, k]
@@ -346,12 +347,12 @@ def column_command(part: A, bank: A, q: A, which: int, k: int) -> int:
                 if q[other, Q_ROW, j] == q[which, Q_ROW, k] and not (other == which and j == k):
                     closing = False
                 j = q[other, Q_NEXT, j]
-    return C_RD + q[which, Q_WRITE, k] + (2 if closing else 0)
+    return C_RD + int(q[which, Q_WRITE, k]) + (2 if closing else 0)
 
 
-@numba.njit(cache=True, _nrt=False, inline="always")
-def retire(part: A, rules: A, path: A, bank: A, scope: A, bus: A, q: A, z: A, req: A, released: A, done: A, which: int,
-           k: int, command: int, window: int) -> None:
+@inlined
+def retire(part: A, rules: A, path: A, bank: A, scope: A, bus: A, q: A, z: A, req: A, released: A, done: A,
+           which: int, k: int, command: int, window: int) -> None:
     """After the read or write of slot k: what the burst imposes on later ones, when its data is there, who waits."""
     t, b, r, writing = z[Z_T], q[which, Q_BANK, k], q[which, Q_REQUEST, k], q[which, Q_WRITE, k]
     s, u = path[b, PATH_SCOPE], path[b, PATH_PSEUDO]
@@ -359,7 +360,7 @@ def retire(part: A, rules: A, path: A, bank: A, scope: A, bus: A, q: A, z: A, re
         z[Z_HITS] += 1
     for i in range(part[P_RULE_AT + command], part[P_RULE_AT + command + 1]):
         h, until = rules[i, RULE_HELD], t + rules[i, RULE_TICKS]
-        if rules[i, RULE_KIND] == 0 and (h == H_RD or h == H_WR):
+        if rules[i, RULE_KIND] == 0 and h in (H_RD, H_WR):
             if h - H_RD != writing:
                 scope[s, S_TURN_READ + h - H_RD] = max(scope[s, S_TURN_READ + h - H_RD], until)
             elif rules[i, RULE_LEVEL] >= 3:
@@ -380,8 +381,9 @@ def retire(part: A, rules: A, path: A, bank: A, scope: A, bus: A, q: A, z: A, re
         close_row(path, bank, scope, b)
 
 
-@numba.njit(cache=True, _nrt=False, inline="always")
-def opened(part: A, path: A, held: A, node: A, bank: A, scope: A, q: A, z: A, which: int, k: int, command: int) -> None:
+@inlined
+def opened(part: A, path: A, held: A, node: A, bank: A, scope: A, q: A, z: A, which: int, k: int,
+           command: int) -> None:
     """After either half of an activate for slot k: the row's state; the atom joins the owners of an activate."""
     b = q[which, Q_BANK, k]
     s, to = path[b, PATH_SCOPE], ACTIVE
@@ -408,7 +410,7 @@ def opened(part: A, path: A, held: A, node: A, bank: A, scope: A, q: A, z: A, wh
         z[Z_LEAST + 3 * ACTIVE] = min(z[Z_LEAST + 3 * ACTIVE], e)
 
 
-@numba.njit(cache=True, _nrt=False)
+@kernel
 def refresh_due(part: A, bank: A, scope: A, fifo: A, q: A, z: A) -> None:
     """Queue the refreshes whose time has come: one per scope, of all its banks or of the next one.
 
@@ -435,7 +437,7 @@ def refresh_due(part: A, bank: A, scope: A, fifo: A, q: A, z: A) -> None:
             z[Z_REFRESH_BANK] = (z[Z_REFRESH_BANK] + 1) % part[P_SCOPE_BANKS]
 
 
-@numba.njit(cache=True, _nrt=False)
+@kernel
 def refresh_next(part: A, path: A, held: A, node: A, bank: A, scope: A, fifo: A, z: A) -> tuple[int, int]:
     """What the oldest waiting refresh needs next, and the first tick at which that is legal (INF: not yet known)."""
     b = fifo[z[Z_FIFO_AT]]
@@ -446,35 +448,35 @@ def refresh_next(part: A, path: A, held: A, node: A, bank: A, scope: A, fifo: A,
     else:
         blocked = bank[b, B_ACTIVE] > 0 or bank[b, B_ROW] == ROW_OPENING
         command, h = (C_REFB, H_REFB) if bank[b, B_ROW] == ROW_CLOSED else (C_PRE, H_PRE)
-    return command, np.int64(INF) if blocked else earliest(part, path, held, node, h, b)
+    return command, INF if blocked else earliest(part, path, held, node, h, b)
 
 
-@numba.njit(cache=True, _nrt=False, inline="always")
+@inlined
 def refreshed(part: A, path: A, bank: A, scope: A, fifo: A, z: A, command: int, first: int, after: int) -> None:
     """After a command for the oldest waiting refresh on banks ``first:after``."""
     for b in range(first, after):
-        if command == C_PREA or command == C_PRE:
+        if command in (C_PREA, C_PRE):
             close_row(path, bank, scope, b)
         else:
             if command == C_REFA:
                 bank[b, B_REF_BEGIN] = z[Z_FIFO_SINCE]
             bank[b, B_REFRESH] = 0
             bank[b, B_REF_END] = z[Z_T] + part[P_RFCAB if command == C_REFA else P_RFCPB]
-    if command == C_REFA or command == C_REFB:
+    if command in (C_REFA, C_REFB):
         z[Z_FIFO_AT] = (z[Z_FIFO_AT] + 1) % fifo.shape[0]
         z[Z_FIFO_N] -= 1
         if z[Z_FIFO_N] == 0:
             z[Z_FIFO_UNTIL] = z[Z_T]
 
 
-@numba.njit(cache=True, _nrt=False, inline="always")
+@inlined
 def serve_slot(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, bus: A, fifo: A, q: A, z: A, log: A,
                req: A, released: A, done: A, slot: int, window: int) -> None:
     """Issue at most one command on a bus slot of this tick."""
-    t, which, k, urgent = z[Z_T], np.int64(-1), np.int64(-1), False
-    command, b, row, after = np.int64(-1), np.int64(-1), np.int64(-1), np.int64(-1)
-    opening = q[OPENING, Q_ORDER, 0] if z[Z_N + OPENING] > 0 else np.int64(-1)
-    deadline = bank[q[OPENING, Q_BANK, opening], B_DEADLINE] if opening >= 0 else np.int64(INF)
+    t, which, k, urgent = z[Z_T], -1, -1, False
+    command, b, row, after = -1, -1, -1, -1
+    opening = q[OPENING, Q_ORDER, 0] if z[Z_N + OPENING] > 0 else -1
+    deadline = bank[q[OPENING, Q_BANK, opening], B_DEADLINE] if opening >= 0 else INF
     if deadline <= t:
         which, k, urgent = OPENING, opening, True
     if z[Z_CAS_QUEUE] >= 0:  # the column command that the data clock was started for
@@ -486,7 +488,7 @@ def serve_slot(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, 
     # 2. Refresh, oldest first; no read or write starts anything new on the banks that wait for one.
     if k < 0 and z[Z_FIFO_N] > 0 and slot != SLOT_COL:
         need, e = refresh_next(part, path, held, node, bank, scope, fifo, z)
-        falling = part[P_HALF] != 0 and (t & 1) == 0 and (need == C_REFA or need == C_REFB)
+        falling = part[P_HALF] != 0 and (t & 1) == 0 and need in (C_REFA, C_REFB)
         if e <= t and not falling:
             command, b = need, fifo[z[Z_FIFO_AT]]
             after = b + (part[P_SCOPE_BANKS] if part[P_REFRESH] == REF_ALL else 1)
@@ -494,7 +496,7 @@ def serve_slot(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, 
     if k < 0 and command < 0 and (z[Z_FIFO_N] == 0 or part[P_REFRESH] == REF_BANK):
         z[Z_DRAIN] = drain_rule(part, z)
         which = WRITE if z[Z_DRAIN] != 0 else READ
-        least = z[Z_LEAST + 3 * which] if slot != SLOT_ROW else np.int64(INF)
+        least = z[Z_LEAST + 3 * which] if slot != SLOT_ROW else INF
         if slot != SLOT_COL:
             least = min(least, min(z[Z_LEAST + 3 * which + K_ACT], z[Z_LEAST + 3 * which + K_PRE]))
         if least <= t:
@@ -524,7 +526,7 @@ def serve_slot(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, 
         if command == C_ACT:
             bank_ready = max(q[which, Q_ARRIVE, k] + 1, node[path[b, 4], H_ACT])
             window_ready = min(t, max(node[0, H_ACT], node[scope[path[b, PATH_SCOPE], S_NODE], H_ACT]))
-            bank[b, B_WAIT] = max(np.int64(0), window_ready - bank_ready)
+            bank[b, B_WAIT] = max(0, window_ready - bank_ready)
         if command != C_PRE and command != C_CAS:
             row = q[which, Q_ROW, k]
     if command < 0:
@@ -540,7 +542,7 @@ def serve_slot(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, 
             q[which, Q_OWN, k] = 1
             close_row(path, bank, scope, b)
         else:
-            if command == C_ACT or command == C_ACT2:
+            if command in (C_ACT, C_ACT2):
                 opened(part, path, held, node, bank, scope, q, z, which, k, command)
             else:
                 retire(part, rules, path, bank, scope, bus, q, z, req, released, done, which, k, command, window)
@@ -557,7 +559,7 @@ def serve_slot(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, 
         b += 1
 
 
-@numba.njit(cache=True, _nrt=False, inline="always")
+@inlined
 def accept(part: A, path: A, held: A, node: A, bank: A, q: A, z: A, req: A, atoms: A, order: A, released: A, done: A,
            window: int) -> None:
     """Accept requests in order, as many atoms as the queues take."""
@@ -565,7 +567,7 @@ def accept(part: A, path: A, held: A, node: A, bank: A, q: A, z: A, req: A, atom
     z[Z_REFUSED] = 0
     while True:
         if z[Z_CURRENT] < 0:
-            r, due = np.int64(-1), np.int64(INF)
+            r, due = -1, INF
             if z[Z_NEXT] < order.shape[0]:
                 r = order[z[Z_NEXT]]
                 due = req[r, R_OFFERED]
@@ -620,13 +622,13 @@ def accept(part: A, path: A, held: A, node: A, bank: A, q: A, z: A, req: A, atom
             z[Z_CURRENT] = -1
 
 
-@numba.njit(cache=True, _nrt=False, inline="always")
+@inlined
 def next_event(part: A, path: A, held: A, node: A, bank: A, scope: A, fifo: A, z: A, req: A, order: A, released: A,
                done: A, window: int) -> int:
     """The next tick on which anything can happen; INF: never."""
     t = z[Z_T]
     if z[Z_CAS_QUEUE] >= 0 or z[Z_N + OPENING] > 0:
-        return t + 1
+        return int(t + 1)
     e = z[Z_NEXT_REFRESH]
     if z[Z_REFUSED] == 0:
         if window > 0 and z[Z_FLYING] >= window:
@@ -639,7 +641,7 @@ def next_event(part: A, path: A, held: A, node: A, bank: A, scope: A, fifo: A, z
                 e = min(e, released[0, 0])
     # Whatever holds a command back on every bank bounds each atom, however stale the atom's own bound.
     col = max(z[Z_LEAST + 3 * ACTIVE], min(floor(node, scope, H_RD), floor(node, scope, H_WR)))
-    act = np.int64(INF)
+    act = INF
     if z[Z_FIFO_N] > 0:
         e = min(e, refresh_next(part, path, held, node, bank, scope, fifo, z)[1])
     if z[Z_FIFO_N] == 0 or part[P_REFRESH] == REF_BANK:
@@ -651,10 +653,10 @@ def next_event(part: A, path: A, held: A, node: A, bank: A, scope: A, fifo: A, z
     if part[P_HALF] != 0 and (edge & 1) == 0:
         edge += 1
     e = min(e, edge)
-    return e if e >= INF else max(t + 1, e)
+    return int(e if e >= INF else max(t + 1, e))
 
 
-@numba.njit(cache=True, _nrt=False)
+@kernel
 def run(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, bus: A, fifo: A, q: A, z: A, log: A, req: A,
         atoms: A, order: A, released: A, done: A, window: int) -> None:
     """Serve every request (at most ``window`` in flight; 0: no limit).
@@ -688,4 +690,4 @@ def run(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, bus: A,
                 serve_slot(part, rules, path, held, node, bank, scope, bus, fifo, q, z, log, req, released, done,
                            slot if part[P_BUSES] == 2 else SLOT_ANY, window)
     for u in range(bus.shape[0]):
-        bus[u, U_LOSS + L_IDLE] += max(np.int64(0), z[Z_END] - bus[u, U_FREE])
+        bus[u, U_LOSS + L_IDLE] += max(0, z[Z_END] - bus[u, U_FREE])

@@ -198,7 +198,7 @@ def mapping_for(part: Part, spec: str | Mapping | None = None) -> Mapping:
             found = _parse(text, part)
         else:
             raise ConfigurationError(
-                f"unknown mapping {text!r}: known are {', '.join(NAMED)}, or fields such as co:2,pc,rk,bg,ba,co,ro/bg0^ro0"
+                f"unknown mapping {text!r}: known are {', '.join(NAMED)}, or fields as in co:2,pc,rk,bg,ba,co,ro/bg0^ro0"
             )
     check(found, part)
     return found
@@ -254,7 +254,7 @@ def place_atoms(
     bank_bits: int,
     atoms: NDArray[np.int64],
 ) -> None:
-    """Fill ``atoms[:, 0:3]`` with flat bank, row and atom index; request r owns atoms ``offsets[r]:offsets[r + 1]``."""
+    """Fill ``atoms[:, 0:3]``: flat bank, row, atom index; request r owns atoms ``offsets[r]:offsets[r + 1]``."""
     low = np.uint64((1 << bank_bits) - 1)
     shift = np.uint64(bank_bits)
     for r in range(first_atom.shape[0]):

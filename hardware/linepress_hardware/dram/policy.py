@@ -45,7 +45,7 @@ class Policy:
                 raise ConfigurationError(f"policy {name} = {getattr(self, name)} must be 1 to 4096 atoms")
         if not 0 <= self.drain_low < self.drain_high <= 1:
             raise ConfigurationError(
-                f"policy drain_low {self.drain_low:g} and drain_high {self.drain_high:g} must satisfy 0 ≤ low < high ≤ 1"
+                f"policy drain_low {self.drain_low:g}, drain_high {self.drain_high:g}: they must satisfy 0 ≤ low < high ≤ 1"
             )
 
     def __str__(self) -> str:
@@ -67,7 +67,10 @@ def parse_policy(spec: str | Policy | None) -> Policy:
         return spec
     head, *rest = spec.split(":")
     values: dict[str, str | int | float] = {"page": head}
-    kinds = {f.name: type(f.default) for f in fields(Policy)}
+    default = Policy()
+    kinds: dict[str, type[str] | type[int] | type[float]] = {
+        f.name: type(getattr(default, f.name)) for f in fields(Policy)
+    }
     for part in rest:
         key, equals, value = part.partition("=")
         if not equals or key not in kinds or key == "page":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,10 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 from linepress_hardware.dram import engine
 from linepress_hardware.dram.compiled import compile_part
 from linepress_hardware.dram.energy import energy_pJ
-from linepress_hardware.dram.mapping import Mapping, mapping_for, place_atoms
-from linepress_hardware.dram.parts import Part, load_part
+from linepress_hardware.dram.mapping import Mapping as AddressMapping
+from linepress_hardware.dram.mapping import mapping_for, place_atoms
+from linepress_hardware.dram.parts import Part, load_part, simple_names
 from linepress_hardware.dram.policy import Policy, parse_policy
 from linepress_hardware.dram.results import COMMANDS, LOSS_CAUSES, CommandLog, DramResult
+from linepress_hardware.dram.simple import SimplePart, load_simple, simulate_simple
 from linepress_hardware.dram.state import Machine, Spec, new_machine
 from linepress_hardware.errors import ConfigurationError
 
@@ -21,12 +24,12 @@ MAX_ATOMS = 1 << 30
 
 
 def simulate(
-    part: Part | str,
+    part: Part | SimplePart | str,
     address_bytes: ArrayLike,
     is_write: ArrayLike | None = None,
     arrival_ns: ArrayLike | None = None,
     *,
-    mapping: str | Mapping | None = None,
+    mapping: str | AddressMapping | None = None,
     policy: str | Policy | None = None,
     window: int | None = None,
     request_bytes: int | ArrayLike = 64,
@@ -39,7 +42,7 @@ def simulate(
     Parameters
     ----------
     part : Part or str
-        A part of `load_part`, or its name.
+        A part of `load_part`, SRAM or HBF of `load_simple`, or a name.
     address_bytes : uint64[n]
         Byte addresses inside the channel, need not be aligned.
     is_write : bool[n], optional
@@ -65,15 +68,22 @@ def simulate(
         For arrays that do not fit together, addresses outside the part, a bad mapping or policy.
     """
     if isinstance(part, str):
-        part = load_part(part)
+        part = load_memory(part)
+    if isinstance(part, SimplePart):
+        if mapping is not None or policy is not None or log:
+            raise ConfigurationError(f"{part.name} has no address mapping, policy or command log; leave them out")
+        address, writes, sizes, arrival = _requests(part, address_bytes, is_write, arrival_ns, request_bytes)
+        parent, delay_ns = _dependences(address.shape[0], after, after_delay_ns)
+        _check_window(window)
+        return simulate_simple(part, address, writes, sizes, arrival, window, _children(parent), parent, delay_ns)
     policy = parse_policy(policy)
     place = mapping_for(part, mapping)
     address, writes, sizes, arrival = _requests(part, address_bytes, is_write, arrival_ns, request_bytes)
     n = address.shape[0]
     first, offsets = _atoms(part, address, sizes)
-    parent, delay = _dependences(part, n, after, after_delay_ns)
-    if window is not None and window < 1:
-        raise ConfigurationError(f"window = {window} must be at least 1 request in flight")
+    parent, delay_ns = _dependences(n, after, after_delay_ns)
+    delay = np.ceil(delay_ns / part.tick_ns - 1e-9).astype(np.int64)
+    _check_window(window)
 
     m = int(offsets[-1])
     atoms = np.empty((m, 3), np.int64)
@@ -112,14 +122,14 @@ def simulate(
     sim_time_ns = float(z[engine.Z_END]) * tick
     bus_time = {"data": columns * part.ck["BL"] * part.tck_ns}
     bus_time.update({cause: float(loss[:, i].sum()) * tick for i, cause in enumerate(LOSS_CAUSES)})
-    start_ns = requests[:-1, engine.R_START] * tick
+    start_ns = _ns(requests[:-1, engine.R_START], tick)
     return DramResult(
         part=part.name,
         mapping=place.name,
         policy=str(policy),
         start_ns=start_ns,
-        finish_ns=requests[:-1, engine.R_FINISH] * tick,
-        arrival_ns=start_ns if arrival is None and after is None else np.maximum(offered * tick, 0.0),
+        finish_ns=_ns(requests[:-1, engine.R_FINISH], tick),
+        arrival_ns=start_ns if arrival is None and after is None else _ns(offered, tick),
         is_write=writes,
         bytes=int(sizes.sum()),
         bus_bytes=columns * part.atom_bytes,
@@ -139,7 +149,7 @@ def simulate(
 
 
 def _requests(
-    part: Part,
+    part: Part | SimplePart,
     address_bytes: ArrayLike,
     is_write: ArrayLike | None,
     arrival_ns: ArrayLike | None,
@@ -181,7 +191,7 @@ def _requests(
             raise ConfigurationError(
                 f"arrival_ns has shape {arrival.shape}, but there are {n} requests; give one entry each"
             )
-        if not np.isfinite(arrival).all() or arrival.min() < 0 or arrival.max() / part.tick_ns > 2**52:
+        if not np.isfinite(arrival).all() or arrival.min() < 0 or arrival.max() > 2**50:
             raise ConfigurationError("arrival_ns must be finite times ≥ 0 ns")
     return address, writes, sizes, arrival
 
@@ -201,14 +211,14 @@ def _atoms(
 
 
 def _dependences(
-    part: Part, n: int, after: ArrayLike | None, after_delay_ns: float | ArrayLike
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    delays = np.broadcast_to(np.asarray(after_delay_ns, np.float64), (n,))
+    n: int, after: ArrayLike | None, after_delay_ns: float | ArrayLike
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Index of the request each waits for (-1: none), and how many ns after it."""
+    delays = np.ascontiguousarray(np.broadcast_to(np.asarray(after_delay_ns, np.float64), (n,)))
     if not np.isfinite(delays).all() or delays.min() < 0:
         raise ConfigurationError("after_delay_ns must be finite and ≥ 0 ns")
-    ticks = np.ceil(delays / part.tick_ns - 1e-9).astype(np.int64)
     if after is None:
-        return np.full(n, -1, np.int64), ticks
+        return np.full(n, -1, np.int64), delays
     parent = np.ascontiguousarray(after, np.int64)
     if parent.shape != (n,):
         raise ConfigurationError(f"after has shape {parent.shape}, but there are {n} requests; give one entry each")
@@ -216,7 +226,19 @@ def _dependences(
     if bad.size:
         i = int(bad[0])
         raise ConfigurationError(f"after[{i}] = {parent[i]} must be -1 or the index of an earlier request")
-    return parent, ticks
+    return parent, delays
+
+
+def _check_window(window: int | None) -> None:
+    if window is not None and window < 1:
+        raise ConfigurationError(f"window = {window} must be at least 1 request in flight")
+
+
+def load_memory(name: str, overrides: Mapping[str, float] | None = None) -> Part | SimplePart:
+    """Any memory by name: a DRAM part, SRAM or HBF; see `load_part` and `load_simple`."""
+    if name.lower() in simple_names():
+        return load_simple(name.lower(), overrides)
+    return load_part(name, overrides)
 
 
 def _children(parent: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -252,6 +274,11 @@ def _request_table(
     body[:, engine.R_START] = -1
     body[:, engine.R_LEFT] = np.diff(offsets)
     return table
+
+
+def _ns(ticks: NDArray[np.int64], tick_ns: float) -> NDArray[np.float64]:
+    out: NDArray[np.float64] = np.multiply(ticks, tick_ns, dtype=np.float64)
+    return out
 
 
 def _log(machine: Machine, n: int) -> CommandLog:

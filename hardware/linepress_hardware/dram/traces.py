@@ -49,7 +49,7 @@ def from_words(data: bytes) -> Trace:
     """The trace in the bytes of a file of little-endian uint64 words; raises `ConfigurationError`."""
     if len(data) == 0 or len(data) % 8:
         raise ConfigurationError(
-            f"the trace holds {len(data)} bytes, not a positive multiple of 8; write one little-endian uint64 a request"
+            f"the trace holds {len(data)} bytes, not a positive multiple of 8; write a little-endian uint64 a request"
         )
     words = np.frombuffer(data, "<u8").astype(np.uint64)
     return Trace(words >> np.uint64(1), (words & np.uint64(1)).astype(np.bool_))
