@@ -111,6 +111,9 @@ def test_placements() -> None:
     tiles = row(placement="dma")
     assert tiles["gain_sequential"] > 1
     assert tiles["gain_random"] < 0.05
+    assert row(placement="sram", memory="sram")["gain_sequential"] <= 1.0
+    with pytest.raises(LinepressError, match="placement sram needs an SRAM"):
+        row(placement="sram")
     with pytest.raises(LinepressError, match="placement 'moon'"):
         row(placement="moon")
 

@@ -63,6 +63,10 @@ def metadata_hit_rate_random(cache_bytes: int, entry_bytes: int, page_bytes: int
     return min(1.0, (cache_bytes // entry_bytes) * page_bytes / footprint_bytes)
 
 
+PORT_BOUND = 0.97
+"""Share of the port's rate above which the port, not the memory, is taken to bound the plain channel."""
+
+
 @dataclass(frozen=True)
 class Gains:
     """Closed-form gains over the plain channel; `ceiling_GBps` is the engine's or port's limit that was applied."""
@@ -87,6 +91,8 @@ def gains(
     plain_sequential_GBps: float,
     plain_random_GBps: float,
     ceiling_GBps: float,
+    port_GBps: float = float("inf"),
+    peak_GBps: float = 0.0,
     random_share: float = 0.5,
     write_share: float = 0.0,
     write_atoms_per_line: float = 0.0,
@@ -97,7 +103,8 @@ def gains(
     random = raw atoms / (atoms per line + (1 - hit rate) × metadata atoms);
     mixed = harmonic mean of the two by ``random_share``; a share ``write_share`` of lines costs
     ``write_atoms_per_line`` atoms (reads of a read-modify-write included) instead.
-    ``plain_*_GBps`` only enter through the ceiling.
+    ``plain_*_GBps`` enter through the ceiling; where the port already bounds the plain channel (97 % of
+    ``port_GBps``), the memory behind is taken at its pin peak.
     """
     raw_atoms = line_bytes / atom_bytes
     sequential_cost = sequential_atoms_per_line + metadata_atoms_per_page / lines_per_page
@@ -105,7 +112,10 @@ def gains(
 
     def capped(cost: float, plain_GBps: float) -> float:
         gain = raw_atoms / cost if cost > 0 else float("inf")
-        return min(gain, ceiling_GBps / plain_GBps) if plain_GBps > 0 else gain
+        if plain_GBps <= 0:
+            return gain
+        behind_GBps = max(plain_GBps, peak_GBps) if plain_GBps > PORT_BOUND * port_GBps else plain_GBps
+        return min(gain * behind_GBps, ceiling_GBps) / plain_GBps
 
     # Time per line in units of raw atoms; a random atom takes longer than a sequential one on the plain channel.
     plain_time = (1 - random_share) / plain_sequential_GBps + random_share / plain_random_GBps

@@ -30,10 +30,6 @@ DECODE_SHAPE = DecodeShape.of_model(
 """Llama-3.1-8B, batch 16, context 8,192: the shape of the ``decode`` workload unless another is given."""
 
 
-REFRESHES = 8
-"""Refresh intervals that a saturated run spans at least, so that catching one more or less moves it by a percent."""
-
-
 @dataclass(frozen=True)
 class InlineSpec:
     """A store compressed both ways: class sizes (the last one 64) and, for slots, the slot size."""
@@ -150,7 +146,8 @@ class Study:
         Latencies of the codec included (``decode_latency_ns`` and so on).
     subject : Subject
     n : int
-        Accesses of a run at a given load; a saturated run takes more where it would not span `REFRESHES` refreshes.
+        Accesses of a run at a given load; a saturated run takes more where it would not span the
+        memory's ``settle_ns``.
     seed : int
     """
 
@@ -175,8 +172,7 @@ class Study:
     @property
     def saturated_accesses(self) -> int:
         """Accesses of a saturated run."""
-        span_ns = REFRESHES * self.memory.refresh_interval_ns
-        return max(self.n, int(span_ns * self.memory.peak_GBps / LINE_BYTES))
+        return max(self.n, int(self.memory.settle_ns * self.memory.peak_GBps / LINE_BYTES))
 
     def plain(self, pattern: str, interval_ns: float | None = None) -> ChannelRun:
         """The same accesses on the plain channel."""
@@ -303,6 +299,8 @@ class Study:
             plain_sequential_GBps=self.plain("sequential").bandwidth_GBps,
             plain_random_GBps=self.plain("random").bandwidth_GBps,
             ceiling_GBps=self.delivery_limit(),
+            port_GBps=LINE_BYTES / config.line_transfer_ns,
+            peak_GBps=self.memory.peak_GBps,
             random_share=config.random_share,
             write_share=config.write_share if self.inline else 0.0,
             write_atoms_per_line=write_atoms + (1 - hit) * entry_atoms,

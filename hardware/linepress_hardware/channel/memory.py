@@ -9,11 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from linepress_hardware.channel.plan import RequestPlan
-from linepress_hardware.dram.parts import load_part
+from linepress_hardware.dram.mapping import mapping_for
 from linepress_hardware.dram.policy import parse_policy
 from linepress_hardware.dram.results import DramResult
-from linepress_hardware.dram.simulate import simulate
+from linepress_hardware.dram.simple import SimplePart
+from linepress_hardware.dram.simulate import load_memory, simulate
 from linepress_hardware.errors import ConfigurationError
+
+GRANULE_BYTES = 32
+SETTLE = 8
 
 
 @dataclass(frozen=True)
@@ -25,8 +29,10 @@ class Memory:
     name : str
     part : Any
         What `linepress_hardware.dram` simulates.
+    kind : str
+        ``dram``, ``sram`` or ``hbf``.
     atom_bytes : int
-        Bytes of one column access (one page read for flash).
+        Bytes of one column access; the transfer granule of SRAM and flash.
     peak_GBps : float
         Pin bandwidth of the channel.
     capacity_bytes : int
@@ -39,6 +45,7 @@ class Memory:
 
     name: str
     part: Any
+    kind: str
     atom_bytes: int
     peak_GBps: float
     capacity_bytes: int
@@ -48,14 +55,20 @@ class Memory:
     idle_read_ns: float = 0.0
     """Mean random read of an idle memory: tRP + tRCD + tCL + burst (rows stay open, so another one must close first;
     no tRP with a closed-page policy), plus the mean wait for an all-bank refresh, tRFC² / (2 tREFI)."""
-    refresh_interval_ns: float = 0.0
-    """tREFI; 0 for a memory that needs no refresh."""
+    settle_ns: float = 0.0
+    """Shortest saturated run that says something: eight refresh intervals, or eight idle reads without refresh; one
+    more or less then moves the result by a percent."""
+    outstanding: int | None = None
+    """Requests that the memory is built to have in flight, where that is more than a DRAM port keeps (flash)."""
 
     @classmethod
     def load(cls, name: str, mapping: str | None = None, policy: str | None = None) -> Memory:
         """The part of this name; raises `UnknownPartError` for one that does not exist."""
-        part = load_part(name)
+        part = load_memory(name)
+        if isinstance(part, SimplePart):
+            return cls._simple(part, mapping, policy)
         chosen = parse_policy(policy)
+        mapping_for(part, mapping)
         idle = part.ns("RCDRD") + part.read_latency_ticks * part.tick_ns
         if chosen.page == "open":
             idle += part.ns("RP")
@@ -64,6 +77,7 @@ class Memory:
         return cls(
             name=part.name,
             part=part,
+            kind="dram",
             atom_bytes=part.atom_bytes,
             peak_GBps=part.peak_GBps,
             capacity_bytes=part.capacity_bytes,
@@ -71,7 +85,25 @@ class Memory:
             mapping=mapping,
             policy=policy,
             idle_read_ns=idle,
-            refresh_interval_ns=0.0 if chosen.refresh == "none" else part.ns("REFI"),
+            settle_ns=SETTLE * (idle if chosen.refresh == "none" else part.ns("REFI")),
+        )
+
+    @classmethod
+    def _simple(cls, part: SimplePart, mapping: str | None, policy: str | None) -> Memory:
+        """SRAM and flash: they move any number of bytes; the channel asks them for granules of 32 B."""
+        if mapping is not None or policy is not None:
+            raise ConfigurationError(f"{part.name} has no address mapping or policy; leave them out")
+        return cls(
+            name=part.name,
+            part=part,
+            kind=part.kind,
+            atom_bytes=GRANULE_BYTES,
+            peak_GBps=part.peak_GBps,
+            capacity_bytes=part.capacity_bytes,
+            channels_per_device=part.channels_per_device,
+            idle_read_ns=part.idle_read_ns,
+            settle_ns=SETTLE * part.idle_read_ns,
+            outstanding=int(part.values["outstanding"]),
         )
 
     def simulate(

@@ -70,7 +70,7 @@ CHANNEL_COLUMNS: dict[str, tuple[str, str]] = {
     "plain_latency_p50_ns": ("double", "read latency at the port, plain"),
     "plain_latency_p99_ns": ("double", "read latency at the port, plain"),
     "plain_latency_p999_ns": ("double", "read latency at the port, plain"),
-    "idle_latency_added_ns": ("double", "mean read latency at 2 % load, compressed minus plain"),
+    "idle_latency_added_ns": ("double", "mean latency of random reads one at a time, compressed minus plain"),
     "latency_histogram_ns": ("list<double>", "upper edges of the latency histogram bins"),
     "latency_histogram": ("list<int64>", "reads per bin, compressed"),
     "plain_latency_histogram": ("list<int64>", "reads per bin, plain"),

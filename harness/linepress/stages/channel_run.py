@@ -49,15 +49,17 @@ def spread(histogram: tuple[int, ...] | NDArray[np.int64], n: int, seed: int) ->
     return bits
 
 
-def configuration(case: ChannelCase) -> ChannelConfig:
-    """Channel parameters with the codec's card and the case's overrides."""
+def configuration(case: ChannelCase, memory: Memory) -> ChannelConfig:
+    """Channel parameters with the codec's card, what the memory keeps in flight, and the case's overrides."""
+    config = default_config()
     values: dict[str, float] = {
+        "axi_outstanding": max(config.axi_outstanding, memory.outstanding or 0),
         "decode_latency_ns": case.decode_latency_ns,
         "encode_latency_ns": case.encode_latency_ns,
         "decode_interval_ns": case.decode_interval_ns,
     }
     values.update(dict(case.overrides))
-    return default_config().override(values)
+    return config.override(values)
 
 
 def mode_of(case: ChannelCase, packing: Packing | None) -> str:
@@ -136,8 +138,10 @@ def prepare(case: ChannelCase) -> tuple[Packing | None, NDArray[np.uint16], Stud
     packing = None if case.packing == "off" else parse_packing(case.packing)
     bits = spread(case.bits_histogram, TILE_LINES, case.seed)
     mode = mode_of(case, packing)
-    config = configuration(case)
     memory = Memory.load(case.memory, case.mapping)
+    if case.placement == "sram" and memory.kind != "sram":
+        raise ChannelCaseError(f"placement sram needs an SRAM, {memory.name} is {memory.kind}; give memory sram")
+    config = configuration(case, memory)
     study = Study(memory, config, subject(case, bits, packing, mode), case.n_requests, case.seed)
     return packing, bits, study
 
@@ -250,7 +254,8 @@ def _workload(case: ChannelCase, study: Study) -> dict[str, Any]:
 
 def _latency(case: ChannelCase, study: Study) -> dict[str, Any]:
     interval_ns = LINE_BYTES / (study.memory.peak_GBps * case.load_pct_peak / 100)
-    idle_ns = LINE_BYTES / (study.memory.peak_GBps * 0.02)
+    # At most 2 % of the pin peak, and never a second access before the first is long over.
+    idle_ns = max(LINE_BYTES / (study.memory.peak_GBps * 0.02), 4 * study.memory.idle_read_ns)
     compressed, plain = study.compressed(case.workload, interval_ns), study.plain(case.workload, interval_ns)
     row: dict[str, Any] = {}
     for prefix, run in (("", compressed), ("plain_", plain)):

@@ -128,3 +128,22 @@ def test_bad_studies() -> None:
         Memory.load("hbm9")
     with pytest.raises(ConfigurationError, match="InlineSpec"):
         study().store()
+
+
+def test_sram_is_bounded_by_the_port_and_pays_decode_only() -> None:
+    s = study("sram")
+    assert gain(s, "sequential") == pytest.approx(s.closed_form(43.2).sequential, rel=0.02)
+    assert s.plain("random").bandwidth_GBps == pytest.approx(76.8, rel=0.02)
+    spacing = 4 * s.memory.idle_read_ns
+    idle = s.compressed("random", spacing).read_latency_ns.mean() - s.plain("random", spacing).read_latency_ns.mean()
+    assert idle == pytest.approx(s.closed_form_latency_added_ns(), rel=0.1)
+
+
+def test_flash_pays_a_page_read_for_metadata() -> None:
+    s = study("hbf", config=CONFIG.override({"axi_outstanding": 32768}))
+    spacing = 4 * s.memory.idle_read_ns
+    idle = s.compressed("random", spacing).read_latency_ns.mean() - s.plain("random", spacing).read_latency_ns.mean()
+    # The closed form reads a page for every entry; now and then the bank's register still holds it.
+    assert 0.8 * s.closed_form_latency_added_ns() < idle <= s.closed_form_latency_added_ns()
+    with pytest.raises(ConfigurationError, match="no address mapping"):
+        Memory.load("hbf", mapping="MOP4CLXOR")
