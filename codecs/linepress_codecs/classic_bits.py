@@ -65,10 +65,11 @@ def put_raw(words, line, out, word, header, width):  # type: ignore[no-untyped-d
 
 @njit
 def put_raw32(words, line, out, word, header, width):  # type: ignore[no-untyped-def]
-    """`put_raw` for lines of 32-bit words."""
+    """`put_raw` for lines of 32-bit words, two at a time."""
     held, used = header, width
-    for k in range(words.shape[1]):
-        word, held, used = put(out, word, held, used, np.uint64(words[line, k]), U32)
+    for k in range(words.shape[1] // 2):
+        value = np.uint64(words[line, 2 * k]) | (np.uint64(words[line, 2 * k + 1]) << U32)
+        word, held, used = put(out, word, held, used, value, U64)
     return finish(out, word, held, used)
 
 
@@ -87,10 +88,12 @@ def get(payload, at, width):  # type: ignore[no-untyped-def]
 
 @njit
 def get_raw32(payload, at, out, line):  # type: ignore[no-untyped-def]
-    """A raw line of 32-bit words from bit ``at``."""
-    for k in range(out.shape[1]):
-        out[line, k] = get(payload, at, U32)
-        at += U32
+    """A raw line of 32-bit words from bit ``at``, two at a time."""
+    for k in range(out.shape[1] // 2):
+        value = window(payload, at)
+        out[line, 2 * k] = value & WORD
+        out[line, 2 * k + 1] = value >> U32
+        at += U64
 
 
 @njit

@@ -20,6 +20,7 @@ from linepress_codecs.classic_bits import (
     U4,
     U6,
     U32,
+    WORD,
     finish,
     get,
     get_raw32,
@@ -39,27 +40,48 @@ DATA_BITS = np.array([0, 32, 4, 4 + 16, 8, 4 + 8], np.uint64)
 
 
 @njit
+def _nearest(x, dictionary, entries):  # type: ignore[no-untyped-def]
+    """The least exclusive or of the word with an entry: its size says how many high bytes the best match has."""
+    least = WORD
+    for i in range(entries):
+        least = min(least, x ^ dictionary[i])
+    return least
+
+
+@njit
+def _pattern(x, least):  # type: ignore[no-untyped-def]
+    """The pattern with the fewest bits of a word whose nearest entry differs by ``least``."""
+    if x == U0:
+        return ZZZZ
+    if least == U0:
+        return MMMM
+    if x <= BYTE:
+        return ZZZX
+    if least <= BYTE:
+        return MMMX
+    if least <= HALF:
+        return MMXX
+    return XXXX
+
+
+@njit
+def _entry(x, dictionary, pattern):  # type: ignore[no-untyped-def]
+    """The oldest entry that gives the word its pattern; there must be one."""
+    # A nearer entry than the pattern needs cannot occur: the word would have the better pattern.
+    reach = U0 if pattern == MMMM else (BYTE if pattern == MMMX else HALF)
+    i = 0
+    while x ^ dictionary[i] > reach:
+        i += 1
+    return i
+
+
+@njit
 def _best(x, dictionary, entries):  # type: ignore[no-untyped-def]
     """(pattern with the fewest bits over all entries, entry); the oldest of equal entries."""
-    if x == U0:
-        return ZZZZ, 0
-    three = two = -1
-    for i in range(entries):
-        differ = x ^ dictionary[i]
-        if differ == U0:
-            return MMMM, i
-        if differ <= BYTE:
-            if three < 0:
-                three = i
-        elif differ <= HALF and two < 0:
-            two = i
-    if x <= BYTE:
-        return ZZZX, 0
-    if three >= 0:
-        return MMMX, three
-    if two >= 0:
-        return MMXX, two
-    return XXXX, 0
+    pattern = _pattern(x, _nearest(x, dictionary, entries))
+    if pattern in (MMMM, MMMX, MMXX):
+        return pattern, _entry(x, dictionary, pattern)
+    return pattern, 0
 
 
 @njit
@@ -76,7 +98,7 @@ def _size(words, line, dictionary):  # type: ignore[no-untyped-def]
     entries = 0
     for k in range(words.shape[1]):
         x = np.uint64(words[line, k])
-        pattern, _ = _best(x, dictionary, entries)
+        pattern = _pattern(x, _nearest(x, dictionary, entries))
         bits += CODE_BITS[pattern] + DATA_BITS[pattern]
         if _enters(pattern):
             dictionary[entries] = x

@@ -28,22 +28,21 @@ NEAR_CELLS = 512
 
 
 @lru_cache(maxsize=8)
-def near_cells(mantissa: int) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
-    """(magnitude less that of ``2**cell``, raw bits) of a normal number by the size of its cell index.
+def near_cells(mantissa: int) -> NDArray[np.int64]:
+    """int64[NEAR_CELLS] by the size of a cell index: 64 * (magnitude less that of ``2**cell``) + raw bits.
 
-    int64[NEAR_CELLS], uint64[NEAR_CELLS]; where the number has more places than the mantissa, a magnitude so negative
-    that the caller computes it.
+    For normal numbers; where the number has more places than the mantissa the entry is so negative that the caller
+    computes the value.
     """
-    relative = np.full(NEAR_CELLS, -(1 << 60), np.int64)
-    raw = np.zeros(NEAR_CELLS, np.uint64)
+    out = np.full(NEAR_CELLS, -(1 << 60), np.int64)
     for k in range(1, NEAR_CELLS):
         linear = max(k - SMALL_CELLS, 1)
         over = linear.bit_length() - 1 if k > SMALL_CELLS else k - SMALL_CELLS - 1
         raw_bits = mantissa - max(over, 0)
         if raw_bits >= 0:
-            relative[k] = (over << mantissa) + ((linear << raw_bits) & ((1 << mantissa) - 1))
-            raw[k] = raw_bits
-    return relative, raw
+            relative = (over << mantissa) + ((linear << raw_bits) & ((1 << mantissa) - 1))
+            out[k] = 64 * relative + raw_bits
+    return out
 
 
 @njit(cache=True, inline="always")

@@ -10,7 +10,8 @@ from linepress_codecs.errors import UnsupportedFormatError
 from linepress_codecs.formats import Format
 from linepress_codecs.kv_cells import near_cells
 from linepress_codecs.kv_channel import ChannelTables, FloatShape, models
-from linepress_codecs.kv_kernels import channel_code, channel_decode
+from linepress_codecs.kv_decode import channel_decode
+from linepress_codecs.kv_encode import channel_code
 from linepress_codecs.kv_rows import channel_machine
 from linepress_codecs.tans_engine import check_packed, line_words, one_line, padded_words, raise_problem
 from linepress_codecs.tans_static import BLOCK_LINES, data_of, elements_of, per_line
@@ -75,7 +76,7 @@ def _decode(
     shape = _check(packed.format, packed.line_bytes)
     per = per_line(packed.format, packed.line_bytes)
     machine = channel_machine(precision)
-    relative, raw_of = near_cells(shape.mantissa)
+    near = near_cells(shape.mantissa)
     out = np.empty((len(bits), packed.line_bytes), np.uint8)
     for at in range(0, len(bits), BLOCK_LINES):
         part = slice(at, min(at + BLOCK_LINES, len(bits)))
@@ -83,7 +84,7 @@ def _decode(
         line, problem = channel_decode(
             words, np.uint64(n_bits), starts[part], bits[part], rows[part], tables.parameters,
             np.uint64(shape.width), np.uint64(shape.mantissa), shape.bias, shape.top, streams, precision,
-            relative, raw_of, machine.decode, elements,
+            near, machine.decode, elements,
         )  # fmt: skip
         raise_problem(index + at + line, problem)
         out[part] = data_of(elements, packed.format)

@@ -211,16 +211,21 @@ def fit_static(
     seen = survey(chunks)
     if seen is None:
         return _raw_only(precision)
-    plans = [p for f in fields_for(seen.format, mantissa) for p in _plans(seen, f, precision, streams, tables)]
-    plan = min(plans, key=lambda p: p.bits)
-    counts = np.zeros((1, ROW_SYMBOLS), np.int64)
-    counts[0, ESCAPE] = int(seen.histogram.sum()) + seen.zeros - plan.zeros - int(plan.counts.sum())
-    counts[0, ZERO] = plan.zeros
-    counts[0, FIRST : FIRST + len(plan.counts)] = plan.counts
-    one = _tables(seen, plan, precision, counts, np.array([seen.n_lines - seen.zero_lines]))
-    candidates = [_raw_only(precision), one]
-    if tables > 1 and seen.n_lines - seen.zero_lines >= 2 * tables:
-        candidates.append(_cluster(chunks, seen, plan, precision, one, tables))
+    candidates = [_raw_only(precision)]
+    lines = seen.n_lines - seen.zero_lines
+    # Fewer tables than asked for may pay better, with a field of more symbols.
+    for count in sorted({1, tables // 4, tables} - {0}):
+        plans = [p for f in fields_for(seen.format, mantissa) for p in _plans(seen, f, precision, streams, count)]
+        plan = min(plans, key=lambda p: p.bits)
+        counts = np.zeros((1, ROW_SYMBOLS), np.int64)
+        counts[0, ESCAPE] = int(seen.histogram.sum()) + seen.zeros - plan.zeros - int(plan.counts.sum())
+        counts[0, ZERO] = plan.zeros
+        counts[0, FIRST : FIRST + len(plan.counts)] = plan.counts
+        one = _tables(seen, plan, precision, counts, np.array([lines]))
+        if count == 1:
+            candidates.append(one)
+        elif lines >= 2 * count:
+            candidates.append(_cluster(chunks, seen, plan, precision, one, count))
     scale = seen.n_lines / len(seen.sample)
 
     def total_bits(candidate: StaticTables) -> float:
