@@ -198,7 +198,7 @@ def mapping_for(part: Part, spec: str | Mapping | None = None) -> Mapping:
             found = _parse(text, part)
         else:
             raise ConfigurationError(
-                f"unknown mapping {text!r}: known are {', '.join(NAMED)}, or fields as in co:2,pc,rk,bg,ba,co,ro/bg0^ro0"
+                f"unknown mapping {text!r}: known are {', '.join(NAMED)}, or fields: co:2,pc,rk,bg,ba,co,ro/bg0^ro0"
             )
     check(found, part)
     return found

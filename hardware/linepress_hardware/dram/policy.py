@@ -45,7 +45,7 @@ class Policy:
                 raise ConfigurationError(f"policy {name} = {getattr(self, name)} must be 1 to 4096 atoms")
         if not 0 <= self.drain_low < self.drain_high <= 1:
             raise ConfigurationError(
-                f"policy drain_low {self.drain_low:g}, drain_high {self.drain_high:g}: they must satisfy 0 ≤ low < high ≤ 1"
+                f"policy drain_low {self.drain_low:g}, drain_high {self.drain_high:g}: need 0 ≤ low < high ≤ 1"
             )
 
     def __str__(self) -> str:
