@@ -70,6 +70,9 @@ def fan_out(
     ------
     ClusterError
         The cluster itself went away. Whatever was yielded before stands.
+
+    A caller that stops early leaves what is in flight to end, or to go with the driver's connection: cancelling a
+    task while its result arrives aborts the driver (a check in Ray's task manager).
     """
     import ray
 
@@ -105,9 +108,6 @@ def fan_out(
             f"Ray went away ({str(error).strip().splitlines()[0]}); what was measured is recorded, give the same "
             "command again"
         ) from error
-    finally:
-        for reference in flying:
-            ray.cancel(reference, force=True, recursive=False)
 
 
 def _take(again: deque[_Group], waiting: Iterator[list[Task]], room: int) -> Iterator[_Group]:

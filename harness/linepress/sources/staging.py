@@ -91,10 +91,10 @@ class _Stage:
 
     def _begin(self) -> None:
         # a forked worker must neither use nor delete its parent's files
-        self._pid, self._kept = os.getpid(), OrderedDict()
         prefix = f"{PREFIX}{socket.gethostname()}-"
         _sweep(Path(tempfile.gettempdir()), prefix)
-        self._folder = Path(tempfile.mkdtemp(prefix=f"{prefix}{self._pid}-"))
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-"))
+        self._pid, self._kept = os.getpid(), OrderedDict()
         atexit.register(_remove, self._pid, self._folder)
 
 
@@ -102,14 +102,14 @@ def _sweep(folder: Path, prefix: str) -> None:
     """Remove what workers of this host left behind when they were killed; a live process keeps its files."""
     for old in folder.glob(f"{prefix}*"):
         pid = old.name.removeprefix(prefix).partition("-")[0]
-        if not pid.isdecimal() or old.lstat().st_uid != os.getuid():
-            continue
         try:
+            if not pid.isdecimal() or old.lstat().st_uid != os.getuid():
+                continue
             os.kill(int(pid), 0)
         except ProcessLookupError:
             shutil.rmtree(old, ignore_errors=True)
-        except PermissionError:
-            continue
+        except (PermissionError, FileNotFoundError):
+            continue  # somebody else's process, or another worker swept it first
 
 
 def _remove(pid: int, folder: Path) -> None:
