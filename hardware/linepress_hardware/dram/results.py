@@ -83,7 +83,7 @@ class DramResult:
     energy_pJ : dict[str, float]
         By kind of command; kinds without a figure in the part's file are left out (`energy.energy_pJ`).
     seconds : float
-        Wall time spent in the engine, for speed reports; 0 where not measured.
+        CPU time of the engine, for speed reports (compilation included, where the call had to compile).
     """
 
     part: str

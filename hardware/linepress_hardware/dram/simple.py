@@ -8,6 +8,7 @@ read last costs nothing), then the shared data port, oldest ready first. Request
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -90,6 +91,21 @@ def simple_from_document(doc: Mapping[str, Any], overrides: Mapping[str, float] 
         if key not in values or not math.isfinite(values[key]) or values[key] <= 0:
             raise ConfigurationError(f"part {name}: {key} = {values.get(key)} must be a finite number above 0")
     return SimplePart(name, str(doc.get("title", name)), str(doc["kind"]), values, tuple(figures))
+
+
+def arrivals(
+    start_ns: NDArray[np.float64],
+    finish_ns: NDArray[np.float64],
+    arrival_ns: NDArray[np.float64] | None,
+    parent: NDArray[np.int64],
+    delay_ns: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """When each request was offered: its arrival (its acceptance in a saturated run), or after what it waited for."""
+    out = start_ns.copy() if arrival_ns is None else arrival_ns.copy()
+    waits = parent >= 0
+    after = finish_ns[parent[waits]] + delay_ns[waits]
+    out[waits] = after if arrival_ns is None else np.maximum(arrival_ns[waits], after)
+    return out
 
 
 @numba.njit(cache=True)
@@ -215,9 +231,11 @@ def simulate_simple(
     start, finish, out = np.zeros(n), np.zeros(n), np.zeros(2)
     times = np.array([v["bank_read"], v["bank_write"], v["latency"]])
     depth = min(int(v["outstanding"]), window or int(v["outstanding"]))
+    began = time.thread_time()
     _serve(
         bank, page, writes, transfer, offered, order, *children, delay_ns, times, depth, start, finish, out
     )  # fmt: skip
+    seconds = time.thread_time() - began
     total = float(finish.max())
     data = float(transfer.sum())
     waits = min(float(out[0]), max(0.0, total - data))
@@ -231,7 +249,7 @@ def simulate_simple(
         policy="in order",
         start_ns=start,
         finish_ns=finish,
-        arrival_ns=start if arrival is None else offered,
+        arrival_ns=arrivals(start, finish, arrival, parent, delay_ns),
         is_write=writes,
         bytes=int(sizes.sum()),
         bus_bytes=int(sizes.sum()),
@@ -244,4 +262,5 @@ def simulate_simple(
         commands={k: c for k, c in counts.items() if c},
         bus_time_ns={"data": data} | lost,
         energy_pJ=energy,
+        seconds=seconds,
     )

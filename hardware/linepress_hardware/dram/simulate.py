@@ -16,7 +16,7 @@ from linepress_hardware.dram.mapping import mapping_for, place_atoms
 from linepress_hardware.dram.parts import Part, load_part, simple_names
 from linepress_hardware.dram.policy import Policy, parse_policy
 from linepress_hardware.dram.results import COMMANDS, LOSS_CAUSES, CommandLog, DramResult
-from linepress_hardware.dram.simple import SimplePart, load_simple, simulate_simple
+from linepress_hardware.dram.simple import SimplePart, arrivals, load_simple, simulate_simple
 from linepress_hardware.dram.state import Machine, Spec, new_machine
 from linepress_hardware.errors import ConfigurationError
 
@@ -100,12 +100,12 @@ def simulate(
         released = np.zeros((max(1, n - order.shape[0]), 2), np.int64)
         done = np.zeros((max(1, min(limit, n) + 1), 2), np.int64)
         machine = new_machine(spec, room)
-        began = time.perf_counter()
+        began = time.thread_time()
         engine.run(
             spec.part, spec.rules, spec.path, spec.held, machine.node, machine.bank, machine.scope, machine.bus,
             machine.fifo, machine.queue, machine.z, machine.log, requests, atoms, order, released, done, limit,
         )  # fmt: skip
-        seconds = time.perf_counter() - began
+        seconds = time.thread_time() - began
         kept = int(machine.z[engine.Z_LOG])
         if not log or kept <= room:
             break
@@ -123,13 +123,15 @@ def simulate(
     bus_time = {"data": columns * part.ck["BL"] * part.tck_ns}
     bus_time.update({cause: float(loss[:, i].sum()) * tick for i, cause in enumerate(LOSS_CAUSES)})
     start_ns = _ns(requests[:-1, engine.R_START], tick)
+    finish_ns = _ns(requests[:-1, engine.R_FINISH], tick)
+    offered_ns = None if arrival is None else _ns(offered, tick)
     return DramResult(
         part=part.name,
         mapping=place.name,
         policy=str(policy),
         start_ns=start_ns,
-        finish_ns=_ns(requests[:-1, engine.R_FINISH], tick),
-        arrival_ns=start_ns if arrival is None and after is None else _ns(offered, tick),
+        finish_ns=finish_ns,
+        arrival_ns=arrivals(start_ns, finish_ns, offered_ns, parent, _ns(delay, tick)),
         is_write=writes,
         bytes=int(sizes.sum()),
         bus_bytes=columns * part.atom_bytes,

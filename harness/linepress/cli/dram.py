@@ -115,6 +115,7 @@ def command(
         policy = f"{policy or 'open'}:refresh=none" if is_dram else policy
     if check and not is_dram:
         raise LinepressError(f"{memory.name} has no command log to check; leave --check out")
+    dram.simulate(memory, trace.address_bytes[:1])  # so that the speed below has no compilation in it
     result = dram.simulate(
         memory,
         trace.address_bytes,
@@ -192,6 +193,8 @@ def _document(memory: Part | SimplePart, result: DramResult, requests: str, chan
 
 
 def _print(memory: Part | SimplePart, result: DramResult, d: dict[str, Any]) -> None:
+    from linepress_hardware.dram import Part
+
     out = stdout()
     out.print(f"{memory.name}   {memory.title}   one channel, {memory.capacity_bytes / 2**30:g} GiB")
     out.print(f"mapping {result.mapping}   policy {result.policy}   {d['requests']}, {result.n_requests:,} requests")
@@ -200,10 +203,11 @@ def _print(memory: Part | SimplePart, result: DramResult, d: dict[str, Any]) -> 
     out.print(f"achieved   {result.bandwidth_GBps:10.2f} GB/s   {result.bandwidth_pct_peak:.1f} % of peak ↑")
     if d["channels"] > 1:
         out.print(f"{d['channels']} channels {d['bandwidth_all_channels_GBps']:9.2f} GB/s   independent channels")
+    causes = CAUSES if isinstance(memory, Part) else CAUSES | {"row_activation": "bank access, page read or program"}
     out.print("where the data bus time went, % of it")
     for cause, percent in d["bus_time_pct"].items():
         if percent >= 0.05 or cause == "data":
-            out.print(f"  {percent:6.1f}   {CAUSES[cause]}")
+            out.print(f"  {percent:6.1f}   {causes[cause]}")
     if d["read_latency_mean_ns"] == d["read_latency_mean_ns"]:
         out.print("read latency ↓, ns, acceptance to last data")
         names = ("min", "p50", "mean", "p90", "p99", "p999", "max")
@@ -211,9 +215,7 @@ def _print(memory: Part | SimplePart, result: DramResult, d: dict[str, Any]) -> 
     out.print(f"row hits   {100 * result.row_hit_rate:9.1f} %   commands {_counts(result.commands)}")
     if result.energy_pJ:
         parts = ", ".join(f"{k} {v / result.bytes / 8:.2f}" for k, v in result.energy_pJ.items())
-        out.print(
-            f"energy     {d['energy_pJ_per_bit']:10.2f} pJ/bit moved ({parts}); sources: linepress dram {memory.name} --show"
-        )
+        out.print(f"energy     {d['energy_pJ_per_bit']:10.2f} pJ/bit asked for ({parts}); sources: --show")
     speed = d["requests_per_s"]
     out.print(
         f"simulated  {result.sim_time_ns / 1e3:10.1f} µs" + (f"   {speed / 1e6:.2f} M requests/s" if speed else "")
@@ -229,13 +231,16 @@ def _list(as_json: bool) -> int:
     from linepress_hardware.dram.mapping import NAMED
 
     memories = {n: dram.load_memory(n) for n in [*dram.part_names(), *dram.simple_names()]}
-    document = {
+    texts = {
+        "mappings": {n: text for n, (_, text) in NAMED.items()},
+        "patterns": {n: p.help for n, p in dram.PATTERNS.items()},
+    }
+    document: dict[str, Any] = {
         "memories": {
             n: {"title": m.title, "peak_GBps": m.peak_GBps, "channels_per_device": m.channels_per_device}
             for n, m in memories.items()
         },
-        "mappings": {n: text for n, (_, text) in NAMED.items()},
-        "patterns": {n: p.help for n, p in dram.PATTERNS.items()},
+        **texts,
     }
     if as_json:
         print_json(document)
@@ -246,7 +251,7 @@ def _list(as_json: bool) -> int:
         out.print(f"  {n:10} {m.peak_GBps:8.2f} GB/s  × {m.channels_per_device:<3} {m.title}")
     for section in ("mappings", "patterns"):
         out.print(section)
-        for n, text in document[section].items():
+        for n, text in texts[section].items():
             out.print(f"  {n:12} {text}")
     return 0
 
