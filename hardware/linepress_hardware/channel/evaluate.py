@@ -339,19 +339,28 @@ class Study:
             self.config.metadata_cache_bytes, entry, lines_per_entry * LINE_BYTES, self.lines * LINE_BYTES
         )
 
+    @property
+    def idle_interval_ns(self) -> float:
+        """Time between accesses of an idle channel: at most 2 % of the pin peak, and one access at a time."""
+        return max(LINE_BYTES / (0.02 * self.memory.peak_GBps), 4 * self.memory.idle_read_ns)
+
     def closed_form_latency_added_ns(self) -> float:
-        """Latency added to an idle random read: look-up, misses at the idle read time, decode of coded lines."""
-        config = self.config
-        _, length = self.places()
+        """Latency added to an idle random read: look-up, misses at a lone read, decode, straddled atoms."""
+        config, memory = self.config, self.memory
+        start, length = self.places()
         coded = (length > 0) & ((length < LINE_BYTES) | (not config.bypass_raw))
-        pointer = self.pointer_share()
-        idle = self.memory.idle_read_ns
         atoms, _ = self.metadata_unit()
         hit = self.closed_form_hit_rate() if atoms else 1.0
-        return closed_form.latency_added_ns(
+        pointer = self.pointer_share()
+        opens = (2.0 - hit + pointer) / self.idle_interval_ns
+        then_ns = config.ecc_decode_ns + config.metadata_hit_ns
+        alone = float(closed_form.atoms_of_places(start, length, memory.atom_bytes).mean())
+        added = closed_form.latency_added_ns(
             decode_ns=config.decode_latency_ns * float(coded.mean()),
             ecc_ns=0.0,
             metadata_hit_ns=config.metadata_hit_ns if atoms else 0.0,
             metadata_hit_rate=hit,
-            idle_read_ns=idle + config.ecc_decode_ns + config.metadata_hit_ns,
-        ) + pointer * (idle + config.ecc_decode_ns + config.metadata_hit_ns)
+            idle_read_ns=memory.lone_read_ns(atoms, opens) + then_ns,
+        )
+        further = (alone - LINE_BYTES / memory.atom_bytes) * memory.column_ns
+        return added + further + pointer * (memory.lone_read_ns(1.0, opens) + then_ns)

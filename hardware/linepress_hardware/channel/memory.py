@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,8 +54,14 @@ class Memory:
     mapping: str | None = None
     policy: str | None = None
     idle_read_ns: float = 0.0
-    """Mean random read of an idle memory: tRP + tRCD + tCL + burst (rows stay open, so another one must close first;
-    no tRP with a closed-page policy), plus the mean wait for an all-bank refresh, tRFC² / (2 tREFI)."""
+    """One atom read from a closed row: tRCD + tCL + burst, plus the mean wait for an all-bank refresh,
+    tRFC² / (2 tREFI)."""
+    precharge_ns: float = 0.0
+    """tRP where rows stay open and another one may have to close first."""
+    column_ns: float = 0.0
+    """tCCD_L: what each further atom of a row adds."""
+    rows_forgotten_ns: float = 0.0
+    """tREFI over banks: the longer, the more likely a bank still has a row open that refresh has not closed."""
     settle_ns: float = 0.0
     """Shortest saturated run that says something: eight refresh intervals, or eight idle reads without refresh; one
     more or less then moves the result by a percent."""
@@ -70,9 +77,8 @@ class Memory:
         chosen = parse_policy(policy)
         mapping_for(part, mapping)
         idle = part.ns("RCDRD") + part.read_latency_ticks * part.tick_ns
-        if chosen.page == "open":
-            idle += part.ns("RP")
-        if chosen.refresh == "all_bank":
+        refreshed = chosen.refresh == "all_bank"
+        if refreshed:
             idle += part.ns("RFCab") ** 2 / (2 * part.ns("REFI"))
         return cls(
             name=part.name,
@@ -85,6 +91,9 @@ class Memory:
             mapping=mapping,
             policy=policy,
             idle_read_ns=idle,
+            precharge_ns=part.ns("RP") if chosen.page == "open" else 0.0,
+            column_ns=part.ns("CCDL"),
+            rows_forgotten_ns=part.ns("REFI") / part.banks if refreshed else float("inf"),
             settle_ns=SETTLE * (idle if chosen.refresh == "none" else part.ns("REFI")),
         )
 
@@ -105,6 +114,20 @@ class Memory:
             settle_ns=SETTLE * part.idle_read_ns,
             outstanding=int(part.values["outstanding"]),
         )
+
+    def lone_read_ns(self, atoms: float, opens_per_ns: float) -> float:
+        """Mean read of ``atoms`` of one row by one random access at a time.
+
+        Rows are opened at ``opens_per_ns`` in banks at random and closed by refresh every tREFI, so a bank is found
+        with another row open with probability 1 - (1 - e^-x)/x, x = opens_per_ns × tREFI / banks; tRP then comes
+        first.
+        """
+        read_ns = self.idle_read_ns + max(0.0, atoms - 1.0) * self.column_ns
+        if not self.precharge_ns:
+            return read_ns
+        x = opens_per_ns * self.rows_forgotten_ns
+        found_open = 1.0 if math.isinf(x) else 1.0 - (1.0 - math.exp(-x)) / x if x > 0 else 0.0
+        return read_ns + found_open * self.precharge_ns
 
     def simulate(
         self, plan: RequestPlan, arrival_ns: NDArray[np.float64], after_delay_ns: NDArray[np.float64]

@@ -254,8 +254,6 @@ def _workload(case: ChannelCase, study: Study) -> dict[str, Any]:
 
 def _latency(case: ChannelCase, study: Study) -> dict[str, Any]:
     interval_ns = LINE_BYTES / (study.memory.peak_GBps * case.load_pct_peak / 100)
-    # At most 2 % of the pin peak, and never a second access before the first is long over.
-    idle_ns = max(LINE_BYTES / (study.memory.peak_GBps * 0.02), 4 * study.memory.idle_read_ns)
     compressed, plain = study.compressed(case.workload, interval_ns), study.plain(case.workload, interval_ns)
     row: dict[str, Any] = {}
     for prefix, run in (("", compressed), ("plain_", plain)):
@@ -272,7 +270,7 @@ def _latency(case: ChannelCase, study: Study) -> dict[str, Any]:
     row["metadata_hit_rate"] = results.metadata_hit_rate(compressed)
     row["metadata_traffic_ratio"] = results.metadata_traffic_ratio(compressed)
     row["bytes_on_bus"] = compressed.memory.bus_bytes
-    quiet = study.compressed("random", idle_ns), study.plain("random", idle_ns)
+    quiet = (study.compressed("random", study.idle_interval_ns), study.plain("random", study.idle_interval_ns))
     row["idle_latency_added_ns"] = float(quiet[0].read_latency_ns.mean() - quiet[1].read_latency_ns.mean())
     row["closed_form_latency_added_ns"] = study.closed_form_latency_added_ns()
     row["closed_form_metadata_hit_rate"] = study.closed_form_hit_rate()

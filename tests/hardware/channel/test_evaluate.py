@@ -67,10 +67,17 @@ def test_random_lines_pay_for_metadata_and_straddled_atoms() -> None:
     assert gain(cached, "random") > 0.85
 
 
-def test_idle_latency_added_is_near_its_closed_form() -> None:
-    s = study()
-    idle = s.compressed("random", 62.5).read_latency_ns.mean() - s.plain("random", 62.5).read_latency_ns.mean()
-    assert idle == pytest.approx(s.closed_form_latency_added_ns(), rel=0.1)
+@pytest.mark.parametrize(
+    ("memory", "within"),
+    # The closed form knows neither that metadata and data may meet in one bank, nor that a refresh waited for once
+    # is not waited for again: little on many banks, more on the sixteen of LPDDR and GDDR and under HBM4's long tRFC.
+    [("hbm3", 0.05), ("ddr5", 0.05), ("ddr4", 0.05), ("hbm4", 0.15), ("lpddr5", 0.15), ("gddr7", 0.15)],
+)
+def test_idle_latency_added_is_near_its_closed_form(memory: str, within: float) -> None:
+    s = study(memory)
+    spacing = s.idle_interval_ns
+    idle = s.compressed("random", spacing).read_latency_ns.mean() - s.plain("random", spacing).read_latency_ns.mean()
+    assert idle == pytest.approx(s.closed_form_latency_added_ns(), rel=within)
 
 
 def test_shares_of_the_bus_add_up_and_bytes_are_conserved() -> None:
@@ -134,14 +141,14 @@ def test_sram_is_bounded_by_the_port_and_pays_decode_only() -> None:
     s = study("sram")
     assert gain(s, "sequential") == pytest.approx(s.closed_form(43.2).sequential, rel=0.02)
     assert s.plain("random").bandwidth_GBps == pytest.approx(76.8, rel=0.02)
-    spacing = 4 * s.memory.idle_read_ns
+    spacing = s.idle_interval_ns
     idle = s.compressed("random", spacing).read_latency_ns.mean() - s.plain("random", spacing).read_latency_ns.mean()
     assert idle == pytest.approx(s.closed_form_latency_added_ns(), rel=0.1)
 
 
 def test_flash_pays_a_page_read_for_metadata() -> None:
     s = study("hbf", config=CONFIG.override({"axi_outstanding": 32768}))
-    spacing = 4 * s.memory.idle_read_ns
+    spacing = s.idle_interval_ns
     idle = s.compressed("random", spacing).read_latency_ns.mean() - s.plain("random", spacing).read_latency_ns.mean()
     # The closed form reads a page for every entry; now and then the bank's register still holds it.
     assert 0.8 * s.closed_form_latency_added_ns() < idle <= s.closed_form_latency_added_ns()
