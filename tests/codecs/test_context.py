@@ -242,9 +242,9 @@ def test_near_the_closed_form_on_normal_data(slope: float, mean: float) -> None:
     stored = bf16(values)
     lines = to_lines(stored, "channel", BF16)
     codec = Context()
-    tables = codec.fit([lines])
-    assert isinstance(tables, ContextTables)
-    assert isinstance(tables.model, ChannelTables)
+    model = fit_channels([lines], codec.streams)
+    assert model is not None
+    tables = ContextTables(model, codec.precision)
     exponent = ((stored >> 7) & 255).astype(np.float64) - 127
     ulp = exponent.mean() - 7
     entropy = 0.5 * math.log2(2 * math.pi * math.e)
