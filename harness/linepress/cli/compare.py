@@ -1,0 +1,90 @@
+"""``linepress compare BASE NEW``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from linepress.cli.common import json_option, print_json
+
+EPILOG = """\b
+Examples:
+  linepress compare runs/nightly-2026-11-23 runs/nightly-2026-11-24
+  linepress compare runs/base runs/new --markdown comment.md --json
+  linepress compare runs/base runs/new --min-effect 5 --allow-growth 0.1
+  linepress compare runs/a runs/b --history runs
+
+Exact figures (bits, bytes, losslessness, models) get no statistics: any change is a change. Speeds are judged by
+their raw samples, with at most 1 % chance of any false alarm in the whole comparison.
+Exit codes: 0 pass, 1 fail, 2 could not decide, 3 nothing to compare, 4 usage.
+"""
+
+
+@click.command(name="compare", epilog=EPILOG)
+@click.argument("base", type=click.Path(path_type=Path), metavar="BASE")
+@click.argument("new", type=click.Path(path_type=Path), metavar="NEW")
+@click.option("--min-effect", default=3.0, show_default=True, type=click.FloatRange(0, 100), help="Least change, %.")
+@click.option(
+    "--alpha",
+    default=0.01,
+    show_default=True,
+    type=click.FloatRange(0, 0.5, min_open=True),
+    help="Chance of any false alarm of speed in the whole comparison.",
+)
+@click.option(
+    "--allow-growth",
+    default=0.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    help="Growth of an exact figure that does not fail, %.",
+)
+@click.option("--hosts-alike", is_flag=True, help="Compare speeds although the hosts have other names.")
+@click.option("--strict", is_flag=True, help="Do not pass when no speed could be judged.")
+@click.option(
+    "--history",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of earlier runs of the suite; their spread widens the intervals where it is larger.",
+)
+@click.option("--markdown", type=click.Path(path_type=Path, dir_okay=False), help="Write Markdown to this file too.")
+@json_option
+def command(
+    base: Path,
+    new: Path,
+    min_effect: float,
+    alpha: float,
+    allow_growth: float,
+    hosts_alike: bool,
+    strict: bool,
+    history: Path | None,
+    markdown: Path | None,
+    as_json: bool,
+) -> int:
+    """Compare run NEW with run BASE: what changed, and a gate over it."""
+    from linepress.compare import CompareOptions, compare_runs
+    from linepress.compare.document import document
+    from linepress.compare.nights import suite_runs
+    from linepress.compare.render import as_markdown, as_text
+    from linepress.records.store import read_manifest, write_atomically
+
+    earlier: list[Path] = []
+    if history is not None:
+        suite = str((read_manifest(new).get("suite") or {}).get("name"))
+        earlier = [path for path, _ in suite_runs(history, suite)]
+    options = CompareOptions(
+        min_effect_pct=min_effect,
+        alpha=alpha,
+        allow_growth_pct=allow_growth,
+        hosts_alike=hosts_alike,
+        strict=strict,
+        history=tuple(earlier),
+    )
+    found = compare_runs(base, new, options)
+    if markdown is not None:
+        write_atomically(markdown, as_markdown(found).encode())
+    if as_json:
+        print_json(document(found))
+    else:
+        sys.stdout.write(as_text(found))
+    return found.exit_code

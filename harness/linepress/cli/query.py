@@ -1,0 +1,104 @@
+"""``linepress query RUN SQL``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from linepress.cli.common import json_option, print_json, stderr, stdout
+
+EPILOG = """\b
+Examples:
+  linepress query runs/smoke-1a2b3c4d "select variant, sum(raw_bytes) * 8.0 / sum(payload_bits) as ratio
+      from measure where status = 'ok' group by variant order by ratio desc"
+  linepress query runs/smoke-1a2b3c4d "select * from failures" --json
+  linepress query runs/smoke-1a2b3c4d "select tensor, decode_GBps from measure" --csv > speeds.csv
+  linepress query runs/smoke-1a2b3c4d --columns
+
+Tables: measure, channel, system, fabric, claims, gates, failures. The query sees nothing else: no file, no network.
+"""
+MOST_ROWS = 200
+
+
+@click.command(name="query", epilog=EPILOG)
+@click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
+@click.argument("sql", required=False, metavar="SQL")
+@click.option("--columns", "show_columns", is_flag=True, help="List every column with its type, unit and meaning.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV on stdout.")
+@json_option
+def command(run: Path, sql: str | None, show_columns: bool, as_csv: bool, as_json: bool) -> int:
+    """One SELECT over the tables of a run."""
+    from linepress.query import columns, query
+    from linepress.records import RunStore
+
+    if (sql is None) != show_columns:
+        raise click.UsageError("give a query, or --columns")
+    if sql is None:
+        RunStore.open(run)
+        rows: list[dict[str, Any]] = list(columns())
+        names = list(rows[0])
+    else:
+        result = query(run, sql)
+        if as_csv:
+            _csv(result)
+            return 0
+        names = list(result.column_names)
+        rows = result.to_pylist()
+    if as_json:
+        print_json([{name: _plain(value) for name, value in row.items()} for row in rows])
+    elif as_csv:
+        import pyarrow as pa
+
+        _csv(pa.Table.from_pylist(rows))
+    else:
+        _print(names, rows)
+    return 0
+
+
+def _csv(table: Any) -> None:
+    import csv
+
+    writer = csv.writer(sys.stdout)
+    writer.writerow(table.column_names)
+    for row in table.to_pylist():
+        writer.writerow(["" if value is None else _plain(value) for value in row.values()])
+
+
+def _plain(value: Any) -> Any:
+    """Times and decimals as text or number; the rest as it is."""
+    from datetime import date, datetime
+    from decimal import Decimal
+
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    return value.hex() if isinstance(value, bytes) else value
+
+
+def _print(names: list[str], rows: list[dict[str, Any]]) -> None:
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    from linepress.report import format as fmt
+
+    console = stdout()
+    if not console.is_terminal:
+        console.width = 10_000
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    shown = rows[:MOST_ROWS] if console.is_terminal else rows
+    plain = [[_plain(row[name]) for name in names] for row in shown]
+    for k, name in enumerate(names):
+        numeric = all(row[k] is None or isinstance(row[k], int | float) for row in plain)
+        table.add_column(escape(name), justify="right" if numeric else "left", overflow="fold")
+    for row in plain:
+        table.add_row(
+            *(escape(fmt.plain(v) if isinstance(v, float) else fmt.ABSENT if v is None else str(v)) for v in row)
+        )
+    console.print(table)
+    if len(shown) < len(rows):
+        stderr().print(f"{len(rows) - len(shown):,} more rows; pipe the output, or use --csv or --json")

@@ -1,0 +1,124 @@
+"""``linepress runs list|show|delete``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from linepress.cli.common import json_option, print_json, stdout
+
+EPILOG = """\b
+Examples:
+  linepress runs list
+  linepress runs list --folder /data/runs --suite nightly --json
+  linepress runs show runs/smoke-1a2b3c4d
+  linepress runs delete runs/smoke-1a2b3c4d --yes
+"""
+_COLUMNS = ("run", "suite", "commit", "status", "verdict", "ok", "failed", "planned", "size", "age")
+
+
+@click.group(name="runs", epilog=EPILOG)
+def command() -> None:
+    """List, show or delete runs."""
+
+
+@command.command(name="list")
+@click.option("--folder", type=click.Path(path_type=Path), default=Path("runs"), show_default=True)
+@click.option("--suite", help="Only runs of this suite.")
+@json_option
+def list_command(folder: Path, suite: str | None, as_json: bool) -> int:
+    """Runs under a folder, the newest first, with verdict and size on disk."""
+    from linepress.run_folders import listed
+
+    rows = listed(folder, suite)
+    if as_json:
+        print_json(rows)
+        return 0
+    console = stdout()
+    if not rows:
+        console.print(f"no runs under {folder}; `linepress run smoke` makes one", markup=False)
+        return 0
+    _table(rows)
+    for row in rows:
+        if row.get("problem"):
+            console.print(f"{row['run']}: {row['problem']}", markup=False)
+    return 0
+
+
+@command.command(name="show")
+@click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
+@json_option
+def show_command(run: Path, as_json: bool) -> int:
+    """What a run is: suite, commit, machine, sessions, counts, tables, verdict."""
+    from linepress.run_folders import described
+
+    found = described(run)
+    if as_json:
+        print_json(found)
+        return 0
+    console = stdout()
+    width = max(map(len, found))
+    for name, value in found.items():
+        console.print(f"{name.ljust(width)}  {_words(value)}", markup=False)
+    return 0
+
+
+@command.command(name="delete")
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+def delete_command(runs: tuple[Path, ...], yes: bool, as_json: bool) -> int:
+    """Delete runs, after asking. A folder that is not a run, or holds anything else, is never touched."""
+    from linepress.report import format as fmt
+    from linepress.run_folders import check_deletable, delete, size_bytes
+
+    for run in runs:
+        check_deletable(run)
+    sizes = {run: size_bytes(run) for run in runs}
+    if not yes:
+        names = ", ".join(f"{run} ({fmt.bytes_si(size)})" for run, size in sizes.items())
+        if not click.confirm(f"delete {names}?", default=False, err=True):
+            if as_json:
+                print_json({"deleted": [], "freed_bytes": 0})
+            else:
+                stdout().print("nothing deleted")
+            return 0
+    for run in runs:
+        delete(run)
+    if as_json:
+        print_json({"deleted": [str(run) for run in runs], "freed_bytes": sum(sizes.values())})
+    else:
+        stdout().print(f"deleted {len(runs)} runs, {fmt.bytes_si(sum(sizes.values()))}", markup=False)
+    return 0
+
+
+def _table(rows: list[dict[str, Any]]) -> None:
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    from linepress.report import format as fmt
+
+    console = stdout()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for name in _COLUMNS:
+        right = name in ("ok", "failed", "planned", "size")
+        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    for row in rows:
+        shown = {**row, "size": fmt.bytes_si(row["size_bytes"])}
+        table.add_row(*(escape(_words(shown.get(name))) for name in _COLUMNS))
+    if not console.is_terminal:
+        console.width = 10_000
+    console.print(table)
+
+
+def _words(value: Any) -> str:
+    if value in (None, "", [], {}):
+        return "–"
+    if isinstance(value, dict):
+        return "  ".join(f"{name} {_words(item)}" for name, item in value.items())
+    if isinstance(value, list):
+        return "; ".join(_words(item) for item in value)
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

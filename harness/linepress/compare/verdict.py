@@ -1,0 +1,165 @@
+"""The verdict over everything compared: PASS or FAIL, the reasons in words, and the exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from linepress.compare.data import load_side
+from linepress.compare.derived import Derived, derived
+from linepress.compare.exact import Exact, exact
+from linepress.compare.options import CompareOptions
+from linepress.compare.outcomes import Change, Outcomes, outcomes
+from linepress.compare.pairs import Incomparable, Pairs, pair
+from linepress.compare.provenance import Provenance, provenance
+from linepress.compare.sampled import SLOWER, Sampled, sampled
+from linepress.compare.spread import spread_between_runs
+from linepress.errors import EXIT_CASES_FAILED, EXIT_GATE_FAILED, EXIT_NOTHING_MEASURED, EXIT_OK
+from linepress.records import RunStore
+
+
+@dataclass(frozen=True, slots=True)
+class GateRow:
+    """A threshold of the suite as the new run found it."""
+
+    name: str
+    metric: str
+    rule: str
+    threshold: float
+    value: float | None
+    passed: bool
+    next_step: str
+
+
+@dataclass(slots=True)
+class Comparison:
+    """Everything that two runs say about each other.
+
+    Attributes
+    ----------
+    cases : int
+        Cases whose figures were compared.
+    failures : list of str
+        Reasons for FAIL, in words with numbers.
+    undecided : list of str
+        Reasons why it could not be decided; without a failure the exit code is 2.
+    """
+
+    source: Provenance
+    options: CompareOptions
+    cases: int
+    outcomes: Outcomes
+    exact: list[Exact]
+    derived: Derived
+    sampled: Sampled
+    incomparable: list[Incomparable]
+    gates: list[GateRow]
+    failures: list[str] = field(default_factory=list)
+    undecided: list[str] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        """Nothing failed, and everything that had to be decided was."""
+        return not self.failures and not self.undecided and self.compared
+
+    @property
+    def compared(self) -> bool:
+        """Whether the runs had anything to compare."""
+        return self.cases > 0 or any(figure.better or figure.worse or figure.equal for figure in self.derived.figures)
+
+    @property
+    def exit_code(self) -> int:
+        if self.failures:
+            return EXIT_GATE_FAILED
+        if not self.compared:
+            return EXIT_NOTHING_MEASURED
+        return EXIT_CASES_FAILED if self.undecided else EXIT_OK
+
+    @property
+    def changes(self) -> list[Change]:
+        """Changes of outcome of all stages."""
+        return [*self.outcomes.changes, *self.derived.changes]
+
+
+def compare_runs(base: Path | str, new: Path | str, options: CompareOptions | None = None) -> Comparison:
+    """Compare the run ``new`` with the reference ``base``.
+
+    Raises `RecordError` for a folder that is not a run, a damaged part, or a record of another schema version.
+    """
+    options = options or CompareOptions()
+    sides = load_side(base), load_side(new)
+    pairs = pair(*sides)
+    source = provenance(*sides, options.hosts_alike)
+    stores = RunStore.open(base), RunStore.open(new)
+    later = derived(*stores, source.same_suite)
+    spread = spread_between_runs(options.history, exclude=(Path(base), Path(new))) if options.history else None
+    found = Comparison(
+        source=source,
+        options=options,
+        cases=int(pairs.comparable.sum()),
+        outcomes=outcomes(pairs, source.same_suite),
+        exact=exact(pairs),
+        derived=later,
+        sampled=sampled(pairs, source, options, spread),
+        incomparable=[*pairs.incomparable(), *later.incomparable],
+        gates=suite_gates(stores[1]),
+    )
+    _decide(found, pairs)
+    return found
+
+
+def suite_gates(store: RunStore) -> list[GateRow]:
+    """The gates of the suite, as the run recorded them."""
+    return [
+        GateRow(
+            name=str(row["gate"]),
+            metric=str(row["metric"]),
+            rule=str(row["rule"]),
+            threshold=float(row["threshold"]),
+            value=row["value"],
+            passed=bool(row["passed"]),
+            next_step=str(row["next_step"] or ""),
+        )
+        for row in store.rows("gates")
+    ]
+
+
+def _decide(found: Comparison, pairs: Pairs) -> None:
+    options = found.options
+    new_failures = [change for change in found.changes if change.kind == "new failure"]
+    if new_failures:
+        found.failures.append(counted(len(new_failures), "new failure"))
+    _worsened(found, "exact figure", [e for e in found.exact if e.regressed_pct > options.allow_growth_pct])
+    _worsened(
+        found, "modelled figure", [f for f in found.derived.figures if f.regressed_pct > options.allow_growth_pct]
+    )
+    slower = [speed for speed in found.sampled.speeds if speed.mark == SLOWER]
+    if slower:
+        found.failures.append(f"{counted(len(slower), 'speed regression')} > {options.min_effect_pct:g} %")
+    broken = [gate for gate in found.gates if not gate.passed]
+    if broken:
+        found.failures.append(
+            f"{counted(len(broken), 'gate')} of the suite: {', '.join(gate.name for gate in broken)}"
+        )
+    missing = [change for change in found.changes if change.kind == "missing"]
+    if missing:
+        found.undecided.append(f"{counted(len(missing), 'case')} of base without a result in new")
+    found.undecided += found.source.unfinished
+    if options.strict and not any(speed.effect for speed in found.sampled.speeds):
+        found.undecided.append(f"no speed could be judged: {found.sampled.why_not or 'too few tensors'} (--strict)")
+    if not found.compared:
+        why = "no case of one is a case of the other" if not len(pairs.base) else "no case has comparable results"
+        found.undecided.append(f"nothing to compare: {why}")
+
+
+def _worsened(found: Comparison, what: str, worse: Sequence[Exact | object]) -> None:
+    if worse:
+        allowed = found.options.allow_growth_pct
+        tail = f" by more than {allowed:g} %" if allowed else ""
+        found.failures.append(f"{counted(len(worse), what)} worse{tail}")
+
+
+def counted(n: int, what: str) -> str:
+    """``3 new failures``."""
+    return f"{n:,} {what}{'' if n == 1 else 's'}"

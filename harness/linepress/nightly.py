@@ -1,0 +1,281 @@
+"""One night: run a suite, compare it with the last good run, apply the gates, write the report and one summary.
+
+Everything about a night lies in its run folder, under ``nightly/``: ``compare.json`` and ``compare.md``,
+``history.json``, ``summary.json`` and ``summary.md``. A night is good when its summary says PASS or ACCEPTED; a run
+made by ``linepress run`` counts as good when its gates held.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from linepress.compare import CompareOptions, Comparison, compare_runs
+from linepress.compare.document import document
+from linepress.compare.history import History, history
+from linepress.compare.nights import nights, suite_runs
+from linepress.compare.render import as_markdown
+from linepress.environment import git
+from linepress.errors import (
+    EXIT_CASES_FAILED,
+    EXIT_GATE_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_NOTHING_MEASURED,
+    EXIT_OK,
+    RecordError,
+)
+from linepress.progress import Progress
+from linepress.records.store import read_manifest, write_atomically
+from linepress.run import RUNS, Run
+from linepress.run_options import RunOptions, RunOutcome
+from linepress.suite import Suite
+
+LATEST_GOOD = "latest-good"
+FOLDER = "nightly"
+SUMMARY = f"{FOLDER}/summary.json"
+GOOD_VERDICTS = ("PASS", "ACCEPTED")
+SUMMARY_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class NightlyOptions:
+    """How to run a night.
+
+    Attributes
+    ----------
+    baseline : str
+        ``latest-good`` or the path of a run.
+    runs : Path
+        Folder of the runs.
+    out : Path | None
+        Run folder; ``<runs>/<suite>-<date>-<commit>`` when None.
+    accept : str
+        Reason why worse figures are taken as the new level; empty: not accepted.
+    nights : int
+        Nights of history.
+    """
+
+    baseline: str = LATEST_GOOD
+    runs: Path = RUNS
+    out: Path | None = None
+    night: str = ""
+    accept: str = ""
+    nights: int = 30
+    mlflow: bool = True
+    ray_address: str | None = None
+    workers: int | None = None
+    compare: CompareOptions = field(default_factory=CompareOptions)
+
+
+@dataclass(slots=True)
+class NightlyOutcome:
+    """What came of a night; ``summary`` is None when it was interrupted."""
+
+    run: RunOutcome
+    exit_code: int
+    baseline: Path | None = None
+    comparison: Comparison | None = None
+    summary: dict[str, Any] | None = None
+
+
+def night_folder(suite: Suite, options: NightlyOptions) -> Path:
+    """``<runs>/<suite>-<date>-<commit>``: the same command on the same day resumes, another commit starts anew."""
+    if options.out is not None:
+        return options.out
+    checkout = git()
+    commit = str(checkout.get("commit") or "")[:7]
+    words = [suite.name, options.night or datetime.now(UTC).date().isoformat(), commit]
+    if checkout.get("dirty"):
+        words.append("dirty")
+    return options.runs / "-".join(word for word in words if word)
+
+
+def run_nightly(
+    suite: Suite,
+    options: NightlyOptions,
+    progress: Progress | None = None,
+    on_header: Callable[..., None] | None = None,
+) -> NightlyOutcome:
+    """Run, compare, gate, report, summarise. Raises `LinepressError` for what the user can mend."""
+    progress = progress or Progress()
+    folder = night_folder(suite, options)
+    chosen = None if options.baseline == LATEST_GOOD else Path(options.baseline)
+    if chosen is not None:
+        read_manifest(chosen)  # a wrong baseline must not be found out after hours of measuring
+    run_options = RunOptions(
+        out=folder, ray_address=options.ray_address, workers=options.workers, mlflow=False, report=False
+    )
+    outcome = Run(suite, run_options, progress).execute(on_header)
+    if outcome.interrupted:
+        return NightlyOutcome(outcome, EXIT_INTERRUPTED)
+    earlier = [path for path, _ in _before(options.runs, suite.name, folder)]
+    baseline = chosen or latest_good(earlier)
+    found = None
+    if baseline is not None:
+        progress.say(f"comparing with {baseline}")
+        found = compare_runs(baseline, folder, _with_history(options.compare, earlier[-options.nights :]))
+    past = history(nights([*earlier[-(options.nights - 1) :], folder]), options.compare.min_effect_pct)
+    _write(folder, found, past)
+    night = NightlyOutcome(outcome, exit_code(outcome, found, options.accept), baseline, found)
+    night.summary = summarise(suite, night, options, past)
+    _write_summary(folder, night.summary)
+    _publish(night, options, progress)
+    return night
+
+
+def _publish(night: NightlyOutcome, options: NightlyOptions, progress: Progress) -> None:
+    """Report and mirror, which show the comparison; the summary is there before them and names them after."""
+    from linepress.report import build_report
+
+    store = night.run.store
+    progress.say("building the report")
+    night.run.report = build_report(store.path)
+    if options.mlflow:
+        from linepress.tracking import mirror_run
+
+        night.run.mirror = mirror_run(store, progress.say)
+    if night.summary is not None:
+        night.summary |= {"report": str(night.run.report), "mlflow": night.run.mirror or None}
+        _write_summary(store.path, night.summary)
+
+
+def latest_good(runs: list[Path]) -> Path | None:
+    """The newest of ``runs`` (oldest first) that is good; None without one."""
+    return next((path for path in reversed(runs) if is_good(path)), None)
+
+
+def is_good(path: Path) -> bool:
+    """Whether a complete run may serve as a reference."""
+    manifest = read_manifest(path)
+    try:
+        verdict = json.loads((path / SUMMARY).read_text(encoding="utf-8"))["verdict"]
+    except FileNotFoundError:
+        # Failed cases are known to the comparison; a broken gate or nothing measured is no reference.
+        return manifest.get("exit_code") in (EXIT_OK, EXIT_CASES_FAILED)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return verdict in GOOD_VERDICTS
+
+
+def exit_code(outcome: RunOutcome, found: Comparison | None, accept: str) -> int:
+    """Of the night: nothing measured, else a failed gate or comparison, else undecided, else failed cases without a
+    baseline that knows them, else 0. ``accept`` takes worse figures as the new level, never a new failure or a broken
+    gate of the suite."""
+    if outcome.exit_code in (EXIT_NOTHING_MEASURED, EXIT_GATE_FAILED):
+        return outcome.exit_code
+    if accept and not (found and any(change.kind == "new failure" for change in found.changes)):
+        return EXIT_OK
+    if found is None:
+        return outcome.exit_code
+    return EXIT_CASES_FAILED if found.exit_code == EXIT_NOTHING_MEASURED else found.exit_code
+
+
+def _before(runs: Path, suite: str, folder: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """Complete runs of the suite that began before this one."""
+    created = str(read_manifest(folder).get("created_at"))
+    own = folder.resolve()
+    return [
+        (path, manifest)
+        for path, manifest in suite_runs(runs, suite)
+        if path.resolve() != own and str(manifest.get("created_at")) <= created
+    ]
+
+
+def _with_history(options: CompareOptions, earlier: list[Path]) -> CompareOptions:
+    return options if options.history else replace(options, history=tuple(earlier))
+
+
+def summarise(suite: Suite, night: NightlyOutcome, options: NightlyOptions, past: History) -> dict[str, Any]:
+    """The summary as plain data; keys are those of ``summary.json``."""
+    from linepress.compare.lines import gate_line
+    from linepress.run_summary import summary
+
+    store, found = night.run.store, night.comparison
+    git_state = store.manifest.get("git") or {}
+    claims = [str(row["verdict"]) for row in store.rows("claims", ["verdict"])]
+    verdict = "PASS" if night.exit_code == EXIT_OK else "FAIL"
+    passed_alone = exit_code(night.run, found, "") == EXIT_OK
+    if options.accept and verdict == "PASS" and not passed_alone:
+        verdict = "ACCEPTED"
+    reasons = [] if found is None else [*found.failures, *found.undecided]
+    failed_gates = [gate["gate"] for gate in night.run.gates if not gate["passed"]]
+    if found is None:
+        reasons = [f"gate {name} failed" for name in failed_gates]
+        if night.run.exit_code == EXIT_CASES_FAILED:
+            reasons.append("some cases failed")
+    if night.run.exit_code == EXIT_NOTHING_MEASURED:
+        reasons.append("nothing was measured")
+    last = len(past.nights) - 1
+    return {
+        "summary_version": SUMMARY_VERSION,
+        "suite": suite.name,
+        "suite_version": suite.model.version,
+        "run_id": store.run_id,
+        "created_at": store.manifest.get("created_at"),
+        "commit": git_state.get("commit"),
+        "dirty": bool(git_state.get("dirty")),
+        "verdict": verdict,
+        "exit_code": night.exit_code,
+        "reasons": reasons,
+        "accepted": options.accept if verdict == "ACCEPTED" else None,
+        "baseline": str(night.baseline) if night.baseline else None,
+        "compare": gate_line(found) if found else "no good run to compare with yet",
+        "counts": night.run.counts,
+        "gates": [
+            {k: gate[k] for k in ("gate", "metric", "rule", "threshold", "value", "passed", "next_step")}
+            for gate in night.run.gates
+        ],
+        "claims": {word: claims.count(word) for word in sorted(set(claims))},
+        "headline": summary(store),
+        "nights": len(past.nights),
+        "steps": [
+            {
+                "data": line.data,
+                "variant": line.variant,
+                "figure": line.figure,
+                "run": step.run,
+                "before": step.before,
+                "after": step.after,
+                "change_pct": step.change_pct,
+            }
+            for line in past.lines
+            for step in line.steps
+            if step.night >= last - 1
+        ],
+        "record": str(store.path),
+        "report": None,
+        "mlflow": None,
+    }
+
+
+def _write(folder: Path, found: Comparison | None, past: History) -> None:
+    if found is not None:
+        _json(folder / FOLDER / "compare.json", document(found))
+        write_atomically(folder / FOLDER / "compare.md", as_markdown(found).encode())
+    _json(folder / FOLDER / "history.json", past.document())
+
+
+def _write_summary(folder: Path, summary: dict[str, Any]) -> None:
+    from linepress.nightly_summary import markdown
+
+    _json(folder / SUMMARY, summary)
+    write_atomically(folder / FOLDER / "summary.md", markdown(summary).encode())
+
+
+def _json(path: Path, data: Any) -> None:
+    from linepress.cli.common import finite
+
+    write_atomically(path, json.dumps(finite(data), indent=1, ensure_ascii=False).encode() + b"\n")
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """The summary of a night; raises `RecordError` where there is none."""
+    try:
+        found = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{folder}: has no summary ({error}); `linepress nightly` writes one") from None
+    return dict(found)
