@@ -10,7 +10,7 @@ Accelerating Shared-Memory Multiprocessor Collectives (2020) for reduction in th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from linepress_hardware.errors import ConfigurationError
@@ -83,6 +83,7 @@ ALL_REDUCE: dict[str, Callable[[int, float], tuple[float, float]]] = {
     "in-network-nvls": _in_network_nvls,
 }
 POWER_OF_TWO = frozenset({"recursive-doubling", "halving-doubling"})
+PIPELINED = frozenset({"double-tree", "in-network-nvls"})
 NEEDS_SWITCH = frozenset({"in-network", "in-network-nvls"})
 
 
@@ -151,6 +152,34 @@ def all_reduce(
     return CollectiveTime(messages * latency_s, moved_bytes / (bandwidth_Bps * share))
 
 
+def all_reduce_bound(
+    algorithm: str,
+    n: int,
+    size_bytes: float,
+    *,
+    latency_s: float,
+    bandwidth_Bps: float,
+    topology: str = "switch",
+) -> float:
+    """Seconds that no schedule of the algorithm can beat.
+
+    The closed form itself where rounds follow one another; a binomial tree over N that is no power of two has no path
+    of ⌈log2 N⌉ hops, only of ⌊log2 N⌋. A pipelined algorithm overlaps latency with transfer, so
+    that the sum of both is no bound, only the larger of two paths: the last slice through all hops (double tree: half
+    of the data out of a leaf, then up and down; NVLS: sum, then multicast of an N-th), and all bytes of the busiest
+    port after one latency.
+    """
+    time = all_reduce(
+        algorithm, n, size_bytes, latency_s=latency_s, bandwidth_Bps=bandwidth_Bps, topology=topology
+    )
+    if algorithm == "tree" and n > 1:
+        return time.time_s * math.floor(math.log2(n)) / math.ceil(math.log2(n))
+    if algorithm not in PIPELINED or time.time_s == 0:
+        return time.time_s
+    tail_bytes = size_bytes / 2 if algorithm == "double-tree" else size_bytes / n
+    return max(time.latency_s + tail_bytes / bandwidth_Bps, latency_s + time.transfer_s)
+
+
 def exchange(operation: str, n: int, size_bytes: float, *, latency_s: float, bandwidth_Bps: float) -> CollectiveTime:
     """Time of the one-way collectives on a non-blocking switch or a mesh, every peer at once.
 
@@ -164,6 +193,36 @@ def exchange(operation: str, n: int, size_bytes: float, *, latency_s: float, ban
         return CollectiveTime(0.0, 0.0)
     share = 1.0 if operation in ("broadcast", "send") else (n - 1) / n
     return CollectiveTime(latency_s, share * size_bytes / bandwidth_Bps)
+
+
+def bucket_all_reduce(
+    dims: Sequence[int], size_bytes: float, *, latency_s: float, bandwidth_Bps: float
+) -> CollectiveTime:
+    """All-reduce on a ring or torus by the bucket algorithm, all links in both directions busy.
+
+    The data goes in 2 d parts, each reduce-scattered along the d dimensions in its own order and gathered back:
+    2 Σ (kᵢ − 1) messages, and 2 (N − 1) / N S bytes over all links of an accelerator when the dimensions are equal.
+    With unequal ones the slowest part counts (Jain & Sabharwal, 2010).
+
+    Parameters
+    ----------
+    bandwidth_Bps : float
+        All 2 d links of an accelerator together, one way.
+    """
+    n = math.prod(dims)
+    _check(n, size_bytes, latency_s, bandwidth_Bps)
+    if n == 1 or size_bytes == 0:
+        return CollectiveTime(0.0, 0.0)
+    d = len(dims)
+    worst = 0.0
+    for p in range(d):
+        part, moved = size_bytes / (2 * d), 0.0
+        for i in range(d):
+            k = dims[(p + i) % d]
+            part /= k
+            moved += 2 * (k - 1) * part
+        worst = max(worst, moved)
+    return CollectiveTime(2 * sum(k - 1 for k in dims) * latency_s, worst * 2 * d / bandwidth_Bps)
 
 
 def bus_bandwidth_factor(operation: str, n: int) -> float:

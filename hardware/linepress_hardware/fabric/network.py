@@ -62,20 +62,24 @@ class Network:
     def channels(self) -> int:
         return int(self.ns_per_byte.size)
 
-    def slots(self, packet_wire_bytes: float) -> Ints:
-        """Packets that fit each queue's buffer: `buffer_bytes`, or what keeps one flow at full rate and a bit more."""
+    def slots(self, widest_bytes: float, narrowest_bytes: float | None = None) -> Ints:
+        """Packets that the buffer behind each queue holds.
+
+        `buffer_bytes` in packets of `widest_bytes`; without it twice what keeps one flow of packets of
+        `narrowest_bytes` on the wire at full rate until its first credit is back.
+        """
         if self.buffer_bytes is not None:
-            fitting = int(self.buffer_bytes // packet_wire_bytes)
+            fitting = int(self.buffer_bytes // widest_bytes)
             if fitting < 1:
                 raise ConfigurationError(
-                    f"a buffer of {self.buffer_bytes:g} B holds no packet of {packet_wire_bytes:g} B; "
-                    f"give at least {ceil(packet_wire_bytes)} B"
+                    f"a buffer of {self.buffer_bytes:g} B holds no packet of {widest_bytes:g} B; "
+                    f"give at least {ceil(widest_bytes)} B"
                 )
             per_channel = np.full(self.channels, fitting, np.int64)
         else:
-            serial = np.maximum(self.ns_per_byte * packet_wire_bytes, 1e-9)
+            serial = np.maximum(self.ns_per_byte * (narrowest_bytes or widest_bytes), 1e-9)
             loop = 2 * self.latency_ns + self.forward_ns + self.floor_ns + 2 * serial
-            per_channel = np.ceil(loop / serial).astype(np.int64) + 2
+            per_channel = 2 * np.ceil(loop / serial).astype(np.int64) + 2
         return np.repeat(per_channel, self.virtual)
 
     def splits(self, size_bytes: ArrayLike) -> NDArray[np.bool_]:
@@ -95,14 +99,14 @@ class Network:
         """
         h = self.hops if hops is None else hops
         shared = 1 if self.kind == "mesh" else peers
-        wire = float(self.framing.wire_bytes(size_bytes))
-        bytes_each = wire * shared / self.planes if self.splits(size_bytes) else wire * ceil(shared / self.planes)
-        wire_ns = bytes_each * float(self.ns_per_byte[0])
+        one = float(self.framing.wire_bytes(size_bytes)) * float(self.ns_per_byte[0])
+        if self.splits(size_bytes):
+            one /= self.planes
+        else:
+            shared = ceil(shared / self.planes)
         floor, flight, forward = float(self.floor_ns[0]), float(self.latency_ns[0]), float(self.forward_ns[0])
-        if not self.cut_through:
-            one = wire * float(self.ns_per_byte[0])
-            return self.overhead_ns + h * flight + (h - 1) * (forward + max(one, floor)) + max(wire_ns, floor)
-        return self.overhead_ns + h * flight + (h - 1) * (forward + floor) + max(wire_ns, floor)
+        between = floor if self.cut_through else max(one, floor)
+        return self.overhead_ns + h * flight + (h - 1) * (forward + between) + (shared - 1) * one + max(one, floor)
 
     @property
     def hops(self) -> int:

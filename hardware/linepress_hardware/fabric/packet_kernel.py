@@ -78,6 +78,8 @@ def run(
     inf = np.inf
     busy_until = np.zeros(n_channels)
     busy_ns = np.zeros(n_channels)
+    due_last = np.zeros(n_channels)  # latest times that a packet on this channel was, or will be, passed on, arrived
+    arrival_last = np.zeros(n_channels)
     try_at = np.full(n_channels, inf)
     turn = np.zeros(n_channels, np.int64)
     waiting = np.zeros(n_channels, np.int64)
@@ -415,7 +417,16 @@ def run(
                 finish = p_tail[p]
             busy_until[c] = finish
             busy_ns[c] += on_wire
-            arrival = max(finish, t + floor_ns[c]) + latency_ns[c]
+            # The first packet of a message waits for its flit; those behind it fill the rest of that flit.
+            due = t + floor_ns[c]
+            arrival = finish
+            if p_number[p] == 0:
+                arrival = max(finish, due)
+            else:
+                due = min(due, finish)
+            due_last[c] = max(due_last[c], due)
+            arrival_last[c] = max(arrival_last[c], arrival)
+            arrival = arrival_last[c] + latency_ns[c]
             hop = p_hop[p]
             if hop > 0:  # its slot at this node is free when its last byte has left
                 previous = path[path_start[m] + hop - 1]
@@ -436,7 +447,7 @@ def run(
                         serial += 1
             if path_start[m] + hop + 1 < path_start[m + 1] or group[m] >= 0:
                 p_tail[p] = arrival + forward_ns[c]
-                p_event[p] = t + floor_ns[c] + latency_ns[c] + forward_ns[c] if cut_through else p_tail[p]
+                p_event[p] = due_last[c] + latency_ns[c] + forward_ns[c] if cut_through else p_tail[p]
                 kind = TRANSIT
             else:
                 back = max(back_last[q], arrival + latency_ns[c])

@@ -21,6 +21,7 @@ Ints = NDArray[np.int64]
 ONE_WAY = ("all_gather", "reduce_scatter", "all_to_all")
 LEAST_SLICE_BYTES = 256.0
 MOST_MESSAGES = 4_000_000
+PIPELINE_PACKETS = 400_000
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def rounds(algorithm: str, n: int, size_bytes: float, dims: Sequence[int] = ()) 
 
 
 def all_reduce_program(
-    algorithm: str, n: int, size_bytes: float, dims: Sequence[int] = (), flight_bytes: float = 0.0
+    algorithm: str, n: int, size_bytes: float, dims: Sequence[int] = (), flight_bytes: float = 0.0, planes: int = 1
 ) -> Program:
     """Messages of an all-reduce of `size_bytes` an accelerator.
 
@@ -83,6 +84,8 @@ def all_reduce_program(
     flight_bytes : float
         What an accelerator could send while one message is under way (latency × bandwidth): how far the pipelined
         algorithms run ahead.
+    planes : int
+        Switch planes over which what the switches combine is spread.
 
     Raises
     ------
@@ -118,17 +121,15 @@ def all_reduce_program(
             return _stepped(n, [_Step(src, dst, size_bytes)])
         return _stepped(n, [_Step(src, dst, size_bytes / n)] * 2)
     if algorithm == "double-tree":
-        return _double_tree(n, size_bytes, flight_bytes)
+        return _double_tree(n, size_bytes, flight_bytes, planes)
     if algorithm == "in-network":
-        half = np.full(2 * n, size_bytes)
-        group = Combination(tuple(range(n)), tuple(range(n, 2 * n)))
-        return Program(np.concatenate([ranks, ranks]), np.concatenate([ranks, ranks]), half, groups=[group])
+        return _in_network(n, size_bytes, planes)
     if algorithm == "in-network-nvls":
-        return _nvls(n, size_bytes, flight_bytes)
+        return _nvls(n, size_bytes, flight_bytes, planes)
     raise ConfigurationError(f"all-reduce algorithm {algorithm!r} cannot be simulated; use ring or direct")
 
 
-def one_way_program(operation: str, n: int, size_bytes: float, root: int = 0) -> Program:
+def one_way_program(operation: str, n: int, size_bytes: float, root: int = 0, planes: int = 1) -> Program:
     """Messages of an all-gather, reduce-scatter or all-to-all (everyone to everyone, size / N each, own part stays),
     of a send (0 to 1) or of a broadcast by the switch."""
     if operation in ONE_WAY:
@@ -137,11 +138,11 @@ def one_way_program(operation: str, n: int, size_bytes: float, root: int = 0) ->
     if operation == "send":
         return Program(np.array([root]), np.array([(root + 1) % n]), np.array([float(size_bytes)]))
     if operation == "broadcast":
-        others = np.flatnonzero(np.arange(n) != root)
-        src = np.concatenate([[root], np.full(n - 1, root)])
-        dst = np.concatenate([[root], others])
-        group = Combination((0,), tuple(range(1, n)))
-        return Program(src, dst, np.full(n, float(size_bytes)), groups=[group])
+        src = np.full(n, root, dtype=np.int64)
+        dst = np.concatenate([[root], np.flatnonzero(np.arange(n) != root)])
+        groups = [Combination((p * n,), tuple(range(p * n + 1, p * n + n)), p) for p in range(planes)]
+        share = np.full(n * planes, size_bytes / planes)
+        return Program(np.tile(src, planes), np.tile(dst, planes), share, groups=groups)
     raise ConfigurationError(f"operation {operation!r} is unknown; use one of {', '.join(ONE_WAY)}, send, broadcast")
 
 
@@ -277,12 +278,12 @@ def _parents(n: int) -> list[int]:
     return parents
 
 
-def _double_tree(n: int, size_bytes: float, flight_bytes: float) -> Program:
+def _double_tree(n: int, size_bytes: float, flight_bytes: float, planes: int) -> Program:
     """Two trees, each reducing and broadcasting half of the data in slices; the leaves of one are inner in the other.
 
     The second tree is the first one mirrored (even n) or shifted by one rank (odd n).
     """
-    slices = _slices(size_bytes / 2, 256)
+    slices = _slices(size_bytes / 2, max(32, min(256, PIPELINE_PACKETS // (4 * n * planes))))
     share = size_bytes / 2 / slices
     number = np.arange(slices, dtype=np.int64)
     # Leaves would flood the links that inner ranks forward over: a slice goes up when an earlier one has come back.
@@ -330,13 +331,26 @@ def _double_tree(n: int, size_bytes: float, flight_bytes: float) -> Program:
         np.full(len(src) * slices, share),
         np.concatenate(before),
         np.concatenate(after),
+        turn=np.tile(number, len(src)),
     )
 
 
-def _nvls(n: int, size_bytes: float, flight_bytes: float) -> Program:
+def _in_network(n: int, size_bytes: float, planes: int) -> Program:
+    """Everyone sends everything up; the switch of each plane adds its share and sends the sum to everyone."""
+    ranks = np.arange(n, dtype=np.int64)
+    per = 2 * n
+    groups = [
+        Combination(tuple(range(p * per, p * per + n)), tuple(range(p * per + n, p * per + per)), p)
+        for p in range(planes)
+    ]
+    ends = np.tile(ranks, 2 * planes)
+    return Program(ends, ends, np.full(per * planes, size_bytes / planes), groups=groups)
+
+
+def _nvls(n: int, size_bytes: float, flight_bytes: float, planes: int) -> Program:
     """Every rank lets the switch reduce its own N-th and multicasts the sum, slice by slice; at most `window` slices
     are under way, so that reductions and multicasts share the links."""
-    most = max(1, min(128, MOST_MESSAGES // 8 // (2 * n * n)))
+    most = max(1, min(128, PIPELINE_PACKETS // (2 * n * n)))
     slices = _slices(size_bytes / n, most)
     share = size_bytes / n / slices
     window = max(2, slices // 32, 1 + ceil(2 * flight_bytes / (share * n)))
@@ -354,11 +368,15 @@ def _nvls(n: int, size_bytes: float, flight_bytes: float) -> Program:
         dst += [np.repeat(ranks, n), ranks, ranks, np.tile(ranks, n), ranks]
         size += [np.full(per - n, share), np.zeros(n)]
         for chunk in range(n):
-            groups.append(Combination(tuple(range(at + chunk * n, at + chunk * n + n)), (sums + chunk,)))
+            plane = (chunk + s * n) % planes
+            groups.append(Combination(tuple(range(at + chunk * n, at + chunk * n + n)), (sums + chunk,), plane))
             copied = tuple(range(copies + chunk * n, copies + chunk * n + n))
-            groups.append(Combination((casts + chunk,), copied))
+            groups.append(Combination((casts + chunk,), copied, plane))
         before += [sums + ranks, sums + ranks]
         after += [casts + ranks, joins + ranks]
+        if s > 0:  # in order everywhere: buffers full of parts of different sums would wait for one another
+            before.append(joins - per + ranks)
+            after.append(joins + ranks)
         if s >= window:
             earlier = (s - window) * per + 2 * n * n + 2 * n
             before.append(np.tile(earlier + ranks, n))

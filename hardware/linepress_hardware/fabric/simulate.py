@@ -30,6 +30,8 @@ class Program:
         When a message without needs leaves; added to the last need of one that has some.
     groups : list of Combination
         Messages that a switch combines.
+    turn : int64[m] | None
+        Added to source + destination to choose the plane of a message that is too small to go over all of them.
     """
 
     src: Ints
@@ -39,6 +41,7 @@ class Program:
     after: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     release_ns: Floats | None = None
     groups: list[Combination] = field(default_factory=list)
+    turn: Ints | None = None
 
     @property
     def messages(self) -> int:
@@ -131,7 +134,8 @@ def simulate(
     next_start = np.zeros(owner.size + 1, np.int64)
     np.cumsum(np.bincount(before, minlength=owner.size), out=next_start[1:])
     group, expects, group_start, out_start, outs = _combinations(program, first_sub, counts, owner.size)
-    widest = float(one.max(initial=0.0))
+    widest = max(float(one.max(initial=0.0)), 1e-9)
+    narrowest = max(float(one[sends].min(initial=widest)), widest / 64)
     released, done, busy, deepest, counters = run(
         network.ns_per_byte,
         network.latency_ns,
@@ -139,7 +143,7 @@ def simulate(
         network.floor_ns,
         network.virtual,
         network.cut_through,
-        network.slots(max(widest, 1e-9)),
+        network.slots(widest, narrowest),
         start,
         path,
         counts.astype(np.int32),
@@ -210,7 +214,8 @@ def _planes(network: Network, program: Program) -> tuple[Ints, Ints, Ints]:
         split[list(one.results)] = 1
     owner = np.repeat(np.arange(program.messages), split)
     number = np.arange(owner.size) - np.repeat(np.cumsum(split) - split, split)
-    plane = np.where(split[owner] > 1, number, (program.src[owner] + program.dst[owner]) % planes)
+    turn = np.zeros(program.messages, np.int64) if program.turn is None else program.turn
+    plane = np.where(split[owner] > 1, number, (program.src + program.dst + turn)[owner] % planes)
     chosen = np.full(program.messages, -1)
     for one in program.groups:
         chosen[list(one.contributions)] = one.plane
