@@ -1,6 +1,8 @@
 """Bugs of public implementations of these codecs, each shown not to be here.
 
-The tests of BDI's shift, FPC's runs and C-Pack's dictionary fail on the public models they are named after.
+Each test was seen to fail with its bug put into the kernels: the signed comparison, runs of any length, the threshold
+of 50 %, half of the 64-bit range, failed deltas that count, a dictionary that survives, partial matches that do not enter,
+zeros at the wrong end, bases of one size, 31-bit constants, rows not cleared, an escape of one bit.
 """
 
 from __future__ import annotations
