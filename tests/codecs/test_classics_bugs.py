@@ -1,7 +1,7 @@
 """Bugs of public implementations of these codecs, each shown not to be here.
 
 Each test was seen to fail with its bug put into the kernels: the signed comparison, runs of any length, the threshold
-of 50 %, half of the 64-bit range, failed deltas that count, a dictionary that survives, partial matches that do not enter,
+of 50 %, half of the 64-bit range, failed deltas that count, a dictionary that survives, partial matches left out,
 zeros at the wrong end, bases of one size, 31-bit constants, rows not cleared, an escape of one bit.
 """
 
