@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from linepress_hardware.dram.parts import Part
-from linepress_hardware.dram.standards import BANK
+from linepress_hardware.dram.standards import BANK, command_ticks
 
 
 def spacing_ticks(part: Part, first: str, second: str) -> int:
@@ -23,7 +23,9 @@ def idle_read_ns(part: Part, row: str) -> float:
     if part.standard.split_activate:
         ticks += 1
     if row in ("closed", "conflict"):
-        ticks += _bank_rule(part, "ACT", "RD")
+        to_read = _bank_rule(part, "ACT", "RD")
+        # Both commands start on the first half of a clock.
+        ticks += to_read + (to_read % 2 if part.standard.half_clock else 0)
     if row == "conflict":
         ticks += _bank_rule(part, "PRE", "ACT")
     return ticks * part.tick_ns
@@ -34,10 +36,19 @@ def _bank_rule(part: Part, first: str, second: str) -> int:
 
 
 def activate_bound_GBps(part: Part) -> float:
-    """Most bandwidth where every atom needs a row of its own: four activates a tFAW (or one a tRRD_S) a scope."""
-    scopes = {0: 1, 1: part.pseudo_channels, 2: part.pseudo_channels * part.ranks}[part.standard.scope]
-    per_activate = max(part.ck["FAW"] / 4, part.ck["RRDS"]) * part.tck_ns
-    return min(part.peak_GBps, scopes * part.atom_bytes / per_activate)
+    """Most bandwidth where every atom needs a row of its own: the least of four bounds.
+
+    Four activates a tFAW and one a tRRD_S on every scope; one activate a tRC on every bank; the command bus, which
+    carries a precharge, an activate and (where there is one bus) a read for each atom; the wires.
+    """
+    ck, tpc, standard = part.ck, part.ticks_per_ck, part.standard
+    scopes = {0: 1, 1: part.pseudo_channels, 2: part.pseudo_channels * part.ranks}[standard.scope]
+    window_ns = max(ck["FAW"] / 4, ck["RRDS"]) * part.tck_ns / scopes
+    bank_ns = part.ns("RC") / part.banks
+    commands = ["PRE", "ACT"] if standard.buses == 2 else ["PRE", "ACT", "RD"]
+    slots = sum(command_ticks(standard, c, tpc) for c in commands) + (1 if standard.split_activate else 0)
+    slowest_ns = max(window_ns, bank_ns, slots * part.tick_ns)
+    return min(part.peak_GBps, part.atom_bytes / slowest_ns)
 
 
 def refresh_share(part: Part) -> float:

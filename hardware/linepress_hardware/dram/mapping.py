@@ -219,7 +219,7 @@ def _parse(text: str, part: Part) -> Mapping:
         bits = int(match[2]) if match[2] else left[field]
         if bits > left[field]:
             raise ConfigurationError(
-                f"mapping {text!r} gives {_LONG[field]} more bits than the {sizes[field]} of part {part.name}"
+                f"mapping {text!r} gives more {_LONG[field]} bits than the {sizes[field]} of part {part.name}"
             )
         left[field] -= bits
         order.append((field, bits))
