@@ -169,9 +169,7 @@ def all_reduce_bound(
     of the data out of a leaf, then up and down; NVLS: sum, then multicast of an N-th), and all bytes of the busiest
     port after one latency.
     """
-    time = all_reduce(
-        algorithm, n, size_bytes, latency_s=latency_s, bandwidth_Bps=bandwidth_Bps, topology=topology
-    )
+    time = all_reduce(algorithm, n, size_bytes, latency_s=latency_s, bandwidth_Bps=bandwidth_Bps, topology=topology)
     if algorithm == "tree" and n > 1:
         return time.time_s * math.floor(math.log2(n)) / math.ceil(math.log2(n))
     if algorithm not in PIPELINED or time.time_s == 0:

@@ -52,7 +52,7 @@ def astra_sim_all_reduce_ns(
         raise ConfigurationError(f"back end {backend!r} is unknown; use one of {', '.join(BACKENDS)}")
     if n < 2 or size_bytes < 1 or not 0 < bandwidth_GiBps < float("inf") or not 0 <= latency_ns < float("inf"):
         raise ConfigurationError(
-            f"{n} accelerators, {size_bytes} B, {bandwidth_GiBps} GiB/s, {latency_ns} ns: give 2 or more accelerators, "
+            f"{n} accelerators, {size_bytes} B, {bandwidth_GiBps} GiB/s, {latency_ns} ns: give 2 accelerators, "
             f"1 B or more, a rate above 0 and a latency of 0 or more"
         )
     if how in POWER_OF_TWO and n & (n - 1):

@@ -69,7 +69,7 @@ def catalog(folder: str, parse: Callable[[str, str], Part]) -> dict[str, Part]:
 
 
 def lookup(name: str, parts: Mapping[str, Part], what: str) -> Part:
-    """A part by name or alias, case and ``_``, ``-``, blanks not minded; raises `UnknownPartError` with near names."""
+    """A part by name or alias, case, ``_``, ``-`` and blanks not minded; `UnknownPartError` lists near names."""
     names = {_plain(alias): part for part in parts.values() for alias in (part.name, *part.aliases)}
     found = names.get(_plain(name))
     if found is not None:

@@ -34,6 +34,7 @@ from linepress_hardware.fabric.simulate import DEFAULT_PACKETS, Program, simulat
 from linepress_hardware.fabric.topologies import Topology, near_cube
 
 ALGORITHMS = (*ALL_REDUCE, "bucket")
+_COUNTED = ("method", "messages", "packets", "packet_bytes", "deepest_queue_packets", "busiest_link_s")
 PLAIN_TOPOLOGIES = ("switch", "mesh", "ring", "torus")
 
 
@@ -185,7 +186,7 @@ def collective(
         "bus_bandwidth_GBps": factor * size_bytes / packed["time_s"] / 1e9,
         "plain_bus_bandwidth_GBps": factor * size_bytes / plain["time_s"] / 1e9,
         "speedup": plain["time_s"] / packed["time_s"],
-        **{key: plain[key] for key in ("method", "messages", "packets", "packet_bytes", "deepest_queue_packets")},
+        **{key: plain[key] for key in _COUNTED},
     }
 
 
@@ -197,16 +198,22 @@ def check(fabric: Fabric, operation: str, algorithm: str, size_bytes: float, rat
     if not 0 < ratio < float("inf"):
         raise ConfigurationError(f"the ratio of messages is {ratio!r}; give a finite number above 0")
     if operation == "broadcast" and fabric.kind != "switch":
-        raise ConfigurationError(f"broadcast is done by a switch here, and a {fabric.kind} has none; use topology switch")
+        raise ConfigurationError(
+            f"broadcast is done by a switch here, and a {fabric.kind} has none; use topology switch"
+        )
     if operation != "all_reduce":
         one_way_program(operation, 2, 1.0)
         return
     if algorithm not in ALGORITHMS:
         raise ConfigurationError(f"all-reduce algorithm {algorithm!r} is unknown; use one of {', '.join(ALGORITHMS)}")
     if algorithm in NEEDS_SWITCH and not (fabric.kind == "switch" and fabric.reduces):
-        raise ConfigurationError(f"{algorithm} needs switches that reduce, and {fabric.name} has none; use another one")
+        raise ConfigurationError(
+            f"{algorithm} needs switches that reduce, and {fabric.name} has none; use another one"
+        )
     if algorithm == "bucket" and fabric.kind not in ("ring", "torus"):
-        raise ConfigurationError(f"bucket runs along the rings of a torus, not on a {fabric.kind}; use direct or ring")
+        raise ConfigurationError(
+            f"bucket runs along the rings of a torus, not on a {fabric.kind}; use direct or ring"
+        )
     if fabric.kind == "torus" and algorithm != "bucket":
         raise ConfigurationError(f"{algorithm} does not fit a torus; use algorithm bucket")
     if algorithm != "bucket":  # the closed form knows which N and partners each algorithm takes
@@ -295,6 +302,7 @@ def _one(
         "packets": None,
         "packet_bytes": None,
         "deepest_queue_packets": None,
+        "busiest_link_s": None,
     }
     n = fabric.network.n
     messages = count_messages(algorithm, n) if operation == "all_reduce" else n * (n - 1)
@@ -316,6 +324,7 @@ def _one(
         "packets": out.packets,
         "packet_bytes": out.packet_bytes,
         "deepest_queue_packets": int(out.deepest.max()),
+        "busiest_link_s": float(out.busy_ns.max()) * 1e-9,
     }
 
 

@@ -215,7 +215,9 @@ def torus(
     """
     shape = tuple(int(k) for k in dims)
     if not shape or any(k < 2 for k in shape):
-        raise ConfigurationError(f"torus of {'x'.join(map(str, shape)) or 'no dimensions'}; give 2 or more a dimension")
+        raise ConfigurationError(
+            f"torus of {'x'.join(map(str, shape)) or 'no dimensions'}; give 2 or more a dimension"
+        )
     n = prod(shape)
     _check(n, link_GBps, latency_ns, forward_ns, floor_ns)
     d = len(shape)
@@ -228,7 +230,7 @@ def torus(
         for i, k in enumerate(shape):
             at = (here // strides[i]) % k
             ahead = ((dst // strides[i]) % k - at) % k
-            backward = 2 * ahead > k
+            backward = (2 * ahead > k) | ((2 * ahead == k) & (at % 2 == 1))  # half of the ties each way
             left = np.where(backward, k - ahead, ahead)
             wrapped = np.zeros(len(src), np.int64)
             for _ in range(k // 2):
@@ -273,7 +275,9 @@ def leaf_spine(
     """
     _check(n, link_GBps, latency_ns, forward_ns, floor_ns)
     if per_leaf < 1 or spines < 1 or planes < 1:
-        raise ConfigurationError(f"{per_leaf} endpoints a leaf, {spines} spines, {planes} planes; give 1 or more of each")
+        raise ConfigurationError(
+            f"{per_leaf} endpoints a leaf, {spines} spines, {planes} planes; give 1 or more of each"
+        )
     leaves = ceil(n / per_leaf)
     up = np.arange(n * planes, dtype=np.int64).reshape(n, planes)
     down = up + n * planes

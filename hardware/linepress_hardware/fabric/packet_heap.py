@@ -8,7 +8,7 @@ from numba import njit
 
 
 @njit(cache=True)
-def push(time: Any, serial: Any, code: Any, size: int, at: float, number: int, what: int) -> int:
+def push(time: Any, serial: Any, code: Any, size: int, at: Any, number: int, what: Any) -> Any:
     """Add an event to a heap of `size` entries; returns the new size. The arrays must have room."""
     i = size
     while i > 0:

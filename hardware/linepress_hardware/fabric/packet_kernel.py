@@ -3,7 +3,8 @@
 A *channel* is one direction of a physical link; it carries one packet at a time. A *queue* is a channel's virtual
 channel: its index is channel × virtual channels + virtual channel, and it owns the buffer slots (credits) at the
 far end. A message is cut into packets that follow one path, a list of queues. Outputs serve waiting packets in order
-of arrival, transit and injection by turns; a packet that cannot leave keeps its slot, so congestion spreads upstream.
+of arrival, before what their own endpoint injects; a packet that cannot leave keeps its slot, so congestion spreads
+upstream.
 """
 
 from __future__ import annotations
@@ -73,7 +74,6 @@ def run(
     n_channels = ns_per_byte.size
     n_queues = slots.size
     channel_of = np.arange(n_queues) // virtual  # integer division is dear in the loop
-    turns = 2 * virtual
     n_messages = n_packets.size
     inf = np.inf
     busy_until = np.zeros(n_channels)
@@ -355,12 +355,14 @@ def run(
                 continue
             soon = inf
             chosen = -1
-            for j in range(turns):
-                slot = turn[c] + j
-                if slot >= turns:
-                    slot -= turns
-                q = c * virtual + (slot >> 1)
-                if (first[q] if slot & 1 == 0 else source[q]) < 0:
+            for j in range(2 * virtual):
+                # What is under way goes before what is new (else rings choke), virtual channels by turns.
+                lane = turn[c] + j
+                fresh = lane >= turn[c] + virtual
+                while lane >= virtual:
+                    lane -= virtual
+                q = c * virtual + lane
+                if (source[q] if fresh else first[q]) < 0:
                     continue
                 while back_count[q] > 0 and back_ns[ring[q] + back_head[q]] <= t:
                     back_head[q] += 1
@@ -375,7 +377,7 @@ def run(
                     else:
                         blocked[q] = True
                     continue
-                chosen = slot
+                chosen = 2 * lane + fresh
                 break
             if chosen < 0:
                 if soon < try_at[c]:
@@ -383,7 +385,7 @@ def run(
                     h_size = push(h_time, h_serial, h_code, h_size, soon, serial, (np.int64(c) << 3) | TRY)
                     serial += 1
                 continue
-            turn[c] = chosen + 1 if chosen + 1 < turns else 0
+            turn[c] = (chosen >> 1) + 1 if (chosen >> 1) + 1 < virtual else 0
             q = c * virtual + (chosen >> 1)
             if chosen & 1 == 0:
                 p = first[q]

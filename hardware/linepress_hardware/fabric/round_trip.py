@@ -129,7 +129,7 @@ def levels_needed(accelerators: int, radix: int) -> int:
     while reach < accelerators:
         if radix < 4:
             raise ConfigurationError(
-                f"switches of {radix} ports do not connect {accelerators} accelerators at full rate; use 4 ports or more"
+                f"switches of {radix} ports do not connect {accelerators} accelerators; use 4 ports or more"
             )
         levels, reach = levels + 1, reach * radix // 2
     return levels

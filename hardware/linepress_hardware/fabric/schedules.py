@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import ceil, log2, prod
 
 import numpy as np
@@ -193,7 +194,7 @@ def _stepped(n: int, steps: Sequence[_Step]) -> Program:
     total = steps[0].src.size
     previous_at, previous_joins = 0, -1
     ranks = np.arange(n, dtype=np.int64)
-    for earlier, step in zip(steps, steps[1:], strict=False):
+    for earlier, step in pairwise(steps):
         joins = total
         src.append(ranks)
         dst.append(ranks)
@@ -382,7 +383,11 @@ def _nvls(n: int, size_bytes: float, flight_bytes: float, planes: int) -> Progra
             before.append(np.tile(earlier + ranks, n))
             after.append(at + np.arange(n * n))
     return Program(
-        np.concatenate(src), np.concatenate(dst), np.concatenate(size), np.concatenate(before), np.concatenate(after),
+        np.concatenate(src),
+        np.concatenate(dst),
+        np.concatenate(size),
+        np.concatenate(before),
+        np.concatenate(after),
         groups=groups,
     )
 
