@@ -15,7 +15,7 @@ from linepress.errors import LinepressError
 from linepress.records import TABLES, RunStore
 from linepress.records.schema import schema
 
-_LOCKED = {
+_LOCKED: dict[str, str | bool | int | float | list[str]] = {
     # Neither files nor the network, no extension fetched or loaded, no Python variable read by its name.
     "enable_external_access": "false",
     "autoinstall_known_extensions": "false",
@@ -46,7 +46,7 @@ def query(run: Path | str, sql: str) -> pa.Table:
             else:
                 connection.register(name, schema(name).empty_table())
         connection.execute("SET lock_configuration = true")
-        return connection.execute(sql).to_arrow_table()
+        return connection.sql(sql).to_arrow_table()
     except duckdb.Error as error:
         sentence = " ".join(str(error).split())
         raise QueryError(f"query: {sentence[:600]}; tables are {', '.join(TABLES)}") from None
@@ -74,7 +74,7 @@ def _check(connection: Any, sql: str) -> None:
     if len(statements) != 1:
         raise QueryError(f"query: {len(statements)} statements; give one SELECT")
     kind = statements[0].type
-    if kind not in (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN):
+    if kind != duckdb.StatementType.SELECT:
         raise QueryError(
             f"query: {str(kind).rpartition('.')[2]} is not allowed, a record is read only; give one SELECT"
         )

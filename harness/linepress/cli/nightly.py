@@ -17,8 +17,8 @@ Examples:
   linepress nightly smoke --no-mlflow --json
   linepress nightly nightly --accept 'new tables, 0.2 % larger, twice as fast'
 
-The run goes to RUNS/SUITE-DATE-COMMIT, so the same command on the same day resumes. A night is good when its verdict is
-PASS or ACCEPTED. LINEPRESS_WEBHOOK gives the webhook without showing it to `ps`.
+The run goes to RUNS/SUITE-DATE-COMMIT, so the same command on the same day resumes. A night is good when its verdict
+is PASS or ACCEPTED. LINEPRESS_WEBHOOK gives the webhook without showing it to `ps`.
 Exit codes: 0 pass, 1 a gate or the comparison failed, 2 some cases failed or it could not be decided, 3 nothing was
 measured, 4 usage, 130 interrupted.
 """

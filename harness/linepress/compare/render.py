@@ -81,4 +81,4 @@ def escape_markdown(text: str) -> str:
     text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
     for character in "\\`*_[]|":
         text = text.replace(character, "\\" + character)
-    return text.replace("<", "&lt;").replace(">", "&gt;")
+    return text.replace("<", "&lt;")
