@@ -15,7 +15,6 @@ from linepress_hardware.dram.state import Spec
 from linepress_hardware.errors import ConfigurationError
 
 # Columns of the table of earliest times: commands that a rule can hold back. RDA and WRA are held like RD and WR.
-LEVELS = 5
 HELD = ("ACT", "PRE", "PREA", "RD", "WR", "REFA", "REFB")
 KIND_SAME, KIND_WINDOW, KIND_OTHER = range(3)
 
@@ -29,11 +28,11 @@ def compile_part(part: Part, policy: Policy) -> Spec:
         )
     counts = (1, part.pseudo_channels, part.ranks, part.bank_groups, part.banks_per_group)
     banks = part.banks
-    path = np.zeros((banks, LEVELS + 2), np.int64)
+    path = np.zeros((banks, engine.PATH_HELD + engine.LEVELS * len(HELD)), np.int64)
     low: list[int] = []
     high: list[int] = []
     base = 0
-    for level in range(LEVELS):
+    for level in range(engine.LEVELS):
         nodes = math.prod(counts[: level + 1])
         path[:, level] = base + np.arange(banks) // (banks // nodes)
         for node in range(nodes):
@@ -43,11 +42,12 @@ def compile_part(part: Part, policy: Policy) -> Spec:
         base += nodes
     table = _binding(part.rules())
     ordered = [rule for c in COMMANDS for rule in table if rule.first == c]
-    held = np.zeros((len(HELD), 1 + LEVELS), np.int64)
+    held = np.zeros(len(HELD), np.int64)
     for h, name in enumerate(HELD):
         levels = sorted({r.level for r in table if r.second == name})
-        held[h, 0] = len(levels)
-        held[h, 1 : 1 + len(levels)] = levels
+        held[h] = len(levels)
+        start = engine.PATH_HELD + engine.LEVELS * h
+        path[:, start : start + len(levels)] = path[:, levels]
     scope_node = np.unique(path[:, standard.scope])
     scope_banks = banks // len(scope_node)
     path[:, engine.PATH_PSEUDO] = np.arange(banks) // (banks // part.pseudo_channels)

@@ -28,7 +28,10 @@ INF = 1 << 56
  P_RFCAB, P_RFCPB, P_AAD, P_WCK_READ, P_WCK_WRITE, P_DATA_READ, P_DATA_WRITE, P_SCOPE_BANKS, P_RULE_AT) = range(22)
 N_PART = P_RULE_AT + 12  # where the rules of each command start
 RULE_LEVEL, RULE_HELD, RULE_TICKS, RULE_KIND = range(4)  # rules[r]
-PATH_PSEUDO, PATH_SCOPE = 5, 6  # path[bank]: its nodes on the five levels, its pseudo channel and scope
+# path[bank]: its nodes on the five levels, its pseudo channel and scope; then, for each held command h, the held[h]
+# nodes on which a rule can hold it back.
+LEVELS = 5
+PATH_PSEUDO, PATH_SCOPE, PATH_HELD = LEVELS, LEVELS + 1, LEVELS + 2
 # node[]: earliest tick of each held command, the last three activates, the nodes under the same parent.
 H_ACT, H_PRE, H_PREA, H_RD, H_WR, H_REFA, H_REFB = range(7)
 N_PAST, N_LOW, N_HIGH, N_NODE = 7, 10, 11, 12
@@ -64,20 +67,12 @@ ROW_CLOSED, ROW_OPENING = -1, -2
 def earliest(part: A, path: A, held: A, node: A, h: int, b: int) -> int:
     """First tick at which no rule holds command h back on bank b and the clock has the edge it needs."""
     e = 0
-    for k in range(held[h, 0]):
-        e = max(e, node[path[b, held[h, 1 + k]], h])
+    nodes = path[b]
+    for k in range(PATH_HELD + LEVELS * h, PATH_HELD + LEVELS * h + held[h]):
+        e = max(e, node[nodes[k], h])
     if part[P_HALF] != 0 and h != H_PRE and h != H_PREA and (e & 1) == 0:
         e += 1
     return e
-
-
-@inlined
-def floor(node: A, scope: A, h: int) -> int:
-    """A tick before which command h is illegal on every bank."""
-    e = INF
-    for s in range(scope.shape[0]):
-        e = min(e, node[scope[s, S_NODE], h])
-    return int(max(e, node[0, h]))
 
 
 @inlined
@@ -174,9 +169,10 @@ def remove(bank: A, q: A, z: A, which: int, k: int) -> None:
     """Take slot k out of its queue, keeping the order of the others."""
     n = z[Z_N + which] - 1
     z[Z_N + which] = n
-    for i in range(q[which, Q_PLACE, k], n):
-        young = q[which, Q_ORDER, i + 1]
-        q[which, Q_ORDER, i], q[which, Q_KEY, i], q[which, Q_PLACE, young] = young, q[which, Q_KEY, i + 1], i
+    order, keys, place = q[which, Q_ORDER], q[which, Q_KEY], q[which, Q_PLACE]
+    for i in range(place[k], n):
+        young = order[i + 1]
+        order[i], keys[i], place[young] = young, keys[i + 1], i
     q[which, Q_FREE, n] = k
     if which <= WRITE:
         last, following = q[which, Q_LAST, k], q[which, Q_NEXT, k]
@@ -206,21 +202,22 @@ def pick(part: A, path: A, held: A, node: A, scope: A, q: A, z: A, which: int, s
         z[Z_HOLD + 8 * s + K_PRE] = max(node[0, H_PRE], node[n, H_PRE])
     least_col, least_act, least_pre = INF, INF, INF
     found = -1
+    keys, order, banks, hold = q[which, Q_KEY], q[which, Q_ORDER], q[which, Q_BANK], z[Z_HOLD:]
     for i in range(z[Z_N + which]):
-        key = q[which, Q_KEY, i]
-        kind, e = key & 7, max(key >> 6, z[Z_HOLD + (key & 63)])
+        key = keys[i]
+        kind, e = key & 7, max(key >> 6, hold[key & 63])
         if e <= t and found < 0 and (slot == SLOT_ANY or (kind == K_COL) == (slot == SLOT_COL)):
             h = H_ACT if kind == K_ACT else H_PRE
             if kind == K_COL:
                 h = h_col
-            k = q[which, Q_ORDER, i]
-            e = earliest(part, path, held, node, h, q[which, Q_BANK, k])
+            k = order[i]
+            e = earliest(part, path, held, node, h, banks[k])
             if e <= t and falling and kind != K_PRE:
                 e = t + 1
             if e <= t:
                 found = k
                 continue
-            q[which, Q_KEY, i] = e * 64 + (key & 63)
+            keys[i] = e * 64 + (key & 63)
         if kind == K_COL:
             least_col = min(least_col, e)
         elif kind == K_ACT:
@@ -588,8 +585,9 @@ def accept(part: A, path: A, held: A, node: A, bank: A, q: A, z: A, req: A, atom
         r, a = z[Z_CURRENT], z[Z_ATOM]
         which = req[r, R_WRITE]
         merged = False
+        index, queued, writes = atoms[a, A_INDEX], q[WRITE, Q_ATOM], q[WRITE, Q_ORDER]
         for i in range(z[Z_N + WRITE]):
-            if q[WRITE, Q_ATOM, q[WRITE, Q_ORDER, i]] == atoms[a, A_INDEX]:
+            if queued[writes[i]] == index:
                 merged = True
                 break
         if merged:
@@ -640,15 +638,23 @@ def next_event(part: A, path: A, held: A, node: A, bank: A, scope: A, fifo: A, z
             if z[Z_RELEASED] > 0:
                 e = min(e, released[0, 0])
     # Whatever holds a command back on every bank bounds each atom, however stale the atom's own bound.
-    col = max(z[Z_LEAST + 3 * ACTIVE], min(floor(node, scope, H_RD), floor(node, scope, H_WR)))
+    reads, writes, acts, pres = INF, INF, INF, INF
+    for s in range(scope.shape[0]):
+        on = node[scope[s, S_NODE]]
+        reads, writes = min(reads, on[H_RD]), min(writes, on[H_WR])
+        acts, pres = min(acts, on[H_ACT]), min(pres, on[H_PRE])
+    top = node[0]
+    reads, writes = max(reads, top[H_RD]), max(writes, top[H_WR])
+    acts, pres = max(acts, top[H_ACT]), max(pres, top[H_PRE])
+    col = max(z[Z_LEAST + 3 * ACTIVE], min(reads, writes))
     act = INF
     if z[Z_FIFO_N] > 0:
         e = min(e, refresh_next(part, path, held, node, bank, scope, fifo, z)[1])
     if z[Z_FIFO_N] == 0 or part[P_REFRESH] == REF_BANK:
         which = WRITE if drain_rule(part, z) != 0 else READ
-        col = min(col, max(z[Z_LEAST + 3 * which], floor(node, scope, H_RD + which)))
-        act = max(z[Z_LEAST + 3 * which + K_ACT], floor(node, scope, H_ACT))
-        e = min(e, max(z[Z_LEAST + 3 * which + K_PRE], floor(node, scope, H_PRE)))
+        col = min(col, max(z[Z_LEAST + 3 * which], writes if which == WRITE else reads))
+        act = max(z[Z_LEAST + 3 * which + K_ACT], acts)
+        e = min(e, max(z[Z_LEAST + 3 * which + K_PRE], pres))
     edge = max(t + 1, min(col, act))
     if part[P_HALF] != 0 and (edge & 1) == 0:
         edge += 1

@@ -23,10 +23,10 @@ class Spec:
     rules : [rules, 4]
         Level, held command, ticks and kind (0: same node, 1: from the fourth-last, 2: the other nodes), by first
         command.
-    path : [banks, 7]
-        Nodes of a bank on the five levels, its pseudo channel, its scope.
-    held : [7, 6]
-        For each held command, at how many levels rules hold it back, and those levels.
+    path : [banks, PATH_HELD + 35]
+        Nodes of a bank on the five levels, its pseudo channel, its scope; nodes that hold each command back.
+    held : [7]
+        For each held command, at how many levels rules hold it back.
     node_low, node_high : [nodes]
         Range of the nodes under the same parent.
     scope_node : [scopes]
