@@ -90,7 +90,8 @@ def delete_command(runs: tuple[Path, ...], yes: bool, as_json: bool) -> int:
     if as_json:
         print_json({"deleted": [str(run) for run in runs], "freed_bytes": sum(sizes.values())})
     else:
-        stdout().print(f"deleted {len(runs)} runs, {fmt.bytes_si(sum(sizes.values()))}", markup=False)
+        words = f"{len(runs)} run{'' if len(runs) == 1 else 's'}"
+        stdout().print(f"deleted {words}, {fmt.bytes_si(sum(sizes.values()))} freed", markup=False)
     return 0
 
 

@@ -14,13 +14,14 @@ from linepress.claims import Verdict, verdicts
 from linepress.records import RunStore
 from linepress.records.store import write_atomically
 from linepress.report.model import Section
-from linepress.report.sections import hardware, overview, ratios, record
+from linepress.report.sections import hardware, night, overview, ratios, record
 from linepress.report.view import RunView
 
 MAX_BYTES = 5_000_000
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 SECTIONS: tuple[Callable[[RunView], Section], ...] = (
     overview.verdict,
+    night.compared,
     overview.headline,
     ratios.speed,
     ratios.by_group,
@@ -31,6 +32,7 @@ SECTIONS: tuple[Callable[[RunView], Section], ...] = (
     hardware.system,
     record.claims,
     record.failures,
+    night.history,
     record.provenance,
     record.full_table,
 )
@@ -61,7 +63,7 @@ def build_report(run_dir: Path | str, found: list[Verdict] | None = None) -> Pat
 
 def render(view: RunView) -> str:
     """The report as one HTML document with no reference to anything outside itself."""
-    sections = [build(view) for build in SECTIONS]
+    sections = [section for section in (build(view) for build in SECTIONS) if section.parts]
     assets = files("linepress.report").joinpath("assets")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(assets.joinpath("report.html.j2").read_text(encoding="utf-8"))

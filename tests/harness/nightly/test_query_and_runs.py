@@ -1,0 +1,226 @@
+"""SQL over a record that can do nothing else, and run folders that are never mistaken for anything else."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow.dataset as ds
+import pytest
+from click.testing import CliRunner, Result
+
+from linepress.cli.query import command as query_command
+from linepress.cli.runs import command as runs_command
+from linepress.errors import LinepressError, RecordError
+from linepress.query import QueryError, columns, query
+from linepress.records import TABLES, RunStore
+from linepress.run_folders import check_deletable, delete, described, listed
+from linepress.run_record import only_writer
+from linepress.testing.synthetic_run import Shape, make_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("record") / "run"
+    make_run(path, Shape(layers=1))
+    return path
+
+
+def invoke(command: Any, *arguments: str, **options: Any) -> Result:
+    return CliRunner().invoke(command, list(arguments), standalone_mode=False, **options)
+
+
+def test_a_query_gives_what_the_rows_say(run: Path) -> None:
+    result = query(run, "select variant, count(*) as n from measure where status = 'ok' group by variant").to_pylist()
+    rows = [row for row in RunStore.open(run).rows("measure") if row["status"] == "ok"]
+    assert {row["variant"]: row["n"] for row in result} == {
+        v: sum(row["variant"] == v for row in rows) for v in {row["variant"] for row in rows}
+    }
+    joined = query(run, "select count(*) as n from measure m join failures f using (case_key)").to_pylist()
+    assert joined == [{"n": 1}]
+    assert query(run, "select count(*) as n from fabric").to_pylist() == [{"n": 0}]
+    assert query(run, "select gate, passed from gates order by gate").num_rows == 2
+    lists = query(run, "select bits_histogram[400] as b, packings from measure where codec = 'huffman' limit 1")
+    assert lists.num_rows == 1
+
+
+def test_a_query_sees_current_rows_only(tmp_path: Path) -> None:
+    store = make_run(tmp_path / "run", Shape(layers=1, failing=1))
+    before = query(store.path, "select count(*) as n, count_if(status = 'failed') as failed from measure").to_pylist()
+    row = next(row for row in store.rows("measure") if row["status"] == "failed")
+    store.append("measure", [{**row, "status": "ok", "error": None}])
+    after = query(store.path, "select count(*) as n, count_if(status = 'failed') as failed from measure").to_pylist()
+    assert (before[0]["failed"], after[0]["failed"]) == (1, 0)
+    assert before[0]["n"] == after[0]["n"]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "copy measure to '{path}'",
+        "create table t as select 1",
+        "insert into measure select * from measure",
+        "drop view measure",
+        "attach '{path}'",
+        "install httpfs",
+        "load httpfs",
+        "set enable_external_access = true",
+        "pragma enable_profiling",
+        "select 1; select 2",
+        "",
+    ],
+)
+def test_a_record_is_read_only(run: Path, tmp_path: Path, sql: str) -> None:
+    path = tmp_path / "out"
+    with pytest.raises(QueryError, match="query: "):
+        query(run, sql.format(path=path))
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select * from read_csv('{path}')",
+        "select * from read_text('{path}')",
+        "select * from '{path}'",
+        "select * from read_parquet('http://127.0.0.1:9/x.parquet')",
+        "select * from glob('/*')",
+        "select * from secret_rows",
+    ],
+)
+def test_a_query_sees_no_file_no_network_and_no_variable(run: Path, tmp_path: Path, sql: str) -> None:
+    import pandas as pd
+
+    secret_rows = pd.DataFrame({"a": [1]})
+    path = tmp_path / "secret.csv"
+    path.write_text("a\n1\n")
+    with pytest.raises(QueryError, match="tables are measure, channel"):
+        query(run, sql.format(path=path))
+    assert len(secret_rows) == 1
+
+
+def test_another_schema_version_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    store = make_run(tmp_path / "run", Shape(layers=1))
+    store.manifest["schema_version"] = 0
+    store.save_manifest()
+    with pytest.raises(RecordError, match=r"schema version 0, this linepress reads version \d+; run the suite again"):
+        query(store.path, "select 1")
+
+
+def test_the_query_command_prints_table_csv_and_json(run: Path) -> None:
+    sql = (
+        "select variant, avg(payload_ratio) as ratio from measure where codec = 'huffman' group by variant order by 1"
+    )
+    rows = json.loads(invoke(query_command, str(run), sql, "--json").output)
+    assert [row["variant"] for row in rows] == ["huffman", "huffman:tables=4"]
+    assert invoke(query_command, str(run), sql, "--csv").output.splitlines()[0] == "variant,ratio"
+    assert "huffman:tables=4" in invoke(query_command, str(run), sql).output
+    listed_columns = json.loads(invoke(query_command, str(run), "--columns", "--json").output)
+    assert {row["table"] for row in listed_columns} == set(TABLES)
+    assert {"column": "raw_bytes", "unit": "B"}.items() <= next(
+        row for row in listed_columns if row["column"] == "raw_bytes"
+    ).items()
+    assert invoke(query_command, str(run)).exception is not None
+    assert all(row["doc"] for row in columns())
+
+
+def test_a_record_reads_back_in_one_line(run: Path) -> None:
+    """The lines that docs/nightly.md gives for pyarrow, pandas and DuckDB."""
+    import duckdb
+    import pandas as pd
+
+    n = RunStore.open(run).table("measure").num_rows
+    assert ds.dataset(run / "tables" / "measure").to_table().num_rows == n
+    assert len(pd.read_parquet(run / "tables" / "measure")) == n
+    assert duckdb.sql(f"select count(*) from '{run}/tables/measure/*.parquet'").fetchall() == [(n,)]
+
+
+@pytest.fixture
+def doomed(tmp_path: Path) -> Path:
+    return make_run(tmp_path / "runs" / "doomed", Shape(layers=1)).path
+
+
+def test_runs_are_listed_and_shown(doomed: Path) -> None:
+    make_run(doomed.with_name("other"), Shape(layers=1))
+    (doomed / "nightly").mkdir()
+    (doomed / "nightly" / "summary.json").write_text('{"verdict": "FAIL"}')
+    rows = listed(doomed.parent)
+    assert {Path(row["run"]).name: row["verdict"] for row in rows} == {"doomed": "FAIL", "other": None}
+    assert all(row["size_bytes"] > 1000 for row in rows)
+    assert listed(doomed.parent, "another") == []
+    found = described(doomed)
+    assert found["suite"].startswith("invented v1")
+    assert found["rows"]["measure"] == 207
+    shown = invoke(runs_command, "show", str(doomed))
+    assert "c0ffeec0ffee (dirty)" in shown.output
+    assert "FAIL" in invoke(runs_command, "list", "--folder", str(doomed.parent)).output
+    assert json.loads(invoke(runs_command, "list", "--folder", str(doomed.parent), "--json").output)
+    assert "no runs under" in invoke(runs_command, "list", "--folder", str(doomed / "none")).output
+
+
+def test_delete_asks_first(doomed: Path) -> None:
+    kept = invoke(runs_command, "delete", str(doomed), input="n\n")
+    assert doomed.exists()
+    assert "nothing deleted" in kept.output
+    gone = invoke(runs_command, "delete", str(doomed), input="y\n")
+    assert not doomed.exists()
+    assert "deleted 1 run," in gone.output
+
+
+def test_delete_with_yes_does_not_ask(doomed: Path) -> None:
+    done = json.loads(invoke(runs_command, "delete", str(doomed), "--yes", "--json").output)
+    assert done["deleted"] == [str(doomed)]
+    assert done["freed_bytes"] > 1000
+    assert not doomed.exists()
+
+
+def test_what_is_not_a_run_is_never_deleted(doomed: Path, tmp_path: Path) -> None:
+    thesis = tmp_path / "thesis"
+    thesis.mkdir()
+    (thesis / "chapter.txt").write_text("mine")
+    manifest = tmp_path / "web"
+    manifest.mkdir()
+    (manifest / "manifest.json").write_text('{"name": "a web app", "icons": []}')
+    link = tmp_path / "link"
+    link.symlink_to(doomed)
+    for path, words in (
+        (thesis, "not a run folder"),
+        (manifest, "not a run folder"),
+        (link, "a link"),
+        (tmp_path / "nowhere", "there is no such run folder"),
+        (doomed.parent, "not a run folder"),
+    ):
+        done = invoke(runs_command, "delete", str(path), "--yes")
+        assert isinstance(done.exception, LinepressError)
+        assert words in str(done.exception)
+    assert (thesis / "chapter.txt").exists()
+    assert (manifest / "manifest.json").exists()
+    assert (doomed / "manifest.json").exists()
+
+
+def test_a_run_with_somebodys_work_in_it_is_kept(doomed: Path) -> None:
+    (doomed / "notes.txt").write_text("mine")
+    with pytest.raises(RecordError, match=r"holds notes\.txt, which linepress did not write"):
+        delete(doomed)
+    assert (doomed / "notes.txt").exists()
+
+
+def test_several_are_checked_before_any_is_deleted(doomed: Path, tmp_path: Path) -> None:
+    invoke(runs_command, "delete", str(doomed), str(tmp_path), "--yes")
+    assert doomed.exists()
+
+
+def test_a_run_that_is_being_written_is_kept(doomed: Path) -> None:
+    with only_writer(doomed), pytest.raises(RecordError, match="another linepress is writing"):
+        delete(doomed)
+    assert (doomed / "manifest.json").exists()
+
+
+def test_damaged_and_foreign_versions_may_be_deleted(doomed: Path) -> None:
+    manifest = json.loads((doomed / "manifest.json").read_text())
+    (doomed / "manifest.json").write_text(json.dumps({**manifest, "schema_version": 0}))
+    check_deletable(doomed)
+    delete(doomed)
+    assert not os.path.lexists(doomed)
