@@ -85,7 +85,7 @@ class HuffmanTables:
         return out
 
     def decode_entries(self, limit: int) -> tuple[NDArray[np.uint32], int]:
-        """(entries as `huffman_kernels.decode` takes them, index bits)."""
+        """(entries as `huffman_decode.decode_any` takes them, index bits)."""
         cached = self.__dict__.get("_decode_entries")
         if cached is None or cached[2] != limit:
             for index_bits in sorted({limit, 14, 16}):
@@ -98,7 +98,7 @@ class HuffmanTables:
 
 
 def _decode_row(lengths: NDArray[np.uint8], index_bits: int) -> NDArray[np.uint32]:
-    """Two codes by the next ``index_bits`` bits; see `huffman_kernels.decode`."""
+    """Two codes by the next ``index_bits`` bits; see `huffman_decode.decode_any`."""
     one = decode_table(lengths, index_bits).astype(np.uint32)
     first, n_first = one & 255, one >> 8
     then = one[np.arange(1 << index_bits) >> n_first]

@@ -67,6 +67,7 @@ print("whole")
 """
 
 
+@pytest.mark.slow
 def test_kernels_stay_inside_their_arrays(tmp_path: Path) -> None:
     """Takes over 5 s: the kernels are compiled anew, with bounds checks, into a cache of their own."""
     environment = {**os.environ, "NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(tmp_path)}

@@ -24,6 +24,7 @@ from linepress_codecs.contracts import Figure, HardwareCard, LineCodec, Lines, P
 from linepress_codecs.errors import CorruptDataError, UnsupportedFormatError
 from linepress_codecs.fields import exponent_field
 from linepress_codecs.formats import Format
+from linepress_codecs.huffman_decode import decode_any, decode_plain_bf16
 from linepress_codecs.huffman_fit import fit_tables
 from linepress_codecs.huffman_tables import MAX_TABLES, HuffmanTables
 from linepress_codecs.registry import register
@@ -157,7 +158,9 @@ class Huffman(LineCodec):
         entries, index_bits = own.decode_entries(self.limit)
         out = np.empty((len(packed), packed.line_bytes // 8), np.uint64)
         scratch = np.empty(kernels.SLACK_WORDS, np.uint64)
-        line, reason = kernels.decode(
+        plain_bf16 = packed.format.name == "bf16" and len(own) == 1
+        kernel = decode_plain_bf16 if plain_bf16 else decode_any
+        line, reason = kernel(
             frozen(as_words(packed.payload)),
             np.uint64(8 * len(packed.payload)),
             frozen(np.ascontiguousarray(packed.starts)),
