@@ -178,18 +178,42 @@ def all_reduce_bound(
     return max(time.latency_s + tail_bytes / bandwidth_Bps, latency_s + time.transfer_s)
 
 
-def exchange(operation: str, n: int, size_bytes: float, *, latency_s: float, bandwidth_Bps: float) -> CollectiveTime:
-    """Time of the one-way collectives on a non-blocking switch or a mesh, every peer at once.
+def exchange(
+    operation: str,
+    n: int,
+    size_bytes: float,
+    *,
+    latency_s: float,
+    bandwidth_Bps: float,
+    topology: str = "switch",
+) -> CollectiveTime:
+    """Time of the one-way collectives, every peer at once.
 
-    all_gather, reduce_scatter and all_to_all move (N − 1) / N of `size_bytes` (the full payload of an
-    accelerator) in one step; broadcast and send move all of it.
+    all_gather, reduce_scatter and all_to_all move (N − 1) / N of `size_bytes` (the full payload of an accelerator) in
+    one step, on a non-blocking switch or a mesh; broadcast (copied by the switch) and send move all of it. One peer of
+    a mesh is reached over one of N − 1 links, a neighbour on a ring over one of two.
+
+    Raises
+    ------
+    ConfigurationError
+        Unknown operation or topology, numbers out of range, a broadcast without a switch, or a collective on a ring,
+        where messages share links and only the simulation tells.
     """
     if operation not in OPERATIONS or operation == "all_reduce":
         raise ConfigurationError(f"operation {operation!r} is unknown; use one of {', '.join(OPERATIONS[1:])}")
+    if topology not in TOPOLOGIES:
+        raise ConfigurationError(f"topology {topology!r} is unknown; use one of {', '.join(TOPOLOGIES)}")
     _check(n, size_bytes, latency_s, bandwidth_Bps)
     if n == 1 or size_bytes == 0:
         return CollectiveTime(0.0, 0.0)
-    share = 1.0 if operation in ("broadcast", "send") else (n - 1) / n
+    if operation == "broadcast" and topology != "switch":
+        raise ConfigurationError(f"broadcast is a copy by the switch, and a {topology} has none; use topology switch")
+    if operation == "send":
+        links = {"mesh": n - 1, "ring": 2}.get(topology, 1)
+        return CollectiveTime(latency_s, size_bytes * links / bandwidth_Bps)
+    if topology == "ring" and n > 2:
+        raise ConfigurationError(f"{operation} on a ring has no closed form here; simulate it or use topology switch")
+    share = 1.0 if operation == "broadcast" else (n - 1) / n
     return CollectiveTime(latency_s, share * size_bytes / bandwidth_Bps)
 
 

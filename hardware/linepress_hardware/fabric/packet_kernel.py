@@ -225,15 +225,8 @@ def run(
                             free = p
                             p = following
                         combined_tail[k] = tail + group_ns[group[m]]
-                        h_size = push(
-                            h_time,
-                            h_serial,
-                            h_code,
-                            h_size,
-                            t + group_ns[group[m]],
-                            serial,
-                            (np.int64(k) << 35) | (np.int64(group[m]) << 3) | COMBINE,
-                        )
+                        what = (np.int64(k) << 35) | (np.int64(group[m]) << 3) | COMBINE
+                        h_size = push(h_time, h_serial, h_code, h_size, t + group_ns[group[m]], serial, what)
                         serial += 1
             elif kind == FINAL:
                 p = flying[1, c]
@@ -251,15 +244,8 @@ def run(
                     needs[after] -= 1
                     if needs[after] == 0:
                         if delay_ns[after] > 0.0:
-                            h_size = push(
-                                h_time,
-                                h_serial,
-                                h_code,
-                                h_size,
-                                t + delay_ns[after],
-                                serial,
-                                (np.int64(after) << 3) | RELEASE,
-                            )
+                            what = (np.int64(after) << 3) | RELEASE
+                            h_size = push(h_time, h_serial, h_code, h_size, t + delay_ns[after], serial, what)
                             serial += 1
                         else:
                             if n_ready == ready.size:
@@ -487,7 +473,7 @@ def run(
 
 
 @njit(cache=True)
-def _grow(message: Any, hop: Any, number: Any, following: Any, tail: Any, event: Any, free: int) -> Any:
+def _grow(message: Any, hop: Any, number: Any, following: Any, tail: Any, event: Any, free: Any) -> Any:
     """Twice as many packets; the new ones follow the last free one."""
     room = message.size
     more = np.zeros(room, np.int32)

@@ -105,8 +105,8 @@ class Topology:
             )
         if self.kind == "leaf-spine" and n > self._two_level_limit():
             raise ConfigurationError(
-                f"two levels of {self.switch.name} with {k} ports hold {self._two_level_limit()} accelerators, not {n};"
-                f" use a switch with more ports or a higher oversubscription"
+                f"two levels of {self.switch.name} with {k} ports hold {self._two_level_limit()} accelerators, "
+                f"not {n}; use a switch with more ports or a higher oversubscription"
             )
 
     def _two_level_limit(self) -> int:

@@ -204,7 +204,7 @@ SYSTEM = (
 FABRIC = (
     text("accelerator", "Accelerator whose scale-up link carries the messages."),
     text("link", "Name of the link."),
-    text("topology", "switch, mesh or ring."),
+    text("topology", "switch, mesh or ring of the accelerator's own link, or a packaged topology."),
     text("operation", "all_reduce, all_gather, reduce_scatter, all_to_all, broadcast or send."),
     text("algorithm", "Algorithm of the collective."),
     text("codec", "Variant whose ratio applied to the messages."),
@@ -224,7 +224,13 @@ FABRIC = (
     real("bus_bandwidth_GBps", "Algorithm-corrected bandwidth with compression, raw bytes.", "GB/s"),
     real("plain_bus_bandwidth_GBps", "The same without compression.", "GB/s"),
     real("speedup", "plain_time_s over time_s."),
-    text("method", "closed form or simulation."),
+    text("method", "closed form, simulation, both, or bound (what neither was done for)."),
+    real("closed_form_s", "Closed form with compression; null where messages share links.", "s"),
+    real("plain_closed_form_s", "The same without compression.", "s"),
+    real("simulated_s", "Packet simulation with compression; null when not run.", "s"),
+    real("plain_simulated_s", "The same without compression.", "s"),
+    real("bound_s", "What no schedule of the algorithm beats, with compression.", "s"),
+    count("packets", "Packets simulated, without compression.", "packets"),
 )
 
 CLAIMS = (

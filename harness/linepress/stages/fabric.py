@@ -1,26 +1,37 @@
-"""The fabric stage: one collective over a scale-up link, plain and with messages compressed line by line.
+"""The fabric stage: one collective over a scale-up fabric, plain and with messages compressed line by line.
 
-A pure function of its `FabricCase`, by closed forms (`linepress_hardware.fabric.collectives`): a compressed message
-is size / ratio bytes on the wire and adds the codec's encode and decode latency to each of its hops.
+A pure function of its `FabricCase`. A compressed message is size / ratio bytes on the wire and adds the codec's
+encode and decode latency to each of its hops. Every row has the closed form and, unless the program is too long for a
+case of a suite, the packet simulation of the same collective.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from linepress_hardware.errors import ConfigurationError
 from linepress_hardware.fabric.collectives import (
     OPERATIONS,
-    TOPOLOGIES,
     CollectiveTime,
     all_reduce,
     bus_bandwidth_factor,
     exchange,
 )
+from linepress_hardware.fabric.collectives import TOPOLOGIES as PLAIN_TOPOLOGIES
+from linepress_hardware.fabric.topologies import topologies, topology
 from linepress_hardware.racks.accelerators import Link, accelerator
 
+if TYPE_CHECKING:
+    from linepress_hardware.fabric.evaluate import Fabric
+
 __all__ = ["OPERATIONS", "TOPOLOGIES", "FabricCase", "fabric_case"]
+
+TOPOLOGIES = (*PLAIN_TOPOLOGIES, *topologies())
+"""Wirings of the accelerator's own link, and packaged topologies with links and switches of their own."""
+
+MOST_PACKETS = 100_000
+ONE_WAY = ("all_gather", "reduce_scatter", "all_to_all")
 
 
 @dataclass(frozen=True)
@@ -30,11 +41,12 @@ class FabricCase:
     Attributes
     ----------
     accelerator : str
-        Whose scale-up link carries the messages.
+        Whose scale-up link carries the messages; a packaged topology brings its own.
     topology, operation : str
-        Of `TOPOLOGIES` and `OPERATIONS`.
+        Of `TOPOLOGIES` and `OPERATIONS`. A packaged topology is wired for `devices`.
     algorithm : str
-        Of the all-reduce; empty takes the link's own on a switch, ``direct`` on a mesh, ``ring`` on a ring.
+        Of the all-reduce; empty takes the link's own on a switch, ``direct`` on a mesh, ``ring`` on a ring,
+        ``bucket`` on a packaged ring or torus.
     devices, size_bytes : int
         Devices that take part; bytes of each one's payload.
     codec, data, packing : str
@@ -43,6 +55,8 @@ class FabricCase:
         Raw over wire bytes.
     encode_latency_ns, decode_latency_ns : float
         Added to every message.
+    simulate : bool
+        Whether to run the packet simulation beside the closed form; where there is none it always runs.
     """
 
     accelerator: str
@@ -57,43 +71,139 @@ class FabricCase:
     encode_latency_ns: float = 0.0
     decode_latency_ns: float = 0.0
     algorithm: str = ""
+    simulate: bool = True
 
 
 def fabric_case(case: FabricCase) -> dict[str, Any]:
-    """A row of the table ``fabric``; raises `HardwareError` for a case that means nothing."""
+    """A row of the table ``fabric``; raises `HardwareError` for a case that means nothing.
+
+    ``time_s`` and ``plain_time_s`` are closed forms where there is one, else simulated; ``simulated_s`` and
+    ``plain_simulated_s`` come from the packet simulation, ``bound_s`` is what it cannot beat.
+    """
     if not 0 < case.ratio < float("inf"):
         raise ConfigurationError(f"the ratio of messages is {case.ratio!r}; give a finite number above 0")
-    link = accelerator(case.accelerator).link
-    if link is None:
-        raise ConfigurationError(f"{case.accelerator} has no scale-up link in its data file; choose another one")
-    algorithm = _algorithm(case, link)
-    plain = _time(case, link, algorithm, case.size_bytes, 0.0)
-    added_s = (case.encode_latency_ns + case.decode_latency_ns) * 1e-9
-    packed = _time(case, link, algorithm, case.size_bytes / case.ratio, added_s)
-    factor = bus_bandwidth_factor(case.operation, case.devices)
-    return {
+    identity = {
         "accelerator": case.accelerator,
-        "link": link.name,
         "topology": case.topology,
         "operation": case.operation,
-        "algorithm": algorithm,
         "codec": case.codec,
         "data": case.data,
         "packing": case.packing,
         "devices": case.devices,
         "size_bytes": case.size_bytes,
         "ratio": case.ratio,
-        "time_s": packed.time_s,
-        "latency_s": packed.latency_s,
-        "transfer_s": packed.transfer_s,
-        "plain_time_s": plain.time_s,
-        "plain_latency_s": plain.latency_s,
-        "plain_transfer_s": plain.transfer_s,
-        "bus_bandwidth_GBps": factor * case.size_bytes / packed.time_s / 1e9 if packed.time_s else None,
-        "plain_bus_bandwidth_GBps": factor * case.size_bytes / plain.time_s / 1e9 if plain.time_s else None,
-        "speedup": plain.time_s / packed.time_s if packed.time_s else 1.0,
-        "method": "closed form",
     }
+    found = _of_link(case) if case.topology in PLAIN_TOPOLOGIES else _of_topology(case)
+    plain_s, time_s = found["plain_time_s"], found["time_s"]
+    factor = bus_bandwidth_factor(case.operation, case.devices)
+    return {
+        **identity,
+        **found,
+        "bus_bandwidth_GBps": factor * case.size_bytes / time_s / 1e9 if time_s else None,
+        "plain_bus_bandwidth_GBps": factor * case.size_bytes / plain_s / 1e9 if plain_s else None,
+        "speedup": plain_s / time_s if time_s else 1.0,
+    }
+
+
+def _of_link(case: FabricCase) -> dict[str, Any]:
+    """The accelerator's own link in one of the plain wirings."""
+    link = accelerator(case.accelerator).link
+    if link is None:
+        raise ConfigurationError(f"{case.accelerator} has no scale-up link in its data file; choose another one")
+    algorithm = _algorithm(case, link)
+    row: dict[str, Any] = {"link": link.name, "algorithm": algorithm, "method": "closed form"}
+    if not (case.topology == "ring" and case.devices > 2 and case.operation in ONE_WAY):
+        plain = _time(case, link, algorithm, case.size_bytes, 0.0)
+        packed = _time(case, link, algorithm, case.size_bytes / case.ratio, _codec_ns(case) * 1e-9)
+        row |= {
+            "time_s": packed.time_s,
+            "latency_s": packed.latency_s,
+            "transfer_s": packed.transfer_s,
+            "closed_form_s": packed.time_s,
+            "plain_time_s": plain.time_s,
+            "plain_latency_s": plain.latency_s,
+            "plain_transfer_s": plain.transfer_s,
+            "plain_closed_form_s": plain.time_s,
+        }
+        if not case.simulate or not plain.time_s:
+            return row
+    from linepress_hardware.fabric.evaluate import plain_fabric
+
+    fabric = plain_fabric(
+        case.topology,
+        case.devices,
+        bandwidth_GBps=link.bandwidth.base / 1e9,
+        latency_ns=link.latency.base * 1e9,
+    )
+    row |= _simulated(case, fabric, algorithm)
+    if "time_s" not in row:
+        row |= {"time_s": row.get("simulated_s"), "plain_time_s": row.get("plain_simulated_s")}
+    if row["time_s"] is None:
+        raise ConfigurationError(
+            f"{case.operation} of {case.devices} devices on a ring is too long to simulate; use fewer devices or a switch"
+        )
+    return row
+
+
+def _of_topology(case: FabricCase) -> dict[str, Any]:
+    """A packaged topology, wired for the devices of the case."""
+    from linepress_hardware.fabric.evaluate import collective, fabric_of
+
+    wired = topology(case.topology).with_accelerators(case.devices)
+    fabric = fabric_of(wired)
+    algorithm = case.algorithm or {"mesh": "direct", "ring": "bucket", "torus": "bucket"}.get(wired.kind, "ring")
+    formula = collective(
+        fabric,
+        case.size_bytes,
+        operation=case.operation,
+        algorithm=algorithm,
+        ratio=case.ratio,
+        codec_ns=_codec_ns(case),
+        run=False,
+    )
+    row = {
+        "link": wired.link.name,
+        "algorithm": formula["algorithm"],
+        "time_s": formula["closed_form_s"],
+        "closed_form_s": formula["closed_form_s"],
+        "plain_time_s": formula["plain_closed_form_s"],
+        "plain_closed_form_s": formula["plain_closed_form_s"],
+        "bound_s": formula["bound_s"],
+        "method": formula["method"],
+    }
+    if case.simulate:
+        row |= _simulated(case, fabric, algorithm)
+    if row["time_s"] is None:  # no closed form: the simulation, or where that is too long the bound
+        row["time_s"] = row.get("simulated_s", formula["time_s"])
+        row["plain_time_s"] = row.get("plain_simulated_s", formula["plain_time_s"])
+    return row
+
+
+def _simulated(case: FabricCase, fabric: Fabric, algorithm: str) -> dict[str, Any]:
+    from linepress_hardware.fabric.evaluate import collective
+
+    out = collective(
+        fabric,
+        case.size_bytes,
+        operation=case.operation,
+        algorithm=algorithm,
+        ratio=case.ratio,
+        codec_ns=_codec_ns(case),
+        max_packets=MOST_PACKETS,
+    )
+    if out["method"] != "simulation":
+        return {"bound_s": out["bound_s"]}
+    return {
+        "simulated_s": out["time_s"],
+        "plain_simulated_s": out["plain_time_s"],
+        "bound_s": out["bound_s"],
+        "packets": out["packets"],
+        "method": "closed form and simulation" if out["closed_form_s"] is not None else "simulation",
+    }
+
+
+def _codec_ns(case: FabricCase) -> float:
+    return case.encode_latency_ns + case.decode_latency_ns
 
 
 def _algorithm(case: FabricCase, link: Link) -> str:
@@ -113,4 +223,11 @@ def _time(case: FabricCase, link: Link, algorithm: str, size_bytes: float, added
             bandwidth_Bps=bandwidth_Bps,
             topology=case.topology,
         )
-    return exchange(case.operation, case.devices, size_bytes, latency_s=latency_s, bandwidth_Bps=bandwidth_Bps)
+    return exchange(
+        case.operation,
+        case.devices,
+        size_bytes,
+        latency_s=latency_s,
+        bandwidth_Bps=bandwidth_Bps,
+        topology=case.topology,
+    )
