@@ -91,6 +91,10 @@ def plain_fabric(
         raise ConfigurationError(f"topology {kind!r} is unknown; use one of {', '.join(PLAIN_TOPOLOGIES)}")
     if n < 2:
         raise ConfigurationError(f"{n} accelerators make no fabric; give at least 2")
+    if not 0 < bandwidth_GBps < float("inf"):
+        raise ConfigurationError(f"bandwidth is {bandwidth_GBps!r} GB/s; give a rate above 0")
+    if not 0 <= latency_ns < float("inf"):
+        raise ConfigurationError(f"latency is {latency_ns!r} ns; give 0 or more")
     if kind == "switch":
         net = nets.switch(n, link_GBps=bandwidth_GBps, latency_ns=latency_ns / 2)
     elif kind == "mesh":

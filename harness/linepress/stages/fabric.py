@@ -140,7 +140,7 @@ def _of_link(case: FabricCase) -> dict[str, Any]:
         row |= {"time_s": row.get("simulated_s"), "plain_time_s": row.get("plain_simulated_s")}
     if row["time_s"] is None:
         raise ConfigurationError(
-            f"{case.operation} of {case.devices} devices on a ring is too long to simulate; use fewer devices or a switch"
+            f"{case.operation} of {case.devices} devices on a ring is too long to simulate; use fewer devices"
         )
     return row
 
