@@ -190,8 +190,8 @@ def exchange(
     """Time of the one-way collectives, every peer at once.
 
     all_gather, reduce_scatter and all_to_all move (N − 1) / N of `size_bytes` (the full payload of an accelerator) in
-    one step, on a non-blocking switch or a mesh; broadcast (copied by the switch) and send move all of it. One peer of
-    a mesh is reached over one of N − 1 links, a neighbour on a ring over one of two.
+    one step, on a non-blocking switch or a mesh; broadcast (copied by the switch) and send move all of it. One peer
+    of a mesh is reached over one of N − 1 links, a neighbour on a ring over one of two.
 
     Raises
     ------

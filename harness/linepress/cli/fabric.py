@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from linepress.cli.common import json_option, print_json, stdout
+from linepress.cli.fabric_arguments import parts_options, sides, size_bytes, topology_argument, wired
+from linepress.cli.fabric_memory import kv_transfer_command, memory
 from linepress.errors import LinepressError
-
-if TYPE_CHECKING:
-    from linepress_hardware.fabric.topologies import Topology
 
 OPERATIONS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broadcast", "send")
 
@@ -26,75 +23,9 @@ def command() -> None:
       linepress fabric allreduce --topology switch --algorithm ring -n 64 --size 1GiB --bandwidth-GBps 450
       linepress fabric rtt --link ualink-800g --levels 1 --load 0.5
       linepress fabric topology ualink-1024-4racks
+      linepress fabric memory --topology nvl72 --local-GBps 8000 --ratio 1.5
       linepress fabric kv-transfer --model llama-3.1-8b --tokens 8192 --ratio 1.5
     """
-
-
-def size_bytes(text: str) -> int:
-    """``1GiB`` as bytes; one sentence for anything else."""
-    from linepress.suite import parse_bytes
-
-    try:
-        value = int(str(parse_bytes(text)))
-    except ValueError as error:
-        raise LinepressError(f"size {error}") from None
-    if value <= 0:
-        raise LinepressError(f"a size of {text} moves nothing; give 1 byte or more")
-    return value
-
-
-def sides(text: str | None) -> tuple[int, ...]:
-    """``8x8`` as (8, 8)."""
-    if not text:
-        return ()
-    try:
-        return tuple(int(side) for side in text.lower().split("x"))
-    except ValueError:
-        raise LinepressError(f"dimensions {text!r} are no whole numbers; write them like 8x8") from None
-
-
-def topology_argument(name: str) -> Topology:
-    """A packaged topology, or one from a ``.toml`` file of the same layout."""
-    from linepress_hardware.fabric.topologies import parse_topology, topology
-
-    if name.endswith(".toml"):
-        path = Path(name)
-        if not path.is_file():
-            raise LinepressError(f"there is no file {name}; give a .toml of the layout of data/topologies, or a name")
-        return parse_topology(path.read_text(encoding="utf-8"), name)
-    return topology(name)
-
-
-def wired(kind: str, n: int | None, link: str, switch: str, planes: int, dims: str | None, over: float) -> Topology:
-    """A packaged topology by name, or one of parts by its kind."""
-    from linepress_hardware.fabric.topologies import KINDS, custom
-
-    if kind not in KINDS:
-        found = topology_argument(kind)
-        return found if n is None else found.with_accelerators(n)
-    return custom(
-        kind,
-        n or 64,
-        link_name=link,
-        switch_name=switch,
-        planes=planes,
-        dims=sides(dims),
-        oversubscription=over,
-    )
-
-
-def parts_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Options that say of which parts a topology is made."""
-    for option in (
-        click.option("--oversubscription", "over", type=float, default=1.0, help="Leaf down-links over up-links."),
-        click.option("--dims", default=None, help="Sides of a torus, for instance 8x8."),
-        click.option("--planes", type=int, default=1, show_default=True, help="Parallel switch planes."),
-        click.option("--switch", default="ualink-50t", show_default=True, help="Switch of data/switches."),
-        click.option("--link", default="ualink-800g", show_default=True, help="Link of data/links."),
-        click.option("-n", "--accelerators", "n", type=int, default=None, help="Accelerators."),
-    ):
-        function = option(function)
-    return function
 
 
 @command.command("allreduce")
@@ -390,87 +321,5 @@ def topology_command(
         print_topology(stdout(), document)
 
 
-@command.command("kv-transfer")
-@click.option(
-    "--topology", "kind", default="switch", show_default=True, help="A kind, a packaged topology, or .toml."
-)
-@parts_options
-@click.option("--model", default="llama-3.1-8b", show_default=True, help="Whose KV cache moves.")
-@click.option("--tokens", type=int, default=8192, show_default=True, help="Tokens of one cache.")
-@click.option("--kv-bits", type=float, default=16.0, show_default=True, help="Bits of a KV element.")
-@click.option("--kv-size", default=None, help="Bytes of one cache, instead of --model and --tokens.")
-@click.option("--prefill", type=int, default=8, show_default=True, help="Accelerators that prefill.")
-@click.option("--decode", type=int, default=8, show_default=True, help="Accelerators that decode.")
-@click.option("--transfers", type=int, default=1, show_default=True, help="Caches that each of them sends at once.")
-@click.option("--pairing", default="paired", show_default=True, help="paired, or random (incast).")
-@click.option("--layers", type=int, default=1, show_default=True, help="Parts that leave as they are computed.")
-@click.option("--prefill-s", type=float, default=0.0, help="Duration of the prefill that layers overlap with.")
-@click.option("--ratio", type=float, default=1.0, show_default=True, help="Raw over sent bytes.")
-@click.option("--codec-ns", type=float, default=0.0, help="Latency of coding.")
-@click.option(
-    "--codec-GBps", "codec_rate", type=float, default=None, help="Raw bytes a second the coder keeps up with."
-)
-@click.option("--seed", type=int, default=1, show_default=True, help="Of random pairing.")
-@json_option
-def kv_transfer_command(
-    kind: str,
-    n: int | None,
-    link: str,
-    switch: str,
-    planes: int,
-    dims: str | None,
-    over: float,
-    model: str,
-    tokens: int,
-    kv_bits: float,
-    kv_size: str | None,
-    prefill: int,
-    decode: int,
-    transfers: int,
-    pairing: str,
-    layers: int,
-    prefill_s: float,
-    ratio: float,
-    codec_ns: float,
-    codec_rate: float | None,
-    seed: int,
-    as_json: bool,
-) -> None:
-    """Time to move KV caches from prefill to decode accelerators, plain and compressed.
-
-    \b
-    Examples:
-      linepress fabric kv-transfer --model llama-3.1-8b --tokens 8192 --ratio 1.5
-      linepress fabric kv-transfer --topology nvl72 --prefill 36 --decode 36 --pairing random --ratio 1.4 --json
-      linepress fabric kv-transfer --layers 32 --prefill-s 0.2 --ratio 1.5
-    """
-    from linepress.cli.models import model_argument
-    from linepress_hardware.fabric.kv_transfer import kv_transfer
-
-    if kv_size is not None:
-        cache = float(size_bytes(kv_size))
-    else:
-        if tokens < 1 or not kv_bits > 0:
-            raise LinepressError(f"{tokens} tokens of {kv_bits:g} bits hold nothing; give numbers above 0")
-        cache = tokens * model_argument(model).kv_bytes_per_token(kv_bits / 8)
-    row = kv_transfer(
-        wired(kind, n or (max(2, prefill + decode) if kind == "switch" else None), link, switch, planes, dims, over),
-        cache,
-        prefill=prefill,
-        decode=decode,
-        transfers=transfers,
-        ratio=ratio,
-        codec_ns=codec_ns,
-        codec_GBps=codec_rate,
-        pairing=pairing,
-        layers=layers,
-        prefill_s=prefill_s,
-        seed=seed,
-    )
-    row = {"model": None if kv_size else model, "tokens": None if kv_size else tokens, **row, "seed": seed}
-    if as_json:
-        print_json(row)
-        return
-    from linepress.cli.fabric_print import print_kv_transfer
-
-    print_kv_transfer(stdout(), row)
+command.add_command(memory)
+command.add_command(kv_transfer_command)

@@ -129,13 +129,9 @@ def print_topology(out: Console, document: Mapping[str, Any]) -> None:
         ("pair, bisection", f"{row['pair_GBps']:,.6g} GB/s, {row['bisection_GBps']:,.6g} GB/s"),
     ]
     if row["switch"]:
-        lines.append(
-            (
-                "switches",
-                f"{row['switches']:,} × {row['switch']} of {row['switch_radix']} ports, {row['levels']} level(s), at most "
-                + f"{row['most_switches_crossed']} crossed, {row['switch_ports_used']:,} ports used",
-            )
-        )
+        kind = f"{row['switches']:,} × {row['switch']} of {row['switch_radix']} ports, {row['levels']} level(s)"
+        used = f"at most {row['most_switches_crossed']} crossed, {row['switch_ports_used']:,} ports used"
+        lines.append(("switches", f"{kind}, {used}"))
     for label, text in lines:
         out.print(f"  {label:22s}{text}", markup=False)
     out.print(f"  {'links by medium':22s}{'pJ/bit':>8s}{'W':>12s}")
@@ -148,7 +144,8 @@ def print_topology(out: Console, document: Mapping[str, Any]) -> None:
     back = document["backplane"]
     out.print(
         f"  {back['before_W'] / 1e3:g} kW → {back['after_W'] / 1e3:g} kW would be "
-        f"{back['before_pJ_per_bit_one_way']:.4g} → {back['after_pJ_per_bit_one_way']:.3g} pJ/bit over {back['one_way_Tbps']:,.5g} Tb/s one way, "
+        f"{back['before_pJ_per_bit_one_way']:.4g} → {back['after_pJ_per_bit_one_way']:.3g} pJ/bit over "
+        f"{back['one_way_Tbps']:,.5g} Tb/s one way, "
         f"{back['before_pJ_per_bit_both_ways']:.3g} → {back['after_pJ_per_bit_both_ways']:.3g} both ways"
     )
     pod = document["vpod"]
@@ -161,7 +158,8 @@ def print_topology(out: Console, document: Mapping[str, Any]) -> None:
     if stream:
         out.print(
             f"  {stream['jobs']:,} jobs (seed {stream['seed']}, load {stream['load']:g}, placed by "
-            f"{stream['policy']}): {100 * stream['utilisation']:.1f} % used, mean wait {stream['mean_wait_s'] / 60:,.4g} min, "
+            f"{stream['policy']}): {100 * stream['utilisation']:.1f} % used, mean wait "
+            f"{stream['mean_wait_s'] / 60:,.4g} min, "
             f"{100 * stream['fragmented_share']:.1f} % of the time enough were free but in no place"
         )
 
@@ -180,3 +178,24 @@ def print_kv_transfer(out: Console, row: Mapping[str, Any]) -> None:
             f"{time_text(row[prefix + 'closed_form_s']):>10s}"
         )
     out.print(f"  speedup {row['speedup']:.4g}, bound by {row['bound_by']}")
+
+
+def print_memory(out: Console, document: Mapping[str, Any]) -> None:
+    """Loads against messages, and the pooled memory."""
+    out.print(f"{document['topology']}: bytes from one peer by loads of at most 256 B, or by one RDMA-style message")
+    out.print(f"  {'size':>10s}{'loads':>12s}{'message':>12s}   faster")
+    for row in document["transfers"]:
+        out.print(
+            f"  {size_text(row['size_bytes']):>10s}{time_text(row['loads_s']):>12s}{time_text(row['message_s']):>12s}"
+            f"   {row['faster']}"
+        )
+    cross = document["crossover_bytes"]
+    out.print(f"  messages win from {size_text(cross)} on" if cross else "  loads win at every size")
+    out.print("memory of all accelerators as one, pages spread evenly")
+    for pool in document["pool"]:
+        out.print(
+            f"  ratio {pool['ratio']:g}, decompressed at the {pool['decompress_at']:6s}: "
+            f"{pool['effective_GBps']:,.5g} GB/s an accelerator (plain {pool['plain_effective_GBps']:,.5g}), bound by "
+            f"{pool['bound_by']}, mean latency {pool['mean_latency_ns']:,.4g} ns; links bind from "
+            f"{100 * pool['balanced_remote_share']:.3g} % remote"
+        )
