@@ -22,7 +22,8 @@ def open_source(uri: str, **options: Any) -> Source:
     ----------
     uri : str
         A path to a ``.safetensors`` file, a folder of them, a ``.gguf`` or ``.npy`` file (told by content, not by
-        suffix); ``hf://org/name@rev[/subfolder]``; or ``synthetic:gauss?shape=4096x4096&sigma=0.02&seed=1``.
+        suffix); ``hf://org/name@rev[/subfolder]``; ``memory:PATH`` (a paged KV snapshot as it lies, free pages and
+        padding included); or ``synthetic:gauss?shape=4096x4096&sigma=0.02&seed=1``.
     options
         For the hub: ``endpoint``, ``local`` (keep a snapshot on disk instead of streaming). For ``.npy``:
         ``dtype`` (the element format of arrays that hold bits). For GGUF: ``split`` (scales and quants apart).
@@ -39,6 +40,11 @@ def open_source(uri: str, **options: Any) -> Source:
 
         _only(uri, options, "endpoint", "local")
         return open_hub(uri, **options)
+    if uri.startswith("memory:"):
+        from linepress.sources.safetensors_reader import SafetensorsSource
+
+        _only(uri, options)
+        return SafetensorsSource(uri, [Path(uri.removeprefix("memory:")).expanduser()], view="memory")
     if "://" in uri:
         raise SourceError(f"{uri}: no such kind of source; use a path, hf://org/name@revision or synthetic:…")
     path = Path(uri).expanduser()

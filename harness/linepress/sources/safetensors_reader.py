@@ -16,6 +16,7 @@ from linepress.sources.bytes import FileBytes, Location, pread
 from linepress.sources.groups import place_of
 from linepress.sources.safetensors_header import Entry, Header, header_length, parse_header
 from linepress.sources.snapshot import check_snapshot, is_snapshot
+from linepress.sources.snapshot_view import viewed
 from linepress.sources.sniff import kind_of
 from linepress.sources.text import StrictJsonError, shown, strict_json
 
@@ -84,8 +85,12 @@ def refs_of(
     locate: Locate,
     prefix: str = "",
     notes: dict[str, str] | None = None,
+    view: str = "tokens",
 ) -> tuple[list[TensorRef], dict[str, str]]:
-    """Tensors of a header, and those that cannot be measured with the reason; ``locate(start, end)`` places bytes."""
+    """Tensors of a header, and those that cannot be measured with the reason; ``locate(start, end)`` places bytes.
+
+    The caches of a paged or padded snapshot come in ``view``, see `linepress.sources.snapshot_view`.
+    """
     tensors: list[TensorRef] = []
     skipped: dict[str, str] = {}
     siblings = frozenset(entry.name for entry in header.entries)
@@ -113,6 +118,9 @@ def refs_of(
                 notes=said,
             )
         )
+    if is_snapshot(header):
+        tensors, tables = viewed(tensors, header.metadata, view, uri)
+        skipped |= tables
     return tensors, skipped
 
 
@@ -192,7 +200,9 @@ def open_folder(uri: str, folder: Path) -> SafetensorsSource:
 class SafetensorsSource(Source):
     """One file, or the shards of a folder."""
 
-    def __init__(self, uri: str, paths: Iterable[Path], *, qualified: bool = False) -> None:
+    def __init__(
+        self, uri: str, paths: Iterable[Path], *, qualified: bool = False, view: str = "tokens"
+    ) -> None:
         self.uri = uri
         self._tensors: list[TensorRef] = []
         self._skipped: dict[str, str] = {}
@@ -223,7 +233,9 @@ class SafetensorsSource(Source):
             def locate(start: int, end: int, path: Path = path, stat: os.stat_result = stat) -> FileBytes:
                 return FileBytes(str(path.absolute()), start, end, stat.st_size, stat.st_mtime_ns)
 
-            tensors, skipped = refs_of(header, uri=uri, revision=revision, locate=locate, prefix=prefix)
+            tensors, skipped = refs_of(
+                header, uri=uri, revision=revision, locate=locate, prefix=prefix, view=view
+            )
             self._tensors += tensors
             self._skipped |= skipped
             self._metadata |= header.metadata
