@@ -317,26 +317,32 @@ def verdict(result: dict[str, Any]) -> list[str]:
 
 
 def plot(results: list[dict[str, Any]], path: Path) -> None:
-    """Payload ratio against decode speed, a panel a file."""
+    """Payload ratio against decode speed, a panel a file; line codecs blue, block codecs grey, numbers in the key."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    figure, axes = plt.subplots(1, len(results), figsize=(6.5 * len(results), 4.8), squeeze=False)
+    figure, axes = plt.subplots(1, len(results), figsize=(8.5 * len(results), 5.2), squeeze=False)
     for axis, result in zip(axes[0], results, strict=True):
-        for row in result["rows"]:
-            if "decode" in row["GBps"]:
-                x, y = row["GBps"]["decode"], row["payload_ratio"]
-                axis.plot(x, y, "o", color="tab:blue" if row["bits_per_line_p01_p50_p99_max"] else "tab:gray")
-                axis.annotate(row["codec"], (x, y), xytext=(4, 4), textcoords="offset points", fontsize=8)
+        rows = [row for row in result["rows"] if "decode" in row["GBps"]]
+        for i, row in enumerate(rows, 1):
+            x, y = row["GBps"]["decode"], row["payload_ratio"]
+            colour = "tab:blue" if row["bits_per_line_p01_p50_p99_max"] else "dimgray"
+            label = f"{i}  {row['codec']}  {y:.3f}, {x:.2f} GB/s"
+            axis.plot(x, y, "o", color=colour, label=label, markersize=5)
+            side = (5, 4) if i % 2 else (-12, -11)
+            axis.annotate(str(i), (x, y), xytext=side, textcoords="offset points", fontsize=8, color=colour)
         bound = result["rows"][0]["bound_ratio"]
-        axis.axhline(bound, linestyle="--", linewidth=1, color="tab:red")
-        axis.annotate(
-            "order-0 field bound", (0.02, bound), xycoords=("axes fraction", "data"), fontsize=8, va="bottom"
-        )
+        axis.axhline(bound, linestyle="--", linewidth=1, color="tab:red", label=f"order-0 field bound {bound:.3f}")
         axis.set(xscale="log", xlabel="decode, GB/s (one core)", ylabel="payload ratio", title=result["file"])
-        axis.grid(True, which="both", linewidth=0.3)
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.margins(y=0.1)
+        axis.grid(True, linewidth=0.3)
+        axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=7, frameon=False, handlelength=1)
     figure.tight_layout()
     figure.savefig(path)
     plt.close(figure)
