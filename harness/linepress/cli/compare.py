@@ -15,6 +15,7 @@ Examples:
   linepress compare runs/base runs/new --markdown comment.md --json
   linepress compare runs/base runs/new --min-effect 5 --allow-growth 0.1
   linepress compare runs/a runs/b --history runs
+  linepress compare runs/a runs/b --retime ../base/.venv/bin/python
 
 Exact figures (bits, bytes, losslessness, models) get no statistics: any change is a change. Speeds are judged by
 their raw samples, with at most 1 % chance of any false alarm in the whole comparison.
@@ -47,6 +48,12 @@ Exit codes: 0 pass, 1 fail, 2 could not decide, 3 nothing to compare, 4 usage.
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder of earlier runs of the suite; their spread widens the intervals where it is larger.",
 )
+@click.option(
+    "--retime",
+    default="",
+    metavar="PYTHON",
+    help="Time both codes anew in turn, here: PYTHON is the interpreter of the installation that made BASE.",
+)
 @click.option("--markdown", type=click.Path(path_type=Path, dir_okay=False), help="Write Markdown to this file too.")
 @json_option
 def command(
@@ -58,6 +65,7 @@ def command(
     hosts_alike: bool,
     strict: bool,
     history: Path | None,
+    retime: str,
     markdown: Path | None,
     as_json: bool,
 ) -> int:
@@ -79,8 +87,9 @@ def command(
         hosts_alike=hosts_alike,
         strict=strict,
         history=tuple(earlier),
+        retime=retime,
     )
-    found = compare_runs(base, new, options)
+    found = compare_runs(base, new, options, lambda text: click.echo(text, err=True))
     if markdown is not None:
         write_atomically(markdown, as_markdown(found).encode())
     if as_json:

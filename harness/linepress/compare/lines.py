@@ -107,7 +107,7 @@ def speed_lines(found: Comparison) -> list[Line]:
         return []
     judged = [speed for speed in found.sampled.speeds if speed.effect is not None]
     judged.sort(key=lambda speed: "+-~".index(speed.mark))
-    result = [_speed(speed, found.options.min_effect_pct) for speed in judged]
+    result = [_speed(speed, found.options.min_effect_pct, bool(found.sampled.how)) for speed in judged]
     controls = [speed for speed in found.sampled.speeds if speed.control and not speed.reason]
     others = [speed for speed in found.sampled.speeds if speed.reason and not speed.control]
     if others:
@@ -158,7 +158,7 @@ def closing(found: Comparison) -> list[str]:
             f"machine: control codecs {times(found.sampled.drift)} ({found.sampled.controls} series), taken away "
             "from every speed"
         )
-    elif found.sampled.speeds and not found.sampled.why_not:
+    elif found.sampled.speeds and not found.sampled.why_not and not found.sampled.how:
         result.append(
             "machine: no control codec (zstd, lz4, snappy, deflate) long enough to time; its own drift widens every "
             "interval"
@@ -216,9 +216,10 @@ def _figure(figure: Figure) -> Line:
     return Line(figure.mark, (figure.stage, figure.metric, "", "", f"{tally}   {'  '.join(s for s in spans if s)}"))
 
 
-def _speed(speed: Speed, min_effect_pct: float) -> Line:
+def _speed(speed: Speed, min_effect_pct: float, in_turn: bool) -> Line:
     rates = tuple("–" if rate is None else f"{rate:.3g} GB/s" for rate in (speed.base_GBps, speed.new_GBps))
-    n = f"n = {speed.tensors:,} tensors × {speed.rounds} + {speed.rounds} rounds"
+    unit = "timings" if in_turn else "tensors"
+    n = f"n = {speed.tensors:,} {unit} × {speed.rounds} + {speed.rounds} rounds"
     if speed.effect is None or speed.factor is None:
         return Line(speed.mark, (speed.variant, speed.metric, *rates, speed.reason))
     low, high = math.exp(speed.effect.low), math.exp(speed.effect.high)

@@ -23,6 +23,7 @@ class Noise:
     most_blocks: int
     controls: dict[str, tuple[str, ...]]
     source: str
+    between_processes: float
 
     def between_runs(self, gap: float, controlled: bool, history: float = 0.0) -> float:
         """Standard deviation of one run's log time.
@@ -56,4 +57,5 @@ def noise() -> Noise:
         most_blocks=limits["most_blocks"],
         controls={name: tuple(packages) for name, packages in data["controls"].items()},
         source=between["source"],
+        between_processes=data["between_processes"]["floor"],
     )

@@ -32,6 +32,8 @@ class CompareOptions:
         Bootstrap replicates.
     history : sequence of Path
         Earlier runs of the same suite, from which the spread between runs is estimated.
+    retime : str
+        Interpreter of the installation that made the base run: speeds are then timed anew, in turn with this one.
     """
 
     min_effect_pct: float = 3.0
@@ -42,3 +44,4 @@ class CompareOptions:
     seed: int = 1
     resamples: int = 4000
     history: Sequence[Path] = field(default_factory=tuple)
+    retime: str = ""

@@ -31,7 +31,8 @@ def as_text(found: Comparison) -> str:
     out += _section("exact", [*lossless_lines(found), *exact_lines(found)])
     out.append(equal_line(found))
     out += _section("modelled", modelled_lines(found))
-    out += _section("sampled (interleaved rounds, fastest round of each tensor)", speed_lines(found))
+    how = found.sampled.how or "interleaved rounds"
+    out += _section(f"sampled ({how}; fastest round of each tensor)", speed_lines(found))
     out += _section("not comparable", incomparable_lines(found))
     out += [LEGEND, *closing(found)]
     return "\n".join(out) + "\n"
@@ -48,7 +49,7 @@ def as_markdown(found: Comparison, heading: str = "linepress compare") -> str:
     out += _table("Exact", [*lossless_lines(found), *exact_lines(found)])
     out += ["", escape_markdown(equal_line(found))]
     out += _table("Modelled", modelled_lines(found))
-    out += _table("Sampled", speed_lines(found))
+    out += _table(f"Sampled ({found.sampled.how or 'interleaved rounds'})", speed_lines(found))
     incomparable = incomparable_lines(found)
     if incomparable:
         out += [

@@ -117,6 +117,8 @@ class Sampled:
         Metric -> time factor, geometric mean over the variants that were judged.
     why_not : str
         Why no speed was compared; empty when they were.
+    how : str
+        How the samples came about, where not by the two runs.
     """
 
     speeds: list[Speed] = field(default_factory=list)
@@ -124,6 +126,7 @@ class Sampled:
     controls: int = 0
     geomean: dict[str, float] = field(default_factory=dict)
     why_not: str = ""
+    how: str = ""
 
 
 def sampled(
@@ -150,6 +153,15 @@ def sampled(
         for s in enough
         if not s.control
     }
+    found = judged(all_series, effects, options)
+    found.drift, found.controls = result.drift, result.controls
+    return found
+
+
+def judged(all_series: list[Series], effects: Mapping[tuple[str, str], Effect], options: CompareOptions) -> Sampled:
+    """Verdicts on all series, the effects of those that could be judged taken together."""
+    known = noise()
+    result = Sampled()
     rejected = holm(np.array([e.p for e in effects.values()]), options.alpha) if effects else np.empty(0, bool)
     alarms = dict(zip(effects, map(bool, rejected), strict=True))
     level = options.alpha / max(len(effects), 1)

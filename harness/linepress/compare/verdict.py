@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from linepress.compare.options import CompareOptions
 from linepress.compare.outcomes import Change, Outcomes, outcomes
 from linepress.compare.pairs import Incomparable, Pairs, pair
 from linepress.compare.provenance import Provenance, provenance
+from linepress.compare.retime import RetimePlan, requests, retime, this_python
 from linepress.compare.sampled import SLOWER, Sampled, sampled
 from linepress.compare.spread import spread_between_runs
 from linepress.errors import EXIT_CASES_FAILED, EXIT_GATE_FAILED, EXIT_NOTHING_MEASURED, EXIT_OK
@@ -82,8 +83,13 @@ class Comparison:
         return [*self.outcomes.changes, *self.derived.changes]
 
 
-def compare_runs(base: Path | str, new: Path | str, options: CompareOptions | None = None) -> Comparison:
-    """Compare the run ``new`` with the reference ``base``.
+def compare_runs(
+    base: Path | str,
+    new: Path | str,
+    options: CompareOptions | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Comparison:
+    """Compare the run ``new`` with the reference ``base``; ``say`` is told what takes time.
 
     Raises `RecordError` for a folder that is not a run, a damaged part, or a record of another schema version.
     """
@@ -93,7 +99,10 @@ def compare_runs(base: Path | str, new: Path | str, options: CompareOptions | No
     source = provenance(*sides, options.hosts_alike)
     stores = RunStore.open(base), RunStore.open(new)
     later = derived(*stores, source.same_suite)
-    spread = spread_between_runs(options.history, exclude=(Path(base), Path(new))) if options.history else None
+    if options.retime:
+        speeds = retime(requests(pairs, RetimePlan()), options.retime, this_python(), RetimePlan(), options, say)
+    else:
+        speeds = _recorded(pairs, source, options, (Path(base), Path(new)))
     found = Comparison(
         source=source,
         options=options,
@@ -101,12 +110,17 @@ def compare_runs(base: Path | str, new: Path | str, options: CompareOptions | No
         outcomes=outcomes(pairs, source.same_suite),
         exact=exact(pairs),
         derived=later,
-        sampled=sampled(pairs, source, options, spread),
+        sampled=speeds,
         incomparable=[*pairs.incomparable(), *later.incomparable],
         gates=suite_gates(stores[1]),
     )
     _decide(found, pairs)
     return found
+
+
+def _recorded(pairs: Pairs, source: Provenance, options: CompareOptions, own: tuple[Path, Path]) -> Sampled:
+    spread = spread_between_runs(options.history, exclude=own) if options.history else None
+    return sampled(pairs, source, options, spread)
 
 
 def suite_gates(store: RunStore) -> list[GateRow]:

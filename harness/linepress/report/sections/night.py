@@ -81,10 +81,9 @@ def history(view: RunView) -> Section:
     if len(nights) < 2:
         return section
     section.lead = (
-        f"The last {len(nights)} nights of this suite, the oldest at the left; each bar lies between the least and "
-        "the largest value of its row, a dot is a night without the figure. Exact figures step at any change. A speed "
-        "steps when its level, relative to the control codecs, moves by more than noise explains and stays for two "
-        "nights."
+        f"The last {len(nights)} nights of this suite, the oldest at the left; a bar lies between the least and the "
+        "largest value of its row, a dot is a night without it. Exact figures step at any change. A speed steps when "
+        "its level, relative to the control codecs, moves by more than noise explains and stays for two nights."
     )
     lines = found.get("lines") or []
     steps = [row_ for line in lines for row_ in _steps(line, nights)]
