@@ -57,7 +57,7 @@ def overhead(rounds: int) -> dict[str, Any]:
     with Cluster(workers=1) as cluster:
 
         def ray() -> None:
-            assert sum(rows[0]["status"] == "ok" for _, rows in fan_out(tasks, 1, timeout_s)) == len(tasks)
+            assert sum(rows[0]["status"] == "ok" for _, rows in fan_out(tasks, cluster, timeout_s)) == len(tasks)
 
         loop()
         ray()
@@ -85,8 +85,8 @@ def no_op_cases(cases: int = 2000) -> dict[str, Any]:
 
     tasks = [Task(f"{i}", "measure", "linepress.testing.faults:fine", (i,)) for i in range(cases)]
     with Cluster() as cluster:
-        list(fan_out(tasks[:64], cluster.slots, 60.0))
-        took_s = seconds(lambda: list(fan_out(tasks, cluster.slots, 60.0)))
+        list(fan_out(tasks[:64], cluster, 60.0))
+        took_s = seconds(lambda: list(fan_out(tasks, cluster, 60.0)))
     return {"no_op_cases": cases, "no_op_ms_per_case": 1e3 * took_s / cases}
 
 

@@ -1,7 +1,8 @@
 """Sending cases to workers: a bounded window of small groups, and what to do when a worker goes down with one.
 
 A group whose worker died is sent again as single cases, so that the case that kills workers is alone when it does so
-again; it is recorded as failed after `MAX_TRIES` and the others are not touched.
+again; it is recorded as failed after `MAX_TRIES` and the others are not touched. When the head of the cluster is
+lost, everything in flight is sent again to the head that comes back; no case is to blame for that.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from linepress.cluster import ClusterError
+from linepress.cluster import Cluster, ClusterError
 from linepress.cluster_tasks import Row, Task, run_group
 from linepress.environment import worker_versions
 
 GROUP_CASES = 8
 GROUP_BYTES = 64 << 20
 MAX_TRIES = 3
+MEMORY_STEP_BYTES = 256 << 20
 WINDOW_PER_SLOT = 2
 """Groups in flight for each core: one running, one waiting, so that no core waits for the driver."""
 
@@ -51,7 +53,11 @@ def groups(tasks: Iterable[Task]) -> Iterator[list[Task]]:
 
 
 def fan_out(
-    tasks: Iterable[Task], slots: int, timeout_s: float, on_wait: Callable[[], None] | None = None
+    tasks: Iterable[Task],
+    cluster: Cluster,
+    timeout_s: float,
+    on_wait: Callable[[], None] | None = None,
+    note: Callable[..., None] = lambda event, **what: None,
 ) -> Iterator[tuple[Task, list[Row]]]:
     """Evaluate tasks on the running Ray; yields each with its rows as it ends, in no particular order.
 
@@ -59,55 +65,87 @@ def fan_out(
     ----------
     tasks : iterable of Task
         Taken as the window has room, never all at once.
-    slots : int
-        Cases that can run at the same time.
+    cluster : Cluster
+        Joined; its ``slots`` say how many cases can run at the same time.
     timeout_s : float
         Most time for one case.
     on_wait : callable, optional
         Called at least every half second while nothing ends.
+    note : callable
+        Told of every event that an operator may want to know: its name, and what it was about as keywords.
 
     Raises
     ------
     ClusterError
-        The cluster itself went away. Whatever was yielded before stands.
+        The cluster itself went away and did not come back. Whatever was yielded before stands.
 
     A caller that stops early leaves what is in flight to end, or to go with the driver's connection: cancelling a
     task while its result arrives aborts the driver (a check in Ray's task manager).
     """
     import ray
 
-    remote = ray.remote(run_group).options(max_retries=0, num_cpus=1)
+    remote = ray.remote(run_group)
     waiting = groups(tasks)
     again: deque[_Group] = deque()
     flying: dict[Any, _Group] = {}
     session = uuid.uuid4().hex
     try:
         while True:
-            room = slots * WINDOW_PER_SLOT - len(flying)
+            room = cluster.slots * WINDOW_PER_SLOT - len(flying)
             for group in _take(again, waiting, room):
                 group.sent_s = time.monotonic()
-                flying[remote.remote(group.tasks, timeout_s, session)] = group
+                flying[_send(remote, group, timeout_s, session, cluster)] = group
             if not flying:
                 return
             done, _ = ray.wait(list(flying), num_returns=1, timeout=0.5)
             if on_wait is not None:
                 on_wait()
+            gone = not done and cluster.lost()
             for reference in done:
-                group = flying.pop(reference)
+                group = flying[reference]
                 try:
                     results = ray.get(reference)
                 except ray.exceptions.RayError as error:
-                    yield from _lost(group, error, again)
+                    gone = gone or cluster.lost(at_once=True)
+                    if gone:
+                        break  # no case is to blame
+                    note("worker lost", error=type(error).__name__, case_keys=[one.key for one in group.tasks])
+                    yield from _lost(flying.pop(reference), error, again)
                     continue
+                del flying[reference]
                 for task, rows in zip(group.tasks, results, strict=True):
                     for row in rows:
                         row["attempts"] = group.tries + 1
                     yield task, rows
+            if gone:
+                note("head lost", address=cluster.address, in_flight=sum(len(g.tasks) for g in flying.values()))
+                again.extendleft(flying.values())
+                flying.clear()
+                cluster.rejoin(lambda text: note("head", say=text), on_wait)
+                remote = ray.remote(run_group)  # a remote function belongs to one connection
     except (ConnectionError, ray.exceptions.RaySystemError) as error:
         raise ClusterError(
             f"Ray went away ({str(error).strip().splitlines()[0]}); what was measured is recorded, give the same "
             "command again"
         ) from error
+
+
+def _send(remote: Any, group: _Group, timeout_s: float, session: str, cluster: Cluster) -> Any:
+    """One Ray task for a group, admitted to a node that has a core and the memory of its largest case to spare."""
+    options: dict[str, Any] = {"max_retries": 0, "num_cpus": 1}
+    memory_bytes = min(admitted_bytes(group.tasks), cluster.node_memory_bytes)
+    if memory_bytes:
+        options["memory"] = memory_bytes
+    return remote.options(**options).remote(group.tasks, timeout_s, session)
+
+
+def admitted_bytes(tasks: Sequence[Task]) -> int:
+    """Memory to ask of a node for a group: that of its largest case, in steps of `MEMORY_STEP_BYTES`.
+
+    Steps keep the shapes few, since Ray keeps a queue of workers for each.
+    """
+    largest = max(task.memory_bytes for task in tasks)
+    return -(-largest // MEMORY_STEP_BYTES) * MEMORY_STEP_BYTES
 
 
 def _take(again: deque[_Group], waiting: Iterator[list[Task]], room: int) -> Iterator[_Group]:

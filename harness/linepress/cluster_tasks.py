@@ -50,6 +50,9 @@ class Task:
         Raw bytes the case goes through, for grouping and progress.
     content_sha256 : str
         Hash the data had when the run was planned; empty where it is not known.
+    memory_bytes : int
+        Most memory that the case takes on its worker, so that Ray admits no more cases to a node than fit; 0 asks
+        for none.
     """
 
     key: str
@@ -60,6 +63,7 @@ class Task:
     identity: Mapping[str, Any] = field(default_factory=dict)
     n_bytes: int = 0
     content_sha256: str = ""
+    memory_bytes: int = 0
 
 
 class ContentChangedError(RuntimeError):

@@ -24,6 +24,12 @@ from linepress_codecs.layout import geometry
 from linepress_codecs.variant import Variant, expand
 
 MEASURE_TARGET = "linepress.stages.measure:measure_case"
+WORKER_BYTES = 512 << 20
+CHUNK_COPIES = 12
+LINE_COST_BYTES = 4
+"""What a case takes: interpreter, libraries and packing arrays of one segment; raw, coded and decoded forms of a
+chunk with the codec's own working arrays; coded size of every line, twice. ``benchmarks.engine memory`` holds it
+against the peak of real workers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +123,7 @@ class Plan:
             identity=self.identity(case),
             n_bytes=tensor.n_bytes,
             content_sha256=content.removeprefix("sha256:") if content.startswith("sha256:") else "",
+            memory_bytes=WORKER_BYTES + CHUNK_COPIES * model.chunk_bytes + LINE_COST_BYTES * tensor.n_bytes // 64,
         )
 
     def identity(self, case: Case) -> dict[str, Any]:

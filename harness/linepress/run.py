@@ -29,6 +29,7 @@ from linepress.records.store import MANIFEST, RunStore, read_manifest
 from linepress.run_finish import close_books
 from linepress.run_gates import check_gates
 from linepress.run_interrupt import catch_sigterm, interruptible
+from linepress.run_log import EventLog
 from linepress.run_options import RunOptions, RunOutcome
 from linepress.run_pools import pools
 from linepress.run_record import Recorder, only_writer
@@ -89,6 +90,7 @@ class Run:
         self.resumed = 0
         self.done = 0
         self._cluster: Cluster | None = None
+        self._log = EventLog(self.folder, self.folder.name)
 
     def execute(self, on_header: Callable[[Run, Plan, int], None] | None = None) -> RunOutcome:
         """Run every stage; ``on_header`` is told the plan and how many cases are recorded already.
@@ -100,6 +102,8 @@ class Run:
         with only_writer(self.folder), interruptible():
             store = open_store(self.folder, self.suite, plan, self.options)
             session = manifests.new_session(0)
+            self._log = EventLog(store.path, store.run_id)
+            self._log.note("session", number=len(store.manifest["sessions"]), planned=len(plan.cases))
             store.manifest["sessions"].append(session)
             store.manifest.update(status="running", sources=plan.provenance, unavailable=plan.unavailable)
             try:
@@ -168,18 +172,26 @@ class Run:
         first = list(itertools.islice(tasks, 1))
         if first:
             self.progress.begin(stage, planned, resumed)
-            for task, rows in fan_out(
-                itertools.chain(first, tasks), self._slots(store), self.suite.model.timeout_s, self.progress.tick
-            ):
+            self._log.note("stage", stage=stage, planned=planned, resumed=resumed)
+
+            def on_wait() -> None:
+                self.progress.tick()
+                recorder.tick()
+                self._log.check_clock()
+
+            cases = itertools.chain(first, tasks)
+            cluster = self._joined(store)
+            for task, rows in fan_out(cases, cluster, self.suite.model.timeout_s, on_wait, self._note):
                 recorder.add(stage, _complete(task, rows))
+                self._log.case(stage, rows[0])
                 self.done += 1
                 self.progress.advance(rows[0]["status"] == "ok", task.n_bytes)
         recorder.flush()
         store.compact(stage, order, drop_others=True)
         store.save_manifest()
 
-    def _slots(self, store: RunStore) -> int:
-        """Cores to send cases to; Ray starts when the first case needs it."""
+    def _joined(self, store: RunStore) -> Cluster:
+        """The cluster to send cases to; Ray starts when the first case needs it."""
         if self._cluster is None:
             self.progress.say(f"starting Ray ({self.options.ray_address or 'local'})")
             cluster = Cluster(self.options.ray_address, self.options.workers)
@@ -187,7 +199,14 @@ class Run:
             self._cluster = cluster
             catch_sigterm()  # Ray puts its own handler, which would end the driver without a word
             store.manifest["cluster"] = cluster.describe()
-        return self._cluster.slots
+            self._log.note("cluster", **cluster.describe())
+        return self._cluster
+
+    def _note(self, event: str, say: str = "", **what: Any) -> None:
+        if say:
+            catch_sigterm()  # a rejoin puts Ray's handler back
+            self.progress.say(say)
+        self._log.note(event, "warning", **what, **({"text": say} if say else {}))
 
     def _finish(self, store: RunStore, session: dict[str, Any]) -> RunOutcome:
         counts = self._counts(store)
@@ -213,6 +232,8 @@ class Run:
 
     def _close(self, store: RunStore, session: dict[str, Any], ended: str, code: int | None) -> None:
         session.update(ended_at=manifests.now(), ended=ended, resumed=self.resumed, done=self.done)
+        self._log.note("session ended", ended=ended, resumed=self.resumed, done=self.done, exit_code=code)
+        session.update(seconds=round(self._log.seconds, 3), clock_steps_s=self._log.clock_steps)
         store.manifest.update(status=ended, updated_at=manifests.now(), exit_code=code, counts=self._counts(store))
         store.save_manifest()
 

@@ -45,10 +45,15 @@ class Recorder:
         for row in rows:
             if row.get("status") == "failed":
                 self._note_failure(table, row)
-        full = sum(map(len, self._rows.values())) >= PART_ROWS
+        if sum(map(len, self._rows.values())) >= PART_ROWS:
+            self.flush()
+        self.tick()
+
+    def tick(self) -> None:
+        """Write what is buffered if it is due; called also while nothing ends, so that nothing waits for a result."""
         now_s = time.monotonic()
         due_s = min(max(PART_SHARE * (now_s - self._start_s), PART_EVERY_S[0]), PART_EVERY_S[1])
-        if full or now_s - self._last_s >= due_s:
+        if self._rows and now_s - self._last_s >= due_s:
             self.flush()
 
     def flush(self) -> None:

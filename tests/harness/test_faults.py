@@ -30,7 +30,7 @@ def task(number: int, name: str = "fine", *arguments: Any, **more: Any) -> Task:
 def run(tasks: list[Task], cluster: Cluster, timeout_s: float = TIMEOUT_S) -> dict[str, list[Row]]:
     found: dict[str, list[Row]] = {}
     seen: Counter[str] = Counter()
-    for one, rows in fan_out(tasks, cluster.slots, timeout_s):
+    for one, rows in fan_out(tasks, cluster, timeout_s):
         seen[one.key] += 1
         found[one.key] = rows
     assert set(seen.values()) == {1}
@@ -57,7 +57,7 @@ def test_tasks_are_taken_only_as_the_window_has_room(ray_cluster: Cluster) -> No
             taken += 1
             yield task(taken)
 
-    stream = fan_out(endless(), ray_cluster.slots, TIMEOUT_S)
+    stream = fan_out(endless(), ray_cluster, TIMEOUT_S)
     for _ in range(10):
         next(stream)
     stream.close()  # type: ignore[attr-defined]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
 from pathlib import Path
@@ -72,7 +73,8 @@ def command(
     resume = resume_command(
         suite_name, run.folder, out is not None or fresh, ray_address, workers, overrides, no_mlflow
     )
-    outcome = run.execute(_header)
+    with contextlib.redirect_stdout(sys.stderr):  # Ray prints what its nodes go through on standard output
+        outcome = run.execute(_header)
     if outcome.interrupted:
         sys.stderr.write(f"interrupted; everything that ended is recorded in {run.folder}\nresume: {resume}\n")
     document = _document(run, outcome, resume)
