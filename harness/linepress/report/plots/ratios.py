@@ -133,7 +133,8 @@ def layer_strip(series: Sequence[Series], colours: dict[str, str], y_range: tupl
             end_labels(ax, ends, last + 0.03 * span)
         else:
             legend_above(figure, ax, columns=5)
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        # One layer alone would otherwise be given ticks at 13.98 and 14.02.
+        ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         ax.set_xlabel("layer")
         ax.set_ylabel("payload ratio →")
         return figure
