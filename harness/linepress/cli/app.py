@@ -30,6 +30,9 @@ VERBS: dict[str, tuple[str, str]] = {
     "system": ("linepress.cli.system", "What ratios are worth on an accelerator: tokens/s, capacity, racks."),
     "serving": ("linepress.cli.serving", "Continuous batching: TTFT and TPOT, plain and compressed."),
     "fabric": ("linepress.cli.fabric", "Links, topologies and collectives of a scale-up fabric."),
+    "pack": ("linepress.cli.pack", "Make a submission of a model or KV snapshot: files and manifest."),
+    "submit": ("linepress.cli.submit", "Check a submission against rules S01 to S21; accept what passes."),
+    "explain": ("linepress.cli.explain", "What a rule of submit asks, why, and fixtures that show it."),
     "sync": ("linepress.cli.sync", "Bring MLflow up to date with a run's record."),
     "doctor": ("linepress.cli.doctor", "Check this machine for what a run needs."),
 }

@@ -1,0 +1,89 @@
+"""The checking process: ``python -I -m linepress.submission.worker``; a request on stdin, one JSON answer on stdout.
+
+Shuts the doors of `isolation` before it imports anything that parses, checks the folder (or re-runs expected
+results) and answers. It decides nothing about itself: what it could not finish is the starter's to judge.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from linepress.submission import isolation
+
+
+def main() -> int:
+    """Answer one request; exit status 0 whenever there is an answer."""
+    request: dict[str, Any] = json.loads(sys.stdin.buffer.read())
+    answers = os.dup(1)
+    os.dup2(2, 1)  # what a library prints must not end up in the answer
+    network = isolation.cut_network()
+    work = _rerun if request["work"] == "rerun" else _inspect
+    answer = work(request)
+    answer["isolation"] = {
+        "network": network,
+        "interfaces": _interfaces(),
+        "memory_bytes": request["memory_bytes"],
+        "cpu_s": request["cpu_s"],
+        "peak_bytes": _peak_bytes(),
+    }
+    data = memoryview(json.dumps(answer).encode())
+    while data:
+        data = data[os.write(answers, data) :]
+    return 0
+
+
+def _inspect(request: dict[str, Any]) -> dict[str, Any]:
+    from linepress.errors import LinepressError
+    from linepress.submission.check import inspect
+    from linepress.submission.limits import Limits
+
+    limits = Limits(**request["limits"])
+    isolation.limit(request["memory_bytes"], request["mapped_bytes"], request["cpu_s"])
+    isolation.refuse_events()
+    try:
+        found = inspect(
+            Path(request["folder"]), limits, submitter=request["submitter"], waivers=tuple(request["waivers"])
+        )
+    except LinepressError as error:
+        return {"refused": str(error)}
+    return {
+        "findings": [asdict(finding) for finding in found.findings],
+        "manifest": found.manifest.model_dump() if found.manifest else None,
+        "manifest_sha256": found.manifest_sha256,
+        "files": found.files,
+        "tensors": found.tensors,
+        "tensor_bytes": found.tensor_bytes,
+    }
+
+
+def _rerun(request: dict[str, Any]) -> dict[str, Any]:
+    from linepress.submission.rerun import rerun
+
+    isolation.limit(request["memory_bytes"], request["mapped_bytes"], request["cpu_s"])
+    isolation.refuse_outward()
+    return {"results": rerun(Path(request["folder"]), request["expected"], request["rerun_bytes"])}
+
+
+def _interfaces() -> list[str]:
+    """Network interfaces this process can see; ``lo`` alone (and down) in a namespace of its own."""
+    try:
+        lines = Path("/proc/net/dev").read_text(encoding="ascii").splitlines()[2:]
+    except OSError:
+        return []
+    return [line.partition(":")[0].strip() for line in lines]
+
+
+def _peak_bytes() -> int:
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+if __name__ == "__main__":
+    sys.exit(main())
