@@ -54,8 +54,8 @@ def memory(
       linepress fabric memory --topology nvl72 --local-GBps 8000 --ratio 1.5
       linepress fabric memory -n 64 --outstanding 64 --json
 
-    JSON: transfers (size, loads_s, message_s, faster), crossover_bytes (null: loads always win), pool (decompressed at
-    the owner and at the reader: effective_GBps, gain, bound_by, latencies).
+    JSON: transfers (size, loads_s, message_s, faster), crossover_bytes (null: loads always win), pool (decompressed
+    at the owner and at the reader: effective_GBps, gain, bound_by, latencies).
     """
     from linepress_hardware.fabric import memory_semantics as remote
 

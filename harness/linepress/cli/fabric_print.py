@@ -195,7 +195,7 @@ def print_memory(out: Console, document: Mapping[str, Any]) -> None:
     for pool in document["pool"]:
         out.print(
             f"  ratio {pool['ratio']:g}, decompressed at the {pool['decompress_at']:6s}: "
-            f"{pool['effective_GBps']:,.5g} GB/s an accelerator (plain {pool['plain_effective_GBps']:,.5g}), bound by "
-            f"{pool['bound_by']}, mean latency {pool['mean_latency_ns']:,.4g} ns; links bind from "
+            f"{pool['effective_GBps']:,.5g} GB/s an accelerator (plain {pool['plain_effective_GBps']:,.5g}), bound "
+            f"by {pool['bound_by']}, mean latency {pool['mean_latency_ns']:,.4g} ns; links bind from "
             f"{100 * pool['balanced_remote_share']:.3g} % remote"
         )
