@@ -4,9 +4,9 @@
 
 ``speed``: two runs of 100,000 cases, from folder to words. ``synthetic``: pairs of runs with invented noise as large
 as the real one, of the same code and with 5 % less speed in one codec: false alarms and detections. ``calibrate``:
-real runs of the same code in processes of their own, every pair compared: how often anything is flagged, and how large
-the spread is that ``noise.toml`` states. ``retime``: real codecs timed in turn, the same code and with a decoder that
-takes 5 % longer. Raw samples go to ``benchmarks/results/compare.json``.
+real runs of the same code in processes of their own, every pair compared: how often anything is flagged, and how far
+the effects lie beyond the spread that ``noise.toml`` states. ``retime``: real codecs timed in turn, the same code and
+with a decoder that takes 5 % longer. Raw samples go to ``benchmarks/results/compare.json``.
 """
 
 from __future__ import annotations
