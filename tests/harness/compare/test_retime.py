@@ -14,14 +14,14 @@ from linepress.compare.pairs import pair
 from linepress.compare.retime import Request, RetimeError, RetimePlan, requests, retime
 from linepress.testing.timed_runs import timed_rows, write_run
 
-PLAN = RetimePlan(sessions=2, turns=2, rounds=2, tensors=4)
-SOURCE = "synthetic:gauss?shape=256x512&tensors=4"
+PLAN = RetimePlan(sessions=2, turns=3, rounds=2, tensors=4)
+SOURCE = "synthetic:gauss?shape=512x512&tensors=4"
 SLOWER = """
 import linepress.stages.measure as stage
 from linepress.testing.worse_codecs import slower_decode
 true = stage.measure_case
 def measure_case(tensor, variant, **options):
-    with slower_decode(variant, 0.5):
+    with slower_decode(variant, 1.5):
         return true(tensor, variant, **options)
 stage.measure_case = measure_case
 """
@@ -47,7 +47,7 @@ def cases(*variants: str) -> list[Request]:
 
 @pytest.fixture
 def slower(tmp_path: Path) -> str:
-    """An interpreter whose Huffman decoder takes half as long again."""
+    """An interpreter whose Huffman decoder takes two and a half times as long."""
     (tmp_path / "sitecustomize.py").write_text(SLOWER, encoding="utf-8")
     script = tmp_path / "python"
     script.write_text(f'#!/bin/sh\nPYTHONPATH="{tmp_path}" exec "{sys.executable}" "$@"\n', encoding="utf-8")
@@ -63,7 +63,7 @@ def test_a_slower_decoder_is_found_and_the_encoder_left_alone(slower: str) -> No
     found = {(s.variant, s.metric): s for s in result.speeds}
     decode = found["huffman", "decode"]
     assert decode.mark == "+"
-    assert decode.factor == pytest.approx(1.5, abs=0.15)
+    assert decode.factor == pytest.approx(2.5, rel=0.2)
     assert decode.tensors == 8
     assert found["huffman", "encode"].mark == "~"
 
