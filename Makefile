@@ -16,6 +16,8 @@ $(STAMP): pyproject.toml constraints.txt
 	  { echo "linepress needs Python 3.11 to 3.14, and $(PYTHON) is $$($(PYTHON) --version 2>&1); say which with: make PYTHON=python3.12 run" >&2; exit 4; }
 	$(PYTHON) -m venv $(VENV)
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@echo "compiling kernels, once (a minute or two)"
+	@$(BIN)/linepress warm
 	@touch $@
 
 run: $(STAMP)  ## the smoke suite on the bundled sample: local Ray, SQLite MLflow, HTML report

@@ -34,6 +34,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "submit": ("linepress.cli.submit", "Check a submission against rules S01 to S21; accept what passes."),
     "explain": ("linepress.cli.explain", "What a rule of submit asks, why, and fixtures that show it."),
     "sync": ("linepress.cli.sync", "Bring MLflow up to date with a run's record."),
+    "warm": ("linepress.cli.warm", "Compile the kernels of a suite once, so that its next run starts at full speed."),
     "doctor": ("linepress.cli.doctor", "Check this machine for what a run needs."),
 }
 
