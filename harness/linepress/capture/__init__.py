@@ -1,1 +1,1 @@
-"""Capturing KV caches of a live model as snapshots (``linepress capture``; extra ``capture``: torch, transformers)."""
+"""Capturing KV caches of a live model as snapshots (``linepress capture``, extra ``capture``)."""

@@ -99,12 +99,14 @@ class CaptureOptions:
         if self.sequences < 1 or self.turns < 1 or self.block_tokens < 1 or self.decode_tokens < 1:
             raise CaptureError("--sequences, --turns, --block-tokens and --decode-tokens are at least 1")
         if self.sequences > 1 and self.arrangement == CONTIGUOUS:
-            raise CaptureError(f"several sequences need --layout {BATCH} or a paged one; a contiguous cache holds one")
+            raise CaptureError(
+                f"several sequences need --layout {BATCH} or a paged one; a contiguous cache holds one"
+            )
         decoding = "decode" in self.phases or self.turns > 1
         if decoding and (smallest - self.shared_tokens) // self.turns <= self.decode_tokens:
             raise CaptureError(
-                f"a context of {smallest} tokens with {self.shared_tokens} shared in {self.turns} turns leaves no prompt "
-                f"before {self.decode_tokens} decoded tokens; lower --decode-tokens or raise --context"
+                f"a context of {smallest} tokens with {self.shared_tokens} shared in {self.turns} turns leaves "
+                f"no prompt before {self.decode_tokens} decoded tokens; lower --decode-tokens or raise --context"
             )
         if self.shared_tokens >= smallest:
             raise CaptureError(f"--shared-prefix {self.shared_tokens} is no shorter than the context of {smallest}")

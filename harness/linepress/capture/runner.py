@@ -1,4 +1,4 @@
-"""What a capture needs of a model: text to tokens, tokens to caches. `linepress.capture.torch_model` is the real one."""
+"""What a capture needs of a model: text to tokens, tokens to caches. `torch_model` is the real one."""
 
 from __future__ import annotations
 

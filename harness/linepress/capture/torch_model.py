@@ -56,7 +56,9 @@ class TorchRunner:
             )
         except (OSError, ValueError, ImportError, KeyError) as error:
             reason = " ".join(str(error).split())[:300]
-            raise CaptureError(f"{model} cannot be loaded: {reason}; give a folder, a .gguf file or a hub name") from None
+            raise CaptureError(
+                f"{model} cannot be loaded: {reason}; give a folder, a .gguf file or a hub name"
+            ) from None
         self._model = self._model.to(device).eval()
         config = self._model.config.get_text_config()
         if "GGUF" in notes.get("weights", ""):
@@ -138,7 +140,9 @@ class TorchSession:
             layer = self._cache.layers[i] if i < len(self._cache.layers) else None
             keys = getattr(layer, "keys", None)
             if layer is None or keys is None or keys.ndim != 4:
-                raise CaptureError(f"layer {i} keeps no keys and values (not an attention cache); name others: --layers")
+                raise CaptureError(
+                    f"layer {i} keeps no keys and values (not an attention cache); name others: --layers"
+                )
             k, v = _bits(keys[0]), _bits(layer.values[0])
             pre = hidden = latent = None
             if rank is not None and k.shape[0] == 1 and k.shape[2] == rank:

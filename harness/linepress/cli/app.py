@@ -16,6 +16,9 @@ from linepress_hardware.errors import HardwareError
 VERBS: dict[str, tuple[str, str]] = {
     "run": ("linepress.cli.run", "Run a suite: every stage, every case, recorded and reported."),
     "measure": ("linepress.cli.measure", "Measure files with codecs, as a table; no Ray needed."),
+    "capture": ("linepress.cli.capture", "Run a model over texts and write its KV caches as snapshots."),
+    "validate": ("linepress.cli.validate", "Check snapshots and tensor files: headers, tables, every value."),
+    "fit": ("linepress.cli.fit", "Fit a synthetic twin whose lines compress as the real ones do."),
     "report": ("linepress.cli.report", "Build the HTML report of a run."),
     "compare": ("linepress.cli.compare", "Compare two runs: what changed, and a gate over it."),
     "nightly": ("linepress.cli.nightly", "Run, compare with the last good run, gate, report: one command a night."),
@@ -33,6 +36,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "pack": ("linepress.cli.pack", "Make a submission of a model or KV snapshot: files and manifest."),
     "submit": ("linepress.cli.submit", "Check a submission against rules S01 to S21; accept what passes."),
     "explain": ("linepress.cli.explain", "What a rule of submit asks, why, and fixtures that show it."),
+    "certify": ("linepress.cli.certify", "Sign what a run found about a submission, in one file."),
+    "verify": ("linepress.cli.verify", "Check a certificate anywhere, and re-run it to the bit."),
     "sync": ("linepress.cli.sync", "Bring MLflow up to date with a run's record."),
     "warm": ("linepress.cli.warm", "Compile the kernels of a suite once, so that its next run starts at full speed."),
     "doctor": ("linepress.cli.doctor", "Check this machine for what a run needs."),

@@ -41,17 +41,32 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> t
 @click.argument("model")
 @click.option("--text", "texts", multiple=True, required=True, metavar="FILE", help="UTF-8 text; may be repeated.")
 @click.option("--out", required=True, metavar="DIR", help="Folder for the snapshots.")
-@click.option("--context", "contexts", callback=_numbers, default="512", show_default=True, help="Tokens, comma-separated.")
+@click.option(
+    "--context", "contexts", callback=_numbers, default="512", show_default=True, help="Tokens, comma-separated."
+)
 @click.option("--phase", "phases", callback=_list, default="prefill,decode", show_default=True)
 @click.option(
-    "--cache", "caches", callback=_list, default="bf16", show_default=True, help="bf16, fp16, e4m3, e5m2:scale=tensor …"
+    "--cache",
+    "caches",
+    callback=_list,
+    default="bf16",
+    show_default=True,
+    help="bf16, fp16, e4m3, e5m2:scale=tensor …",
 )
 @click.option("--keys", callback=_list, default="post-rope", show_default=True, help="post-rope, pre-rope or both.")
-@click.option("--layout", "arrangement", default="contiguous", show_default=True, help="Or batch, paged-vllm, …-hnd, …-classic.")
+@click.option(
+    "--layout", "arrangement", default="contiguous", show_default=True, help="Or batch, paged-vllm, …-hnd, …-classic."
+)
 @click.option("--block-tokens", type=click.IntRange(1, 4096), default=16, show_default=True, help="Tokens a page.")
-@click.option("--free-blocks", type=click.IntRange(0, 1 << 20), default=0, show_default=True, help="Pages of no sequence.")
-@click.option("--sequences", type=click.IntRange(1, 4096), default=1, show_default=True, help="Sequences of a snapshot.")
-@click.option("--shared-prefix", type=click.IntRange(0), default=0, show_default=True, help="Tokens all sequences share.")
+@click.option(
+    "--free-blocks", type=click.IntRange(0, 1 << 20), default=0, show_default=True, help="Pages of no sequence."
+)
+@click.option(
+    "--sequences", type=click.IntRange(1, 4096), default=1, show_default=True, help="Sequences of a snapshot."
+)
+@click.option(
+    "--shared-prefix", type=click.IntRange(0), default=0, show_default=True, help="Tokens all sequences share."
+)
 @click.option("--turns", type=click.IntRange(1, 1000), default=1, show_default=True, help="Turns of a conversation.")
 @click.option("--decode-tokens", type=click.IntRange(1), default=64, show_default=True, help="Tokens fed one by one.")
 @click.option("--decode-from", type=click.Choice(["text", "model"]), default="text", show_default=True)
@@ -137,5 +152,7 @@ def command(
         for row in written:
             stdout().print(row["file"], markup=False)
         peak = max(int(row["peak_memory_bytes"]) for row in written) / 1e9  # type: ignore[call-overload]
-        stderr().print(f"{len(written)} files, peak memory {peak:.2f} GB; next: linepress validate {out}/*", markup=False)
+        stderr().print(
+            f"{len(written)} files, peak memory {peak:.2f} GB; next: linepress validate {out}/*", markup=False
+        )
     return EXIT_OK

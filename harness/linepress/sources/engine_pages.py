@@ -44,7 +44,8 @@ class Written:
 
     @classmethod
     def of(cls, pages: Table, firsts: Table, counts: Table, page_tokens: int) -> Written:
-        return cls(*(np.asarray(a, np.int32).tobytes() for a in (pages, firsts, counts)), page_tokens)
+        first, second, third = (np.asarray(a, np.int32).tobytes() for a in (pages, firsts, counts))
+        return cls(first, second, third, page_tokens)
 
     def arrays(self) -> tuple[Table, Table, Table]:
         """(pages, firsts, counts), int32 each."""
@@ -79,7 +80,8 @@ def written_pages(block_table: Table, sequence_tokens: Table, n_blocks: int, blo
         used = pages[:n]
         if ((used < 0) | (used >= n_blocks)).any() or (pages[n:] != -1).any():
             raise SourceError(
-                f"{what}: the block table of sequence {row} must name {n} of {n_blocks} blocks and then -1; export it again"
+                f"{what}: the block table of sequence {row} must name {n} of {n_blocks} blocks and then -1; "
+                "export it again"
             )
         if len(np.unique(used)) != n:
             raise SourceError(f"{what}: sequence {row} names a block twice; export the block table again")
@@ -219,4 +221,3 @@ def hash_of(written: Written) -> str:
     """Short text that changes with the slots written."""
     text = b"|".join((written.pages, written.firsts, written.counts, str(written.page_tokens).encode()))
     return hashlib.sha256(text).hexdigest()[:16]
-

@@ -60,7 +60,9 @@ def plan_blocks(
     if not sequence_tokens or min(sequence_tokens) < 1 or block_tokens < 1:
         raise SourceError("a paged snapshot needs sequences of at least one token and blocks of at least one token")
     if not 0 <= shared_tokens <= min(sequence_tokens):
-        raise SourceError(f"a shared prefix of {shared_tokens} tokens is longer than the shortest sequence; shorten it")
+        raise SourceError(
+            f"a shared prefix of {shared_tokens} tokens is longer than the shortest sequence; shorten it"
+        )
     shared_blocks = shared_tokens // block_tokens
     per_sequence = [-(-n // block_tokens) for n in sequence_tokens]
     used = shared_blocks + sum(n - shared_blocks for n in per_sequence)

@@ -200,9 +200,7 @@ def open_folder(uri: str, folder: Path) -> SafetensorsSource:
 class SafetensorsSource(Source):
     """One file, or the shards of a folder."""
 
-    def __init__(
-        self, uri: str, paths: Iterable[Path], *, qualified: bool = False, view: str = "tokens"
-    ) -> None:
+    def __init__(self, uri: str, paths: Iterable[Path], *, qualified: bool = False, view: str = "tokens") -> None:
         self.uri = uri
         self._tensors: list[TensorRef] = []
         self._skipped: dict[str, str] = {}
@@ -233,9 +231,7 @@ class SafetensorsSource(Source):
             def locate(start: int, end: int, path: Path = path, stat: os.stat_result = stat) -> FileBytes:
                 return FileBytes(str(path.absolute()), start, end, stat.st_size, stat.st_mtime_ns)
 
-            tensors, skipped = refs_of(
-                header, uri=uri, revision=revision, locate=locate, prefix=prefix, view=view
-            )
+            tensors, skipped = refs_of(header, uri=uri, revision=revision, locate=locate, prefix=prefix, view=view)
             self._tensors += tensors
             self._skipped |= skipped
             self._metadata |= header.metadata

@@ -33,7 +33,8 @@ ARRANGEMENTS: Mapping[str, str] = {
     BATCH: "[sequences, kv_heads, tokens, head_dim]",
     VLLM: "[blocks, block_tokens, kv_heads, head_dim]",
     VLLM_HND: "[blocks, kv_heads, block_tokens, head_dim]",
-    VLLM_CLASSIC: "keys [blocks, kv_heads, head_dim/x, block_tokens, x], values [blocks, kv_heads, head_dim, block_tokens]",
+    VLLM_CLASSIC: "keys [blocks, kv_heads, head_dim/x, block_tokens, x], "
+    "values [blocks, kv_heads, head_dim, block_tokens]",
 }
 _NAME = re.compile(r"^(key|value)_cache_tensor_(\d{1,6})$")
 
@@ -104,7 +105,9 @@ def form_of(metadata: Mapping[str, str], what: str) -> Form:
     listed = metadata.get("layer_tokens", "")
     parts = listed.split(",") if listed else []
     if not all(part.isascii() and part.isdecimal() and len(part) < 12 for part in parts):
-        raise SourceError(f"{what}: layer_tokens is {shown(listed)}, not one number of tokens a layer such as 512,128")
+        raise SourceError(
+            f"{what}: layer_tokens is {shown(listed)}, not one number of tokens a layer such as 512,128"
+        )
     if parts and numbers["layers"] is not None and len(parts) != numbers["layers"]:
         raise SourceError(f"{what}: layer_tokens names {len(parts)} layers of {numbers['layers']}; capture it again")
     return Form(
@@ -154,9 +157,7 @@ def _check_shape(entry: Entry, kind: str, layer: int, form: Form, label: str) ->
     """One cache tensor against what the metadata states."""
     sizes = sizes_of(entry.shape, kind, form.arrangement)
     if sizes is None:
-        raise SourceError(
-            f"{label} has shape {list(entry.shape)}; a snapshot's is {ARRANGEMENTS[form.arrangement]}"
-        )
+        raise SourceError(f"{label} has shape {list(entry.shape)}; a snapshot's is {ARRANGEMENTS[form.arrangement]}")
     stated = {
         "kv_heads": form.kv_heads,
         "tokens": None if form.paged else form.tokens_of(layer),
@@ -199,14 +200,16 @@ def _check_tables(header: Header, form: Form, blocks: set[int], what: str) -> No
         rank = 2 if name == BLOCK_TABLE else 1
         if entry is None:
             raise SourceError(
-                f"{what}: arrangement {form.arrangement} needs a tensor {name!r} that marks the tokens written; add it"
+                f"{what}: arrangement {form.arrangement} needs a tensor {name!r}, which marks the tokens written"
             )
         if entry.dtype != "I32" or len(entry.shape) != rank or 0 in entry.shape:
             raise SourceError(
                 f"{what}: {name} is {entry.dtype} {list(entry.shape)}; it must be I32 with {rank} axes, none empty"
             )
     if len(blocks) != 1:
-        raise SourceError(f"{what}: layers have {sorted(blocks)} blocks; all layers of a snapshot share one block table")
+        raise SourceError(
+            f"{what}: layers have {sorted(blocks)} blocks; all layers of a snapshot share one block table"
+        )
     rows = tables[SEQUENCE_TOKENS].shape[0]
     other = tables[BLOCK_TABLE].shape[0] if form.paged else next(iter(blocks))
     if rows != other:
@@ -218,5 +221,7 @@ def _number(metadata: Mapping[str, str], key: str, what: str) -> int | None:
     if stated is None:
         return None
     if not (stated.isascii() and stated.isdecimal() and len(stated) < 13) or int(stated) > MAX_NUMBER:
-        raise SourceError(f"{what}: the header's metadata says {key} {shown(stated)}, which is no count; write it again")
+        raise SourceError(
+            f"{what}: the header's metadata says {key} {shown(stated)}, which is no count; write it again"
+        )
     return int(stated)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,8 @@ from linepress.sources import Source, TensorRef, open_source
 from linepress.sources.casts import to_float32
 from linepress.sources.safetensors_header import Header
 from linepress.sources.safetensors_reader import SafetensorsSource, read_header
-from linepress.sources.sniff import kind_of
 from linepress.sources.snapshot import BLOCK_TABLE, CONTIGUOUS, SEQUENCE_TOKENS, form_of, is_snapshot
+from linepress.sources.sniff import kind_of
 from linepress_codecs.formats import Format
 
 PASS, WARN, FAIL = "PASS", "WARN", "FAIL"
@@ -81,7 +82,11 @@ def _facts(source: Source, header: Header | None) -> dict[str, object]:
     }
     if header is not None and is_snapshot(header):
         form = form_of(header.metadata, source.uri)
-        facts |= {"snapshot": True, "arrangement": form.arrangement, "metadata": dict(sorted(header.metadata.items()))}
+        facts |= {
+            "snapshot": True,
+            "arrangement": form.arrangement,
+            "metadata": dict(sorted(header.metadata.items())),
+        }
     return facts
 
 
@@ -90,7 +95,9 @@ def _snapshot(header: Header, uri: str) -> list[Finding]:
     said = header.metadata
     missing = [key for key in STATED if key not in said]
     found = [
-        Finding("metadata", WARN, f"the header does not state {', '.join(missing)}; add it so that runs can be compared")
+        Finding(
+            "metadata", WARN, f"the header does not state {', '.join(missing)}; add it so that runs can be compared"
+        )
         if missing
         else Finding("metadata", PASS, f"{len(said)} entries, {', '.join(STATED)} among them")
     ]
@@ -125,13 +132,15 @@ def _marks(header: Header, uri: str, arrangement: str) -> list[Finding]:
         Finding(
             "slots",
             PASS,
-            f"{arrangement}: {tokens} tokens fill {100 * token / held:.1f} % of {held} B; the rest is padding or free",
+            f"{arrangement}: {tokens} tokens fill {100 * token / held:.1f} % of {held} B; the rest is not data",
         )
     ]
     stated = header.metadata.get("tokens")
     if arrangement.startswith("paged") and stated is not None and stated != str(tokens):
         found.append(
-            Finding("tokens", FAIL, f"the header states {stated} tokens but the block table marks {tokens}; count again")
+            Finding(
+                "tokens", FAIL, f"the header states {stated} tokens but the block table marks {tokens}; count again"
+            )
         )
     return found
 
@@ -143,7 +152,7 @@ def _turns(said: dict[str, str]) -> list[Finding]:
     for row, text in enumerate(stated.split(";")):
         parts = text.split(",")
         ends = [int(p) for p in parts if p.isascii() and p.isdecimal() and len(p) < 12]
-        if len(ends) != len(parts) or any(a >= b for a, b in zip(ends, ends[1:], strict=False)):
+        if len(ends) != len(parts) or any(a >= b for a, b in pairwise(ends)):
             return [Finding("turns", FAIL, f"turn_ends of sequence {row} is not a rising list of token counts")]
     return [Finding("turns", PASS, f"{len(stated.split(';'))} sequences with rising turn ends")]
 
