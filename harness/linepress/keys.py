@@ -2,8 +2,8 @@
 
 A key names what was computed, so that it can be found again: codec, resolved options, format version, layout,
 packing, cast, tensor name and content, line size, record schema version. The content identity of a local tensor is
-the sha256 of its stored bytes, remembered by path, size, modification time and range; that of a hub tensor comes from
-the hashes the hub publishes, so that planning reads no weights.
+the sha256 of its stored bytes, remembered by path, size, modification and change time and range; that of a hub tensor
+comes from the hashes the hub publishes, so that planning reads no weights.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def content_ids(
     """
     cache = cache or HashCache()
     listed = list(tensors)
-    identities = [str(t.location.identity) for t in listed]
+    identities = [str(getattr(t.location, "cache_key", "") or t.location.identity) for t in listed]
     local = sorted({i for i, t in zip(identities, listed, strict=True) if t.location.local})
     known = cache.get(local)
     missing: dict[str, Readable] = {}

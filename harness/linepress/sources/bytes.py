@@ -66,6 +66,15 @@ class FileBytes:
         return f"file:{self.path}:{self.size_bytes}:{self.mtime_ns}:{self.start}-{self.end}"
 
     @property
+    def cache_key(self) -> str:
+        """`identity` and the inode change time on this machine, which no tool can set back: a key for hashes that are
+        remembered here. Empty where the file is gone."""
+        try:
+            return f"{self.identity}@{Path(self.path).stat().st_ctime_ns}"
+        except OSError:
+            return ""
+
+    @property
     def local(self) -> bool:
         return True
 
@@ -90,6 +99,11 @@ class FileBytes:
                 f"{self.path} changed while it was being read ({self.size_bytes} B then, {stat.st_size} B now); "
                 "keep the file still and start again"
             )
+
+
+def cache_key(location: Location) -> str:
+    """Key under which this machine may remember the hash of the bytes: `FileBytes.cache_key`, else the identity."""
+    return location.cache_key if isinstance(location, FileBytes) else location.identity
 
 
 def pread(descriptor: int, offset: int, n_bytes: int, what: str) -> Bytes:

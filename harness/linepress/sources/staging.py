@@ -19,7 +19,7 @@ from pathlib import Path
 
 from linepress.errors import SourceError
 from linepress.sources.base import TensorRef
-from linepress.sources.bytes import FileBytes
+from linepress.sources.bytes import FileBytes, cache_key
 from linepress.sources.memo import Memo
 
 BUDGET_BYTES = int(os.environ.get("LINEPRESS_STAGING_BYTES", 8 << 30))
@@ -38,10 +38,22 @@ class Staged:
         The bytes after the cast, from a local file; its ``cast`` is empty and its format the cast's.
     content_sha256 : str
         Hash of the bytes as stored, before the cast.
+    stored, key
+        The tensor as stored, and what `cache_key` said of it before it was hashed.
     """
 
     tensor: TensorRef
     content_sha256: str
+    stored: TensorRef
+    key: str
+
+    def check_unchanged(self) -> None:
+        """Raise `SourceError` if the stored bytes may have changed since they were hashed, whatever its date says."""
+        if cache_key(self.stored.location) != self.key:
+            raise SourceError(
+                f"{self.stored.uri}: tensor {self.stored.name!r} was written to while it was measured; keep the file "
+                "still and give the same command again"
+            )
 
 
 class _Stage:
@@ -56,11 +68,12 @@ class _Stage:
         """Where the bytes of ``tensor`` lie locally, and their sha256."""
         if self._pid != os.getpid():
             self._begin()
-        kept = self._kept.get(tensor.identity)
+        key = f"{tensor.identity}|{cache_key(tensor.location)}"
+        kept = self._kept.get(key)
         if kept is None:
             self._make_room(tensor)
-            kept = self._kept[tensor.identity] = self._write(tensor)
-        self._kept.move_to_end(tensor.identity)
+            kept = self._kept[key] = self._write(tensor)
+        self._kept.move_to_end(key)
         return kept
 
     def _make_room(self, tensor: TensorRef) -> None:
@@ -123,14 +136,15 @@ _CONTENT: Memo[str] = Memo(4096)
 
 def staged(tensor: TensorRef) -> Staged:
     """The tensor's bytes on local disk, each fetched, drawn or cast once, with the hash of the bytes as stored."""
-    stored = tensor.stored()
+    source = stored = tensor.stored()
+    key = cache_key(stored.location)
     if stored.location.local:
-        content = _CONTENT.get(stored.identity, stored.content_sha256)
+        content = _CONTENT.get(key, stored.content_sha256) if key else stored.content_sha256()
     else:
         where, content = _STAGE.of(stored)
         stored = replace(stored, location=where)
     if not tensor.cast:
-        return Staged(stored, content)
+        return Staged(stored, content, source, key)
     cast = replace(stored, cast=tensor.cast)
     where, _ = _STAGE.of(cast)
-    return Staged(replace(cast, location=where, stored_format=tensor.format.name, cast=""), content)
+    return Staged(replace(cast, location=where, stored_format=tensor.format.name, cast=""), content, source, key)

@@ -87,6 +87,8 @@ def measure_case(
 
         coded = code_lines(stream, geo.n_lines, variant.line_codec, repeats=repeats, seed=seed, verify=verify)
     costs = _packing_costs(variant, coded, packings, local.n_bytes)
+    bounds = _bounds(stream, ready.key)
+    ready.check_unchanged()
     return {
         **_tensor_columns(tensor, ready.content_sha256),
         **_variant_columns(variant),
@@ -96,7 +98,7 @@ def measure_case(
         "sampled_lines": len(coded.unit_bits) if coded.sampled else None,
         "seed": seed,
         **_size_columns(coded, costs, local.n_bytes),
-        **_bound_columns(_bounds(stream), getattr(codec, "bound", "field_order0"), coded, local),
+        **_bound_columns(bounds, getattr(codec, "bound", "field_order0"), coded, local),
         **_spread_columns(coded, variant.line_bytes),
         "lossless": coded.mismatch is None if coded.verified else None,
         "mismatch_line": _mismatch_line(coded, variant.line_bytes),
@@ -189,9 +191,9 @@ def _block_cost(coded: Coded, raw_bytes: int) -> dict[str, Any]:
     }
 
 
-def _bounds(stream: LineStream) -> dict[str, Bound]:
-    """Entropy bounds of a tensor in a layout; shared by the variants that follow on the same tensor."""
-    key = f"{stream.tensor.identity}|{stream.layout}|{stream.line_bytes}"
+def _bounds(stream: LineStream, stored: str) -> dict[str, Bound]:
+    """Entropy bounds of a tensor in a layout; shared by the variants that follow on the same stored bytes."""
+    key = f"{stored}|{stream.tensor.identity}|{stream.layout}|{stream.line_bytes}"
 
     def compute() -> dict[str, Bound]:
         accumulator = BoundAccumulator(stream.tensor.format)

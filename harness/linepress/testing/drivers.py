@@ -7,7 +7,7 @@
 ``clock=S``
     The wall clock of this process jumps S seconds back and forth at every look.
 ``file-limit=B``
-    No file can grow beyond B bytes, as on a disk that is full.
+    From the first part of the record on, no file can grow beyond B bytes, as on a disk that is full.
 """
 
 from __future__ import annotations
@@ -68,8 +68,16 @@ def clock(step_s: int) -> None:
 
 def file_limit(limit_bytes: int) -> None:
     """See the module."""
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
+    from linepress.records import RunStore
+
+    append = RunStore.append
+
+    def limited(self: RunStore, table: str, rows: Any) -> Any:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
+        return append(self, table, rows)
+
+    RunStore.append = limited  # type: ignore[method-assign]
 
 
 FAULTS: dict[str, Callable[[int], None]] = {
