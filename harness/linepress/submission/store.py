@@ -26,6 +26,7 @@ from linepress.submission.report import Report
 from linepress.submission.tree import Found, open_file, open_root, walk
 
 BUFFER_BYTES = 1 << 20
+VERDICT = "verdict.json"
 
 
 class StoreError(LinepressError):
@@ -60,7 +61,7 @@ class SubmissionStore:
         incoming = Path(tempfile.mkdtemp(dir=self.path / "incoming"))
         try:
             self._copy(Path(report.folder), wanted, incoming)
-            (incoming / "verdict.json").write_text(
+            (incoming / VERDICT).write_text(
                 json.dumps({**report.document(), "manifest": report.manifest}, indent=2) + "\n", encoding="utf-8"
             )
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -85,7 +86,7 @@ class SubmissionStore:
         return self.path / "submissions" / submitter / name
 
     def _same(self, place: Path, report: Report) -> Path:
-        kept = json.loads((place / "verdict.json").read_text(encoding="utf-8"))["manifest_sha256"]
+        kept = json.loads((place / VERDICT).read_text(encoding="utf-8"))["manifest_sha256"]
         if kept != report.manifest_sha256:
             raise StoreError(
                 f"{place.parent.name}/{place.name} is accepted already with other content; give this one a new name"

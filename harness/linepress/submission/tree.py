@@ -55,8 +55,8 @@ def open_root(folder: Path) -> int:
         raise LinepressError(f"{name_of(str(folder), 300)}: there is no such folder; check the path") from None
     except OSError as error:
         raise LinepressError(
-            f"{name_of(str(folder), 300)}: not a folder that can be opened ({error.strerror}; links are not followed); give "
-            "the folder that linepress pack wrote"
+            f"{name_of(str(folder), 300)}: no folder that can be opened ({error.strerror}; links are not followed); "
+            "give the folder that linepress pack wrote"
         ) from None
 
 
