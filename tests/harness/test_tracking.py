@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import subprocess
-import sys
 import time
-import urllib.request
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
@@ -204,55 +200,6 @@ def test_a_server_that_is_away_costs_seconds_and_a_warning(store: RunStore, monk
     assert time.perf_counter() - start_s < 30
     assert words == f"not mirrored; catch up with: linepress sync {store.path}"
     assert said[0].startswith("warning: MLflow at http://127.0.0.1:")
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(180)
-def test_a_real_server_over_http_catches_up(
-    store: RunStore, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Over 5 s: starts ``mlflow server``. Down at first, then up: sync sends everything, once."""
-    port = free_port()
-    uri = f"http://127.0.0.1:{port}"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    with pytest.raises(MirrorError):
-        sync_run(store)
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += [
-        "--backend-store-uri",
-        f"sqlite:///{tmp_path}/server.db",
-        "--artifacts-destination",
-        str(tmp_path / "a"),
-    ]
-    quiet = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    server = subprocess.Popen(
-        command, cwd=tmp_path, env=quiet, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    try:
-        _wait(uri, server)
-        assert sync_run(store)[0] is True
-        assert sync_run(store)[0] is False
-        found = everything(uri, store.run_id)
-        assert len(found["parents"]) == 1
-        assert set(found["children"]) == {"synthetic × raw", "synthetic × tans"}
-        assert set(found["models"]) == {"raw", "tans"}
-        assert "report/index.html" in found["artifacts"]
-        assert set(found["history"].values()) == {1}
-    finally:
-        os.killpg(server.pid, 15)
-        server.wait(timeout=20)
-
-
-def _wait(uri: str, server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 120
-    while True:
-        assert server.poll() is None
-        assert time.monotonic() < deadline
-        try:
-            with urllib.request.urlopen(f"{uri}/health", timeout=2):
-                return
-        except OSError:
-            time.sleep(0.2)
 
 
 def test_plots_stand_alone() -> None:
