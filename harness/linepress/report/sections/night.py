@@ -107,7 +107,7 @@ def history(view: RunView) -> Section:
         section.parts.append(Note(f"No figure stepped in {len(nights)} nights.", "good"))
     groups: dict[str, list[Any]] = {}
     for line in lines:
-        if line.get("data") != "all data" and line.get("figure") in FIGURES:
+        if line.get("data") != "all data" and line.get("figure") in FIGURES and not _flat(line):
             groups.setdefault(str(line["data"]), []).append(_line(line))
     section.parts.append(
         Table(
@@ -119,9 +119,10 @@ def history(view: RunView) -> Section:
                 Column("nights", hint="oldest to newest, scaled to the row"),
                 Column("first", numeric=True),
                 Column("last", numeric=True),
-                Column("change since the night before", unit="%", numeric=True),
+                Column("change", unit="%", numeric=True, hint="since the night before"),
             ),
             tuple(RowGroup(data, tuple(rows)) for data, rows in groups.items()),
+            note="packed ratios and losslessness that never changed are left out",
         )
     )
     runs = "\n".join(
@@ -235,6 +236,12 @@ def _speeds(found: Mapping[str, Any]) -> list[Any]:
             )
         )
     return rows
+
+
+def _flat(line: Mapping[str, Any]) -> bool:
+    """An exact figure beside the payload ratio that was the same every night."""
+    known = {v for v in line["values"] if v is not None}
+    return bool(line.get("exact")) and line["figure"] != "payload_ratio" and len(known) <= 1
 
 
 def _steps(line: Mapping[str, Any], nights: Sequence[Mapping[str, Any]]) -> list[Any]:
