@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from linepress_hardware.fabric.packet_heap import drop_first, push
-
 TRANSIT, FINAL, TRY, RELEASE, COMBINE = 0, 1, 2, 3, 4
 
 
@@ -45,6 +43,8 @@ def run(
     group_ns: Any,
     out_start: Any,
     outs: Any,
+    packet_room: int,
+    heap_room: int,
 ) -> Any:
     """Deliver every message; returns (released_ns, done_ns, busy_ns, deepest, counters).
 
@@ -67,9 +67,12 @@ def run(
         Messages without needs in order of release; when.
     group_expects, group_start, group_ns, out_start, outs
         Contributions per packet, first counter, latency of the combination, messages that carry the result on.
+    packet_room, heap_room : int
+        Packets under way and events waiting at most; the last counter is 1 when one was too small, and the rest of
+        the result is then void.
 
     busy_ns is per channel, deepest (most packets waiting) per queue; counters are packets sent by sources, packet
-    hops, events, credit stalls, undelivered messages.
+    hops, events, credit stalls, undelivered messages, and whether a room was too small.
     """
     n_channels = ns_per_byte.size
     n_queues = slots.size
@@ -105,7 +108,7 @@ def run(
     released_ns = np.full(n_messages, np.nan)
     done_ns = np.full(n_messages, np.nan)
     left = n_messages
-    n_counts = group_start[group_start.size - 1]
+    n_counts = group_start[-1]
     count = np.zeros(n_counts, np.int32)
     combined_tail = np.zeros(n_counts)
     held = np.full(n_counts, -1, np.int32)
@@ -113,7 +116,7 @@ def run(
         for k in range(group_start[g], group_start[g + 1]):
             count[k] = group_expects[g]
 
-    room = 4096
+    room = packet_room
     p_message = np.zeros(room, np.int32)
     p_hop = np.zeros(room, np.int32)
     p_number = np.zeros(room, np.int32)
@@ -122,33 +125,70 @@ def run(
     p_tail = np.zeros(room)  # when its last byte can leave the node it is at
     p_event = np.zeros(room)
     free = np.int32(0)
+    n_free = room
 
-    most_out = 4
-    for m in range(n_messages):
-        most_out = max(most_out, next_start[m + 1] - next_start[m])
+    most_out = 4  # packets that one combination sets free at most
     for g in range(group_expects.size):
         most_out = max(most_out, out_start[g + 1] - out_start[g])
-    heap_room = 8 * n_channels + 4096
+    # Events: a binary heap of (time, serial number, code). New ones wait in a buffer until the turn is over; the
+    # first of them takes the place of the event that the turn took, which saves closing the gap. No array is replaced
+    # in the loop: Numba would count references to it at every turn.
     h_time = np.zeros(heap_room)
     h_serial = np.zeros(heap_room, np.int64)
     h_code = np.zeros(heap_room, np.int64)
     h_size = 0
+    taken = False
     serial = 0
+    new_ns = np.zeros(n_messages + 4 * n_channels + 64)
+    new_code = np.zeros(n_messages + 4 * n_channels + 64, np.int64)
+    n_new = 0
     todo = np.zeros(n_channels, np.int32)
     marked = np.zeros(n_channels, np.bool_)
     n_todo = 0
-    ready = np.zeros(64, np.int32)
+    ready = np.zeros(n_messages + 1, np.int32)
     n_ready = 0
-    counters = np.zeros(5, np.int64)
+    counters = np.zeros(6, np.int64)
     root = 0
     n_roots = root_order.size
 
     while True:
-        if h_size + 2 * most_out + 64 > heap_room:
-            h_time = np.concatenate((h_time, np.zeros(heap_room)))
-            h_serial = np.concatenate((h_serial, np.zeros(heap_room, np.int64)))
-            h_code = np.concatenate((h_code, np.zeros(heap_room, np.int64)))
-            heap_room *= 2
+        if h_size + n_new > heap_room or n_free < n_channels + most_out:
+            counters[5] = 1
+            break
+        j = 0
+        while j < n_new or taken:
+            if j < n_new:
+                at_ns, number, code = new_ns[j], serial, new_code[j]
+                serial += 1
+                j += 1
+            else:  # nothing to put into the gap but the last event
+                h_size -= 1
+                at_ns, number, code = h_time[h_size], h_serial[h_size], h_code[h_size]
+            i = h_size
+            if taken:  # the smaller children move up from the gap to a leaf
+                taken = False
+                i = 0
+                child = 1
+                while child < h_size:
+                    other = child + 1
+                    if other < h_size and (
+                        h_time[other] < h_time[child]
+                        or (h_time[other] == h_time[child] and h_serial[other] < h_serial[child])
+                    ):
+                        child = other
+                    h_time[i], h_serial[i], h_code[i] = h_time[child], h_serial[child], h_code[child]
+                    i = child
+                    child = 2 * i + 1
+            else:
+                h_size += 1
+            while i > 0:  # the event rises from there
+                parent = (i - 1) >> 1
+                if h_time[parent] < at_ns or (h_time[parent] == at_ns and h_serial[parent] < number):
+                    break
+                h_time[i], h_serial[i], h_code[i] = h_time[parent], h_serial[parent], h_code[parent]
+                i = parent
+            h_time[i], h_serial[i], h_code[i] = at_ns, number, code
+        n_new = 0
         if root < n_roots and (h_size == 0 or root_ns[root_order[root]] <= h_time[0]):
             t = root_ns[root_order[root]]
             ready[0] = root_order[root]
@@ -157,7 +197,7 @@ def run(
         elif h_size > 0:
             t = h_time[0]
             code = h_code[0]
-            h_size = drop_first(h_time, h_serial, h_code, h_size)
+            taken = True
             counters[2] += 1
             kind = code & 7
             c = (code >> 3) & 0xFFFFFFFF
@@ -172,8 +212,8 @@ def run(
                 p = flying[0, c]
                 flying[0, c] = p_next[p]
                 if p_next[p] >= 0:
-                    h_size = push(h_time, h_serial, h_code, h_size, p_event[p_next[p]], serial, (c << 3) | TRANSIT)
-                    serial += 1
+                    new_ns[n_new], new_code[n_new] = p_event[p_next[p]], (c << 3) | TRANSIT
+                    n_new += 1
                 m = p_message[p]
                 p_hop[p] += 1
                 at = path_start[m] + p_hop[p]
@@ -218,25 +258,27 @@ def run(
                                 blocked[q] = False
                                 if try_at[c] > back:
                                     try_at[c] = back
-                                    h_size = push(h_time, h_serial, h_code, h_size, back, serial, (c << 3) | TRY)
-                                    serial += 1
+                                    new_ns[n_new], new_code[n_new] = back, (c << 3) | TRY
+                                    n_new += 1
                             following = p_next[p]
                             p_next[p] = free
                             free = p
+                            n_free += 1
                             p = following
                         combined_tail[k] = tail + group_ns[group[m]]
                         what = (np.int64(k) << 35) | (np.int64(group[m]) << 3) | COMBINE
-                        h_size = push(h_time, h_serial, h_code, h_size, t + group_ns[group[m]], serial, what)
-                        serial += 1
+                        new_ns[n_new], new_code[n_new] = t + group_ns[group[m]], what
+                        n_new += 1
             elif kind == FINAL:
                 p = flying[1, c]
                 flying[1, c] = p_next[p]
                 if p_next[p] >= 0:
-                    h_size = push(h_time, h_serial, h_code, h_size, p_event[p_next[p]], serial, (c << 3) | FINAL)
-                    serial += 1
+                    new_ns[n_new], new_code[n_new] = p_event[p_next[p]], (c << 3) | FINAL
+                    n_new += 1
                 m = p_message[p]
                 p_next[p] = free
                 free = p
+                n_free += 1
                 done_ns[m] = t
                 left -= 1
                 for i in range(next_start[m], next_start[m + 1]):
@@ -245,11 +287,9 @@ def run(
                     if needs[after] == 0:
                         if delay_ns[after] > 0.0:
                             what = (np.int64(after) << 3) | RELEASE
-                            h_size = push(h_time, h_serial, h_code, h_size, t + delay_ns[after], serial, what)
-                            serial += 1
+                            new_ns[n_new], new_code[n_new] = t + delay_ns[after], what
+                            n_new += 1
                         else:
-                            if n_ready == ready.size:
-                                ready = np.concatenate((ready, np.zeros(n_ready, np.int32)))
                             ready[n_ready] = after
                             n_ready += 1
             elif kind == RELEASE:
@@ -262,12 +302,9 @@ def run(
                     m = outs[i]
                     if np.isnan(released_ns[m]):
                         released_ns[m] = t
-                    if p_next[free] < 0:
-                        p_message, p_hop, p_number, p_next, p_tail, p_event = _grow(
-                            p_message, p_hop, p_number, p_next, p_tail, p_event, free
-                        )
                     p = free
                     free = p_next[p]
+                    n_free -= 1
                     p_message[p] = m
                     p_hop[p] = 0
                     p_number[p] = k - group_start[g]
@@ -318,11 +355,9 @@ def run(
                 if needs[after] == 0:
                     if delay_ns[after] > 0.0:
                         what = (np.int64(after) << 3) | RELEASE
-                        h_size = push(h_time, h_serial, h_code, h_size, t + delay_ns[after], serial, what)
-                        serial += 1
+                        new_ns[n_new], new_code[n_new] = t + delay_ns[after], what
+                        n_new += 1
                     else:
-                        if n_ready == ready.size:
-                            ready = np.concatenate((ready, np.zeros(n_ready, np.int32)))
                         ready[n_ready] = after
                         n_ready += 1
 
@@ -336,17 +371,15 @@ def run(
             if busy_until[c] > t:
                 if try_at[c] > busy_until[c]:
                     try_at[c] = busy_until[c]
-                    h_size = push(h_time, h_serial, h_code, h_size, busy_until[c], serial, (np.int64(c) << 3) | TRY)
-                    serial += 1
+                    new_ns[n_new], new_code[n_new] = busy_until[c], (np.int64(c) << 3) | TRY
+                    n_new += 1
                 continue
             soon = inf
             chosen = -1
             for j in range(2 * virtual):
                 # What is under way goes before what is new (else rings choke), virtual channels by turns.
-                lane = turn[c] + j
-                fresh = lane >= turn[c] + virtual
-                while lane >= virtual:
-                    lane -= virtual
+                fresh = j >= virtual
+                lane = (turn[c] + j) % virtual
                 q = c * virtual + lane
                 if (source[q] if fresh else first[q]) < 0:
                     continue
@@ -368,8 +401,8 @@ def run(
             if chosen < 0:
                 if soon < try_at[c]:
                     try_at[c] = soon
-                    h_size = push(h_time, h_serial, h_code, h_size, soon, serial, (np.int64(c) << 3) | TRY)
-                    serial += 1
+                    new_ns[n_new], new_code[n_new] = soon, (np.int64(c) << 3) | TRY
+                    n_new += 1
                 continue
             turn[c] = (chosen >> 1) + 1 if (chosen >> 1) + 1 < virtual else 0
             q = c * virtual + (chosen >> 1)
@@ -381,12 +414,9 @@ def run(
                 m = p_message[p]
             else:
                 m = source[q]
-                if p_next[free] < 0:
-                    p_message, p_hop, p_number, p_next, p_tail, p_event = _grow(
-                        p_message, p_hop, p_number, p_next, p_tail, p_event, free
-                    )
                 p = free
                 free = p_next[p]
+                n_free -= 1
                 p_message[p] = m
                 p_hop[p] = 0
                 p_number[p] = sent[m]
@@ -407,12 +437,8 @@ def run(
             busy_ns[c] += on_wire
             # The first packet of a message waits for its flit; those behind it fill the rest of that flit.
             due = t + floor_ns[c]
-            arrival = finish
-            if p_number[p] == 0:
-                arrival = max(finish, due)
-            else:
-                due = min(due, finish)
-            due_last[c] = max(due_last[c], due)
+            arrival = max(finish, due) if p_number[p] == 0 else finish
+            due_last[c] = max(due_last[c], due if p_number[p] == 0 else min(due, finish))
             arrival_last[c] = max(arrival_last[c], arrival)
             arrival = arrival_last[c] + latency_ns[c]
             hop = p_hop[p]
@@ -431,8 +457,8 @@ def run(
                     if try_at[before] > back:
                         try_at[before] = back
                         what = (np.int64(before) << 3) | TRY
-                        h_size = push(h_time, h_serial, h_code, h_size, back, serial, what)
-                        serial += 1
+                        new_ns[n_new], new_code[n_new] = back, what
+                        n_new += 1
             if path_start[m] + hop + 1 < path_start[m + 1] or group[m] >= 0:
                 p_tail[p] = arrival + forward_ns[c]
                 p_event[p] = due_last[c] + latency_ns[c] + forward_ns[c] if cut_through else p_tail[p]
@@ -454,37 +480,20 @@ def run(
                         left -= 1
                     p_next[p] = free
                     free = p
+                    n_free += 1
                     kind = -1
             if kind >= 0:
                 p_next[p] = -1
                 if flying[kind, c] < 0:
                     flying[kind, c] = p
-                    h_size = push(h_time, h_serial, h_code, h_size, p_event[p], serial, (np.int64(c) << 3) | kind)
-                    serial += 1
+                    new_ns[n_new], new_code[n_new] = p_event[p], (np.int64(c) << 3) | kind
+                    n_new += 1
                 else:
                     p_next[flying_last[kind, c]] = p
                 flying_last[kind, c] = p
             if waiting[c] > 0 and try_at[c] > finish:
                 try_at[c] = finish
-                h_size = push(h_time, h_serial, h_code, h_size, finish, serial, (np.int64(c) << 3) | TRY)
-                serial += 1
+                new_ns[n_new], new_code[n_new] = finish, (np.int64(c) << 3) | TRY
+                n_new += 1
     counters[4] = left
     return released_ns, done_ns, busy_ns, deepest, counters
-
-
-@njit(cache=True)
-def _grow(message: Any, hop: Any, number: Any, following: Any, tail: Any, event: Any, free: Any) -> Any:
-    """Twice as many packets; the new ones follow the last free one."""
-    room = message.size
-    more = np.zeros(room, np.int32)
-    links = np.arange(room + 1, 2 * room + 1).astype(np.int32)
-    links[room - 1] = -1
-    following[free] = room
-    return (
-        np.concatenate((message, more)),
-        np.concatenate((hop, more)),
-        np.concatenate((number, more)),
-        np.concatenate((following, links)),
-        np.concatenate((tail, np.zeros(room))),
-        np.concatenate((event, np.zeros(room))),
-    )

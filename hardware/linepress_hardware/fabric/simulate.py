@@ -136,32 +136,41 @@ def simulate(
     group, expects, group_start, out_start, outs = _combinations(program, first_sub, counts, owner.size)
     widest = max(float(one.max(initial=0.0)), 1e-9)
     narrowest = max(float(one[sends].min(initial=widest)), widest / 64)
-    released, done, busy, deepest, counters = run(
-        network.ns_per_byte,
-        network.latency_ns,
-        network.forward_ns,
-        network.floor_ns,
-        network.virtual,
-        network.cut_through,
-        network.slots(widest, narrowest),
-        start,
-        path,
-        counts.astype(np.int32),
-        one,
-        rest,
-        needs,
-        next_start,
-        after[order].astype(np.int32),
-        delay,
-        group,
-        root_order,
-        delay,
-        expects,
-        group_start,
-        np.full(max(1, len(program.groups)), combine_ns),
-        out_start,
-        outs,
-    )
+    slots = network.slots(widest, narrowest)
+    packet_room = int(min(slots.sum(), counts.sum())) + network.channels + int(np.diff(out_start).max(initial=1)) + 64
+    heap_room = 16 * network.channels + int((delay > 0).sum()) + 4096
+    while True:
+        released, done, busy, deepest, counters = run(
+            network.ns_per_byte,
+            network.latency_ns,
+            network.forward_ns,
+            network.floor_ns,
+            network.virtual,
+            network.cut_through,
+            slots,
+            start,
+            path,
+            counts.astype(np.int32),
+            one,
+            rest,
+            needs.copy(),
+            next_start,
+            after[order].astype(np.int32),
+            delay,
+            group,
+            root_order,
+            delay,
+            expects,
+            group_start,
+            np.full(max(1, len(program.groups)), combine_ns),
+            out_start,
+            outs,
+            packet_room,
+            heap_room,
+        )
+        if not counters[5]:
+            break
+        packet_room, heap_room = 2 * packet_room, 2 * heap_room
     if counters[4]:
         raise ConfigurationError(
             f"{counters[4]} of {owner.size} messages never arrive: they wait for one another; check the dependencies"

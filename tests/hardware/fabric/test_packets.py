@@ -283,3 +283,17 @@ def test_groups_need_a_switch() -> None:
     program = all_reduce_program("in-network", 4, 64.0)
     with pytest.raises(ConfigurationError, match="topology switch"):
         simulate(nets.mesh(4, pair_GBps=1.0, latency_ns=1.0), program)
+
+
+def test_copies_that_pile_up_at_every_port() -> None:
+    """Everyone multicasts to everyone: far more packets wait than the buffers hold, and none is lost."""
+    n, packets = 12, 400
+    ranks = np.arange(n)
+    src, dst = np.concatenate([ranks, np.repeat(ranks, n)]), np.concatenate([ranks, np.tile(ranks, n)])
+    groups = [Combination((r,), tuple(range(n + r * n, n + r * n + n))) for r in range(n)]
+    program = Program(src, dst, np.full(src.size, 100.0 * packets), groups=groups)
+    net = nets.switch(n, link_GBps=10.0, latency_ns=50.0).with_options(buffer_bytes=400.0)
+    out = simulate(net, program, packet_bytes=100.0)
+    assert out.deepest.max() > packets * n // 2
+    assert np.isfinite(out.done_ns).all()
+    assert out.finish_ns == pytest.approx(100 + n * packets * 100 / 10)  # every port is busy from the first packet on
