@@ -25,6 +25,7 @@ from linepress.errors import (
 )
 from linepress.plan import Plan, make_plan
 from linepress.progress import Progress
+from linepress.records.remote import RemoteCopy, working_folder
 from linepress.records.store import MANIFEST, RunStore, read_manifest
 from linepress.run_finish import close_books
 from linepress.run_gates import check_gates
@@ -46,6 +47,8 @@ def default_folder(suite: Suite, base: Path = RUNS) -> Path:
 
 def run_folder(suite: Suite, options: RunOptions) -> Path:
     """The folder that a run of these options writes to."""
+    if options.remote is not None:
+        return working_folder(options.remote)
     folder = options.out or default_folder(suite)
     if not options.fresh or not (folder / MANIFEST).exists():
         return folder
@@ -53,8 +56,12 @@ def run_folder(suite: Suite, options: RunOptions) -> Path:
     return next(path for path in numbered if not (path / MANIFEST).exists())
 
 
-def open_store(folder: Path, suite: Suite, plan: Plan, options: RunOptions) -> RunStore:
+def open_store(
+    folder: Path, suite: Suite, plan: Plan, options: RunOptions, copy: RemoteCopy | None = None
+) -> RunStore:
     """The record of this suite in ``folder``, new or found; raises `RecordError` for another suite's."""
+    if copy is not None:
+        copy.pull()
     if not (folder / MANIFEST).exists():
         others = [entry.name for entry in folder.iterdir() if entry.name != ".lock"] if folder.exists() else []
         if others:
@@ -65,9 +72,11 @@ def open_store(folder: Path, suite: Suite, plan: Plan, options: RunOptions) -> R
             "ray_address": options.ray_address or "local",
             "workers": options.workers,
             "mlflow": options.mlflow,
-            "out": str(folder),
+            "out": options.remote or str(folder),
         }
-        return RunStore.create(folder, manifests.new_manifest(folder.name, suite, plan, resolved))
+        store = RunStore.create(folder, manifests.new_manifest(folder.name, suite, plan, resolved))
+        store.copy = copy
+        return store
     recorded = read_manifest(folder)["suite"]
     if recorded["sha256"] != suite.sha256:
         raise RecordError(
@@ -76,6 +85,7 @@ def open_store(folder: Path, suite: Suite, plan: Plan, options: RunOptions) -> R
         )
     store = RunStore.open(folder)
     store.verify()
+    store.copy = copy
     return store
 
 
@@ -100,7 +110,9 @@ class Run:
         check_later_stages(self.suite)
         plan = make_plan(self.suite)
         with only_writer(self.folder), interruptible():
-            store = open_store(self.folder, self.suite, plan, self.options)
+            remote = self.options.remote
+            copy = RemoteCopy(remote, self.folder, self.progress.say) if remote is not None else None
+            store = open_store(self.folder, self.suite, plan, self.options, copy)
             session = manifests.new_session(0)
             self._log = EventLog(store.path, store.run_id)
             self._log.note("session", number=len(store.manifest["sessions"]), planned=len(plan.cases))
@@ -218,6 +230,8 @@ class Run:
         self.progress.end()
         close_books(outcome, self.suite, self.options, self.progress)
         store.save_manifest()
+        if store.copy is not None:
+            store.copy.finish()
         return outcome
 
     def _counts(self, store: RunStore) -> dict[str, dict[str, int]]:

@@ -17,6 +17,8 @@ class RunOptions:
     ----------
     out : Path | None
         Run folder; `default_folder` when None.
+    remote : str | None
+        URI of the place that the record is carried on to, see `linepress.records.remote`.
     fresh : bool
         Start anew beside an existing run of the default folder.
     ray_address, workers
@@ -28,6 +30,7 @@ class RunOptions:
     """
 
     out: Path | None = None
+    remote: str | None = None
     fresh: bool = False
     ray_address: str | None = None
     workers: int | None = None

@@ -24,6 +24,7 @@ Examples:
   linepress run smoke --set repeats=1 --set channel.n_requests=2000
   linepress run suites/my-model.yaml --out runs/my-model --workers 8
   linepress run nightly --ray-address ray://head:10001 --json
+  linepress run nightly --out s3://bucket/runs/nightly
   linepress run llama-3.1-8b --dry-run
 
 The same command resumes: cases already recorded are not run again.
@@ -35,7 +36,9 @@ PLAIN_WIDTH = 200
 
 @click.command(name="run", epilog=EPILOG)
 @click.argument("suite_name", metavar="SUITE")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Run folder; runs/<suite>-<hash> else.")
+@click.option(
+    "--out", metavar="FOLDER|URI", help="Run folder, or a place like s3://bucket/run; runs/<suite>-<hash> else."
+)
 @click.option("--fresh", is_flag=True, help="Start anew in another folder, even if this suite was run before.")
 @click.option("--ray-address", metavar="A", help="Join this Ray cluster (auto, host:port, ray://…); local else.")
 @click.option("--workers", type=click.IntRange(min=1), help="Cores to use; all of the machine or cluster else.")
@@ -45,7 +48,7 @@ PLAIN_WIDTH = 200
 @json_option
 def command(
     suite_name: str,
-    out: Path | None,
+    out: str | None,
     fresh: bool,
     ray_address: str | None,
     workers: int | None,
@@ -61,17 +64,28 @@ def command(
     from linepress import environment
 
     environment.prepare()
+    from linepress.records.remote import is_remote
     from linepress.run import Run
     from linepress.run_options import RunOptions
     from linepress.suite import load_suite
 
     suite = load_suite(suite_name, overrides)
-    options = RunOptions(out=out, fresh=fresh, ray_address=ray_address, workers=workers, mlflow=not no_mlflow)
+    remote = out if out is not None and is_remote(out) else None
+    if remote is not None and fresh:
+        raise click.UsageError(f"--fresh does not go with {remote}: give --out another URI for another run")
+    options = RunOptions(
+        out=Path(out) if out is not None and remote is None else None,
+        remote=remote,
+        fresh=fresh,
+        ray_address=ray_address,
+        workers=workers,
+        mlflow=not no_mlflow,
+    )
     run = Run(suite, options)
     if dry_run:
         return _dry_run(run, as_json)
     resume = resume_command(
-        suite_name, run.folder, out is not None or fresh, ray_address, workers, overrides, no_mlflow
+        suite_name, remote or str(run.folder), out is not None or fresh, ray_address, workers, overrides, no_mlflow
     )
     with contextlib.redirect_stdout(sys.stderr):  # Ray prints what its nodes go through on standard output
         outcome = run.execute(_header)
@@ -87,7 +101,7 @@ def command(
 
 def resume_command(
     suite: str,
-    folder: Path,
+    folder: str,
     name_folder: bool,
     ray_address: str | None,
     workers: int | None,
@@ -97,7 +111,7 @@ def resume_command(
     """The command that goes on where this one stopped."""
     words = ["linepress", "run", suite]
     if name_folder:
-        words += ["--out", str(folder)]
+        words += ["--out", folder]
     if ray_address:
         words += ["--ray-address", ray_address]
     if workers:
@@ -196,6 +210,7 @@ def _document(run: Run, outcome: RunOutcome, resume: str) -> dict[str, Any]:
         "claims": {verdict: claims.count(verdict) for verdict in sorted(set(claims))},
         "failures": failures,
         "record": str(store.path),
+        "remote": store.copy.uri if store.copy is not None else None,
         "report": str(outcome.report) if outcome.report else None,
         "mlflow": outcome.mirror,
         "resume": resume,
@@ -257,4 +272,6 @@ def _table(suite: Suite, document: dict[str, Any]) -> None:
         console.print(f"mlflow: {document['mlflow']}")
     if document["report"]:
         console.print(f"report {document['report']}")
+    if document["remote"]:
+        console.print(f"remote {document['remote']}")
     console.print(f"record {document['record']}    next: linepress claims {document['record']}")

@@ -27,6 +27,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from linepress.errors import EXIT_CASES_FAILED, RecordError
+from linepress.records.remote import RemoteCopy
 from linepress.records.schema import SCHEMA_VERSION, TABLES, schema
 
 MANIFEST = "manifest.json"
@@ -101,11 +102,14 @@ class RunStore:
         The run folder.
     manifest : dict
         The content of ``manifest.json``, see `linepress.manifest`.
+    copy : RemoteCopy | None
+        Where every written file is carried on to.
     """
 
     def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
         self.path = path
         self.manifest = manifest
+        self.copy: RemoteCopy | None = None
         self._remove_leftovers()
 
     @classmethod
@@ -131,6 +135,12 @@ class RunStore:
         """Write ``manifest.json`` as it now stands in memory."""
         text = json.dumps(self.manifest, indent=2, ensure_ascii=False, sort_keys=False)
         write_atomically(self.path / MANIFEST, text.encode() + b"\n")
+        self._carry_on(self.path / MANIFEST)
+
+    def _carry_on(self, path: Path) -> None:
+        if self.copy is not None:
+            self.copy.put(path)
+            self.copy.push()
 
     # reading
 
@@ -285,6 +295,7 @@ class RunStore:
         path = self.path / "tables" / table / f"part-{number:0{_PART_DIGITS}d}.parquet"
         write_atomically(path, data)
         self.manifest.setdefault("parts", {})[str(path.relative_to(self.path))] = hashlib.sha256(data).hexdigest()
+        self._carry_on(path)
         return path
 
     def _drop(self, parts: Iterable[Path]) -> None:
@@ -295,6 +306,10 @@ class RunStore:
         self.save_manifest()
         for part in names:
             part.unlink(missing_ok=True)
+            if self.copy is not None:
+                self.copy.drop(part)
+        if self.copy is not None:
+            self.copy.push()
 
     def _remove_leftovers(self) -> None:
         """Delete temporary files of writers that no longer exist."""

@@ -1,0 +1,168 @@
+"""The record in an object store: a real S3-compatible server on loopback, and what happens while it is away."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.dataset as ds
+import pyarrow.fs as fs
+import pytest
+
+from linepress.cluster import Cluster
+from linepress.errors import RecordError
+from linepress.progress import Progress
+from linepress.records import RunStore
+from linepress.records.remote import RemoteCopy, RemoteError, is_remote, open_place, working_folder
+from linepress.run import Run
+from linepress.run_options import RunOptions, RunOutcome
+from linepress.suite import load_suite
+from linepress.testing.faults import suite_text
+from linepress.testing.loopback import free_port
+from linepress.testing.proxy import CuttingProxy
+from linepress.testing.records import stable_bytes
+
+URI = "s3://records/nights/one"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[int]:
+    """Port of a moto server."""
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "MOTO_CALL_RESET_API": "false"},
+    )
+    try:
+        deadline_s = time.monotonic() + 60
+        while True:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/moto-api/", timeout=2):
+                    break
+            except OSError:
+                assert process.poll() is None
+                assert time.monotonic() < deadline_s
+                time.sleep(0.1)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+@pytest.fixture
+def store(server: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CuttingProxy]:
+    """The server behind a proxy, and the environment that leads to it; the bucket is new."""
+    with CuttingProxy(("127.0.0.1", server)) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        where = f"127.0.0.1:{proxy.port}"
+        remote = fs.S3FileSystem(
+            endpoint_override=where, scheme="http", allow_bucket_creation=True, allow_bucket_deletion=True
+        )
+        remote.create_dir("records")
+        yield proxy
+        proxy.budget_bytes = None
+        remote.delete_dir("records")
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Path:
+    path = tmp_path / "suite.yaml"
+    path.write_text(suite_text("remote", "synthetic:gauss?shape=64x64&tensors=6", "[raw, tans]"), encoding="utf-8")
+    return path
+
+
+def run(suite: Path, uri: str = URI) -> RunOutcome:
+    options = RunOptions(remote=uri, mlflow=False, report=False)
+    return Run(load_suite(str(suite)), options, Progress(live=False)).execute()
+
+
+def objects(uri: str = URI) -> set[str]:
+    remote, base = open_place(uri)
+    found = remote.get_file_info(fs.FileSelector(base, recursive=True))
+    return {entry.path.removeprefix(f"{base}/") for entry in found if entry.type == fs.FileType.File}
+
+
+def forget(uri: str = URI) -> None:
+    """Another machine: nothing of the run lies here."""
+    working_folder(uri).rename(working_folder(uri).with_name("forgotten"))
+
+
+def test_what_is_a_uri() -> None:
+    assert is_remote("s3://bucket/run")
+    assert not is_remote("runs/night")
+    assert working_folder("s3://a/run") != working_folder("s3://b/run")
+    with pytest.raises(RemoteError, match="not a place that can be written"):
+        RemoteCopy("nosuch://x/y", Path("x"))
+
+
+@pytest.mark.slow
+def test_a_run_in_a_bucket_is_read_there_and_resumed_anywhere(
+    ray_cluster: Cluster, store: CuttingProxy, suite: Path
+) -> None:
+    """Over 5 s on a busy machine: the server starts."""
+    first = run(suite)
+    assert (first.exit_code, first.done) == (0, 12)
+    local = {
+        path.relative_to(first.store.path).as_posix() for path in first.store.path.rglob("[!.]*") if path.is_file()
+    }
+    assert objects() == local
+    table = ds.dataset(f"{URI}/tables/measure").to_table(columns=["case_key", "status"])
+    assert table.num_rows == 12
+    wanted = stable_bytes(first.store.path)
+    forget()
+    again = run(suite)
+    assert (again.exit_code, again.done, again.resumed) == (0, 0, 12)
+    assert stable_bytes(again.store.path) == wanted
+    again.store.verify()
+
+
+@pytest.mark.slow
+def test_a_store_that_goes_away_costs_nothing_but_the_same_command(
+    ray_cluster: Cluster, store: CuttingProxy, suite: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Over 5 s: the client's own retries against a server that is away."""
+    store.budget_bytes = 20_000
+    with pytest.raises(RemoteError, match=r"the record is whole in .*give the same command again"):
+        run(suite)
+    assert store.budget_bytes == 0
+    assert "does not take the record now" in capsys.readouterr().err
+    folder = working_folder(URI)
+    assert set(RunStore.open(folder).statuses("measure").values()) == {"ok"}
+    store.budget_bytes = None
+    mended = run(suite)
+    assert (mended.exit_code, mended.done, mended.resumed) == (0, 0, 12)
+    wanted = stable_bytes(folder)
+    forget()
+    elsewhere = run(suite)
+    assert elsewhere.done == 0
+    elsewhere.store.verify()
+    assert stable_bytes(elsewhere.store.path) == wanted
+
+
+def test_two_machines_at_once_are_refused(
+    ray_cluster: Cluster, tmp_path: Path, suite: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a plain folder behind a URI, as NFS would be."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    uri = f"file://{tmp_path}/shared/run"
+    run(suite, uri)
+    here = RunStore.open(working_folder(uri))
+    here.copy = RemoteCopy(uri, here.path)
+    forget(uri)
+    run(suite, uri)  # the other machine resumes and adds a session
+    working_folder(uri).with_name("forgotten").rename(here.path.with_name("mine"))
+    here.path = here.copy.folder = here.path.with_name("mine")
+    here.manifest["sessions"].append({"started_at": "2026-01-01", "host": "me"})
+    with pytest.raises(RecordError, match="another linepress has written to this run since"):
+        here.save_manifest()
