@@ -58,6 +58,8 @@ class CaptureOptions:
         ``text``: the text's own tokens fed one by one; ``model``: the model's greedy choice.
     sequences : int
         Sequences of a snapshot; each takes its own stretch of the text.
+    lengths : tuple of int
+        Tokens of each sequence where they differ (a padded batch, pages filled in part); overrides ``sequences``.
     shared_tokens : int
         Leading tokens that all sequences have in common, computed once.
     turns : int
@@ -76,6 +78,7 @@ class CaptureOptions:
     block_tokens: int = BLOCK_TOKENS
     free_blocks: int = 0
     sequences: int = 1
+    lengths: tuple[int, ...] = ()
     shared_tokens: int = 0
     turns: int = 1
     layers: tuple[int, ...] = ()
@@ -95,7 +98,9 @@ class CaptureOptions:
             for word in words:
                 if word not in known:
                     raise CaptureError(f"--{what} {word!r} is not one of {', '.join(known)}")
-        smallest = min(self.contexts)
+        if self.lengths and (self.contexts != (max(self.lengths),) or self.sequences != len(self.lengths)):
+            raise CaptureError("--lengths gives every sequence its tokens; leave out --context and --sequences")
+        smallest = min(self.lengths or self.contexts)
         if self.sequences < 1 or self.turns < 1 or self.block_tokens < 1 or self.decode_tokens < 1:
             raise CaptureError("--sequences, --turns, --block-tokens and --decode-tokens are at least 1")
         if self.sequences > 1 and self.arrangement == CONTIGUOUS:
@@ -108,7 +113,7 @@ class CaptureOptions:
                 f"a context of {smallest} tokens with {self.shared_tokens} shared in {self.turns} turns leaves "
                 f"no prompt before {self.decode_tokens} decoded tokens; lower --decode-tokens or raise --context"
             )
-        if self.shared_tokens >= smallest:
+        if smallest < 1 or self.shared_tokens >= smallest:
             raise CaptureError(f"--shared-prefix {self.shared_tokens} is no shorter than the context of {smallest}")
         if self.shared_tokens and self.sequences < 2:
             raise CaptureError("--shared-prefix needs --sequences 2 or more to share it")

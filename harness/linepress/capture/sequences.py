@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 from linepress.capture.options import CaptureOptions
 from linepress.capture.runner import CaptureError, Runner, Session
@@ -34,13 +35,13 @@ def stretches(tokens: Sequence[int], context: int, options: CaptureOptions, name
 
     Raises `CaptureError` where the text is too short, saying how many tokens it has and how many it takes.
     """
-    own = context - options.shared_tokens
-    need = options.shared_tokens + own * options.sequences
+    shared = options.shared_tokens
+    own = [length - shared for length in options.lengths or (context,) * options.sequences]
+    need = shared + sum(own)
     if len(tokens) < need:
         raise CaptureError(f"{name} has {len(tokens)} tokens but this capture takes {need}; give a longer text")
-    prefix = list(tokens[: options.shared_tokens])
-    starts = range(options.shared_tokens, need, own)
-    return [prefix + list(tokens[start : start + own]) for start in starts]
+    ends = list(accumulate(own, initial=shared))
+    return [list(tokens[:shared]) + list(tokens[start:end]) for start, end in pairwise(ends)]
 
 
 def feed(runner: Runner, sequences: Sequence[Sequence[int]], phase: str, options: CaptureOptions) -> Iterator[Fed]:

@@ -14,6 +14,7 @@ Examples:
   linepress capture model.gguf --text prose.txt --context 512,2048 --out caches
   linepress capture org/name@main --text code.py --cache bf16,fp16,e4m3:scale=tensor --keys post-rope,pre-rope --out c
   linepress capture MODEL_FOLDER --text chat.txt --layout paged-vllm --sequences 4 --shared-prefix 256 --out caches
+  linepress capture MODEL_FOLDER --text chat.txt --layout batch --lengths 512,300,128 --out caches
   linepress capture MODEL_FOLDER --text chat.txt --turns 4 --decode-from model --activations --out caches
   linepress measure caches -c huffman --layout channel
 
@@ -64,6 +65,7 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> t
 @click.option(
     "--sequences", type=click.IntRange(1, 4096), default=1, show_default=True, help="Sequences of a snapshot."
 )
+@click.option("--lengths", callback=_numbers, metavar="N,…", help="Tokens of each sequence, where they differ.")
 @click.option(
     "--shared-prefix", type=click.IntRange(0), default=0, show_default=True, help="Tokens all sequences share."
 )
@@ -87,6 +89,7 @@ def command(
     block_tokens: int,
     free_blocks: int,
     sequences: int,
+    lengths: tuple[int, ...],
     shared_prefix: int,
     turns: int,
     decode_tokens: int,
@@ -106,7 +109,7 @@ def command(
     from linepress.capture.runner import Runner
 
     options = CaptureOptions(
-        contexts=contexts,
+        contexts=(max(lengths),) if lengths else contexts,
         phases=phases,
         formats=tuple(CacheFormat.parse(text) for text in caches),
         keys=keys,
@@ -115,7 +118,8 @@ def command(
         arrangement=arrangement,
         block_tokens=block_tokens,
         free_blocks=free_blocks,
-        sequences=sequences,
+        sequences=len(lengths) or sequences,
+        lengths=lengths,
         shared_tokens=shared_prefix,
         turns=turns,
         layers=layers,

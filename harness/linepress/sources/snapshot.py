@@ -158,6 +158,8 @@ def _check_shape(entry: Entry, kind: str, layer: int, form: Form, label: str) ->
     sizes = sizes_of(entry.shape, kind, form.arrangement)
     if sizes is None:
         raise SourceError(f"{label} has shape {list(entry.shape)}; a snapshot's is {ARRANGEMENTS[form.arrangement]}")
+    if 0 in entry.shape:
+        raise SourceError(f"{label} holds no tokens (shape {list(entry.shape)}); capture a longer prompt")
     stated = {
         "kv_heads": form.kv_heads,
         "tokens": None if form.paged else form.tokens_of(layer),
@@ -170,8 +172,6 @@ def _check_shape(entry: Entry, kind: str, layer: int, form: Form, label: str) ->
             raise SourceError(
                 f"{label} has {size} {key} but the header's metadata says '{want}'; capture the snapshot again"
             )
-    if 0 in entry.shape:
-        raise SourceError(f"{label} holds no tokens (shape {list(entry.shape)}); capture a longer prompt")
 
 
 def sizes_of(shape: tuple[int, ...], kind: str, arrangement: str) -> dict[str, int] | None:

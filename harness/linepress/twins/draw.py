@@ -21,6 +21,8 @@ FLOATS = {
 }
 """Formats drawn as numbers; the others are drawn byte by byte from a histogram."""
 
+_TOP = {name: float(ml_dtypes.finfo(kind).max) for name, kind in FLOATS.items()}  # type: ignore[no-untyped-call]
+
 
 def draw(model: TensorModel, seed: int, index: int) -> NDArray[np.unsignedinteger]:
     """The stored bits of tensor ``index`` in the model's shape (PCG64 of seed and index)."""
@@ -31,17 +33,28 @@ def draw(model: TensorModel, seed: int, index: int) -> NDArray[np.unsignedintege
         share = np.array(model.histogram)
         raw = rng.choice(256, size=n, p=share / share.sum()).astype(np.uint8)
         return raw.view(fmt.storage).reshape(model.shape)
-    values = shaped(model, base(model, rng))
+    values = base(model, rng).reshape(-1)
+    spoken = np.ones(len(values), np.bool_)
     if model.zero_lines > 0:
         per = LINE_BYTES // fmt.storage.itemsize
-        n_lines = -(-values.size // per)
-        silent = rng.permutation(n_lines)[: round(model.zero_lines * n_lines)]
-        flat = values.reshape(-1)
-        for line in silent:
-            flat[line * per : (line + 1) * per] = 0
-    top = float(ml_dtypes.finfo(FLOATS[model.format]).max)  # type: ignore[no-untyped-call]
-    stored = np.clip(values, -top, top).astype(np.float32).astype(FLOATS[model.format])
-    return stored.view(fmt.storage).reshape(model.shape)
+        n_lines = -(-len(values) // per)
+        silent = np.zeros(n_lines, np.bool_)
+        silent[rng.permutation(n_lines)[: round(model.zero_lines * n_lines)]] = True
+        spoken = ~np.repeat(silent, per)[: len(values)]
+        values[~spoken] = 0
+    values[spoken] = placed(values[spoken], model)
+    return stored(values, model.format).reshape(model.shape)
+
+
+def stored(values: Floats, name: str) -> NDArray[np.unsignedinteger]:
+    """Bits of ``values`` in a float format, towards zero: a magnitude stays in its octave and none overflows."""
+    kind = FLOATS[name]
+    numbers = np.clip(values, -_TOP[name], _TOP[name]).astype(np.float32).astype(kind)
+    bits: NDArray[np.unsignedinteger] = numbers.view(format_named(name).storage)
+    sign = bits.dtype.type(1 << (8 * bits.dtype.itemsize - 1))
+    beyond = np.abs(numbers.astype(np.float64)) > np.abs(values)
+    bits[beyond & ((bits & ~sign) > 1)] -= bits.dtype.type(1)  # sign and magnitude: one less is one step inwards
+    return bits
 
 
 def base(model: TensorModel, rng: np.random.Generator) -> Floats:
@@ -77,19 +90,18 @@ def _carried(correlation: Floats, share: Floats) -> Floats:
     return np.clip(correlation / loss, -0.999, 0.999)
 
 
-def shaped(model: TensorModel, values: Floats) -> Floats:
-    """Magnitudes through the model's table: straight lines between knots on logarithmic axes; below the first knot
-    the smallest are zero."""
-    if not model.knots:
+def placed(values: Floats, model: TensorModel) -> Floats:
+    """Magnitudes moved to the model's shares, in their order: straight lines between knots on logarithmic axes."""
+    if not model.knots or not len(values):
         return values
-    given, wanted = np.array(model.knots).T
-    size = np.abs(values)
-    with np.errstate(divide="ignore"):
-        log = np.log2(size)
-    mapped = np.interp(log, given, wanted)
-    below = log < given[0]
-    mapped[below] = log[below] + wanted[0] - given[0]
-    out: Floats = np.copysign(np.exp2(mapped), values)
-    if model.zero > 0:
-        out[below] = 0
+    order = np.argsort(np.abs(values), kind="stable")
+    log = np.log2(np.maximum(np.abs(values[order]), 1e-300))
+    n_zero = round(model.zero * len(values))
+    shares, wanted = np.array(model.knots).T
+    at = np.minimum(np.rint(shares * len(values)).astype(np.int64), len(values) - 1)
+    given, first = np.unique(log[at], return_index=True)
+    size = np.exp2(np.interp(log, given, wanted[first]))
+    size[:n_zero] = 0
+    out = np.empty_like(values)
+    out[order] = np.copysign(size, values[order])
     return out

@@ -8,7 +8,7 @@ import numpy as np
 
 from linepress.errors import SourceError
 from linepress.sources.base import TensorRef
-from linepress.twins.draw import FLOATS, base
+from linepress.twins.draw import FLOATS
 from linepress.twins.model import SIGMAS, Floats, TensorModel, rounded
 from linepress_codecs.contracts import LINE_BYTES
 from linepress_codecs.formats import format_named
@@ -131,25 +131,21 @@ def _mixture(values: Floats) -> Floats:
 
 
 def _shape_table(model: TensorModel, values: Floats) -> TensorModel:
-    """Shares of zeros, and knots that give drawn magnitudes the real share below each power of two."""
+    """Shares of zeros and of magnitudes below each power of two."""
     spoken, zero_lines = _spoken(values, LINE_BYTES // format_named(model.format).storage.itemsize)
     model = replace(model, zero_lines=float(f"{zero_lines:.6g}"))
     if not len(spoken):
         return model
     size = np.sort(np.abs(spoken))
     n_zero = int(np.searchsorted(size, 0.0, "right"))
-    drawn = np.sort(np.abs(base(model, np.random.Generator(np.random.PCG64(0)))).reshape(-1))
-    low, high = np.floor(np.log2(size[n_zero])), np.floor(np.log2(size[-1])) + 1
-    # each magnitude at which a share of the real values ends, and where the same share of the drawn ones does
-    wanted = [np.log2(size[n_zero]), *np.arange(low + 1, high), np.log2(size[-1])]
-    ends = [n_zero, *(int(np.searchsorted(size, 2.0**k)) for k in wanted[1:-1]), len(size) - 1]
-    knots: list[tuple[float, float]] = []
-    for k, end in zip(wanted, ends, strict=True):
-        at = min(round(end * len(drawn) / len(size)), len(drawn) - 1)
-        given = float(np.log2(max(drawn[at], 1e-300)))
-        if not knots or given > knots[-1][0]:
-            knots.append((float(f"{given:.8g}"), float(f"{k:.8g}")))
-    return replace(model, zero=float(f"{n_zero / len(size):.6g}"), knots=tuple(knots))
+    least, most = np.log2(size[n_zero]), np.log2(size[-1])
+    wanted = [least, *np.arange(np.floor(least) + 1, np.ceil(most)), most]
+    ends = [n_zero, *(int(np.searchsorted(size, 2.0**k)) for k in wanted[1:-1]), len(size)]
+    # eight digits: a share must give back its rank in tensors of tens of millions of values
+    knots = [(float(f"{end / len(size):.8g}"), float(f"{k:.8g}")) for k, end in zip(wanted, ends, strict=True)]
+    if most == least:
+        knots = [(knots[0][0], float(f"{least - 1e-6:.8g}")), knots[-1]]
+    return replace(model, zero=float(f"{n_zero / len(size):.8g}"), knots=tuple(knots))
 
 
 def _spoken(values: Floats, per_line: int) -> tuple[Floats, float]:

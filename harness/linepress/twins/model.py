@@ -6,9 +6,9 @@ A tensor is ``[heads, rows, columns]``: a cache as it is, a weight ``[1, out, in
 
 with ``e`` a mixture of zero-mean Gaussians (one of `SIGMAS`, drawn for each value) and, for caches, a first-order
 autoregression along the tokens of each channel. ``scale`` is log-normal, one factor a row and one a block of a line's
-worth of columns. Last, magnitudes pass a monotone table whose knots are powers of two, so that the twin's exponents
-have the real tensor's frequencies. Gaussian scale mixtures for such data: Andrews & Mallows 1974, J. R. Stat. Soc. B
-36(1); the mixture's weights are found by expectation-maximisation (Dempster, Laird & Rubin 1977).
+worth of columns. Last, magnitudes are moved, in their order, to the real shares below each power of two, so that the
+twin's exponents are as frequent as the real tensor's. Gaussian scale mixtures for such data: Andrews & Mallows 1974,
+J. R. Stat. Soc. B 36(1); the mixture's weights are found by expectation-maximisation (Dempster, Laird & Rubin 1977).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class TensorModel:
     first_scale : float
         Factor of row 0 of a cache (attention sinks differ from the other tokens); 1 for weights.
     knots : [n, 2]
-        log2 of a drawn magnitude and of the magnitude it becomes, both ascending.
+        Share of values (outside lines that are all zero) smaller in magnitude, and log2 of the magnitude there.
     zero : float
         Share of exact zeros in lines that are not all zero.
     zero_lines : float
@@ -150,7 +150,12 @@ def _number(value: Any, label: str) -> float:
 
 def _knots(value: Any, label: str) -> tuple[tuple[float, float], ...]:
     pairs = [_numbers(knot, label) for knot in value] if isinstance(value, list) else [()]
-    if any(len(pair) != 2 for pair in pairs) or any(a[0] >= b[0] for a, b in pairwise(pairs)):
+    steps = list(pairwise(pairs))
+    if (
+        any(len(pair) != 2 or not 0 <= pair[0] <= 1 for pair in pairs)
+        or len(pairs) == 1
+        or any(a[0] > b[0] or a[1] >= b[1] for a, b in steps)
+    ):
         raise SourceError(f"{label}: its knots are not a rising list of pairs; fit again")
     return tuple((pair[0], pair[1]) for pair in pairs)
 
