@@ -179,10 +179,12 @@ def judged(folder: Path, waivers: tuple[str, ...] = ()) -> tuple[dict[str, Any],
 
 
 def _coverage(folder: Path, store: RunStore) -> dict[str, int]:
-    """Tensors of the submission, and those among them that the run measured under some variant."""
+    """Distinct tensors of the submission, those that the run measured under some variant, and those of dtypes without
+    an element format (BOOL, 64-bit types), which no codec takes."""
     from linepress.sources import open_source
 
-    tensors = {tensor.content_sha256() for tensor in open_source(str(folder)).tensors()}
+    source = open_source(str(folder))
+    tensors = {tensor.content_sha256() for tensor in source.tensors()}
     rows = store.rows("measure", ["content_sha256", "status", "tensor"])
     measured = {row["content_sha256"] for row in rows if row["status"] == "ok"}
     if foreign := measured - tensors:
@@ -196,7 +198,7 @@ def _coverage(folder: Path, store: RunStore) -> dict[str, int]:
             f"{store.path}: {len(missing)} of {len(tensors)} tensors of the submission were not measured; run a "
             "suite that takes them all"
         )
-    return {"distinct_tensors": len(tensors), "measured": len(measured & tensors)}
+    return {"distinct_tensors": len(tensors), "measured": len(measured), "without_format": len(source.skipped())}
 
 
 def _tables(store: RunStore) -> dict[str, bytes]:

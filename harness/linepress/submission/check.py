@@ -158,7 +158,8 @@ def _judge(manifest: Manifest | None, read: dict[str, FileFacts], limits: Limits
         check_hashes(manifest, read, ledger)
         if ledger.failed("S06", "S07"):
             ledger.doubt("S14", "not every tensor could be counted, see S06 and S07")
-        check_declared(manifest, read, ledger)
+        if not ledger.failed("S14"):
+            check_declared(manifest, read, ledger)
     else:
         ledger.doubt("S10", "needs a manifest that holds up")
     check_documents(read, limits, ledger)

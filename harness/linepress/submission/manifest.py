@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 
 from linepress.errors import LinepressError
 from linepress.submission.limits import MANIFEST_NAME, Limits
 from linepress.yaml12 import parse_yaml
 
 SCHEMA_VERSION = 1
+MAX_DEPTH = 8
 Text = Annotated[str, Field(max_length=4096)]
 Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 
@@ -102,10 +106,26 @@ def parse_manifest(raw: bytes, limits: Limits | None = None) -> Manifest:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ManifestError(f"{MANIFEST_NAME}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
+    # YAML readers take a time that grows with the square of the depth, so depth is bounded before one is asked.
+    if _too_deep(text):
+        raise ManifestError(f"{MANIFEST_NAME}: nested over {MAX_DEPTH} levels deep; flatten it")
     document = parse_yaml(text, Path(MANIFEST_NAME), ManifestError)
     if isinstance(document.data, dict) and "schema_version" not in document.data:
         raise ManifestError(f"{MANIFEST_NAME}:1: schema_version is missing; write schema_version: {SCHEMA_VERSION}")
     return document.parse(Manifest, ManifestError)
+
+
+def _too_deep(text: str) -> bool:
+    """Whether collections nest deeper than `MAX_DEPTH`, told by the events alone and no further than that."""
+    depth = 0
+    try:
+        for event in YAML(typ="safe", pure=True).parse(text):
+            depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+            if depth > MAX_DEPTH:
+                return True
+    except (YAMLError, RecursionError):
+        return False  # the strict loader says what is wrong, with its line
+    return False
 
 
 def write_manifest(manifest: Manifest) -> str:
