@@ -1,0 +1,186 @@
+"""Hands a packed submission to a service: declares it, uploads what is missing, asks for the verdict.
+
+Standard library only, so that a partner can read it whole. Every step can be repeated: the declaration carries an
+Idempotency-Key made of its own content, and each file goes on at the offset the service tells.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from linepress.errors import LinepressError
+
+Row = dict[str, Any]
+CHUNK_BYTES = 32 << 20
+BLOCK_BYTES = 1 << 20
+TRIES = 8
+FIRST_WAIT_S = 0.5
+LONGEST_WAIT_S = 30.0
+TIMEOUT_S = 120.0
+_AGAIN = (408, 423, 429, 500, 502, 503, 504, 507)
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class ClientError(LinepressError):
+    """The service refused, or cannot be reached."""
+
+    exit_code = 1
+
+
+class Client:
+    """One service and one token.
+
+    Parameters
+    ----------
+    url : str
+        ``https://…``; plain ``http`` is taken for this machine only, the token would be readable on the way.
+    token : str
+    """
+
+    def __init__(self, url: str, token: str, wait: Callable[[float], None] = time.sleep) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ClientError(f"{url}: not an address; write https://host")
+        if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+            raise ClientError(f"{url}: would send the token unencrypted; use https")
+        self._parts = parts
+        self._headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
+        self._wait = wait
+
+    def send(self, folder: Path, say: Callable[[str], None] = lambda text: None, **choice: Any) -> Row:
+        """Hand in ``folder`` (as ``linepress pack`` wrote it); ``choice`` are further keys of the declaration.
+
+        Returns the submission as the service shows it. Raises `ClientError`.
+        """
+        body = {"name": folder.absolute().name, "files": declared(folder), **choice}
+        key = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+        found = self.call("POST", "/v1/submissions", body, {"Idempotency-Key": key})
+        say(f"submission {found['id']}: {found['state']}")
+        if found["state"] == "uploading":
+            for file in found["files"]:
+                if not file["from_hub"]:
+                    self._upload(folder / file["path"], file, say)
+            found = self.call("POST", f"/v1/submissions/{found['id']}/complete")
+        return found
+
+    def status(self, submission: str) -> Row:
+        """State, files and steps of a submission."""
+        return self.call("GET", f"/v1/submissions/{submission}")
+
+    def fetch(self, path: str) -> bytes:
+        """The body of a GET."""
+        return self._request("GET", path)[1]
+
+    def call(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Row:
+        """A JSON request, tried again while the service is busy; raises `ClientError` with the service's sentence."""
+        data = b"" if body is None else json.dumps(body).encode()
+        kind = {} if body is None else {"Content-Type": "application/json"}
+        found: Row = json.loads(self._request(method, path, data, {**kind, **(headers or {})})[1] or b"{}")
+        return found
+
+    def _upload(self, path: Path, file: Row, say: Callable[[str], None]) -> None:
+        """Send what the service has not acknowledged, a chunk at a time, each with its checksum."""
+        offset = self._offset(file)
+        with path.open("rb") as source:
+            while offset < file["bytes"]:
+                source.seek(offset)
+                chunk = source.read(min(CHUNK_BYTES, file["bytes"] - offset))
+                if not chunk:
+                    raise ClientError(f"{path}: became shorter while it was sent; pack it again")
+                offset = self._chunk(file, offset, chunk)
+                say(f"{file['path']}: {offset} of {file['bytes']} B")
+
+    def _chunk(self, file: Row, offset: int, chunk: bytes) -> int:
+        import base64
+
+        headers = {
+            "Content-Type": "application/offset+octet-stream",
+            "Upload-Offset": str(offset),
+            "Upload-Checksum": "sha256 " + base64.b64encode(hashlib.sha256(chunk).digest()).decode(),
+        }
+        try:
+            answer, _ = self._request("PATCH", file["upload"], chunk, headers)
+        except ClientError as error:
+            # Perhaps only the answer was lost: the service knows.
+            now = self._offset(file)
+            if now == offset:
+                raise error
+            return now
+        return int(answer["upload-offset"])
+
+    def _offset(self, file: Row) -> int:
+        return int(self._request("HEAD", file["upload"])[0]["upload-offset"])
+
+    def _request(
+        self, method: str, path: str, data: bytes = b"", headers: dict[str, str] | None = None
+    ) -> tuple[dict[str, str], bytes]:
+        wait_s = FIRST_WAIT_S
+        why = ""
+        for attempt in range(TRIES):
+            if attempt:
+                self._wait(wait_s)
+                wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+            try:
+                status, answer, body = self._once(method, path, data, headers or {})
+            except (OSError, http.client.HTTPException) as error:
+                why = str(error) or type(error).__name__
+                if method == "PATCH":
+                    break  # whether it arrived is for the offset to tell
+                continue
+            if status < 300:
+                return answer, body
+            why = _sentence(status, body)
+            if status not in _AGAIN:
+                break
+            wait_s = max(wait_s, float(answer.get("retry-after", "0") or 0))
+        raise ClientError(f"{method} {path}: {why}")
+
+    def _once(
+        self, method: str, path: str, data: bytes, headers: dict[str, str]
+    ) -> tuple[int, dict[str, str], bytes]:
+        maker = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
+        connection = maker(self._parts.hostname or "", self._parts.port, timeout=TIMEOUT_S)
+        try:
+            connection.request(
+                method, self._parts.path.rstrip("/") + path, data or None, {**self._headers, **headers}
+            )
+            answer = connection.getresponse()
+            return answer.status, {key.lower(): value for key, value in answer.getheaders()}, answer.read()
+        finally:
+            connection.close()
+
+
+def declared(folder: Path) -> list[Row]:
+    """Path, size and sha256 of every file of a packed submission."""
+    out = []
+    for base, _, names in sorted(os.walk(folder)):
+        for name in sorted(names):
+            path = Path(base) / name
+            digest = hashlib.sha256()
+            with path.open("rb") as source:
+                while block := source.read(BLOCK_BYTES):
+                    digest.update(block)
+            out.append(
+                {
+                    "path": path.relative_to(folder).as_posix(),
+                    "bytes": path.stat().st_size,
+                    "sha256": digest.hexdigest(),
+                }
+            )
+    return out
+
+
+def _sentence(status: int, body: bytes) -> str:
+    try:
+        found = json.loads(body)
+    except ValueError:
+        found = None
+    return str(found["error"]) if isinstance(found, dict) and "error" in found else f"status {status}"
