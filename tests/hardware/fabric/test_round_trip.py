@@ -76,8 +76,9 @@ def test_the_tail_grows_with_load_and_with_a_hot_spot() -> None:
     rows = [loaded_round_trips(place, load, requests=20_000) for load in (0.1, 0.5, 0.8)]
     assert rows[0]["p99_ns"] < rows[1]["p99_ns"] < rows[2]["p99_ns"]
     assert all(row["min_ns"] >= row["closed_form_ns"] * (1 - 1e-9) for row in rows)
-    hot = loaded_round_trips(place, 0.5, requests=20_000, hot_share=0.05)
+    hot = loaded_round_trips(place, 0.5, requests=20_000, hot_share=0.2)
     assert hot["p999_ns"] > 1.3 * rows[1]["p999_ns"]
+    assert rows[1]["delivered_GBps"] == pytest.approx(0.5 * 100 * 64 / (2 * 14 + 64 + 16) * 628 / 640, rel=0.03)
     again = loaded_round_trips(place, 0.5, requests=20_000)
     assert again == rows[1]
 
