@@ -15,6 +15,7 @@ from linepress.compare.derived import Figure
 from linepress.compare.exact import CHANGED, EQUAL, WORSE, Exact
 from linepress.compare.noise import noise
 from linepress.compare.outcomes import Change
+from linepress.compare.pairs import Incomparable
 from linepress.compare.sampled import SAME, Speed
 from linepress.compare.verdict import Comparison, counted
 
@@ -135,16 +136,31 @@ def incomparable_lines(found: Comparison) -> list[Line]:
     result = []
     if found.sampled.why_not and found.sampled.speeds:
         result.append(Line("x", (f"speeds: {found.sampled.why_not}",)))
-    for one in found.incomparable[:MOST_LISTED]:
-        result.append(
-            Line("x", (f"{one.variant}, {one.field} {one.base} → {one.new}   {counted(one.cases, 'case')}",))
-        )
-    if len(found.incomparable) > MOST_LISTED:
-        result.append(Line("x", (f"… and {len(found.incomparable) - MOST_LISTED:,} more fields",)))
+    merged = _merged(found.incomparable)
+    result += [Line("x", (text,)) for text in merged[:MOST_LISTED]]
+    if len(merged) > MOST_LISTED:
+        result.append(Line("x", (f"… and {len(merged) - MOST_LISTED:,} more fields",)))
     for words, tally in (("only in base", found.outcomes.dropped), ("only in new", found.outcomes.added)):
         for variant, n in list(tally.items())[:MOST_LISTED]:
             result.append(Line("x", (f"{variant}, {words}   {counted(n, 'case')}",)))
     return result
+
+
+def _merged(found: Sequence[Incomparable]) -> list[str]:
+    """One sentence for each field of a variant, and one for variants that differ alike."""
+    by_field: dict[tuple[str, str], list[Incomparable]] = {}
+    for one in found:
+        by_field.setdefault((one.variant, one.field), []).append(one)
+    alike: dict[str, list[str]] = {}
+    for (variant, field), ones in by_field.items():
+        others = f" and {len(ones) - 1:,} more" if len(ones) > 1 else ""
+        cases = counted(sum(one.cases for one in ones), "case")
+        alike.setdefault(f"{field} {ones[0].base} → {ones[0].new}{others}   {cases}", []).append(variant)
+    return [
+        f"{', '.join(variants[:3])}{f' and {len(variants) - 3} more variants' if len(variants) > 3 else ''}, {text}"
+        + (" each" if len(variants) > 1 else "")
+        for text, variants in alike.items()
+    ]
 
 
 def closing(found: Comparison) -> list[str]:

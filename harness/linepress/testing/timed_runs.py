@@ -59,6 +59,7 @@ def timed_rows(shape: Shape | None = None, seed: int = 7) -> list[Row]:
                 "options": "{}",
                 "format_version": 1,
                 "table_bytes": 200,
+                "bits_histogram": None if row["bits_histogram"] is None else np.array(row["bits_histogram"]),
                 "packings": [{"packing": "stream", "packed_bytes": row["packed_bytes"]}],
             }
     return rows

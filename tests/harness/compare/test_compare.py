@@ -197,6 +197,14 @@ def test_what_cannot_be_compared_is_marked_with_its_field(
     assert sum(one.cases for one in found.incomparable) == 46
 
 
+def test_other_data_is_one_line_not_one_a_tensor(make: Callable[..., Path]) -> None:
+    found = compare_runs(make(), make(edit=lambda row: {**row, "content_sha256": row["content_sha256"][::-1]}))
+    assert found.exit_code == 3
+    (line,) = [line for line in as_text(found).splitlines() if line.startswith("x ")]
+    assert line.startswith("x raw, huffman, huffman:tables=4 and 6 more variants, data ")
+    assert line.endswith(" more   46 cases each")
+
+
 def test_a_lost_bit_counts_even_where_figures_are_not_comparable(make: Callable[..., Path]) -> None:
     found = compare_runs(make(), make(edit=of("huffman", lambda row: {"format_version": 2, "lossless": False})))
     assert found.failures == ["46 new failures"]
