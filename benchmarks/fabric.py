@@ -118,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser.parse_args(argv)
     cases = workloads()
     loop_s: list[float] = []
-    compiled = simulation.run
+    compiled = vars(simulation)["run"]
 
     def timed(*arguments: Any) -> Any:
         start = time.process_time()
@@ -126,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         loop_s.append(time.process_time() - start)
         return result
 
-    simulation.run = timed
+    vars(simulation)["run"] = timed
     samples: dict[str, list[dict[str, float]]] = {name: [] for name in [*cases, "plain Python, 256 endpoints"]}
     simulate(nets.switch(2, link_GBps=1.0, latency_ns=1.0), one_way_program("send", 2, 64.0))  # compile first
     for _ in range(given.rounds):
@@ -142,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         samples["plain Python, 256 endpoints"].append(
             {"cpu_s": cpu, "wall_s": wall, "loop_cpu_s": cpu, "packets": 256 * 255.0}
         )
-    simulation.run = compiled
+    vars(simulation)["run"] = compiled
     print(f"{'packets a second of one core':36s}{'whole call':>14s}{'compiled loop':>16s}   target 1,000,000")
     rates = {}
     for name, rows in samples.items():

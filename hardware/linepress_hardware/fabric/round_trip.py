@@ -189,9 +189,9 @@ def loaded_round_trips(
     -------
     dict
         ``closed_form_ns`` (alone), ``min/mean/p50/p99/p999/max_ns``, ``delivered_GBps`` of payload an accelerator
-        between the 20th and 80th percentile of the answers, ``link_utilisation`` of the busiest channel over the whole
-        run, packets, deepest queue. The first tenth of the requests warms up. At high load the tail still grows with
-        the length of the run.
+        between the 20th and 80th percentile of the answers, ``link_utilisation`` of the busiest channel over the
+        whole run, packets, deepest queue. The first tenth of the requests warms up. At high load the tail still grows
+        with the length of the run.
     """
     if not 0 < load < float("inf"):
         raise ConfigurationError(f"load {load!r} sends nothing; give a share of the link above 0, for instance 0.5")
