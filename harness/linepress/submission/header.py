@@ -183,6 +183,9 @@ def _member(text: _Text, out: Tensors, seen: set[str], limits: Limits, already: 
     if text.peek() != "{":
         raise HeaderError(f"{label} is not an object")
     raw = text.take(_FLAT, MAX_BODY_CHARS, f"the entry of {label}")
+    if "-" in raw:
+        # -0 is zero to Python and no unsigned integer to the library; no dtype or field has a minus
+        raise HeaderError(f"{label}: a number with a sign")
     try:
         body = strict_json(raw.encode("utf-8", "surrogatepass"))
     except StrictJsonError as error:

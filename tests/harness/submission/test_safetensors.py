@@ -74,6 +74,8 @@ REFUSED = {
     "metadata a list": (raw('{"__metadata__":[],' + ONE[1:]), "S07"),
     "unknown dtype": (pack(header_of({"w": entry("u8")}), b"abcd"), "S07"),
     "negative side": (pack(header_of({"w": entry(shape=[-4])}), b"abcd"), "S07"),
+    "minus zero as offset": (raw(ONE.replace("[0,4]", "[-0,4]")), "S07"),
+    "minus zero as side": (raw('{"w":{"dtype":"U8","shape":[-0],"data_offsets":[0,0]}}', b""), "S07"),
     "fractional side": (pack(header_of({"w": entry(shape=[4.0])}), b"abcd"), "S07"),
     "true as side": (pack(header_of({"w": entry("U8", [True], [0, 1])}), b"a"), "S07"),
     "three offsets": (pack(header_of({"w": entry(offsets=[0, 2, 4])}), b"abcd"), "S07"),
