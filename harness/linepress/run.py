@@ -149,7 +149,7 @@ class Run:
         order = plan.order()
         with Recorder(store) as recorder:
             recorder.add("measure", skipped)
-            self._stage(store, recorder, "measure", order, plan.tasks(known), len(plan.cases))
+            self._stage(store, recorder, "measure", order, known, plan.tasks(known))
         measured = pools(store)
         self._derived(store, "channel", channel_tasks(self.suite, measured))
         self._derived(store, "system", system_tasks(self.suite, measured, store))
@@ -165,7 +165,7 @@ class Run:
         left = (task for task in planned if known.get(task.key) != "ok")
         places = {task.key: place for place, task in enumerate(planned)}
         with Recorder(store) as recorder:
-            self._stage(store, recorder, stage, places, left, len(places))
+            self._stage(store, recorder, stage, places, known, left)
 
     def _stage(
         self,
@@ -173,11 +173,11 @@ class Run:
         recorder: Recorder,
         stage: str,
         order: Mapping[str, int],
+        known: Mapping[str, str],
         tasks: Iterable[Task],
-        planned: int,
     ) -> None:
         """Evaluate the tasks of one stage, record them as they come, then put the table in order."""
-        known = store.statuses(stage)
+        planned = len(order)
         resumed = sum(known.get(key) == "ok" for key in order)
         self.resumed += resumed
         store.manifest["counts"][stage] = {"planned": planned}
@@ -237,10 +237,10 @@ class Run:
     def _counts(self, store: RunStore) -> dict[str, dict[str, int]]:
         counts: dict[str, dict[str, int]] = {}
         for stage, entry in store.manifest["counts"].items():
-            found = list(store.statuses(stage).values())
+            found = store.counts(stage)
             counts[stage] = {
                 "planned": entry["planned"],
-                **{status: found.count(status) for status in ("ok", "failed", "skipped")},
+                **{status: found.get(status, 0) for status in ("ok", "failed", "skipped")},
             }
         return counts
 

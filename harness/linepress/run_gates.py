@@ -29,7 +29,8 @@ def _check(store: RunStore, gate: GateSpec) -> dict[str, Any]:
     columns = sorted(
         {gate.column, *gate.where, "status", *(["raw_bytes"] if gate.aggregate == "total_ratio" else [])}
     )
-    rows = [row for row in store.rows(gate.table, columns) if _matches(row, gate.where)]
+    batches = (batch.to_pylist() for batch in store.batches(gate.table, columns))
+    rows = [row for batch in batches for row in batch if _matches(row, gate.where)]
     value = aggregate(rows, gate.column, gate.aggregate)
     rule, threshold = gate.rule
     return {

@@ -23,7 +23,7 @@ from linepress.errors import EXIT_CASES_FAILED, RecordError
 
 _MANIFEST = "manifest.json"
 RETRY_EVERY_S = 60.0
-"""A store that is away is not asked again sooner: its client's own retries take some 10 s, in which no case is sent."""
+"""A store that is away is not asked again sooner: its client retries for some 10 s, in which no case is sent."""
 
 
 class RemoteError(RecordError):

@@ -22,6 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -34,6 +35,7 @@ MANIFEST = "manifest.json"
 CASE_TABLES = ("measure", "channel", "system", "fabric")
 _PART_DIGITS = 6
 _COMPACT_ROWS = 10_000
+_PLAIN = frozenset((int, float, str, bool, bytes, type(None)))
 
 
 class RecordWriteError(RecordError):
@@ -171,8 +173,18 @@ class RunStore:
 
     def statuses(self, table: str) -> dict[str, str]:
         """Case key -> status of the current rows."""
-        current = self.table(table, ["case_key", "status"])
-        return dict(zip(current["case_key"].to_pylist(), current["status"].to_pylist(), strict=True))
+        current = self.table(table, ["case_key", "status"]).combine_chunks()
+        states = pc.dictionary_encode(current["status"]).combine_chunks()
+        names = states.dictionary.to_pylist()  # one string a state, not one a case: a run has a million
+        found = (names[place] for place in states.indices.to_numpy())
+        return dict(zip(current["case_key"].to_pylist(), found, strict=True))
+
+    def counts(self, table: str) -> dict[str, int]:
+        """Status -> number of cases whose current rows have it."""
+        rows = self.table(table, ["case_key", "status"])
+        first = rows.group_by("case_key", use_threads=False).aggregate([("status", "first")])
+        found = pc.value_counts(first["status_first"])
+        return {entry["values"]: entry["counts"] for entry in found.to_pylist()}
 
     def _load(self, table: str, names: list[str]) -> pa.Table | None:
         pieces = []
@@ -186,10 +198,10 @@ class RunStore:
         wanted = schema("failures")
         found = []
         for table in CASE_TABLES:
-            rows = self.table(table)
-            for row in rows.filter(pc.equal(rows["status"], "failed")).to_pylist():
-                own = {name: row[name] for name in wanted.names if name in row}
-                found.append({**own, "stage": table, "label": label_of(table, row)})
+            for rows in self._batches(table, list(schema(table).names), "failed"):
+                for row in rows.to_pylist():
+                    own = {name: row[name] for name in wanted.names if name in row}
+                    found.append({**own, "stage": table, "label": label_of(table, row)})
         result = pa.Table.from_pylist(found, schema=wanted)
         return result if columns is None else result.select(list(columns))
 
@@ -219,10 +231,16 @@ class RunStore:
 
     def batches(self, table: str, columns: Sequence[str]) -> Iterator[pa.Table]:
         """The current rows part by part, so that a reader needs memory for one part only."""
+        return self._batches(table, columns, None)
+
+    def _batches(self, table: str, columns: Sequence[str], status: str | None) -> Iterator[pa.Table]:
         index = self._index(table)
+        if status is not None:
+            index = index.filter(pc.equal(index["status"], status))
         for number, part in enumerate(self.parts(table)):
-            piece = _read_part(part, table, list(columns))
-            yield piece.take(index.filter(pc.equal(index["_part"], number))["_at"])
+            wanted = index.filter(pc.equal(index["_part"], number))["_at"]
+            if status is None or len(wanted):
+                yield _read_part(part, table, list(columns)).take(wanted)
 
     def compact(self, table: str, order: Mapping[str, int], drop_others: bool = False) -> None:
         """Few parts with the current rows of a table, sorted by the place of their case in ``order``, then by row.
@@ -236,8 +254,9 @@ class RunStore:
             return
         index = self._index(table)
         last = len(order)
-        place = pa.array([order.get(key, last) for key in index["case_key"].to_pylist()], pa.int64())
-        index = index.append_column("_place", place)
+        known = pc.index_in(index["case_key"], value_set=pa.array(order.keys(), pa.string()))
+        place = pa.array(order.values(), pa.int64()).take(known.combine_chunks())
+        index = index.append_column("_place", place.fill_null(last))
         if drop_others:
             index = index.filter(pc.less(index["_place"], last))
         by_place = [("_place", "ascending"), ("_part", "ascending"), ("row", "ascending"), ("_at", "ascending")]
@@ -270,12 +289,13 @@ class RunStore:
         return gathered.take(pc.sort_indices(pa.array(positions, pa.int64())))
 
     def _index(self, table: str) -> pa.Table:
-        """``case_key, row, _part, _at`` of every current row, in written order."""
+        """``case_key, row, status, _part, _at`` of every current row, in written order."""
         loaded = self._load(table, ["case_key", "row", "status"])
         if loaded is None:
             empty = pa.array([], pa.int64())
-            return pa.table({"case_key": pa.array([], pa.string()), "row": empty, "_part": empty, "_at": empty})
-        return loaded.filter(_current(loaded)).select(["case_key", "row", "_part", "_at"])
+            text = pa.array([], pa.string())
+            return pa.table({"case_key": text, "row": empty, "status": text, "_part": empty, "_at": empty})
+        return loaded.filter(_current(loaded)).select(["case_key", "row", "status", "_part", "_at"])
 
     def verify(self) -> None:
         """Raise `RecordError` naming the first part that is not, or no longer, what was written."""
@@ -338,15 +358,17 @@ def _read_part(part: Path, table: str, names: list[str]) -> pa.Table:
 
 def _current(loaded: pa.Table) -> pa.Array:
     """Which rows stand: of each case the last part that has it as ok, else the last part that has it."""
-    keys = loaded["case_key"].to_pylist()
-    parts = loaded["_part"].to_pylist()
-    statuses = loaded["status"].to_pylist()
-    best: dict[str, tuple[bool, int]] = {}
-    for key, part, status in zip(keys, parts, statuses, strict=True):
-        rank = (status == "ok", part)
-        if key not in best or rank > best[key]:
-            best[key] = rank
-    return pa.array([best[key][1] == part for key, part in zip(keys, parts, strict=True)], pa.bool_())
+    keys = loaded["case_key"].combine_chunks()
+    keys = keys.chunk(0) if isinstance(keys, pa.ChunkedArray) and keys.num_chunks == 1 else keys
+    cases = pc.dictionary_encode(keys)
+    cases = cases.combine_chunks() if isinstance(cases, pa.ChunkedArray) else cases
+    case = cases.indices.to_numpy(zero_copy_only=False)
+    parts = loaded["_part"].to_numpy()
+    ok = pc.equal(loaded["status"], "ok").fill_null(False).to_numpy(zero_copy_only=False)
+    rank = parts + np.where(ok, 1 << 40, 0)
+    best = np.full(len(cases.dictionary), -1, np.int64)
+    np.maximum.at(best, case, rank)
+    return pa.array(best[case] % (1 << 40) == parts)
 
 
 def to_table(table: str, rows: Iterable[Mapping[str, Any]], run_id: str) -> pa.Table:
@@ -380,6 +402,8 @@ def to_table(table: str, rows: Iterable[Mapping[str, Any]], run_id: str) -> pa.T
 
 def plain(value: Any) -> Any:
     """Numpy scalars and arrays as Python values, recursively."""
+    if type(value) in _PLAIN or (type(value) is list and all(type(item) in _PLAIN for item in value)):
+        return value  # most values are plain already, and a histogram has hundreds of them
     if hasattr(value, "tolist"):
         return value.tolist()
     if isinstance(value, Mapping):
