@@ -1,4 +1,4 @@
-"""What linepress knows, as plain rows: codecs, suites, memories, accelerators, models, racks, runs, claims."""
+"""What linepress knows, as plain rows: codecs, suites, parts of the hardware models, runs, claims."""
 
 from __future__ import annotations
 
@@ -115,6 +115,73 @@ def racks() -> Rows:
     ]
 
 
+def links() -> Rows:
+    """Links of the fabric model."""
+    from linepress_hardware.fabric.links import links as known
+
+    return [
+        {
+            "link": name,
+            "title": one.title,
+            "family": one.family,
+            "lanes": one.lanes,
+            "rate_Gbps": one.rate_Gbps,
+            "links_per_accelerator": one.links,
+            "payload_max_bytes": one.framing.payload_max_bytes,
+            "efficiency_64B_pct": 100 * one.framing.efficiency(64.0),
+            "hop_ns": one.latency_ns,
+            "status": one.figures["lane_rate"].status,
+            "source": one.figures["lane_rate"].source,
+        }
+        for name, one in known().items()
+    ]
+
+
+def switches() -> Rows:
+    """Switches of the fabric model."""
+    from linepress_hardware.fabric.switches import switches as known
+
+    return [
+        {
+            "switch": name,
+            "title": one.title,
+            "capacity_Tbps": one.capacity_Gbps / 1e3,
+            "ports_200G": one.radix(200.0),
+            "ports_800G": one.radix(800.0),
+            "latency_ns": one.latency_ns,
+            "reduces": "yes" if one.reduces else "no",
+            "status": one.figures["capacity"].status,
+            "source": one.figures["capacity"].source,
+        }
+        for name, one in known().items()
+    ]
+
+
+def topologies() -> Rows:
+    """Topologies of the fabric model, wired as their files say."""
+    from linepress_hardware.fabric.topologies import topologies as known
+
+    return [
+        {
+            "topology": name,
+            "title": one.title,
+            "kind": one.kind,
+            "accelerators": one.accelerators,
+            "racks": one.racks,
+            "link": one.link.name,
+            "switch": None if one.switch is None else one.switch.name,
+            "links": one.links,
+            "switches": one.switch_count,
+            "accelerator_GBps": one.bandwidth_GBps,
+            "bisection_GBps": one.bisection_GBps,
+            "medium": one.medium,
+            "status": one.status,
+            "source": one.source,
+        }
+        for name, one in known().items()
+    ]
+
+
 def claims() -> Rows:
     """Published claims and how each is checked."""
     from linepress.claims import load_claims
@@ -191,6 +258,9 @@ KINDS: dict[str, Callable[[], Rows]] = {
     "accelerators": accelerators,
     "models": models,
     "racks": racks,
+    "links": links,
+    "switches": switches,
+    "topologies": topologies,
     "runs": runs,
     "claims": claims,
 }

@@ -22,7 +22,7 @@ from linepress.claims.model import (
     VERDICTS,
     Claimed,
     ClaimsError,
-    Input,
+    LargestMesh,
     RoundTrip,
 )
 from linepress.claims.run_checks import Records
@@ -129,10 +129,12 @@ def test_roofline_table_holds_in_all_readable_cells() -> None:
         ("rack-groq", 0.01656, NOT_REPRODUCED),
         ("ualink-lane", 212.5 * 514 / 544 * 256 / 257, REPRODUCED),
         ("ualink-port", 800, REPRODUCED),
-        ("ualink-rtt", 875.6, REPRODUCED),
-        ("ualink-rtt-1024", 1901.2, NOT_REPRODUCED),
+        ("ualink-rtt", 2 * (200 + 2 * (10 + 40 + 25.6)) + 2 * 50 + 150, REPRODUCED),
+        ("ualink-rtt-1024", 2 * (3 * 150 + 4 * (10 + 40 + 25.6)) + 2 * 50 + 150, NOT_REPRODUCED),
         ("ualink-640b", 256, NOT_REPRODUCED),
         ("in-network", 2 * 71 / 73, REPRODUCED),
+        ("switch-beyond-8-16", 8, REPRODUCED),
+        ("switch-linear", 1, REPRODUCED),
         ("mesh-n2", np.log2(128 * 127 / (64 * 63)), REPRODUCED),
         ("backplane-power", 8000 / 518.4, NOT_CHECKABLE),
     ],
@@ -143,25 +145,31 @@ def test_closed_forms_worked_by_hand(name: str, value: float, verdict: str) -> N
     assert found.verdict == verdict
 
 
-def test_round_trip_grows_with_switch_levels_and_refuses_what_two_levels_cannot_reach() -> None:
-    inputs = {
-        name: Input(value=v, unit="ns", source="test", status="assumed")
-        for name, v in (
-            ("switch_ns", 100),
-            ("wire_ns", 1),
-            ("serialise_ns", 2),
-            ("phy_ns", 3),
-            ("endpoint_ns", 10),
-            ("memory_ns", 50),
-            ("switch_Gbps", 1600),
-            ("port_Gbps", 200),
+def test_round_trip_takes_the_fastest_pair_that_connects_all() -> None:
+    def look_at(accelerators: int, *switches: str) -> Finding:
+        return hardware.round_trip(
+            RoundTrip(by="round_trip", accelerators=accelerators, links=("ualink-200g",), switches=switches)
         )
-    }
-    one = hardware.round_trip(RoundTrip(by="round_trip", endpoints=8, inputs=inputs))
-    two = hardware.round_trip(RoundTrip(by="round_trip", endpoints=9, inputs=inputs))
-    assert one.value == 2 * (100 + 2 * 6) + 20 + 50
-    assert two.value == 2 * (300 + 4 * 6) + 20 + 50
-    assert not hardware.round_trip(RoundTrip(by="round_trip", endpoints=33, inputs=inputs)).judged
+
+    within, beyond = look_at(256, "ualink-50t"), look_at(257, "ualink-50t")
+    assert within.value < 1000 < beyond.value
+    assert "1 switch level, 1 switch one way" in within.detail
+    assert "one level asks for a switch of 51.4 Tb/s at least (257 ports of ualink-200g)" in beyond.detail
+    assert "the largest of these has 51.2" in beyond.detail
+    assert look_at(256, "ualink-25t", "ualink-50t").value == within.value
+    assert look_at(257, "ualink-25t", "ualink-50t").value < beyond.value
+
+
+def test_one_level_of_the_named_switches_does_not_hold_1024() -> None:
+    found = look(by_id("ualink-rtt-1024"), NOTHING)
+    assert "2 switch levels, 3 switches one way" in found.detail
+    assert "204.8 Tb/s" in found.detail
+
+
+def test_a_link_without_a_count_leaves_the_largest_mesh_open() -> None:
+    found = hardware.largest_mesh(LargestMesh(by="largest_mesh", link="ualink-800g", most_link="nvlink-5"))
+    assert not found.judged
+    assert "ualink-800g" in found.reason
 
 
 def test_ratio_verdicts_come_from_the_rows(store: RunStore) -> None:

@@ -41,6 +41,19 @@ def test_codecs_say_what_they_do_and_where_they_come_from() -> None:
         assert row["example"].startswith(row["codec"])
 
 
+def test_parts_of_the_fabric_as_their_files_give_them() -> None:
+    links = {row["link"]: row for row in KINDS["links"]()}
+    switches = {row["switch"]: row for row in KINDS["switches"]()}
+    topologies = {row["topology"]: row for row in KINDS["topologies"]()}
+    assert links["ualink-800g"]["rate_Gbps"] == 800
+    assert links["nvlink-5"]["links_per_accelerator"] == 18
+    assert 0 < links["ualink-800g"]["efficiency_64B_pct"] < 100
+    assert (switches["ualink-50t"]["ports_200G"], switches["ualink-50t"]["ports_800G"]) == (256, 64)
+    assert (topologies["nvl72"]["links"], topologies["nvl72"]["switches"]) == (72 * 18, 18)
+    assert {row["link"] for row in topologies.values()} <= set(links)
+    assert {row["switch"] for row in topologies.values() if row["switch"]} <= set(switches)
+
+
 def test_runs_newest_first_and_foreign_ones_with_what_is_wrong(tmp_path: Path) -> None:
     for name, moment in (("old", "2026-01-01T00:00:00+00:00"), ("new", "2026-02-01T00:00:00+00:00")):
         counts = {"measure": {"planned": 4, "ok": 3, "failed": 1, "skipped": 0}}

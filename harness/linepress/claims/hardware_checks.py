@@ -128,45 +128,58 @@ def rack_table(check: RackTable) -> Finding:
 
 
 def round_trip(check: RoundTrip) -> Finding:
-    """RTT = 2 (k t_switch + (k + 1)(t_wire + t_phy + t_serialise)) + 2 t_endpoint + t_memory, ns.
+    """Round trip of the fastest pair of link and switch that connects the accelerators, ns."""
+    from linepress_hardware.fabric.links import link
+    from linepress_hardware.fabric.round_trip import scale_against_round_trip
+    from linepress_hardware.fabric.switches import switch
 
-    k is the number of switches a message crosses: 1 while the ports of one switch reach all endpoints, 3 in a
-    leaf–spine network of two levels.
-    """
-    v = {name: given.value for name, given in check.inputs.items()}
-    ports = int(v["switch_Gbps"] // v["port_Gbps"])
-    k = 1 if check.endpoints <= ports else 3
-    if check.endpoints > ports * ports // 2:
-        return missing(f"{check.endpoints} endpoints need more than two levels of {ports}-port switches")
-    hop_ns = v["wire_ns"] + v["phy_ns"] + v["serialise_ns"]
-    value = 2 * (k * v["switch_ns"] + (k + 1) * hop_ns) + 2 * v["endpoint_ns"] + v["memory_ns"]
+    pairs = [
+        scale_against_round_trip(check.accelerators, link(wire), switch(box))
+        for wire in check.links
+        for box in check.switches
+    ]
+    best = min(pairs, key=lambda pair: float(pair["rtt_ns"]))
+    crossed = best["switches_crossed"]
     detail = (
-        f"{check.endpoints} endpoints over switches of {ports} ports cross {k} switch{'es' if k > 1 else ''} one way"
+        f"fastest of {len(pairs)} pairs of link and switch: {best['link']} through {best['switch']} "
+        f"({best['radix']} ports), {check.accelerators:,} accelerators, {best['levels_needed']} switch "
+        f"level{'s' if best['levels_needed'] > 1 else ''}, {crossed} switch{'es' if crossed > 1 else ''} one way"
     )
-    if k > 1:
-        detail += f"; one level would need a switch of {fmt.plain(check.endpoints * v['port_Gbps'] / 1e3)} Tb/s"
-    return Finding(value, detail=detail, checked_by=f"closed form of the round trip; {_inputs(check.inputs)}")
+    if best["levels_needed"] > 1:
+        one = min(pairs, key=lambda pair: float(pair["switch_Tbps_for_one_level"]))
+        largest = max(switch(box).capacity_Gbps for box in check.switches) / 1e3
+        detail += (
+            f"; one level asks for a switch of {fmt.plain(one['switch_Tbps_for_one_level'])} Tb/s at least "
+            f"({check.accelerators:,} ports of {one['link']}), the largest of these has {fmt.plain(largest)}"
+        )
+    how = "fabric model: switch levels by ports, round trip in closed form, nobody else on the links"
+    return Finding(best["rtt_ns"], detail=detail, checked_by=how)
 
 
 def mesh_growth(check: MeshGrowth) -> Finding:
-    """log(links ratio) / log(accelerators ratio); a mesh has N (N − 1) / 2 links, a switch N."""
+    """log(links ratio) / log(accelerators ratio) of the wired topologies."""
+    from linepress_hardware.fabric.topologies import custom
+
     small, large = check.accelerators
-
-    def links(n: int) -> float:
-        return n * (n - 1) / 2 if check.topology == "mesh" else float(n)
-
-    value = math.log(links(large) / links(small)) / math.log(large / small)
-    detail = f"{fmt.count(links(small))} links for {small} accelerators, {fmt.count(links(large))} for {large}"
-    return Finding(value, detail=detail, checked_by="closed form: N (N − 1) / 2 links in a mesh, N to a switch")
+    few, many = (
+        custom(check.topology, n, link_name="ualink-200g", switch_name="ualink-50t").links for n in check.accelerators
+    )
+    value = math.log(many / few) / math.log(large / small)
+    detail = f"{fmt.count(few)} links for {small} accelerators, {fmt.count(many)} for {large}"
+    return Finding(value, detail=detail, checked_by="links counted in the fabric model's topologies")
 
 
 def largest_mesh(check: LargestMesh) -> Finding:
     """An accelerator with n links reaches n peers, so a full mesh holds n + 1 accelerators."""
-    fewest, most = check.inputs["links"], check.inputs["links_most"]
-    detail = f"{fewest.value:.0f} links ({fewest.source}); {most.value:.0f} links would reach {most.value + 1:.0f}"
-    return Finding(
-        fewest.value + 1, detail=detail, checked_by=f"links of an accelerator + 1; {_inputs(check.inputs)}"
-    )
+    from linepress_hardware.fabric.links import link
+
+    fewest, most = link(check.link), link(check.most_link)
+    for one in (fewest, most):
+        if one.links is None:
+            return missing(f"the data file of {one.name} does not say how many links an accelerator has")
+    given = [f"{one.links} links of {one.title} ({one.figures['links'].source})" for one in (fewest, most)]
+    detail = f"{given[0]}; {given[1]} would reach {(most.links or 0) + 1}"
+    return Finding(float((fewest.links or 0) + 1), detail=detail, checked_by="links of an accelerator + 1")
 
 
 def in_network_gain(check: InNetworkGain) -> Finding:
@@ -189,14 +202,19 @@ def in_network_gain(check: InNetworkGain) -> Finding:
 
 def energy_per_bit(check: EnergyPerBit) -> Finding:
     """pJ/bit = W / (Tb/s); shown beside the claim, which stays unchecked because its power has no source."""
-    before, after = check.before_W / check.bandwidth.value, check.after_W / check.bandwidth.value
+    from linepress_hardware.fabric.power import backplane_saving
+    from linepress_hardware.fabric.topologies import topology
+
+    found = backplane_saving(topology(check.topology), check.before_W, check.after_W)
+    before, after = found["before_pJ_per_bit_one_way"], found["after_pJ_per_bit_one_way"]
     detail = (
-        f"{fmt.with_unit(check.before_W / 1e3, 'kW')} over {fmt.with_unit(check.bandwidth.value, 'Tb/s')} one way is "
-        f"{fmt.significant(before)} pJ/bit, {fmt.with_unit(check.after_W / 1e3, 'kW')} is {fmt.significant(after)}"
+        f"{fmt.with_unit(check.before_W / 1e3, 'kW')} over {fmt.with_unit(found['one_way_Tbps'], 'Tb/s')} one way is "
+        f"{fmt.significant(before)} pJ/bit, nearest to {found['nearest_medium_before']} in the fabric model; "
+        f"{fmt.with_unit(check.after_W / 1e3, 'kW')} is {fmt.significant(after)}, "
+        f"nearest to {found['nearest_medium_after']}"
     )
-    return Finding(
-        before, detail=detail, reason=check.reason, checked_by="arithmetic over the link bandwidth", judged=False
-    )
+    how = f"power over the links of {found['topology']}"
+    return Finding(before, detail=detail, reason=check.reason, checked_by=how, judged=False)
 
 
 def _inputs(inputs: dict[str, Input]) -> str:

@@ -132,15 +132,16 @@ class RackTable(_Strict):
 
 
 class RoundTrip(_Strict):
-    """Round trip of a message between endpoints of a switched fabric, ns.
+    """Round trip of a read of 64 B once switches connect this many accelerators, ns.
 
-    Inputs: ``switch_ns, wire_ns, serialise_ns, phy_ns, endpoint_ns, memory_ns`` and, to count the switch levels,
-    ``switch_Gbps`` and ``port_Gbps``.
+    The fastest of all pairs of ``links`` and ``switches`` (packaged parts), each with as many switch levels as its
+    ports ask for.
     """
 
     by: Literal["round_trip"]
-    endpoints: int
-    inputs: dict[str, Input]
+    accelerators: int
+    links: tuple[str, ...]
+    switches: tuple[str, ...]
 
 
 class MeshGrowth(_Strict):
@@ -152,10 +153,11 @@ class MeshGrowth(_Strict):
 
 
 class LargestMesh(_Strict):
-    """Largest full mesh that an accelerator's links allow."""
+    """Largest full mesh that an accelerator's links allow: of ``link``, and of ``most_link`` beside it."""
 
     by: Literal["largest_mesh"]
-    inputs: dict[str, Input]
+    link: str
+    most_link: str
 
 
 class InNetworkGain(_Strict):
@@ -166,12 +168,12 @@ class InNetworkGain(_Strict):
 
 
 class EnergyPerBit(_Strict):
-    """Energy a bit that two power figures imply over a rack's bandwidth, pJ; the power itself is never verified."""
+    """Energy a bit that two power figures imply over a topology's links, pJ; the power itself is never verified."""
 
     by: Literal["energy_per_bit"]
     before_W: float
     after_W: float
-    bandwidth: Input
+    topology: str
     reason: str
 
 

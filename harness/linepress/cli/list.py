@@ -1,4 +1,4 @@
-"""``linepress list codecs|suites|memories|accelerators|models|racks|runs|claims``."""
+"""``linepress list KIND``: codecs, suites, parts of the hardware models, runs, claims."""
 
 from __future__ import annotations
 
@@ -9,7 +9,19 @@ import click
 
 from linepress.cli.common import json_option, print_json, stdout
 
-KIND_NAMES = ("codecs", "suites", "memories", "accelerators", "models", "racks", "runs", "claims")
+KIND_NAMES = (
+    "codecs",
+    "suites",
+    "memories",
+    "accelerators",
+    "models",
+    "racks",
+    "links",
+    "switches",
+    "topologies",
+    "runs",
+    "claims",
+)
 # column -> heading; columns that are not named stay in --json
 SHOWN: dict[str, dict[str, str]] = {
     "codecs": {"codec": "codec", "kind": "kind", "version": "version", "summary": "what it does", "source": "source"},
@@ -39,6 +51,41 @@ SHOWN: dict[str, dict[str, str]] = {
         "kv_bytes_per_token_bf16": "KV, B/token (bf16)",
     },
     "racks": {"rack": "rack", "title": "title", "accelerator": "accelerator", "chips": "chips", "power_W": "W"},
+    "links": {
+        "link": "link",
+        "title": "title",
+        "rate_Gbps": "Gb/s one way",
+        "links_per_accelerator": "links a device",
+        "payload_max_bytes": "payload, B",
+        "efficiency_64B_pct": "64 B efficiency, %",
+        "hop_ns": "hop, ns",
+        "status": "standing",
+        "source": "source of the rate",
+    },
+    "switches": {
+        "switch": "switch",
+        "title": "title",
+        "capacity_Tbps": "Tb/s",
+        "ports_200G": "200G ports",
+        "ports_800G": "800G ports",
+        "latency_ns": "latency, ns",
+        "reduces": "reduces",
+        "status": "standing",
+        "source": "source of the capacity",
+    },
+    "topologies": {
+        "topology": "topology",
+        "kind": "kind",
+        "accelerators": "accelerators",
+        "racks": "racks",
+        "link": "link",
+        "switch": "switch",
+        "links": "links",
+        "switches": "switches",
+        "accelerator_GBps": "GB/s a device",
+        "medium": "medium",
+        "status": "standing",
+    },
     "runs": {
         "run": "run",
         "suite": "suite",
@@ -60,6 +107,7 @@ SHOWN: dict[str, dict[str, str]] = {
 EPILOG = """\b
 Examples:
   linepress list codecs
+  linepress list topologies
   linepress list claims --json
   linepress list runs --folder /data/runs
 """
@@ -72,7 +120,7 @@ Examples:
 def command(kind: str, folder: Path, as_json: bool) -> int:
     """List what linepress knows.
 
-    KIND is codecs, suites, memories, accelerators, models, racks, runs or claims.
+    KIND is codecs, suites, memories, accelerators, models, racks, links, switches, topologies, runs or claims.
     """
     from linepress.listing import KINDS, runs
 
