@@ -20,7 +20,11 @@ from linepress.intake.settings import Settings
 from linepress.intake.web import Shield, problem, wants_json
 from linepress.submission.ledger import escaped, name_of
 
-_PHRASES = {404: "there is no such page", 405: "this address does not take that method"}
+_PHRASES = {
+    400: "the body is not JSON that can be read, or the Host is not one of this service",
+    404: "there is no such page",
+    405: "this address does not take that method",
+}
 
 
 def build_app(settings: Settings) -> FastAPI:
