@@ -168,7 +168,8 @@ class BoundAccumulator:
         )
         self.joint += counts
         self.values += len(items)
-        if lines.channel is not None and lines.n_channels << self.upper_bits <= MAX_CONTEXT_CELLS:
+        whole = lines.channel_run in (0, per)
+        if lines.channel is not None and whole and lines.n_channels << self.upper_bits <= MAX_CONTEXT_CELLS:
             if self.channel is None:
                 self.channel = np.zeros((lines.n_channels, 1 << self.upper_bits), np.uint32)
             if len(self.channel) != lines.n_channels or int(lines.channel.max(initial=0)) >= lines.n_channels:

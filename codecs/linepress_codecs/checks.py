@@ -62,19 +62,25 @@ def check_geometry(packed: Packed, *, aligned_bits: int = 1) -> None:
         raise CorruptDataError(misplaced(packed, i, aligned_bits), line=i)
 
 
-def _check_raw(packed: Packed) -> None:
-    check_geometry(packed, aligned_bits=8)
-    wrong = packed.bits != 8 * packed.line_bytes
-    if wrong.any():
-        i = int(np.argmax(wrong))
-        raise CorruptDataError(f"a raw line has {8 * packed.line_bytes} bits, not {int(packed.bits[i])}", line=i)
-
-
 def raw_payload_lines(packed: Packed) -> NDArray[np.uint8]:
     """All lines of a payload in which every line is raw on a byte boundary, uint8[n, line_bytes]."""
-    _check_raw(packed)
+    check_arrays(packed)
+    n, line_bits = len(packed), 8 * packed.line_bytes
+    right = packed.bits == line_bits
+    if n and bool(right.all()) and bool((np.diff(packed.starts) == line_bits).all()):
+        # The usual case, lines back to back: its first and last line bound all others.
+        start = int(packed.starts[0])
+        if start % 8 == 0 and start + n * line_bits <= 8 * len(packed.payload):
+            body = packed.payload[start // 8 : start // 8 + n * packed.line_bytes]
+            return body.reshape(n, packed.line_bytes).copy()
+    check_geometry(packed, aligned_bits=8)
+    if not right.all():
+        i = int(np.argmin(right))
+        raise CorruptDataError(f"a raw line has {line_bits} bits, not {int(packed.bits[i])}", line=i)
+    if n == 0:
+        return np.zeros((0, packed.line_bytes), np.uint8)
     first = (packed.starts // np.uint64(8)).astype(np.int64)
-    lines: NDArray[np.uint8] = packed.payload[first[:, None] + np.arange(packed.line_bytes)]
+    lines: NDArray[np.uint8] = np.lib.stride_tricks.sliding_window_view(packed.payload, packed.line_bytes)[first]
     return lines
 
 
@@ -98,4 +104,6 @@ def single(packed: Packed, i: int) -> Packed:
         packed.line_bytes,
         channel,
         packed.n_channels,
+        packed.channel_run,
+        packed.channel_span,
     )

@@ -88,7 +88,7 @@ class ClassicCodec(LineCodec):
         most = np.uint64(self.most_bits(lines.line_bytes))
         used = self._encode(line_words(lines.data), most, own, out, starts, bits)
         payload = out[: int(used)].view(np.uint8)
-        return Packed(payload, starts, bits, lines.format, lines.line_bytes, lines.channel, lines.n_channels)
+        return Packed.of(lines, payload, starts, bits)
 
     def decode(self, packed: Packed, tables: Tables) -> NDArray[np.uint8]:
         own = self._own(tables)

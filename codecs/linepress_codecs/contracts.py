@@ -34,22 +34,30 @@ class Lines:
     format : Format
         Element format of the bytes.
     channel : uint32[n] | None
-        Channel that each line belongs to in channel-major layouts, None in layouts without one.
+        Channel of each line's first element, None in layouts without channels.
     n_channels : int
         Number of channels of the whole tensor (1 where ``channel`` is None).
+    channel_run : int
+        Elements of one channel in a row; 0 means the whole line.
+    channel_span : int
+        Channels after which the elements of a line start again (a head's, or a token's); 0 means never.
+        With f the channel of its first element, element j belongs to channel
+        ``f - f % span + (f % span + j // run) % span``.
     """
 
     data: NDArray[np.uint8]
     format: Format
     channel: NDArray[np.uint32] | None = None
     n_channels: int = 1
+    channel_run: int = 0
+    channel_span: int = 0
 
     def __len__(self) -> int:
         return int(self.data.shape[0])
 
     def __getitem__(self, part: slice) -> Lines:
         channel = None if self.channel is None else self.channel[part]
-        return Lines(self.data[part], self.format, channel, self.n_channels)
+        return Lines(self.data[part], self.format, channel, self.n_channels, self.channel_run, self.channel_span)
 
     @property
     def line_bytes(self) -> int:
@@ -85,7 +93,7 @@ class Packed:
         Coded bits of each line, per-line headers included; equal to ``measure`` on the same lines.
     format : Format
     line_bytes : int
-    channel, n_channels
+    channel, n_channels, channel_run, channel_span
         As in `Lines`; part of the geometry a decoder is given, not of the code.
     """
 
@@ -96,6 +104,25 @@ class Packed:
     line_bytes: int = LINE_BYTES
     channel: NDArray[np.uint32] | None = None
     n_channels: int = 1
+    channel_run: int = 0
+    channel_span: int = 0
+
+    @classmethod
+    def of(
+        cls, lines: Lines, payload: NDArray[np.uint8], starts: NDArray[np.uint64], bits: NDArray[np.uint16]
+    ) -> Packed:
+        """The code of ``lines``, with their geometry."""
+        return cls(
+            payload,
+            starts,
+            bits,
+            lines.format,
+            lines.line_bytes,
+            lines.channel,
+            lines.n_channels,
+            lines.channel_run,
+            lines.channel_span,
+        )
 
     def __len__(self) -> int:
         return int(self.bits.shape[0])

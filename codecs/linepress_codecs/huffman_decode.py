@@ -196,17 +196,19 @@ def _decode_one(  # type: ignore[no-untyped-def]
     return OK if fits else BAD_SYMBOL
 
 
-def _decoder(plain_bf16: bool) -> Any:
+def _decoder(plain_bf16: bool, one_by_one: bool) -> Any:
     """The decode kernel.
 
     ``plain_bf16`` fixes the format and a single table at compile time. It is the case that must be fastest, and the
-    state of four lines fits the registers only then (a tenth faster).
+    state of four lines fits the registers only then (a tenth faster). ``one_by_one`` (8-bit items) looks up one code
+    at a time: two codes of a whole byte have eleven bits and more, so that a table of pairs small enough for the
+    first-level cache often holds one only, and the branch for that cannot be predicted.
     """
 
     @njit(cache=True)
     def decode(  # type: ignore[no-untyped-def]
         payload, total_bits, starts, bits, kind, tables, index_bits, n_tables, selector_bits, substreams, field_bits,
-        zero_lines, scratch, scratch_view, out,
+        zero_lines, ones, one_bits, scratch, scratch_view, out,
     ):  # fmt: skip
         """Decode every line into out uint64[n, words]; return (first bad line or -1, reason).
 
@@ -215,6 +217,8 @@ def _decoder(plain_bf16: bool) -> Any:
         tables : uint32[tables << index_bits]
             Entry by the next ``index_bits`` bits: symbols of two codes in the low 16 bits (of one with SINGLE),
             length of the first in bits 20 to 23, SINGLE, UNUSED, and the length of all in bits 26 to 31.
+        ones : uint16[tables << one_bits]
+            For ``one_by_one``: symbol of the next code in the low byte, its length above, 0 without a code.
         total_bits, selector_bits, field_bits : uint64
         scratch, scratch_view : uint64[SLACK_WORDS]
             The same memory, writable and read-only: lines so near the end of the payload that a window could read
@@ -225,6 +229,8 @@ def _decoder(plain_bf16: bool) -> Any:
         """
         if plain_bf16:
             kind = KIND_BF16
+        if one_by_one:
+            kind = KIND_BYTES
         n = starts.shape[0]
         n_words = out.shape[1]
         n_symbol_words = _symbol_words(kind, n_words)
@@ -235,8 +241,8 @@ def _decoder(plain_bf16: bool) -> Any:
         elif kind != KIND_BYTES:
             rest_bits = np.uint64(n_words) * _word_rest_bits(kind)
         selector_mask = (U1 << selector_bits) - U1
-        mask = (U1 << np.uint64(index_bits)) - U1
-        shift = np.uint64(index_bits)
+        shift = np.uint64(one_bits if one_by_one else index_bits)
+        mask = (U1 << shift) - U1
         inside = payload.shape[0] - SLACK_WORDS
         last_start = np.uint64(inside) << U6 if inside > 0 else U0
         line = 0
@@ -280,7 +286,24 @@ def _decoder(plain_bf16: bool) -> Any:
             p0, p1, p2, p3 = s0 + rest_bits, s1 + rest_bits, s2 + rest_bits, s3 + rest_bits
             bad = U0
             fits = True
-            for k in range(n_symbol_words):
+            for k in range(n_symbol_words if one_by_one else 0):
+                u0 = u1 = u2 = u3 = U0
+                for half in range(2):
+                    w0, w1 = _window(payload, p0), _window(payload, p1)
+                    w2, w3 = _window(payload, p2), _window(payload, p3)
+                    for q in range(4):
+                        e0, e1 = np.uint64(ones[b0 + (w0 & mask)]), np.uint64(ones[b1 + (w1 & mask)])
+                        e2, e3 = np.uint64(ones[b2 + (w2 & mask)]), np.uint64(ones[b3 + (w3 & mask)])
+                        n0, n1, n2, n3 = e0 >> U8, e1 >> U8, e2 >> U8, e3 >> U8
+                        at = np.uint64(32 * half + 8 * q)
+                        p0, p1, p2, p3 = p0 + n0, p1 + n1, p2 + n2, p3 + n3
+                        w0, w1, w2, w3 = w0 >> n0, w1 >> n1, w2 >> n2, w3 >> n3
+                        # A length of zero less one sets every bit, UNUSED among them.
+                        bad |= (n0 - U1) | (n1 - U1) | (n2 - U1) | (n3 - U1)
+                        u0, u1 = u0 | ((e0 & BYTE) << at), u1 | ((e1 & BYTE) << at)
+                        u2, u3 = u2 | ((e2 & BYTE) << at), u3 | ((e3 & BYTE) << at)
+                out[line, k], out[line + 1, k], out[line + 2, k], out[line + 3, k] = u0, u1, u2, u3
+            for k in range(0 if one_by_one else n_symbol_words):
                 w0, w1, w2, w3 = (
                     _window(payload, p0),
                     _window(payload, p1),
@@ -334,5 +357,6 @@ def _decoder(plain_bf16: bool) -> Any:
     return decode
 
 
-decode_any = _decoder(False)
-decode_plain_bf16 = _decoder(True)
+decode_any = _decoder(plain_bf16=False, one_by_one=False)
+decode_plain_bf16 = _decoder(plain_bf16=True, one_by_one=False)
+decode_bytes = _decoder(plain_bf16=False, one_by_one=True)

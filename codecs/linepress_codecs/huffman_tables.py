@@ -96,6 +96,16 @@ class HuffmanTables:
             self.__dict__["_decode_entries"] = cached
         return cached[0], cached[1]
 
+    def single_entries(self, limit: int) -> NDArray[np.uint16]:
+        """Codes one by one, uint16[tables << limit], as `huffman_decode.decode_bytes` takes them."""
+        cached = self.__dict__.get("_single_entries")
+        if cached is None or cached[1] != limit:
+            rows = [decode_table(lengths, limit).astype(np.uint16) for lengths in self.lengths]
+            cached = (np.concatenate(rows), limit)
+            self.__dict__["_single_entries"] = cached
+        own: NDArray[np.uint16] = cached[0]
+        return own
+
 
 def _decode_row(lengths: NDArray[np.uint8], index_bits: int) -> NDArray[np.uint32]:
     """Two codes by the next ``index_bits`` bits; see `huffman_decode.decode_any`."""

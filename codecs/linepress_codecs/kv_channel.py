@@ -19,6 +19,7 @@ from linepress_codecs.contracts import Lines
 from linepress_codecs.errors import CorruptDataError
 from linepress_codecs.formats import Format
 from linepress_codecs.kv_cells import SLOPE_SHIFT
+from linepress_codecs.kv_order import order_of
 from linepress_codecs.kv_rows import CELLS_PER_SIGMA
 from linepress_codecs.tans_bits import BitReader, BitWriter
 from linepress_codecs.tans_kernels import U0, U1
@@ -56,44 +57,51 @@ def models(fmt: Format) -> bool:
 
 
 @njit(cache=True)
-def _gather(elements, channel, streams, width, mantissa, top, infinite, unit, sums):  # type: ignore[no-untyped-def]
-    """Add lines to sums float64[n_channels, 9]: n, x, xx; pairs within a chain: n, a, b, aa, bb, ab.
+def _gather(  # type: ignore[no-untyped-def]
+    elements, channel, before, offset, span, width, mantissa, top, infinite, unit, sums,
+):  # fmt: skip
+    """Add lines to sums float64[n_channels, 9]: n, x, xx; pairs of an element and its context: n, a, b, aa, bb, ab.
 
-    Exact zeros (padding) and non-finite values are left out.
+    ``channel`` int64[n] is that of each line's first element; ``before``, ``offset`` and ``span`` are those of
+    `kv_order.LineOrder`. Exact zeros (padding) and non-finite values are left out; so are channels beyond the last.
     """
     m = elements.shape[1]
-    chain = m // streams
+    values = np.zeros(m)
+    counted = np.zeros(m, np.bool_)
     for i in range(elements.shape[0]):
-        row = sums[channel[i]]
-        have = False
-        before = 0.0
+        ahead = channel[i] % span
         for j in range(m):
-            if j % chain == 0:
-                have = False
             u = elements[i, j]
             magnitude = u & ((U1 << (width - U1)) - U1)
             exponent = np.int64(magnitude >> mantissa)
             low = np.int64(magnitude & ((U1 << mantissa) - U1))
+            at = channel[i] + offset[j]
+            if ahead + offset[j] >= span:
+                at -= span
+            counted[j] = False
             if magnitude == U0 or (exponent == top and (infinite or low == (1 << np.int64(mantissa)) - 1)):
-                have = False
+                continue
+            if at >= sums.shape[0]:
                 continue
             if exponent > 0:
                 low += 1 << np.int64(mantissa)
             x = float(low) * unit[max(exponent, 1)]
             if (u >> (width - U1)) != U0:
                 x = -x
+            counted[j] = True
+            values[j] = x
+            row = sums[at]
             row[0] += 1.0
             row[1] += x
             row[2] += x * x
-            if have:
+            b = before[j]
+            if b >= 0 and counted[b]:
                 row[3] += 1.0
-                row[4] += before
+                row[4] += values[b]
                 row[5] += x
-                row[6] += before * before
+                row[6] += values[b] * values[b]
                 row[7] += x * x
-                row[8] += before * x
-            before = x
-            have = True
+                row[8] += values[b] * x
 
 
 class ChannelTables:
@@ -181,9 +189,10 @@ def fit_channels(chunks: Iterable[Lines], streams: int) -> ChannelTables | None:
         for at in range(0, len(lines), BLOCK_LINES):
             part = slice(at, at + BLOCK_LINES)
             elements = elements_of(lines.data[part], lines.format)
+            order = order_of(lines, elements.shape[1], streams)
             _gather(
-                elements, lines.channel[part].astype(np.int64), streams, np.uint64(shape.width),
-                np.uint64(shape.mantissa), shape.top, shape.infinite, unit, sums,
+                elements, lines.channel[part].astype(np.int64), order.before, order.offset, order.span,
+                np.uint64(shape.width), np.uint64(shape.mantissa), shape.top, shape.infinite, unit, sums,
             )  # fmt: skip
     return ChannelTables(_columns(sums, mantissa)) if len(sums) else None
 

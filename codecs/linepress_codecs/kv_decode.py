@@ -51,7 +51,7 @@ LAST_NEAR_CELL = np.uint64(NEAR_CELLS - 1)
 
 
 @njit(cache=True, inline="always")
-def _step(x, prediction, first_row, window, precision, machine_decode):  # type: ignore[no-untyped-def]
+def step(x, prediction, first_row, window, precision, machine_decode):  # type: ignore[no-untyped-def]
     """One decoder step: (cell index or `ESCAPED`, next state, window after it, bits read)."""
     row, shift, mirror = row_and_shift(prediction, first_row)
     entry = np.uint64(machine_decode[(np.uint64(row) << precision) + x])
@@ -64,7 +64,7 @@ def _step(x, prediction, first_row, window, precision, machine_decode):  # type:
 
 
 @njit(cache=True, inline="always")
-def _after(k, finer, slope, offset, mean):  # type: ignore[no-untyped-def]
+def after(k, finer, slope, offset, mean):  # type: ignore[no-untyped-def]
     """Prediction after cell index ``k``."""
     prediction = follow(middle(k) << finer, slope, offset)
     if k == ESCAPED:
@@ -82,10 +82,10 @@ def _chains(words, at, state, g, p, base, streams, precision, machine_decode, in
     guess = np.full(streams, np.int64(p[base + MEAN_FIRST]))
     for t in range(chain):
         for c in range(streams):
-            k, state[g, c], _, nb = _step(state[g, c], guess[c], row, read64(words, at), precision, machine_decode)
+            k, state[g, c], _, nb = step(state[g, c], guess[c], row, read64(words, at), precision, machine_decode)
             at += nb
             index[g, c * chain + t] = k
-            guess[c] = _after(k, finer, slope, offset, mean)
+            guess[c] = after(k, finer, slope, offset, mean)
         row, finer = next_row, np.int64(0)
     return at
 
@@ -112,15 +112,15 @@ def _four_chains(  # type: ignore[no-untyped-def]
     x2, x3 = (state[a, 2], state[a, 3]) if alone else (state[b, 0], state[b, 1])
     for t in range(chain):
         window = read64(words, at_a)
-        k0, x0, window, n0 = _step(x0, g0, row_a, window, precision, machine_decode)
-        k1, x1, window, n1 = _step(x1, g1, row_a, window, precision, machine_decode)
+        k0, x0, window, n0 = step(x0, g0, row_a, window, precision, machine_decode)
+        k1, x1, window, n1 = step(x1, g1, row_a, window, precision, machine_decode)
         at_a += n0 + n1
         if alone:
             at_b = at_a
         else:
             window = read64(words, at_b)
-        k2, x2, window, n2 = _step(x2, g2, row_b, window, precision, machine_decode)
-        k3, x3, window, n3 = _step(x3, g3, row_b, window, precision, machine_decode)
+        k2, x2, window, n2 = step(x2, g2, row_b, window, precision, machine_decode)
+        k3, x3, window, n3 = step(x3, g3, row_b, window, precision, machine_decode)
         at_b += n2 + n3
         if alone:
             at_a = at_b
@@ -128,10 +128,10 @@ def _four_chains(  # type: ignore[no-untyped-def]
         index[a, chain + t] = k1
         index[b, c_a + t] = k2
         index[b, c_b + t] = k3
-        g0 = _after(k0, finer_a, slope_a, offset_a, mean_a)
-        g1 = _after(k1, finer_a, slope_a, offset_a, mean_a)
-        g2 = _after(k2, finer_b, slope_b, offset_b, mean_b)
-        g3 = _after(k3, finer_b, slope_b, offset_b, mean_b)
+        g0 = after(k0, finer_a, slope_a, offset_a, mean_a)
+        g1 = after(k1, finer_a, slope_a, offset_a, mean_a)
+        g2 = after(k2, finer_b, slope_b, offset_b, mean_b)
+        g3 = after(k3, finer_b, slope_b, offset_b, mean_b)
         row_a, row_b, finer_a, finer_b = next_a, next_b, np.int64(0), np.int64(0)
     state[a, 0], state[a, 1] = x0, x1
     if alone:
@@ -142,17 +142,16 @@ def _four_chains(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, inline="always")
-def _finish(  # type: ignore[no-untyped-def]
-    words, at, end, state, index, g, p, base, width, mantissa, bias, top, precision, near_cells, raw, elements,
-    i, scratch,
+def finish(  # type: ignore[no-untyped-def]
+    words, at, end, state, index, g, width, mantissa, bias, top, precision, near_cells, raw, elements, i, scratch,
 ):  # fmt: skip
     """Line ``i`` from its cell indices, end states and raw fields; returns the problem.
 
-    ``near_cells`` int64[NEAR_CELLS]: see `kv_cells.near_cells`. ``scratch`` int64[2, m] is overwritten.
+    ``near_cells`` int64[NEAR_CELLS]: see `kv_cells.near_cells`. ``scratch`` int64[2, m]: row 0 holds
+    (cell exponent + bias) << mantissa of each element, row 1 is overwritten.
     """
     m = elements.shape[1]
     streams = state.shape[1]
-    chain = m // streams
     sign_shift = width - U1
     wide = np.int64(mantissa)
     flush = np.uint64(streams) * precision
@@ -164,13 +163,7 @@ def _finish(  # type: ignore[no-untyped-def]
     for c in range(streams):
         put(raw, np.uint64(c) * precision, state[g, c], precision)
     copy_bits(words, at, raw, flush, left)
-    first = (np.int64(p[base + CELL_FIRST]) + bias) << wide
-    later = (np.int64(p[base + CELL_NEXT]) + bias) << wide
     odd = np.int64(0)
-    for j in range(m):
-        scratch[0, j] = later
-    for c in range(streams):
-        scratch[0, c * chain] = first
     for j in range(m):
         k = index[g, j]
         sign = k >> 63
@@ -264,9 +257,14 @@ def channel_decode(  # type: ignore[no-untyped-def]
                     )
                 elif not pair:
                     at[g] = _chains(words, at[g], state, g, flat, base, streams, r, machine_decode, index)
-                bad = _finish(
-                    words, at[g], end, state, index, g, flat, base, width, mantissa, bias, top, r, near_cells,
-                    raw, elements, i, scratch,
+                wide = np.int64(mantissa)
+                for j in range(m):
+                    scratch[0, j] = (np.int64(flat[base + CELL_NEXT]) + bias) << wide
+                for c in range(streams):
+                    scratch[0, c * (m // streams)] = (np.int64(flat[base + CELL_FIRST]) + bias) << wide
+                bad = finish(
+                    words, at[g], end, state, index, g, width, mantissa, bias, top, r, near_cells, raw, elements, i,
+                    scratch,
                 )  # fmt: skip
                 if bad != OK:
                     return i, bad

@@ -12,7 +12,9 @@ from linepress_codecs.kv_cells import near_cells
 from linepress_codecs.kv_channel import ChannelTables, FloatShape, models
 from linepress_codecs.kv_decode import channel_decode
 from linepress_codecs.kv_encode import channel_code
+from linepress_codecs.kv_order import order_of
 from linepress_codecs.kv_rows import channel_machine
+from linepress_codecs.kv_woven import woven_code, woven_decode
 from linepress_codecs.tans_engine import check_packed, line_words, one_line, padded_words, raise_problem
 from linepress_codecs.tans_static import BLOCK_LINES, data_of, elements_of, per_line
 
@@ -35,16 +37,26 @@ def _run(
     bits = np.zeros(n, np.uint16)
     starts = np.zeros(n, np.uint64)
     words = np.empty(n * line_words(lines.line_bytes) + 2 if write else 1, np.uint64)
+    order = order_of(lines, per_line(lines.format, lines.line_bytes), streams)
+    woven = lines.channel is not None and not order.whole
     used = 0
     for at in range(0, n, BLOCK_LINES):
         part = slice(at, min(at + BLOCK_LINES, n))
         elements = elements_of(lines.data[part], lines.format)
         first = used // 64 if write else 0
-        here = channel_code(
-            elements, rows[part], tables.parameters, np.uint64(shape.width), np.uint64(shape.mantissa), shape.bias,
-            streams, precision, machine.encode_bits, machine.encode_find, machine.encode_state, frequency,
-            bits[part], words[first:], starts[part], write,
-        )  # fmt: skip
+        if woven:
+            here = woven_code(
+                elements, rows[part], tables.parameters, order.steps, order.before, order.needed, order.offset,
+                order.span, np.uint64(shape.width), np.uint64(shape.mantissa), shape.bias, streams, precision,
+                machine.encode_bits, machine.encode_find, machine.encode_state, frequency, bits[part], words[first:],
+                starts[part], write,
+            )  # fmt: skip
+        else:
+            here = channel_code(
+                elements, rows[part], tables.parameters, np.uint64(shape.width), np.uint64(shape.mantissa),
+                shape.bias, streams, precision, machine.encode_bits, machine.encode_find, machine.encode_state,
+                frequency, bits[part], words[first:], starts[part], write,
+            )  # fmt: skip
         starts[part] += np.uint64(64 * first)
         used += int(here)
     return bits, starts, words[: used // 64] if write else words
@@ -58,7 +70,7 @@ def measure_channels(lines: Lines, tables: ChannelTables, streams: int, precisio
 def encode_channels(lines: Lines, tables: ChannelTables, streams: int, precision: int) -> Packed:
     """The code of each line, each starting on a 64-bit word."""
     bits, starts, words = _run(lines, tables, streams, precision, True)
-    return Packed(words.view(np.uint8), starts, bits, lines.format, lines.line_bytes, lines.channel, lines.n_channels)
+    return Packed.of(lines, words.view(np.uint8), starts, bits)
 
 
 def _decode(
@@ -77,15 +89,24 @@ def _decode(
     per = per_line(packed.format, packed.line_bytes)
     machine = channel_machine(precision)
     near = near_cells(shape.mantissa)
+    order = order_of(packed, per, streams)
+    woven = packed.channel is not None and not order.whole
     out = np.empty((len(bits), packed.line_bytes), np.uint8)
     for at in range(0, len(bits), BLOCK_LINES):
         part = slice(at, min(at + BLOCK_LINES, len(bits)))
         elements = np.empty((part.stop - at, per), np.uint64)
-        line, problem = channel_decode(
-            words, np.uint64(n_bits), starts[part], bits[part], rows[part], tables.parameters,
-            np.uint64(shape.width), np.uint64(shape.mantissa), shape.bias, shape.top, streams, precision,
-            near, machine.decode, elements,
-        )  # fmt: skip
+        if woven:
+            line, problem = woven_decode(
+                words, np.uint64(n_bits), starts[part], bits[part], rows[part], tables.parameters, order.steps,
+                order.before, order.needed, order.offset, order.span, np.uint64(shape.width),
+                np.uint64(shape.mantissa), shape.bias, shape.top, streams, precision, near, machine.decode, elements,
+            )  # fmt: skip
+        else:
+            line, problem = channel_decode(
+                words, np.uint64(n_bits), starts[part], bits[part], rows[part], tables.parameters,
+                np.uint64(shape.width), np.uint64(shape.mantissa), shape.bias, shape.top, streams, precision,
+                near, machine.decode, elements,
+            )  # fmt: skip
         raise_problem(index + at + line, problem)
         out[part] = data_of(elements, packed.format)
     return out

@@ -20,6 +20,10 @@ Layouts (elements are stored bits; ``per`` = elements in a line)
 ``paged-hf``
     Hugging Face's order, heads outermost, cut into blocks: ``[head, block, token, dim]``.
 
+Channels: every token layout knows the channel of each element (head * dim + d; see `Lines` for how runs and spans say
+it). `row` does so for tensors of two axes or more with at least `ROW_TOKENS` tokens, the last axis being the
+channel; where heads do not end on a line, the head of a line's first element stands for the whole line.
+
 Partially filled pages: tokens are padded with zeros up to whole blocks (whole lines in `channel`), since that is
 what an allocator holds; `Geometry.pad_bytes` says how much of the line bytes is such padding.
 """
@@ -39,6 +43,11 @@ from linepress_codecs.formats import Format
 
 BLOCK_TOKENS = 16
 """Tokens in a page: the default block size of vLLM's paged attention."""
+
+ROW_TOKENS = 16
+"""Fewer tokens in `row` have no channels: parameters of about two bytes a channel could not pay."""
+ROW_CHANNELS = 1 << 20
+"""More channels in `row` are none, which bounds the memory of a fit."""
 
 LAYOUTS: dict[str, str] = {
     "row": "as stored, C order",
@@ -66,7 +75,7 @@ class Geometry:
         Zero bytes added to fill lines and pages: ``n_lines * line_bytes - raw_bytes``. In paged layouts this is
         what the allocator holds beyond the tokens written.
     n_channels : int
-        1 in layouts without channels.
+        1 where the layout has no channels.
     """
 
     n_elements: int
@@ -82,6 +91,15 @@ class Geometry:
 
 
 @dataclass(frozen=True, slots=True)
+class RowPlace:
+    """Where a part of a flattened tensor starts: its first element, and the tensor's tokens and dim."""
+
+    first: int
+    tokens: int
+    dim: int
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """A part of a tensor that turns into lines on its own; the lines of all chunks in order are the tensor's.
 
@@ -93,12 +111,27 @@ class Chunk:
         Whether ``index`` counts elements of the flattened (C order) array.
     first_channel, n_channels : int
         To be handed to `to_lines`.
+    row : RowPlace | None
+        Likewise; where a flat part lies in its tensor.
     """
 
     index: tuple[slice, ...]
     flat: bool
     first_channel: int
     n_channels: int
+    row: RowPlace | None = None
+
+    def lines(self, part: NDArray[np.generic], layout: str, fmt: Format, line_bytes: int = LINE_BYTES) -> Lines:
+        """Lines of this chunk, given its part of the array."""
+        return to_lines(
+            part,
+            layout,
+            fmt,
+            line_bytes,
+            first_channel=self.first_channel,
+            n_channels=self.n_channels,
+            row=self.row,
+        )
 
     def of(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
         """The chunk's part of the whole array (a view)."""
@@ -162,6 +195,8 @@ def geometry(shape: Sequence[int], layout: str, fmt: Format, line_bytes: int = L
     n_channels = 1
     if layout == "row":
         n_lines = -(-items // per)
+        place = _row_place(shape, fmt)
+        n_channels = items // place.tokens if place else 1
     elif layout == "output":
         rows, columns = _rows(shape)
         n_lines, n_channels = rows * -(-columns // per), max(rows, 1)
@@ -172,6 +207,7 @@ def geometry(shape: Sequence[int], layout: str, fmt: Format, line_bytes: int = L
         else:
             if layout == "paged-vllm-k":
                 _x(fmt, dim)
+            n_channels = max(heads * dim, 1)
             blocks = -(-tokens // BLOCK_TOKENS)
             held = blocks * BLOCK_TOKENS * heads * dim
             n_lines = heads * -(-(held // max(heads, 1)) // per) if layout == "paged-hf" else -(-held // per)
@@ -184,6 +220,35 @@ def geometry(shape: Sequence[int], layout: str, fmt: Format, line_bytes: int = L
         pad_bytes=n_lines * line_bytes - items * size,
         n_channels=n_channels,
     )
+
+
+def _row_place(shape: Sequence[int], fmt: Format) -> RowPlace | None:
+    """Start of a whole tensor in `row`; None if it has no channels."""
+    if len(shape) < 2 or fmt.bits < 8 or shape[-2] < ROW_TOKENS:
+        return None
+    channels = math.prod(shape[:-2]) * shape[-1]
+    return RowPlace(0, shape[-2], shape[-1]) if 0 < channels <= ROW_CHANNELS else None
+
+
+def _row_channels(place: RowPlace, n_lines: int, per: int) -> NDArray[np.uint32]:
+    first = place.first + per * np.arange(n_lines, dtype=np.int64)
+    return (first // (place.tokens * place.dim) * place.dim + first % place.dim).astype(np.uint32)
+
+
+def _page_channels(
+    layout: str, fmt: Format, n_lines: int, per: int, heads: int, dim: int
+) -> tuple[NDArray[np.uint32], int, int]:
+    """(channel of each line's first element, run, span) of a paged layout."""
+    first = per * np.arange(n_lines, dtype=np.int64)
+    if layout == "paged-hf":
+        in_head = per * np.arange(n_lines // heads, dtype=np.int64) % dim
+        return (dim * np.arange(heads)[:, None] + in_head).reshape(-1).astype(np.uint32), 1, dim
+    if layout == "paged-vllm":
+        return (first % (heads * dim)).astype(np.uint32), 1, heads * dim
+    if layout == "paged-vllm-v":
+        return (first // BLOCK_TOKENS % (heads * dim)).astype(np.uint32), min(BLOCK_TOKENS, per), heads * dim
+    x = _x(fmt, dim)
+    return (first // (BLOCK_TOKENS * x) % (heads * dim // x) * x + first % x).astype(np.uint32), 1, x
 
 
 def _rows(shape: Sequence[int]) -> tuple[int, int]:
@@ -214,6 +279,7 @@ def to_lines(
     *,
     first_channel: int = 0,
     n_channels: int | None = None,
+    row: RowPlace | None = None,
 ) -> Lines:
     """The lines of a tensor, or of one `Chunk` of it.
 
@@ -223,6 +289,8 @@ def to_lines(
         Stored bits in the tensor's shape (any byte order or strides; see `stored_bits`).
     first_channel, n_channels
         For a chunk: the id of its first channel and the channel count of the whole tensor (see `chunks`).
+    row
+        For a flat chunk: where it starts in a tensor that has channels.
 
     Raises `SpecError` for a layout the shape cannot take, `UnsupportedFormatError` for a wrong item size.
     """
@@ -231,8 +299,14 @@ def to_lines(
     bits = stored_bits(array, fmt)
     per = _per_line(fmt, line_bytes)
     total = geo.n_channels if n_channels is None else n_channels
-    if layout == "row" or geo.n_lines == 0:
+    if geo.n_lines == 0:
         return Lines(_as_lines(bits, per, line_bytes), fmt, _no_channels(layout), max(total, 1))
+    if layout == "row":
+        place = row or _row_place(shape, fmt)
+        if place is None:
+            return Lines(_as_lines(bits, per, line_bytes), fmt)
+        ids = _row_channels(place, geo.n_lines, per)
+        return Lines(_as_lines(bits, per, line_bytes), fmt, ids, total, 1, place.dim)
     if layout == "output":
         rows, columns = _rows(shape)
         short = -columns % per
@@ -250,8 +324,11 @@ def to_lines(
     paged = _pad_tokens(body, blocks * BLOCK_TOKENS).reshape(heads, blocks, BLOCK_TOKENS, dim)
     if layout == "paged-hf":
         flat = paged.reshape(heads, -1)
-        return Lines(_as_lines(np.pad(flat, ((0, 0), (0, -flat.shape[1] % per))), per, line_bytes), fmt)
-    return Lines(_as_lines(_paged(paged, layout, fmt), per, line_bytes), fmt)
+        data = _as_lines(np.pad(flat, ((0, 0), (0, -flat.shape[1] % per))), per, line_bytes)
+    else:
+        data = _as_lines(_paged(paged, layout, fmt), per, line_bytes)
+    ids, run, span = _page_channels(layout, fmt, len(data), per, heads, dim)
+    return Lines(data, fmt, ids + np.uint32(first_channel), total, run, span)
 
 
 def _no_channels(layout: str) -> NDArray[np.uint32] | None:
@@ -313,11 +390,10 @@ def chunks(
 ) -> Iterator[Chunk]:
     """Parts of a tensor of about ``chunk_bytes`` bytes (never fewer than one line's or one page's worth).
 
-    ``to_lines(chunk.of(array), layout, fmt, line_bytes, first_channel=chunk.first_channel,
-    n_channels=chunk.n_channels)`` over all chunks in order equals the lines of the whole array. `row` cuts the flat
-    array; `output` cuts rows; `channel` and the vLLM layouts cut the token axis at whole blocks (every head, so a
-    reader of the file touches one range a head); `paged-hf` cuts heads, then tokens of one head. An empty tensor
-    yields no chunks.
+    ``chunk.lines(chunk.of(array), layout, fmt, line_bytes)`` over all chunks in order equals the lines of the whole
+    array. `row` cuts the flat array; `output` cuts rows; `channel` and the vLLM layouts cut the token axis at whole
+    blocks (every head, so a reader of the file touches one range a head); `paged-hf` cuts heads, then tokens of one
+    head. An empty tensor yields no chunks.
     """
     geo = geometry(shape, layout, fmt, line_bytes)
     per = _per_line(fmt, line_bytes)
@@ -328,7 +404,9 @@ def chunks(
     if layout == "row":
         step = max(chunk_bytes // line_bytes, 1) * per
         for start in range(0, items, step):
-            yield Chunk((slice(start, min(start + step, items)),), True, 0, 1)
+            place = _row_place(shape, fmt)
+            here = None if place is None else RowPlace(start, place.tokens, place.dim)
+            yield Chunk((slice(start, min(start + step, items)),), True, 0, geo.n_channels, here)
         return
     if layout == "output":
         rows, columns = _rows(shape)
@@ -347,15 +425,17 @@ def chunks(
         if held <= chunk_bytes:
             step = chunk_bytes // held
             for head in range(0, heads, step):
-                yield Chunk((slice(head, min(head + step, heads)), slice(0, tokens), whole_dim), False, 0, 1)
+                part = (slice(head, min(head + step, heads)), slice(0, tokens), whole_dim)
+                yield Chunk(part, False, head * dim, geo.n_channels)
             return
         step = _token_step(chunk_bytes, dim * size, BLOCK_TOKENS, BLOCK_TOKENS * dim, per)
         for head in range(heads):
             for start in range(0, tokens, step):
-                yield Chunk((slice(head, head + 1), slice(start, min(start + step, tokens)), whole_dim), False, 0, 1)
+                part = (slice(head, head + 1), slice(start, min(start + step, tokens)), whole_dim)
+                yield Chunk(part, False, head * dim, geo.n_channels)
         return
     if layout == "paged-hf":
-        yield Chunk((*lead, slice(0, tokens), whole_dim), False, 0, 1)
+        yield Chunk((*lead, slice(0, tokens), whole_dim), False, 0, geo.n_channels)
         return
     unit = per if layout == "channel" else BLOCK_TOKENS
     step = _token_step(chunk_bytes, heads * dim * size, unit, unit * heads * dim, per)
@@ -379,11 +459,4 @@ def iter_lines(
 ) -> Iterator[Lines]:
     """The lines of an array (in memory or memory-mapped) chunk by chunk."""
     for chunk in chunks(array.shape, layout, fmt, chunk_bytes, line_bytes):
-        yield to_lines(
-            chunk.of(array),
-            layout,
-            fmt,
-            line_bytes,
-            first_channel=chunk.first_channel,
-            n_channels=chunk.n_channels,
-        )
+        yield chunk.lines(chunk.of(array), layout, fmt, line_bytes)

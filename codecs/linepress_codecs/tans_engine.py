@@ -90,7 +90,7 @@ def encode_lines(lines: Lines, tables: StaticTables, streams: int) -> Packed:
         )
         starts[part] += np.uint64(64 * first)
     payload = words[: used // 64].view(np.uint8)
-    return Packed(payload, starts, bits, lines.format, lines.line_bytes, lines.channel, lines.n_channels)
+    return Packed.of(lines, payload, starts, bits)
 
 
 def padded_words(payload: NDArray[np.uint8]) -> NDArray[np.uint64]:

@@ -21,7 +21,8 @@ def lines_of(record: dict[str, Any]) -> Lines:
     """The lines of a record, from their hexadecimal bytes."""
     data = np.frombuffer(bytes.fromhex(record["lines"]), np.uint8).reshape(-1, record["line_bytes"])
     channel = None if record["channel"] is None else np.array(record["channel"], np.uint32)
-    return Lines(data, FORMATS[record["format"]], channel, record["n_channels"])
+    run, span = record.get("channel_run", 0), record.get("channel_span", 0)
+    return Lines(data, FORMATS[record["format"]], channel, record["n_channels"], run, span)
 
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda p: p.stem)

@@ -292,7 +292,7 @@ def test_streams_cost_their_first_elements_only() -> None:
 
 def test_falls_back_without_channels_and_when_channels_do_not_pay() -> None:
     array = bf16(autoregressive(32, 512, 0.9, 5))
-    row = to_lines(array, "row", BF16)
+    row = to_lines(array.reshape(-1), "row", BF16)
     tables = Context().fit([row])
     assert isinstance(tables, ContextTables)
     assert isinstance(tables.model, StaticTables)

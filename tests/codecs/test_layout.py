@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from linepress_codecs.contracts import Lines
 from linepress_codecs.errors import SpecError, UnsupportedFormatError
-from linepress_codecs.formats import FORMATS
+from linepress_codecs.formats import FORMATS, Format
 from linepress_codecs.layout import LAYOUTS, chunks, from_lines, geometry, iter_lines, stored_bits, to_lines
 
 BF16, FP32, E4M3, INT4 = (FORMATS[n] for n in ("bf16", "fp32", "e4m3", "int4"))
@@ -72,6 +73,49 @@ def test_paged_orders_place_each_element_where_the_engine_does() -> None:
     for name, held in flat.items():
         assert np.count_nonzero(held) == array.size, name
         assert len(held) == heads * 32 * dim, name
+
+
+def channels_of(lines: Lines) -> np.ndarray:
+    """Channel of each element by the words of `Lines`."""
+    assert lines.channel is not None
+    per = lines.format.elements_in(lines.line_bytes)
+    first = lines.channel.astype(np.int64)[:, None]
+    span = lines.channel_span or lines.n_channels
+    return first - first % span + (first % span + np.arange(per) // (lines.channel_run or per)) % span
+
+
+@pytest.mark.parametrize("line_bytes", [32, 64, 128])
+@pytest.mark.parametrize("fmt", [BF16, FP32, E4M3], ids=lambda f: f.name)
+@pytest.mark.parametrize(("heads", "dim"), [(3, 64), (2, 16), (1, 96), (2, 32)])
+def test_every_element_knows_its_channel(heads: int, dim: int, fmt: Format, line_bytes: int) -> None:
+    """The value of each element is its channel; token layouts must find it again, padding aside."""
+    tokens = 32
+    ids = np.arange(heads * dim).reshape(heads, 1, dim)
+    array = np.broadcast_to(ids + 1, (heads, tokens, dim)).astype(fmt.storage)
+    for layout in LAYOUTS:
+        if layout == "output":
+            continue
+        for lines in (
+            to_lines(array, layout, fmt, line_bytes),
+            *iter_lines(array, layout, fmt, 2000, line_bytes),
+        ):
+            stored = lines.data.reshape(-1).view(fmt.storage).reshape(len(lines), -1).astype(np.int64)
+            assert ((stored == channels_of(lines) + 1) | (stored == 0)).all(), layout
+            assert lines.n_channels == heads * dim
+            assert (stored > 0).any()
+
+
+def test_rows_of_any_length_wrap_within_their_head() -> None:
+    array = np.broadcast_to(np.arange(1, 51), (40, 50)).astype("<u2")
+    lines = to_lines(array, "row", BF16)
+    stored = items(lines.data).reshape(len(lines), -1).astype(np.int64)
+    assert ((stored == channels_of(lines) + 1) | (stored == 0)).all()
+
+
+def test_rows_without_channels() -> None:
+    for shape in ((640,), (15, 64), (0, 64)):
+        lines = to_lines(np.zeros(shape, "<u2"), "row", BF16)
+        assert (lines.channel, lines.n_channels) == (None, 1), shape
 
 
 def test_partly_filled_pages_are_counted_apart() -> None:

@@ -123,7 +123,7 @@ class BestOf(LineCodec):
             if len(mine) == 0:
                 continue
             channel = None if lines.channel is None else lines.channel[mine]
-            code = part.encode(Lines(lines.data[mine], lines.format, channel, lines.n_channels), part_tables)
+            code = part.encode(replace(lines, data=lines.data[mine], channel=channel), part_tables)
             kernels.join(
                 mine,
                 np.uint64(i),
@@ -135,7 +135,7 @@ class BestOf(LineCodec):
                 starts,
             )
         payload = out[: len(out) - 1].view(np.uint8)
-        return Packed(payload, starts, bits, lines.format, lines.line_bytes, lines.channel, lines.n_channels)
+        return Packed.of(lines, payload, starts, bits)
 
     def decode(self, packed: Packed, tables: Tables) -> NDArray[np.uint8]:
         own = self._own(tables)

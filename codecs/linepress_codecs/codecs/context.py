@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, cast
 
 import numpy as np
@@ -48,16 +48,17 @@ class ContextTables:
 class Context(LineCodec):
     """Sign, exponent and as many mantissa bits as the channel's deviation resolves, by tANS in ROM tables.
 
-    A line of a channel-major layout holds consecutive tokens of one channel. Each channel has a mean, a deviation and
-    the slope of its regression on the previous token (about two bytes); the distribution of the next value is normal
-    around the prediction, over cells of half to a quarter of a deviation, and is read from 68 fixed rows. A line
-    decodes alone: its first value, and that of each further sub-stream, is predicted by the mean only.
+    Each channel has a mean, a deviation and the slope of its regression on the previous token (about two bytes); the
+    distribution of the next value is normal around the prediction, over cells of half to a quarter of a deviation,
+    and is read from 68 fixed rows. The previous token is context where it lies in the same line (and, where a line
+    holds runs of tokens of one channel, in the same sub-stream); all other values are predicted by their channel's
+    mean. So a line decodes alone, in rows and pages as in channel-major layouts.
 
     Without channels in the layout, or for formats without exponents, it is ``adaptive``'s static tables.
     """
 
     codec_id: ClassVar[str] = "context"
-    format_version: ClassVar[int] = 1
+    format_version: ClassVar[int] = 2
     summary: ClassVar[str] = "KV caches: per-channel mean and deviation, previous token as context, fixed tables"
     source: ClassVar[str] = "this project; tANS of J. Duda, arXiv:1311.2540"
 
@@ -140,4 +141,4 @@ class Context(LineCodec):
 
 def _every(lines: Lines, step: int) -> Lines:
     channel = None if lines.channel is None else lines.channel[::step]
-    return Lines(np.ascontiguousarray(lines.data[::step]), lines.format, channel, lines.n_channels)
+    return replace(lines, data=np.ascontiguousarray(lines.data[::step]), channel=channel)

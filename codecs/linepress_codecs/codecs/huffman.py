@@ -24,7 +24,7 @@ from linepress_codecs.contracts import Figure, HardwareCard, LineCodec, Lines, P
 from linepress_codecs.errors import CorruptDataError, UnsupportedFormatError
 from linepress_codecs.fields import exponent_field
 from linepress_codecs.formats import Format
-from linepress_codecs.huffman_decode import decode_any, decode_plain_bf16
+from linepress_codecs.huffman_decode import decode_any, decode_bytes, decode_plain_bf16
 from linepress_codecs.huffman_fit import fit_tables
 from linepress_codecs.huffman_tables import MAX_TABLES, HuffmanTables
 from linepress_codecs.registry import register
@@ -149,7 +149,7 @@ class Huffman(LineCodec):
             bits,
         )
         payload = out[: int(used)].view(np.uint8)
-        return Packed(payload, starts, bits, fmt, line_bytes, lines.channel, lines.n_channels)
+        return Packed.of(lines, payload, starts, bits)
 
     def decode(self, packed: Packed, tables: Tables) -> NDArray[np.uint8]:
         own = self._own(tables)
@@ -159,7 +159,8 @@ class Huffman(LineCodec):
         out = np.empty((len(packed), packed.line_bytes // 8), np.uint64)
         scratch = np.empty(kernels.SLACK_WORDS, np.uint64)
         plain_bf16 = packed.format.name == "bf16" and len(own) == 1
-        kernel = decode_plain_bf16 if plain_bf16 else decode_any
+        one_by_one = self._kind(packed.format) == kernels.KIND_BYTES and index_bits > self.limit
+        kernel = decode_plain_bf16 if plain_bf16 else decode_bytes if one_by_one else decode_any
         line, reason = kernel(
             frozen(as_words(packed.payload)),
             np.uint64(8 * len(packed.payload)),
@@ -173,6 +174,8 @@ class Huffman(LineCodec):
             self._substreams(packed.format, packed.line_bytes),
             np.uint64(self._field_bits(packed.format, packed.line_bytes)),
             own.zero_lines,
+            own.single_entries(self.limit) if one_by_one else np.zeros(1, np.uint16),
+            self.limit,
             scratch,
             frozen(scratch),
             out,

@@ -43,7 +43,7 @@ class Raw(LineCodec):
         bits = self.measure(lines, tables)
         starts = np.arange(len(lines), dtype=np.uint64) * np.uint64(8 * lines.line_bytes)
         payload = np.array(lines.data).reshape(-1)
-        return Packed(payload, starts, bits, lines.format, lines.line_bytes, lines.channel, lines.n_channels)
+        return Packed.of(lines, payload, starts, bits)
 
     def decode(self, packed: Packed, tables: Tables) -> NDArray[np.uint8]:
         check_tables_type(self, tables, NoTables)

@@ -101,7 +101,7 @@ class Window(LineCodec):
     def encode(self, lines: Lines, tables: Tables) -> Packed:
         bits, starts, words = self._run(lines, tables, True)
         payload = words.view(np.uint8)
-        return Packed(payload, starts, bits, lines.format, lines.line_bytes, lines.channel, lines.n_channels)
+        return Packed.of(lines, payload, starts, bits)
 
     def decode(self, packed: Packed, tables: Tables) -> NDArray[np.uint8]:
         check_geometry(packed)

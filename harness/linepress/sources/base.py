@@ -19,7 +19,7 @@ from linepress.sources.bytes import Bytes, Location, check_range
 from linepress.sources.casts import Cast, cast_range
 from linepress_codecs.contracts import LINE_BYTES, Lines
 from linepress_codecs.formats import Format, format_named
-from linepress_codecs.layout import Chunk, chunks, to_lines
+from linepress_codecs.layout import Chunk, chunks
 
 HASH_CHUNK_BYTES = 8 << 20
 
@@ -137,14 +137,7 @@ class TensorRef:
         """The tensor's lines in ``layout``, part by part; `LineStream` is the re-iterable form."""
         step = whole_blocks(chunk_bytes, multiple_bytes)
         for chunk in chunks(self.shape, layout, self.format, step, line_bytes):
-            yield to_lines(
-                read_part(self, chunk),
-                layout,
-                self.format,
-                line_bytes,
-                first_channel=chunk.first_channel,
-                n_channels=chunk.n_channels,
-            )
+            yield chunk.lines(read_part(self, chunk), layout, self.format, line_bytes)
 
     def content_sha256(self) -> str:
         """sha256 of the bytes as stored (before any cast), streamed."""
