@@ -177,9 +177,12 @@ def check_isolation(isolation: dict[str, Any], ledger: Ledger) -> None:
     for key in ("memory_bytes", "cpu_s"):
         if not isinstance(isolation.get(key), int | float):
             ledger.fail("S19", f"the checking process ran without a limit on {key}")
+    version = isolation.get("landlock", 0)
+    files = f"reads the submission alone (Landlock {version})" if version else "files not shut off (no Landlock here)"
     memory = isolation.get("memory_bytes", 0)
     ledger.saw(
-        "S19", f"{how}; at most {memory} B of memory and {isolation.get('cpu_s', 0):.0f} s of CPU; ended in time"
+        "S19",
+        f"{how}; {files}; at most {memory} B of memory and {isolation.get('cpu_s', 0):.0f} s of CPU; ended in time",
     )
 
 

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from linepress.submission import isolation
+from linepress.submission import isolation, landlock
 
 
 def main() -> int:
@@ -23,11 +23,13 @@ def main() -> int:
     answers = os.dup(1)
     os.dup2(2, 1)  # what a library prints must not end up in the answer
     network = isolation.cut_network()
+    interfaces = _interfaces()
     work = _rerun if request["work"] == "rerun" else _inspect
     answer = work(request)
     answer["isolation"] = {
         "network": network,
-        "interfaces": _interfaces(),
+        "landlock": answer.pop("landlock", 0),
+        "interfaces": interfaces,
         "memory_bytes": request["memory_bytes"],
         "cpu_s": request["cpu_s"],
         "peak_bytes": _peak_bytes(),
@@ -44,6 +46,7 @@ def _inspect(request: dict[str, Any]) -> dict[str, Any]:
     from linepress.submission.limits import Limits
 
     limits = Limits(**request["limits"])
+    files = landlock.restrict([Path(request["folder"]), *landlock.python_folders()])
     isolation.limit(request["memory_bytes"], request["mapped_bytes"], request["cpu_s"])
     isolation.refuse_events()
     try:
@@ -53,6 +56,7 @@ def _inspect(request: dict[str, Any]) -> dict[str, Any]:
     except LinepressError as error:
         return {"refused": str(error)}
     return {
+        "landlock": files,
         "findings": [asdict(finding) for finding in found.findings],
         "manifest": found.manifest.model_dump() if found.manifest else None,
         "manifest_sha256": found.manifest_sha256,
@@ -66,6 +70,7 @@ def _rerun(request: dict[str, Any]) -> dict[str, Any]:
     from linepress.submission.rerun import rerun
 
     isolation.limit(request["memory_bytes"], request["mapped_bytes"], request["cpu_s"])
+    landlock.restrict(None)
     isolation.refuse_outward()
     return {"results": rerun(Path(request["folder"]), request["expected"], request["rerun_bytes"])}
 

@@ -425,6 +425,36 @@ def test_the_sandbox_has_no_network() -> None:
     assert answer.document["said"] == ("connected" if answer.document["how"] == "audit hook" else "cut")
 
 
+def test_the_sandbox_reads_the_submission_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "a").write_text("a", encoding="utf-8")
+    (tmp_path / "other").write_text("secret", encoding="utf-8")
+    answer = worker(
+        "from linepress.submission import landlock\n"
+        "from pathlib import Path\n"
+        "request = json.loads(sys.stdin.read())\n"
+        "base = Path(request['base'])\n"
+        "isolation.cut_network()\n"
+        "version = landlock.restrict([base / 'mine'])\n"
+        "def attempt(act):\n"
+        "    try: act()\n"
+        "    except PermissionError: return 'refused'\n"
+        "    return 'done'\n"
+        "print(json.dumps({'version': version, 'mine': attempt((base / 'mine/a').read_text),\n"
+        "    'other': attempt((base / 'other').read_text), 'list': attempt(lambda: os.listdir(base)),\n"
+        "    'write': attempt(lambda: (base / 'mine/b').write_text('x')),\n"
+        "    'run': attempt(lambda: os.execv('/bin/true', ['true']))}))",
+        base=str(tmp_path),
+    )
+    assert answer.document is not None, answer.reason
+    version = answer.document.pop("version")
+    if not version:
+        pytest.skip("this kernel has no Landlock; S19 says so")
+    assert answer.document == {
+        k: "done" if k == "mine" else "refused" for k in ("mine", "other", "list", "write", "run")
+    }
+
+
 def test_a_network_that_is_still_there_is_a_breach() -> None:
     ledger = Ledger(["S19"])
     check_isolation({"network": "namespace", "interfaces": ["lo", "eth0"], "memory_bytes": 1, "cpu_s": 1}, ledger)
