@@ -34,10 +34,10 @@ def bits(tensor: Any) -> np.ndarray:
 
 
 def export(
-    kv_caches: Sequence[Any], block_table: Any, tokens: Any, path: str, to_bits: Any = bits, **said: str
+    kv_caches: Sequence[Any], block_table: Any, sequence_tokens: Any, path: str, to_bits: Any = bits, **said: str
 ) -> None:
     """One file: caches of every layer as they lie (FlashAttention's order), and which slots hold tokens."""
-    table, lengths = np.array(block_table, np.int32), np.array(tokens, np.int32)
+    table, lengths = np.array(block_table, np.int32), np.array(sequence_tokens, np.int32)
     caches = {}
     for i, kv in enumerate(kv_caches):
         halves = (kv[0], kv[1]) if kv.shape[0] == 2 else (kv[:, 0], kv[:, 1])  # [2, blocks, …] or [blocks, 2, …]
