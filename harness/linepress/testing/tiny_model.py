@@ -70,6 +70,7 @@ def cache_bits(tokens: Sequence[int], layer: int, which: int, compute: str = "bf
     head, at, channel = np.ogrid[:HEADS, : len(tokens), :DIM]
     token = np.array(tokens, np.float32)[None, :, None]
     values = np.sin(token + at * 0.37 + channel + head * 5 + layer * 11 + which * 17).astype(np.float32)
+    bits: Bits = (values.view(np.uint32) >> np.uint32(16)).astype(np.uint16)
     if compute == "fp16":
-        return values.astype(np.float16).view(np.uint16)
-    return (values.view(np.uint32) >> np.uint32(16)).astype(np.uint16)
+        bits = values.astype(np.float16).view(np.uint16)
+    return bits

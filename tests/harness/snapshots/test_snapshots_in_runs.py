@@ -78,8 +78,9 @@ def test_the_suite_of_the_page_plans_a_folder_and_a_paged_snapshot_alike(tmp_pat
     )
     paged(tmp_path / "caches" / "model-mine-2048-prefill-bf16.safetensors", 4)
     plan = make_plan(load_suite(str(tmp_path / "mine.yaml")))
-    assert {case.tensor.kind for case in plan.cases} == {"weight", "key", "value"}
-    assert {case.tensor.shape for case in plan.cases if case.tensor.kind == "key"} == {(2, 61, 16)}
+    cased = [plan.tensors[case.tensor] for case in plan.cases]
+    assert {tensor.kind for tensor in cased} == {"weight", "key", "value"}
+    assert {tensor.shape for tensor in cased if tensor.kind == "key"} == {(2, 61, 16)}
 
 
 def test_a_changed_table_changes_the_identity(tmp_path: Path) -> None:
