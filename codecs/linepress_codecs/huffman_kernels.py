@@ -191,13 +191,17 @@ def fill_pair_bits(lengths, no_code_bits, out):  # type: ignore[no-untyped-def]
 @njit(cache=True)
 def fill_pair_code(lengths, codes, out):  # type: ignore[no-untyped-def]
     """Pair codes of tables lengths uint8[k, 256], codes uint32[k, 256] as `encode` takes them, uint32[k * 65536]."""
+    out[:] = UNSEEN
     for table in range(lengths.shape[0]):
         for high in range(256):
+            n_high = np.uint32(lengths[table, high])
+            if n_high == 0:
+                continue
             for low in range(256):
-                n_low, n_high = np.uint32(lengths[table, low]), np.uint32(lengths[table, high])
-                pair = codes[table, low] | (codes[table, high] << n_low) | ((n_low + n_high) << np.uint32(24))
-                seen = n_low > np.uint32(0) and n_high > np.uint32(0)
-                out[(table << 16) + (high << 8) + low] = pair if seen else UNSEEN
+                n_low = np.uint32(lengths[table, low])
+                if n_low > 0:
+                    pair = codes[table, low] | (codes[table, high] << n_low) | ((n_low + n_high) << np.uint32(24))
+                    out[(table << 16) + (high << 8) + low] = pair
 
 
 @njit(cache=True)

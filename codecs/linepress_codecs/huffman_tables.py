@@ -84,17 +84,22 @@ class HuffmanTables:
         kernels.fill_pair_code(frozen(self.lengths), codes, out)
         return out
 
-    def decode_entries(self, limit: int) -> tuple[NDArray[np.uint32], int]:
-        """(entries as `huffman_decode.decode_any` takes them, index bits)."""
+    def decode_entries(self, limit: int, grow: bool = True) -> tuple[NDArray[np.uint32], int, bool]:
+        """(entries as `huffman_decode.decode_any` takes them, index bits, whether pairs seldom fail to fit).
+
+        With ``grow`` the index has as many bits (16 at most) as pairs need; without, as many as the longest code.
+        """
         cached = self.__dict__.get("_decode_entries")
-        if cached is None or cached[2] != limit:
-            for index_bits in sorted({limit, 14, 16}):
+        if cached is None or cached[0] != (limit, grow):
+            for index_bits in sorted({limit, 14, 16}) if grow else [limit]:
                 rows = np.stack([_decode_row(lengths, index_bits) for lengths in self.lengths])
-                if np.count_nonzero(rows & kernels.SINGLE) <= _SINGLE_SHARE * rows.size:
+                pairs = bool(np.count_nonzero(rows & kernels.SINGLE) <= _SINGLE_SHARE * rows.size)
+                if pairs:
                     break
-            cached = (rows.reshape(-1), index_bits, limit)
+            cached = ((limit, grow), (rows.reshape(-1), index_bits, pairs))
             self.__dict__["_decode_entries"] = cached
-        return cached[0], cached[1]
+        own: tuple[NDArray[np.uint32], int, bool] = cached[1]
+        return own
 
     def single_entries(self, limit: int) -> NDArray[np.uint16]:
         """Codes one by one, uint16[tables << limit], as `huffman_decode.decode_bytes` takes them."""

@@ -54,10 +54,13 @@ from linepress_codecs.tans_kernels import (
 
 
 @njit(cache=True, inline="always")
-def _base(first, offset, span, last):  # type: ignore[no-untyped-def]
-    """Where the parameters of the channel start that lies ``offset`` < span behind channel ``first`` in its span."""
+def _base(first, ahead, offset, span, last):  # type: ignore[no-untyped-def]
+    """Where the parameters of the channel start that lies ``offset`` < span behind channel ``first`` in its span.
+
+    ``ahead`` is ``first % span``: a division a line, not one an element.
+    """
     channel = first + offset
-    if first % span + offset >= span:
+    if ahead + offset >= span:
         channel -= span
     return min(channel, last) * PARAMETERS
 
@@ -69,12 +72,13 @@ def _classify_woven(  # type: ignore[no-untyped-def]
     """Places (row * 256 + symbol) of a line's elements into ``places[g]``, its raw fields into the ``g``-th part of
     ``raw``; returns their bits. ``guess`` int64[m] is overwritten."""
     sign_shift = width - U1
+    ahead = first % span
     i_word, s_bit, held = np.uint64(g * BUFFER_WORDS), U0, U0
     for w in range(BUFFER_WORDS):
         raw[i_word + np.uint64(w)] = U0
     fill = U0
     for j in range(line.shape[0]):
-        base = _base(first, offset[j], span, last)
+        base = _base(first, ahead, offset[j], span, last)
         b = before[j]
         if b < 0:
             cell = np.int64(p[base + CELL_FIRST])
@@ -149,9 +153,10 @@ def woven_code(  # type: ignore[no-untyped-def]
             for c in range(streams):
                 state[g, c] = size + low_bits(read64(raw, np.uint64(64 * g * BUFFER_WORDS) + np.uint64(c) * r), r)
             stepped[g] = U0
+        c = 0
         for q in range(m - 1, -1, -1):
             j = steps[q]
-            c = q % streams
+            c = c - 1 if c > 0 else streams - 1
             for g in range(lines):
                 place = places[g, j]
                 value, nb, state[g, c] = step_back(
@@ -224,10 +229,12 @@ def woven_decode(  # type: ignore[no-untyped-def]
             for c in range(1, streams):
                 state[0, c] = low_bits(read64(words, at), r)
                 at += r
+            ahead = channel[i] % span
+            c = -1
             for q in range(m):
                 j = steps[q]
-                c = q % streams
-                base = _base(channel[i], offset[j], span, last)
+                c = c + 1 if c + 1 < streams else 0
+                base = _base(channel[i], ahead, offset[j], span, last)
                 b = before[j]
                 finer = np.int64(flat[base + CELL_FIRST]) - np.int64(flat[base + CELL_NEXT])
                 if b < 0:

@@ -13,7 +13,7 @@ Rows = list[dict[str, Any]]
 
 
 def codecs() -> Rows:
-    """Every codec with its sentence, its source, its options and a valid example."""
+    """Every codec with its sentence, its source, its options, a valid example and the card of its hardware."""
     from dataclasses import fields
 
     from linepress_codecs.registry import codecs as known
@@ -29,9 +29,30 @@ def codecs() -> Rows:
             "options": [f.name for f in fields(cls)],  # type: ignore[arg-type]
             "example": example(cls),
             "from": cls.__module__.split(".")[0],
+            "card": _card(codec_id),
         }
         for codec_id, cls in known().items()
     ]
+
+
+def _card(codec_id: str) -> dict[str, Any] | None:
+    """Hardware card of a codec with its default options: each figure with its value, unit, status and source.
+
+    For bf16, or the first format that the codec takes. None for a codec that has no card.
+    """
+    from dataclasses import asdict
+
+    from linepress_codecs.contracts import LineCodec
+    from linepress_codecs.formats import FORMATS
+    from linepress_codecs.registry import make
+
+    codec = make(codec_id, {})
+    card = getattr(codec, "card", None)
+    if card is None:
+        return None
+    formats = sorted(FORMATS.values(), key=lambda f: f.name != "bf16")
+    taken = next((f for f in formats if not isinstance(codec, LineCodec) or codec.supports(f)), None)
+    return None if taken is None else {"format": taken.name, **asdict(card(taken))}
 
 
 def suites() -> Rows:

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from linepress.cli.list import KIND_NAMES, SHOWN, command
 from linepress.listing import KINDS, age
 from linepress.records import RunStore
+from linepress_codecs.formats import FORMATS
 
 
 def test_the_command_knows_every_kind() -> None:
@@ -39,6 +40,21 @@ def test_codecs_say_what_they_do_and_where_they_come_from() -> None:
         assert row["summary"]
         assert row["source"]
         assert row["example"].startswith(row["codec"])
+
+
+def test_every_codec_shows_a_card_whose_figures_say_where_they_come_from() -> None:
+    for row in KINDS["codecs"]():
+        card = dict(row["card"])
+        assert card.pop("format") in FORMATS, row["codec"]
+        anchors = card.pop("anchors")
+        assert set(card) >= {"decode_latency_cycles", "encode_latency_cycles", "clock_GHz", "table_sram_bytes"}
+        for name, figure in [*card.items(), *((f"anchor {i}", f) for i, f in enumerate(anchors))]:
+            where = f"{row['codec']} {name}"
+            assert figure["value"] >= 0, where
+            assert figure["status"] in ("published", "derived", "estimated"), where
+            assert figure["unit"], where
+            assert len(figure["source"]) > 8, where
+        assert anchors or row["codec"] == "raw"
 
 
 def test_parts_of_the_fabric_as_their_files_give_them() -> None:

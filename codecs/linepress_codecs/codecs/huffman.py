@@ -155,18 +155,19 @@ class Huffman(LineCodec):
         own = self._own(tables)
         self._check_line(packed.line_bytes)
         check_arrays(packed)
-        entries, index_bits = own.decode_entries(self.limit)
+        kind = self._kind(packed.format)
+        entries, index_bits, pairs = own.decode_entries(self.limit, grow=kind != kernels.KIND_BYTES)
         out = np.empty((len(packed), packed.line_bytes // 8), np.uint64)
         scratch = np.empty(kernels.SLACK_WORDS, np.uint64)
         plain_bf16 = packed.format.name == "bf16" and len(own) == 1
-        one_by_one = self._kind(packed.format) == kernels.KIND_BYTES and index_bits > self.limit
+        one_by_one = kind == kernels.KIND_BYTES and not pairs
         kernel = decode_plain_bf16 if plain_bf16 else decode_bytes if one_by_one else decode_any
         line, reason = kernel(
             frozen(as_words(packed.payload)),
             np.uint64(8 * len(packed.payload)),
             frozen(np.ascontiguousarray(packed.starts)),
             frozen(np.ascontiguousarray(packed.bits)),
-            self._kind(packed.format),
+            kind,
             entries,
             index_bits,
             len(own),
