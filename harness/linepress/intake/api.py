@@ -96,7 +96,12 @@ def offers(request: Request, caller: Reader) -> dict[str, Any]:
     }
 
 
-@router.post("/submissions", status_code=201, response_model=SubmissionState)
+@router.post(
+    "/submissions",
+    status_code=201,
+    response_model=SubmissionState,
+    responses={200: {"model": SubmissionState, "description": "Made before with this Idempotency-Key"}},
+)
 def create(
     request: Request,
     response: Response,
