@@ -25,7 +25,7 @@ from linepress.testing.synthetic_run import Shape, make_run, measure_rows
 
 VOID = {"meta", "link", "br", "hr", "img", "input", "wbr", "col", "source"}
 SECTIONS = (
-    "verdict headline speed groups layers kv sizes channel system claims failures provenance cases".split()  # noqa: SIM905
+    "verdict headline speed groups layers kv sizes channel system fabric claims failures provenance cases".split()  # noqa: SIM905
 )
 
 

@@ -14,7 +14,7 @@ from linepress.claims import Verdict, verdicts
 from linepress.records import RunStore
 from linepress.records.store import write_atomically
 from linepress.report.model import Section
-from linepress.report.sections import hardware, night, overview, ratios, record
+from linepress.report.sections import fabric, hardware, night, overview, ratios, record
 from linepress.report.view import RunView
 
 MAX_BYTES = 5_000_000
@@ -30,6 +30,7 @@ SECTIONS: tuple[Callable[[RunView], Section], ...] = (
     ratios.sizes,
     hardware.channel,
     hardware.system,
+    fabric.fabric,
     record.claims,
     record.failures,
     night.history,

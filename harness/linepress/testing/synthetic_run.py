@@ -57,6 +57,7 @@ def make_run(path: Path, shape: Shape | None = None, seed: int = 7) -> RunStore:
     store.append("measure", rows)
     store.append("channel", _channel_rows())
     store.append("system", _system_rows())
+    store.append("fabric", _fabric_rows())
     store.append("gates", [_gate("lossless-everywhere", True), _gate("fast-decode", False)])
     statuses = [row["status"] for row in rows]
     store.manifest["counts"] = {
@@ -262,6 +263,44 @@ def _system_rows() -> list[dict[str, Any]]:
                     "racks_needed": 0.03,
                     "plain_racks_needed": 0.03,
                     "bound_by": "memory",
+                }
+            )
+    return rows
+
+
+def _fabric_rows() -> list[dict[str, Any]]:
+    """Two sizes through a switch and over a packaged leaf–spine network, which has no closed form."""
+    rows = []
+    for topology, formula in (("switch", True), ("ualink-1024-leaf-spine", False)):
+        for size_bytes, plain_s, time_s in ((65536, 1.1e-5, 1.15e-5), (2**24, 7.6e-5, 5.6e-5)):
+            moved = 1.75 * size_bytes / 1e9
+            rows.append(
+                {
+                    "case_key": f"{topology}/{size_bytes}",
+                    "status": "ok",
+                    "accelerator": "h100-sxm",
+                    "link": "NVLink 4" if formula else "ualink-800g",
+                    "topology": topology,
+                    "operation": "all_reduce",
+                    "algorithm": "ring",
+                    "codec": "huffman",
+                    "data": "kv",
+                    "format": "bf16",
+                    "cast": "",
+                    "packing": "stream",
+                    "devices": 8,
+                    "size_bytes": size_bytes,
+                    "ratio": 1.45,
+                    "time_s": time_s,
+                    "plain_time_s": plain_s,
+                    "bus_bandwidth_GBps": moved / time_s,
+                    "plain_bus_bandwidth_GBps": moved / plain_s,
+                    "speedup": plain_s / time_s,
+                    "method": "closed form and simulation" if formula else "simulation",
+                    "closed_form_s": time_s if formula else None,
+                    "plain_closed_form_s": plain_s if formula else None,
+                    "simulated_s": time_s,
+                    "plain_simulated_s": plain_s,
                 }
             )
     return rows

@@ -6,11 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from linepress.report import format as fmt
-from linepress.report.aggregate import DataClass, best_line_variant
+from linepress.report.aggregate import DataClass
 from linepress.report.frame import Frame
-from linepress.report.model import Cell, Column, Figure, Note, Row, RowGroup, Section, Table, cell
+from linepress.report.model import Column, Figure, Note, Row, RowGroup, Section, Table, cell
 from linepress.report.plots import system as plots
 from linepress.report.plots.style import inline_svg
+from linepress.report.sections import racks, sensitivity
 from linepress.report.sections.common import number_cell
 from linepress.report.view import NO_CAST, RunView
 
@@ -45,6 +46,7 @@ def channel(view: RunView) -> Section:
         went = _went_table(i, label, kept, view.channel_went)
         if went is not None:
             section.parts.append(went)
+    section.parts += sensitivity.of_channel(rows)
     return section
 
 
@@ -60,7 +62,7 @@ def system(view: RunView) -> Section:
     rows = view.system.equal(status="ok")
     if not len(rows):
         section.parts.append(Note("This run has no system stage."))
-        section.parts.append(_racks_table(view))
+        section.parts += racks.tables(view)
         return section
     speedup = rows.real("speedup")
     best = _best_per(rows, ("model", "accelerator", "scenario", "cast"), speedup)
@@ -71,7 +73,8 @@ def system(view: RunView) -> Section:
     roof = _roofline_figure(best)
     if roof is not None:
         section.parts.append(roof)
-    section.parts.append(_racks_table(view))
+    section.parts += sensitivity.of_system(rows)
+    section.parts += racks.tables(view)
     return section
 
 
@@ -336,56 +339,6 @@ def _system_table(rows: Frame) -> Table:
     if standing:
         note += "Standing of the figures behind energy and cost: " + "; ".join(standing) + "."
     return Table("system-table", "With and without compression", columns, (RowGroup("", tuple(out)),), note)
-
-
-def _racks_table(view: RunView) -> Table:
-    """Memory, power and price of the known racks, without and with the measured ratio of the weights."""
-    from linepress_hardware.racks.racks import derive, racks
-
-    best = None
-    for data, found in view.summaries.items():
-        if data.title == "weights" and not data.cast and not data.origin and best is None:
-            best = best_line_variant(found)
-    ratio = best.packed_ratio if best is not None and np.isfinite(best.packed_ratio) else 1.0
-    columns = (
-        Column("rack"),
-        Column("chips", numeric=True),
-        Column("memory counted as"),
-        Column("memory", "TB", True),
-        Column("effective", "TB", True, "higher"),
-        Column("bandwidth", "TB/s", True),
-        Column("power", "kW", True),
-        Column("power", "kW/TB", True, "lower"),
-        Column("effective", "kW/TB", True, "lower"),
-        Column("price", "kUSD/TB", True, "lower"),
-        Column("effective", "kUSD/TB", True, "lower"),
-    )
-    out = []
-    for one in racks().values():
-        for r in derive(one, ratio, decompressor_keeps_up=False):
-            standing = {k: r[k] for k in ("power_status", "price_status") if r[k]}
-            cells = [
-                cell(r["title"], hint=r["note"]),
-                number_cell(r["chips"], fmt.count(r["chips"])),
-                cell(f"{r['memory_basis']}, {r['tier']}"),
-            ]
-            for key in ("TB", "effective_TB", "TBps", "kW", "kW_per_TB", "effective_kW_per_TB"):
-                hint = f"{standing.get('power_status', '')} {r['power_note']}".strip() if "kW" in key else ""
-                cells.append(_rack_cell(r[key], hint))
-            for key in ("kUSD_per_TB", "effective_kUSD_per_TB"):
-                cells.append(_rack_cell(r[key], standing.get("price_status", "")))
-            out.append(Row(tuple(cells)))
-    by = f"{best.variant}, packed ratio {fmt.ratio(ratio)} on stored weights" if best is not None else "compression"
-    note = (
-        "Effective: the memory holds weights as measured here. Standing of each figure (sourced, seed, unverified): "
-        "`linepress racks --json`; a price or a power that is only estimated ranks nothing."
-    )
-    return Table("racks-table", f"Racks without and with {by}", columns, (RowGroup("", tuple(out)),), note)
-
-
-def _rack_cell(value: float | None, hint: str) -> Cell:
-    v = float("nan") if value is None else float(value)
-    return number_cell(v, fmt.significant(v), hint=hint)
 
 
 def _roofline_figure(rows: Frame) -> Figure | None:
