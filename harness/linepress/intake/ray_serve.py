@@ -30,4 +30,5 @@ def deployment(settings: Settings, replicas: int = 1) -> Any:
 
     # The builder runs in the replica, where the database connections have to be made.
     ingress = serve.ingress(lambda: build_app(settings))(Intake)
-    return serve.deployment(ingress, name="intake", num_replicas=replicas).bind()
+    made: Any = serve.deployment(ingress, name="intake", num_replicas=replicas)
+    return made.bind()
