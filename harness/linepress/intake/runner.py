@@ -26,6 +26,7 @@ from linepress.intake.retention import sweep
 from linepress.intake.service import Service
 from linepress.intake.validation import check_runnable, write_suite
 from linepress.records.store import write_atomically
+from linepress.submission.ledger import EXIT_UNDECIDED
 from linepress.submission.limits import Limits
 from linepress.submission.submit import check_submission
 
@@ -115,6 +116,10 @@ class Runner:
         document = {**report.document(), "folder": f"{row['partner']}/{row['name']}", "manifest": report.manifest}
         place.write_log("\n".join([f"check: {report.verdict}", *(finding.line for finding in report.findings)]))
         write_atomically(place.path / "check.json", json.dumps(document, indent=1).encode() + b"\n")
+        silent = [f for f in report.findings if f.rule in ("S17", "S19") and f.verdict == "UNDECIDED"]
+        if report.exit_code == EXIT_UNDECIDED and silent:
+            # The checking process gave no verdict. That may be our own trouble, so it gets the tries it is allowed.
+            raise LinepressError(f"{silent[0].rule}: {silent[0].reasons[0]}")
         declared = {file["path"]: file["sha256"] for file in files}
         checked = {file["path"]: file["sha256"] for file in report.files}
         bad = [f"{f.rule} {f.verdict}: {f.reasons[0]}" for f in report.findings if f.verdict != "PASS"]

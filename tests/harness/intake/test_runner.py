@@ -181,6 +181,30 @@ def test_a_try_that_breaks_is_repeated_after_a_pause_and_refused_in_the_end(
     assert "on fire" in (service.settings.work / row["id"] / "log.txt").read_text(encoding="utf-8")
 
 
+def test_a_check_that_gives_no_verdict_is_tried_again_and_never_passes(
+    service: Service, caller: Caller, packed: Path, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from linepress.submission import sandbox
+    from linepress.submission.submit import check_submission
+
+    def dead(request: dict[str, Any], timeout_s: float) -> sandbox.Answer:
+        return sandbox.Answer(None, "it was killed")
+
+    row = received(service, caller, contents(packed))
+    monkeypatch.setattr(
+        "linepress.intake.runner.check_submission",
+        lambda *arguments, **options: check_submission(*arguments, **options, ask=dead),
+    )
+    runner = Runner(service)
+    assert runner.step()
+    assert now(service, caller, row)["state"] == states.RECEIVED
+    for _ in range(service.settings.attempts):
+        clock.now += PAUSE_S + 1
+        runner.step()
+    rejected = now(service, caller, row)
+    assert (rejected["state"], rejected["reason"].startswith("undecided")) == (states.REJECTED, True)
+
+
 def test_what_kills_its_runner_is_not_tried_for_ever(
     service: Service, caller: Caller, packed: Path, clock: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
