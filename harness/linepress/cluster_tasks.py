@@ -23,6 +23,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from linepress.cluster_metrics import count_case
 from linepress.environment import THREAD_VARIABLES, worker_versions
 
 Row = dict[str, Any]
@@ -105,7 +106,10 @@ def run_task(task: Task, timeout_s: float, session: str) -> list[Row]:
         "versions": worker_versions(),
         "started_at": started_at,
     }
-    return [{**row, **common, "row": number, "attempts": 1} for number, row in enumerate(rows)]
+    done = [{**row, **common, "row": number, "attempts": 1} for number, row in enumerate(rows)]
+    if done:
+        count_case(task.stage, {**task.identity, **done[0]}, task.n_bytes)
+    return done
 
 
 def failure(error: BaseException) -> Row:
