@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from linepress.cluster_metrics import VARIABLE as METRICS
 from linepress.environment import RUN_VARIABLES, THREAD_VARIABLES, prepare, usable_cores
 from linepress.errors import EXIT_CASES_FAILED, LinepressError
 
@@ -105,10 +104,9 @@ class Cluster:
                     logging_level=logging.ERROR,
                 )
             else:
-                variables = {**RUN_VARIABLES, **THREAD_VARIABLES, METRICS: "1"}
                 ray.init(
                     address=self.address,
-                    runtime_env={"py_modules": package_folders(), "env_vars": variables},
+                    runtime_env={"py_modules": package_folders(), "env_vars": {**RUN_VARIABLES, **THREAD_VARIABLES}},
                     log_to_driver=False,
                     logging_level=logging.ERROR,
                 )

@@ -23,7 +23,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from linepress.cluster_metrics import count_case
 from linepress.environment import THREAD_VARIABLES, worker_versions
 
 Row = dict[str, Any]
@@ -106,10 +105,7 @@ def run_task(task: Task, timeout_s: float, session: str) -> list[Row]:
         "versions": worker_versions(),
         "started_at": started_at,
     }
-    done = [{**row, **common, "row": number, "attempts": 1} for number, row in enumerate(rows)]
-    if done:
-        count_case(task.stage, {**task.identity, **done[0]}, task.n_bytes)
-    return done
+    return [{**row, **common, "row": number, "attempts": 1} for number, row in enumerate(rows)]
 
 
 def failure(error: BaseException) -> Row:
