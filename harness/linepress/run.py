@@ -141,12 +141,12 @@ class Run:
         session: dict[str, Any],
         on_header: Callable[[Run, Plan, int], None] | None,
     ) -> RunOutcome:
-        known = store.statuses("measure")
+        order = plan.order()
+        known = store.statuses("measure", order)
         recorded = sum(known.get(case.key) == "ok" for case in plan.cases)
         if on_header is not None:
             on_header(self, plan, recorded)
         skipped = list(plan.skipped_rows(known))
-        order = plan.order()
         with Recorder(store) as recorder:
             recorder.add("measure", skipped)
             self._stage(store, recorder, "measure", order, known, plan.tasks(known))
@@ -161,9 +161,9 @@ class Run:
         planned = list({task.key: task for task in tasks}.values())
         if not planned and not store.parts(stage):
             return
-        known = store.statuses(stage)
-        left = (task for task in planned if known.get(task.key) != "ok")
         places = {task.key: place for place, task in enumerate(planned)}
+        known = store.statuses(stage, places)
+        left = (task for task in planned if known.get(task.key) != "ok")
         with Recorder(store) as recorder:
             self._stage(store, recorder, stage, places, known, left)
 

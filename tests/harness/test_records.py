@@ -79,6 +79,25 @@ def test_a_later_part_supersedes_but_never_an_ok(tmp_path: Path) -> None:
     assert sorted(keys(store)) == ["a", "b", "c"]
 
 
+def test_counts_and_statuses_of_a_plan_agree_before_and_after_compaction(tmp_path: Path) -> None:
+    store = make(tmp_path)
+    store.append("measure", [row("a", "failed"), row("b"), row("stale")])
+    store.append("measure", [row("a"), row("c", "failed")])
+    order = {"c": 0, "b": 1, "a": 2, "never": 3}
+    for _ in range(2):
+        known = store.statuses("measure", order)
+        assert dict(known) == {"a": "ok", "b": "ok", "c": "failed"}
+        assert (known.get("never"), known.get("stale"), len(known)) == (None, None, 3)
+        assert store.counts("measure") == {"ok": 3, "failed": 1}
+        assert [r["case_key"] for batch in store.batches("measure", ["case_key"]) for r in batch.to_pylist()]
+        store.compact("measure", order)
+    assert keys(store) == ["c", "b", "a", "stale"]
+    store.append("measure", [row("c")])  # a part beyond the compacted ones
+    assert store.counts("measure") == {"ok": 4}
+    assert store.statuses("measure", order)["c"] == "ok"
+    assert len(store.table("failures")) == 0
+
+
 def test_cases_of_several_rows_stay_whole(tmp_path: Path) -> None:
     store = make(tmp_path)
     two = [{"case_key": "k", "status": "ok", "row": i, "workload": str(i)} for i in range(2)]

@@ -28,13 +28,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from linepress.errors import EXIT_CASES_FAILED, RecordError
+from linepress.records.index import INDEX_COLUMNS, STATES, Index, States, build_index, state_numbers
 from linepress.records.remote import RemoteCopy
 from linepress.records.schema import SCHEMA_VERSION, TABLES, schema
 
 MANIFEST = "manifest.json"
 CASE_TABLES = ("measure", "channel", "system", "fabric")
 _PART_DIGITS = 6
-_COMPACT_ROWS = 10_000
+_COMPACT_ROWS = 4_000
 _PLAIN = frozenset((int, float, str, bool, bytes, type(None)))
 
 
@@ -165,33 +166,40 @@ class RunStore:
         loaded = self._load(table, sorted({*names, "case_key", "status"}))
         if loaded is None:
             return pa.schema([wanted.field(name) for name in names], metadata=wanted.metadata).empty_table()
-        return loaded.filter(_current(loaded)).select(names)
+        return (loaded if self._is_compact(table) else loaded.filter(_current(loaded))).select(names)
 
     def rows(self, table: str, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """`table` as a list of dicts, maps as dicts."""
         return [dict(row) for row in self.table(table, columns).to_pylist(maps_as_pydicts="strict")]
 
-    def statuses(self, table: str) -> dict[str, str]:
-        """Case key -> status of the current rows."""
-        current = self.table(table, ["case_key", "status"]).combine_chunks()
-        states = pc.dictionary_encode(current["status"]).combine_chunks()
-        names = states.dictionary.to_pylist()  # one string a state, not one a case: a run has a million
-        found = (names[place] for place in states.indices.to_numpy())
-        return dict(zip(current["case_key"].to_pylist(), found, strict=True))
+    def statuses(self, table: str, order: Mapping[str, int] | None = None) -> Mapping[str, str]:
+        """Case key -> status of the current rows; with ``order`` of its cases only, in little memory."""
+        if order is not None:
+            return States(order, self._index(table, order))
+        current = self.table(table, ["case_key", "status"])
+        return dict(zip(current["case_key"].to_pylist(), current["status"].to_pylist(), strict=True))
 
     def counts(self, table: str) -> dict[str, int]:
         """Status -> number of cases whose current rows have it."""
-        rows = self.table(table, ["case_key", "status"])
-        first = rows.group_by("case_key", use_threads=False).aggregate([("status", "first")])
-        found = pc.value_counts(first["status_first"])
-        return {entry["values"]: entry["counts"] for entry in found.to_pylist()}
+        if not self._is_compact(table):
+            return self._index(table).counts()
+        found: dict[str, int] = {}
+        for part in self.parts(table):
+            rows = _read_part(part, table, ["row", "status"])
+            for entry in pc.value_counts(rows.filter(pc.equal(rows["row"], 0))["status"]).to_pylist():
+                found[entry["values"]] = found.get(entry["values"], 0) + entry["counts"]
+        return found
+
+    def _is_compact(self, table: str) -> bool:
+        """Whether the parts are those that `compact` left, so that every row stands."""
+        left = self.manifest.get("compact", {}).get(table)
+        return left is not None and left == [part.name for part in self.parts(table)]
 
     def _load(self, table: str, names: list[str]) -> pa.Table | None:
         pieces = []
         for number, part in enumerate(self.parts(table)):
             piece = _read_part(part, table, names)
-            piece = piece.append_column("_part", pa.array([number] * len(piece), pa.int64()))
-            pieces.append(piece.append_column("_at", pa.array(range(len(piece)), pa.int64())))
+            pieces.append(piece.append_column("_part", pa.array(np.full(len(piece), number))))
         return pa.concat_tables(pieces) if pieces else None
 
     def _failures(self, columns: Sequence[str] | None) -> pa.Table:
@@ -234,13 +242,19 @@ class RunStore:
         return self._batches(table, columns, None)
 
     def _batches(self, table: str, columns: Sequence[str], status: str | None) -> Iterator[pa.Table]:
-        index = self._index(table)
-        if status is not None:
-            index = index.filter(pc.equal(index["status"], status))
-        for number, part in enumerate(self.parts(table)):
-            wanted = index.filter(pc.equal(index["_part"], number))["_at"]
-            if status is None or len(wanted):
-                yield _read_part(part, table, list(columns)).take(wanted)
+        parts = self.parts(table)
+        index = None if self._is_compact(table) else self._index(table)
+        for number, part in enumerate(parts):
+            if index is None:
+                if status is None or pc.any(pc.equal(_read_part(part, table, ["status"])["status"], status)).as_py():
+                    found = _read_part(part, table, list(columns) if status is None else [*{*columns, "status"}])
+                    yield found if status is None else found.filter(pc.equal(found["status"], status)).select(columns)
+                continue
+            wanted = index.part == number
+            if status is not None:
+                wanted &= index.state == STATES.index(status)
+            if status is None or wanted.any():
+                yield _read_part(part, table, list(columns)).take(pa.array(index.at[wanted]))
 
     def compact(self, table: str, order: Mapping[str, int], drop_others: bool = False) -> None:
         """Few parts with the current rows of a table, sorted by the place of their case in ``order``, then by row.
@@ -252,50 +266,40 @@ class RunStore:
         before = self.parts(table)
         if not before:
             return
-        index = self._index(table)
-        last = len(order)
-        known = pc.index_in(index["case_key"], value_set=pa.array(order.keys(), pa.string()))
-        place = pa.array(order.values(), pa.int64()).take(known.combine_chunks())
-        index = index.append_column("_place", place.fill_null(last))
+        index = self._index(table, order)
         if drop_others:
-            index = index.filter(pc.less(index["_place"], last))
-        by_place = [("_place", "ascending"), ("_part", "ascending"), ("row", "ascending"), ("_at", "ascending")]
-        ordered = index.take(pc.sort_indices(index, by_place))
-        n_parts = -(-len(ordered) // _COMPACT_ROWS)
+            index = index.take(index.place < index.known)
+        ordering = index.by_place()
+        n_parts = -(-len(index) // _COMPACT_ROWS)
         n_before = sum(pq.ParquetFile(part).metadata.num_rows for part in before)
-        if len(before) == n_parts and len(ordered) == n_before and ordered.equals(self._natural(index)):
+        if len(before) == n_parts and len(index) == n_before and np.array_equal(ordering, np.arange(len(index))):
+            self.manifest.setdefault("compact", {})[table] = [part.name for part in before]
             return
         number = 1 + int(before[-1].stem.removeprefix("part-"))
-        for k in range(n_parts):
-            self._write_part(
-                table, number + k, self._gather(before, table, ordered.slice(k * _COMPACT_ROWS, _COMPACT_ROWS))
-            )
+        written = [
+            self._write_part(table, number + k, self._gather(before, table, index.take(some)))
+            for k, some in enumerate(np.split(ordering, range(_COMPACT_ROWS, len(ordering), _COMPACT_ROWS)))
+            if len(some)
+        ]
+        self.manifest.setdefault("compact", {})[table] = [part.name for part in written]
         self._drop(before)
+        pa.default_memory_pool().release_unused()
 
-    @staticmethod
-    def _natural(index: pa.Table) -> pa.Table:
-        return index.take(pc.sort_indices(index, [("_part", "ascending"), ("_at", "ascending")]))
-
-    def _gather(self, parts: Sequence[Path], table: str, wanted: pa.Table) -> pa.Table:
-        """The rows that ``wanted`` (``_part``, ``_at``) names, in its order."""
+    def _gather(self, parts: Sequence[Path], table: str, wanted: Index) -> pa.Table:
+        """The rows of ``wanted``, in its order."""
         names = list(schema(table).names)
         pieces = []
-        positions: list[int] = []
-        for number in sorted(set(wanted["_part"].to_pylist())):
-            mask = pc.equal(wanted["_part"], number)
-            pieces.append(_read_part(parts[number], table, names).take(wanted.filter(mask)["_at"]))
-            positions += pc.indices_nonzero(mask).to_pylist()
-        gathered = pa.concat_tables(pieces)
-        return gathered.take(pc.sort_indices(pa.array(positions, pa.int64())))
+        positions = []
+        for number in np.unique(wanted.part):
+            mask = wanted.part == number
+            pieces.append(_read_part(parts[number], table, names).take(pa.array(wanted.at[mask])))
+            positions.append(np.flatnonzero(mask))
+        back = np.argsort(np.concatenate(positions))
+        return pa.concat_tables(pieces).take(pa.array(back))
 
-    def _index(self, table: str) -> pa.Table:
-        """``case_key, row, status, _part, _at`` of every current row, in written order."""
-        loaded = self._load(table, ["case_key", "row", "status"])
-        if loaded is None:
-            empty = pa.array([], pa.int64())
-            text = pa.array([], pa.string())
-            return pa.table({"case_key": text, "row": empty, "status": text, "_part": empty, "_at": empty})
-        return loaded.filter(_current(loaded)).select(["case_key", "row", "status", "_part", "_at"])
+    def _index(self, table: str, order: Mapping[str, int] | None = None) -> Index:
+        """Where every current row lies; parts are read one by one."""
+        return build_index((_read_part(part, table, list(INDEX_COLUMNS)) for part in self.parts(table)), order)
 
     def verify(self) -> None:
         """Raise `RecordError` naming the first part that is not, or no longer, what was written."""
@@ -357,18 +361,14 @@ def _read_part(part: Path, table: str, names: list[str]) -> pa.Table:
 
 
 def _current(loaded: pa.Table) -> pa.Array:
-    """Which rows stand: of each case the last part that has it as ok, else the last part that has it."""
-    keys = loaded["case_key"].combine_chunks()
-    keys = keys.chunk(0) if isinstance(keys, pa.ChunkedArray) and keys.num_chunks == 1 else keys
-    cases = pc.dictionary_encode(keys)
+    """Which rows of a table loaded with its part numbers stand."""
+    cases = pc.dictionary_encode(loaded["case_key"].combine_chunks())
     cases = cases.combine_chunks() if isinstance(cases, pa.ChunkedArray) else cases
-    case = cases.indices.to_numpy(zero_copy_only=False)
-    parts = loaded["_part"].to_numpy()
-    ok = pc.equal(loaded["status"], "ok").fill_null(False).to_numpy(zero_copy_only=False)
-    rank = parts + np.where(ok, 1 << 40, 0)
+    case, parts = cases.indices.to_numpy(zero_copy_only=False), loaded["_part"].to_numpy()
+    later = int(parts.max(initial=0)) + 1
     best = np.full(len(cases.dictionary), -1, np.int64)
-    np.maximum.at(best, case, rank)
-    return pa.array(best[case] % (1 << 40) == parts)
+    np.maximum.at(best, case, parts + np.where(state_numbers(loaded["status"]) == STATES.index("ok"), later, 0))
+    return pa.array(best[case] % later == parts)
 
 
 def to_table(table: str, rows: Iterable[Mapping[str, Any]], run_id: str) -> pa.Table:
