@@ -59,6 +59,21 @@ def _spin(flag: Any) -> int:
     return n
 
 
+@numba.njit(cache=True)
+def _steps(count: Any) -> Any:
+    state = np.uint64(1)
+    for _ in range(count):
+        state ^= state << np.uint64(13)
+        state ^= state >> np.uint64(7)
+        state ^= state << np.uint64(17)
+    return state
+
+
+def computes(steps: int) -> dict[str, Any]:
+    """A case bound by its core: so many steps of xorshift64, about 2 ns each."""
+    return {"tensor": "computed", "variant": "raw", "raw_bytes": int(_steps(steps)) & 1}
+
+
 def hangs() -> dict[str, Any]:
     """A case that never ends, inside compiled code that holds the interpreter lock."""
     return {"raw_bytes": int(_spin(np.zeros(1, np.int64)))}
