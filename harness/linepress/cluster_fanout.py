@@ -37,17 +37,23 @@ class _Group:
 
 
 def groups(tasks: Iterable[Task]) -> Iterator[list[Task]]:
-    """Consecutive tasks of one stage in groups of at most `GROUP_CASES` cases and about `GROUP_BYTES` bytes."""
+    """Consecutive tasks of one stage in groups of at most `GROUP_CASES` cases and about `GROUP_BYTES` bytes.
+
+    Bytes that several of them must fetch from afar count once, so that these stay together on one worker.
+    """
     group: list[Task] = []
     n_bytes = 0
     for task in tasks:
+        shared = bool(group) and task.data != "" and task.data == group[-1].data
+        more = 0 if shared else task.n_bytes
         if group and (
-            len(group) >= GROUP_CASES or n_bytes + task.n_bytes > GROUP_BYTES or task.stage != group[0].stage
+            len(group) >= GROUP_CASES or (n_bytes + more > GROUP_BYTES and not shared) or task.stage != group[0].stage
         ):
             yield group
             group, n_bytes = [], 0
+            more = task.n_bytes
         group.append(task)
-        n_bytes += task.n_bytes
+        n_bytes += more
     if group:
         yield group
 

@@ -53,6 +53,9 @@ class Task:
     memory_bytes : int
         Most memory that the case takes on its worker, so that Ray admits no more cases to a node than fit; 0 asks
         for none.
+    data : str
+        What the case must fetch from afar, empty where its bytes are at hand: neighbours that share it go to one
+        worker, which fetches it once.
     """
 
     key: str
@@ -64,6 +67,7 @@ class Task:
     n_bytes: int = 0
     content_sha256: str = ""
     memory_bytes: int = 0
+    data: str = ""
 
 
 class ContentChangedError(RuntimeError):

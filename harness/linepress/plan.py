@@ -124,6 +124,7 @@ class Plan:
             n_bytes=tensor.n_bytes,
             content_sha256=content.removeprefix("sha256:") if content.startswith("sha256:") else "",
             memory_bytes=WORKER_BYTES + CHUNK_COPIES * model.chunk_bytes + LINE_COST_BYTES * tensor.n_bytes // 64,
+            data="" if tensor.location.local else tensor.stored().identity,
         )
 
     def identity(self, case: Case) -> dict[str, Any]:

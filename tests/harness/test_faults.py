@@ -42,6 +42,8 @@ def test_groups_are_bounded_in_cases_bytes_and_stage() -> None:
     assert [len(g) for g in groups([task(i) for i in range(20)])] == [8, 8, 4]
     assert [len(g) for g in groups([task(i, n_bytes=30 << 20) for i in range(5)])] == [2, 2, 1]
     assert [len(g) for g in groups([task(0, n_bytes=1 << 40), task(1)])] == [1, 1]
+    far = [task(i, n_bytes=1 << 30, data=f"tensor {i // 10}") for i in range(20)]
+    assert [len(g) for g in groups(far)] == [8, 2, 8, 2]
     other = Task("x", "channel", "m:f")
     assert [len(g) for g in groups([task(0), other, task(1)])] == [1, 1, 1]
     assert list(groups([])) == []

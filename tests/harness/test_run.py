@@ -262,4 +262,6 @@ def test_dry_run_plans_and_writes_nothing(small: Path, tmp_path: Path) -> None:
     )
     document = json.loads(done.stdout)
     assert (document["cases"], document["to_do"], document["to_do_bytes"]) == (12, 12, 12 * 64 * 64 * 2)
+    assert 0 < document["measure_core_hours_at_most"] < 0.01
+    assert document["cases_without_a_rate"] == 0
     assert not (tmp_path / "runs").exists()

@@ -149,7 +149,9 @@ def _header(run: Run, plan: Plan, recorded: int) -> None:
 
 
 def _dry_run(run: Run, as_json: bool) -> int:
+    from linepress.environment import usable_cores
     from linepress.errors import EXIT_NOTHING_MEASURED
+    from linepress.estimate import estimate
     from linepress.plan import make_plan
     from linepress.records.store import MANIFEST, RunStore
     from linepress.run_stages import check_later_stages
@@ -160,6 +162,10 @@ def _dry_run(run: Run, as_json: bool) -> int:
     to_do = [case for case in plan.cases if not case.skip and known.get(case.key) != "ok"]
     recorded = sum(known.get(case.key) == "ok" for case in plan.cases)
     to_do_bytes = sum(plan.tensors[case.tensor].n_bytes for case in to_do)
+    planned = ((plan.variants[case.variant], plan.tensors[case.tensor].n_bytes) for case in to_do)
+    sized = ((entry.spec, entry.variant.codec.codec_id, n_bytes) for entry, n_bytes in planned)
+    cost = estimate(sized, run.suite.model.repeats)
+    cores = run.options.workers or usable_cores()
     document = {
         "suite": run.suite.name,
         "sha256": run.suite.sha256,
@@ -172,6 +178,10 @@ def _dry_run(run: Run, as_json: bool) -> int:
         "to_do": len(to_do),
         "raw_bytes": plan.raw_bytes,
         "to_do_bytes": to_do_bytes,
+        "measure_core_hours_at_most": cost.core_s / 3600,
+        "measure_hours_at_most": cost.wall_s(cores) / 3600,
+        "cores": cores,
+        "cases_without_a_rate": cost.guessed,
         "unavailable": plan.unavailable,
     }
     if as_json:
@@ -182,6 +192,11 @@ def _dry_run(run: Run, as_json: bool) -> int:
         console.print(
             f"to do: {len(to_do):,} cases over {_size(to_do_bytes)} (each case reads its tensor, "
             f"{run.suite.model.repeats} timed rounds)"
+        )
+        console.print(
+            f"measure: at most about {cost.core_s / 3600:.3g} core-hours, {cost.wall_s(cores) / 60:.3g} min on "
+            f"{cores} cores like those the rates were measured on"
+            + (f"; {cost.guessed:,} cases have no rate and are taken at the slowest" if cost.guessed else "")
         )
         console.print(f"record would be {run.folder}")
     return 0 if plan.cases else EXIT_NOTHING_MEASURED
