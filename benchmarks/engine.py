@@ -177,7 +177,10 @@ def write_model(path: Path, n_bytes: int) -> None:
 
 
 def memory(folder: Path, gigabytes: float) -> dict[str, Any]:
-    """A real run over a large model: peaks of driver and workers."""
+    """A real run over a large model: peaks of driver and workers, and the memory that a case asked for."""
+    from linepress.plan import make_plan
+    from linepress.suite import load_suite
+
     model = folder / "model.safetensors"
     write_model(model, int(gigabytes * 1e9))
     suite = folder / "memory.yaml"
@@ -203,11 +206,13 @@ def memory(folder: Path, gigabytes: float) -> dict[str, Any]:
     if process.returncode:
         raise SystemExit(f"the run failed with exit code {process.returncode}:\n{err}")
     workers = sorted(peaks.worker_bytes.values(), reverse=True)
+    asked = max(task.memory_bytes for task in make_plan(load_suite(str(suite))).tasks({}))
     return {
         "model_bytes": model.stat().st_size,
         "run_s": time.perf_counter() - start,
         "driver_peak_bytes": peaks.driver_bytes,
         "worker_peak_bytes": workers,
+        "worker_asked_bytes": asked,
         "driver_within_limit": peaks.driver_bytes < DRIVER_LIMIT_BYTES,
         "workers_within_limit": bool(workers) and workers[0] < WORKER_LIMIT_BYTES,
     }
@@ -245,7 +250,7 @@ def main(argv: list[str] | None = None) -> int:
             print(
                 f"memory    {found['model_bytes'] / 1e9:.1f} GB model: driver {found['driver_peak_bytes'] / 1e6:.0f} "
                 f"MB (target < 500 MB), largest worker {max(found['worker_peak_bytes'], default=0) / 1e6:.0f} MB "
-                f"(target < 1,000 MB), {found['run_s']:.0f} s"
+                f"(target < 1,000 MB, asked for {found['worker_asked_bytes'] / 1e6:.0f} MB), {found['run_s']:.0f} s"
             )
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "engine.json").write_text(json.dumps(document, indent=1, default=str) + "\n")
