@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -62,13 +61,6 @@ def wait_for_parts(process: subprocess.Popen[str], run_folder: Path, limit_s: fl
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.05)
-
-
-def deterministic(folder: Path) -> list[dict[str, Any]]:
-    """Rows without what a clock or a host writes."""
-    volatile = ("_s", "_GBps", "seconds", "host", "started_at", "run_id", "attempts")
-    rows = RunStore.open(folder).rows("measure")
-    return [{name: value for name, value in row.items() if not name.endswith(volatile)} for row in rows]
 
 
 @pytest.fixture
@@ -185,32 +177,6 @@ def test_two_writers_at_once_are_refused(ray_cluster: Cluster, small: Path, tmp_
 
     with only_writer(tmp_path / "run"), pytest.raises(RecordError, match="another linepress is writing"):
         run(small, out=tmp_path / "run")
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(180)
-def test_sigkill_half_way_then_the_same_command(ray_cluster: Cluster, tmp_path: Path) -> None:
-    """Over 5 s: two real drivers, each with its own Ray, and enough cases to kill the first one among them."""
-    suite = write(tmp_path, suite_text("killed", SLOW))
-    folder = tmp_path / "run"
-    first = start(tmp_path, str(suite), "--out", str(folder))
-    wait_for_parts(first, folder)
-    os.killpg(first.pid, signal.SIGKILL)
-    first.communicate()
-    half = len(RunStore.open(folder).statuses("measure"))
-    assert 0 < half < 120
-    second = start(tmp_path, str(suite), "--out", str(folder), "--json")
-    out, err = second.communicate(timeout=120)
-    assert second.returncode == 0, err
-    document = json.loads(out)
-    assert (document["resumed"], document["done"]) == (half, 120 - half)
-    assert f"resume: {half} done" in err
-    counted = Counter(RunStore.open(folder).table("measure", ["case_key"])["case_key"].to_pylist())
-    assert len(counted) == 120
-    assert set(counted.values()) == {1}
-    undisturbed = run(suite, out=tmp_path / "other")
-    assert undisturbed.exit_code == 0
-    assert deterministic(folder) == deterministic(tmp_path / "other")
 
 
 @pytest.mark.slow
