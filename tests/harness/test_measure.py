@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -282,6 +283,31 @@ def test_codec_that_contradicts_itself_is_an_error(tmp_path: Path, how: str, sen
 def test_without_verification_nothing_is_claimed(tmp_path: Path) -> None:
     row = measure_case(tensor(tmp_path, gauss((64, 64))), Variant(Broken("decode")), repeats=0, verify=False)
     assert row["lossless"] is None
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_what_a_decoder_builds_once_is_not_timed(tmp_path: Path, verify: bool) -> None:
+    """Decoding tables are built on the first use of a set of tables; a tensor of kilobytes decodes in less time."""
+
+    class Built(NoTables):
+        built = False
+
+    class SlowStart(Broken):
+        def fit(self, chunks: Iterable[Lines]) -> Tables:
+            return super().fit(chunks) and Built()
+
+        def tables_from_bytes(self, data: bytes) -> Tables:
+            return Built()
+
+        def decode(self, packed: Packed, tables: Tables) -> NDArray[np.uint8]:
+            assert isinstance(tables, Built)
+            if not tables.built:
+                time.sleep(0.25)
+                tables.built = True
+            return super().decode(packed, tables)
+
+    row = measure_case(tensor(tmp_path, gauss((64, 64))), Variant(SlowStart()), repeats=3, verify=verify)
+    assert max(row["decode_s"]) < 0.2
 
 
 # ------------------------------------------------------------------------------- bundled sample, totals, memory

@@ -38,7 +38,8 @@ def code_lines(stream: LineStream, n_lines: int, codec: LineCodec, *, repeats: i
         time_rounds(
             (
                 (encode, partial(codec.encode, lines, tables)),
-                (decode, partial(codec.decode, packed, tables)),
+                # With the tables as read, as a reader has them: what they build on first use was built above.
+                (decode, partial(codec.decode, packed, read_tables)),
                 (measure, partial(codec.measure, lines, tables)),
             )
         )
