@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from linepress.errors import RecordError
+if TYPE_CHECKING:
+    from linepress.records.place import RunPlace
 
 Rows = list[dict[str, Any]]
 
@@ -223,22 +224,20 @@ def claims() -> Rows:
     ]
 
 
-def runs(folder: Path = Path("runs")) -> Rows:
-    """Run folders under ``folder``, newest first; a damaged or foreign record is listed with what is wrong."""
-    from linepress.records.store import read_manifest
+def runs(folder: RunPlace = Path("runs")) -> Rows:
+    """Runs under ``folder``, newest first; a damaged or foreign record is listed with what is wrong."""
+    from linepress.records.found import found_runs
 
-    rows = []
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if not (path / "manifest.json").is_file():
-            continue
-        try:
-            rows.append(_run_row(path, read_manifest(path)))
-        except RecordError as error:
-            rows.append({"run": str(path), "status": "unreadable", "problem": str(error), "updated_at": ""})
+    rows = [
+        {"run": str(run.place), "status": "unreadable", "problem": run.problem, "updated_at": ""}
+        if run.manifest is None
+        else _run_row(run.place, run.manifest)
+        for run in found_runs(folder)
+    ]
     return sorted(rows, key=lambda row: str(row["updated_at"]), reverse=True)
 
 
-def _run_row(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+def _run_row(path: RunPlace, manifest: dict[str, Any]) -> dict[str, Any]:
     suite, git = manifest.get("suite") or {}, manifest.get("git") or {}
     counts = [c for c in (manifest.get("counts") or {}).values() if isinstance(c, dict)]
     commit = str(git.get("commit") or "")[:12]

@@ -8,7 +8,7 @@ made by ``linepress run`` counts as good when its gates held.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +29,8 @@ from linepress.errors import (
     RecordError,
 )
 from linepress.progress import Progress
-from linepress.records.store import read_manifest, write_atomically
+from linepress.records.place import RunPlace, StorePath, place_of, same_place
+from linepress.records.store import RunStore, read_manifest, write_atomically
 from linepress.run import RUNS, Run
 from linepress.run_options import RunOptions, RunOutcome
 from linepress.suite import Suite
@@ -48,11 +49,11 @@ class NightlyOptions:
     Attributes
     ----------
     baseline : str
-        ``latest-good`` or the path of a run.
-    runs : Path
-        Folder of the runs.
-    out : Path | None
-        Run folder; ``<runs>/<suite>-<date>-<commit>`` when None.
+        ``latest-good``, or the path or URI of a run.
+    runs : RunPlace
+        Folder of the runs, or a place like s3://bucket/runs.
+    out : RunPlace | None
+        Run folder or place; ``<runs>/<suite>-<date>-<commit>`` when None.
     accept : str
         Reason why worse figures are taken as the new level; empty: not accepted.
     nights : int
@@ -60,8 +61,8 @@ class NightlyOptions:
     """
 
     baseline: str = LATEST_GOOD
-    runs: Path = RUNS
-    out: Path | None = None
+    runs: RunPlace = RUNS
+    out: RunPlace | None = None
     night: str = ""
     accept: str = ""
     nights: int = 30
@@ -77,12 +78,12 @@ class NightlyOutcome:
 
     run: RunOutcome
     exit_code: int
-    baseline: Path | None = None
+    baseline: RunPlace | None = None
     comparison: Comparison | None = None
     summary: dict[str, Any] | None = None
 
 
-def night_folder(suite: Suite, options: NightlyOptions) -> Path:
+def night_folder(suite: Suite, options: NightlyOptions) -> RunPlace:
     """``<runs>/<suite>-<date>-<commit>``: the same command on the same day resumes, another commit starts anew."""
     if options.out is not None:
         return options.out
@@ -103,26 +104,33 @@ def run_nightly(
     """Run, compare, gate, report, summarise. Raises `LinepressError` for what the user can mend."""
     progress = progress or Progress()
     folder = night_folder(suite, options)
-    chosen = None if options.baseline == LATEST_GOOD else Path(options.baseline)
+    chosen = None if options.baseline == LATEST_GOOD else place_of(options.baseline)
     if chosen is not None:
         read_manifest(chosen)  # a wrong baseline must not be found out after hours of measuring
+    there = str(folder) if isinstance(folder, StorePath) else None
     run_options = RunOptions(
-        out=folder, ray_address=options.ray_address, workers=options.workers, mlflow=False, report=False
+        out=None if isinstance(folder, StorePath) else folder,
+        remote=there,
+        ray_address=options.ray_address,
+        workers=options.workers,
+        mlflow=False,
+        report=False,
     )
     outcome = Run(suite, run_options, progress).execute(on_header)
     if outcome.interrupted:
         return NightlyOutcome(outcome, EXIT_INTERRUPTED)
-    earlier = [path for path, _ in _before(options.runs, suite.name, folder)]
+    store = outcome.store
+    earlier = [path for path, _ in _before(options.runs, suite.name, store)]
     baseline = chosen or latest_good(earlier)
     found = None
     if baseline is not None:
         progress.say(f"comparing with {baseline}")
-        found = compare_runs(baseline, folder, _with_history(options.compare, earlier[-options.nights :]))
-    past = history(nights([*earlier[-(options.nights - 1) :], folder]), options.compare.min_effect_pct)
-    _write(folder, found, past)
+        found = compare_runs(baseline, store, _with_history(options.compare, earlier[-options.nights :]))
+    past = history(nights([*earlier[-(options.nights - 1) :], store]), options.compare.min_effect_pct)
+    _write(store, found, past)
     night = NightlyOutcome(outcome, exit_code(outcome, found, options.accept), baseline, found)
     night.summary = summarise(suite, night, options, past)
-    _write_summary(folder, night.summary)
+    _write_summary(store, night.summary)
     _publish(night, options, progress)
     return night
 
@@ -133,22 +141,22 @@ def _publish(night: NightlyOutcome, options: NightlyOptions, progress: Progress)
 
     store = night.run.store
     progress.say("building the report")
-    night.run.report = build_report(store.path)
+    night.run.report = build_report(store)
     if options.mlflow:
         from linepress.tracking import mirror_run
 
         night.run.mirror = mirror_run(store, progress.say)
     if night.summary is not None:
         night.summary |= {"report": str(night.run.report), "mlflow": night.run.mirror or None}
-        _write_summary(store.path, night.summary)
+        _write_summary(store, night.summary)
 
 
-def latest_good(runs: list[Path]) -> Path | None:
+def latest_good(runs: Sequence[RunPlace]) -> RunPlace | None:
     """The newest of ``runs`` (oldest first) that is good; None without one."""
     return next((path for path in reversed(runs) if is_good(path)), None)
 
 
-def is_good(path: Path) -> bool:
+def is_good(path: RunPlace) -> bool:
     """Whether a complete run may serve as a reference."""
     manifest = read_manifest(path)
     try:
@@ -174,18 +182,17 @@ def exit_code(outcome: RunOutcome, found: Comparison | None, accept: str) -> int
     return EXIT_CASES_FAILED if found.exit_code == EXIT_NOTHING_MEASURED else found.exit_code
 
 
-def _before(runs: Path, suite: str, folder: Path) -> list[tuple[Path, dict[str, Any]]]:
+def _before(runs: RunPlace, suite: str, store: RunStore) -> list[tuple[RunPlace, dict[str, Any]]]:
     """Complete runs of the suite that began before this one."""
-    created = str(read_manifest(folder).get("created_at"))
-    own = folder.resolve()
+    created = str(store.manifest.get("created_at"))
     return [
         (path, manifest)
         for path, manifest in suite_runs(runs, suite)
-        if path.resolve() != own and str(manifest.get("created_at")) <= created
+        if not same_place(path, store.place) and str(manifest.get("created_at")) <= created
     ]
 
 
-def _with_history(options: CompareOptions, earlier: list[Path]) -> CompareOptions:
+def _with_history(options: CompareOptions, earlier: list[RunPlace]) -> CompareOptions:
     return options if options.history else replace(options, history=tuple(earlier))
 
 
@@ -246,24 +253,30 @@ def summarise(suite: Suite, night: NightlyOutcome, options: NightlyOptions, past
             for step in line.steps
             if step.night >= last - 1
         ],
-        "record": str(store.path),
+        "record": str(store.place),
         "report": None,
         "mlflow": None,
     }
 
 
-def _write(folder: Path, found: Comparison | None, past: History) -> None:
+def _write(store: RunStore, found: Comparison | None, past: History) -> None:
+    folder = store.path / FOLDER
+    written = [folder / "history.json"]
     if found is not None:
-        _json(folder / FOLDER / "compare.json", document(found))
-        write_atomically(folder / FOLDER / "compare.md", as_markdown(found).encode())
-    _json(folder / FOLDER / "history.json", past.document())
+        _json(folder / "compare.json", document(found))
+        write_atomically(folder / "compare.md", as_markdown(found).encode())
+        written += [folder / "compare.json", folder / "compare.md"]
+    _json(folder / "history.json", past.document())
+    store.carry(*written)
 
 
-def _write_summary(folder: Path, summary: dict[str, Any]) -> None:
+def _write_summary(store: RunStore, summary: dict[str, Any]) -> None:
     from linepress.nightly_summary import markdown
 
-    _json(folder / SUMMARY, summary)
-    write_atomically(folder / FOLDER / "summary.md", markdown(summary).encode())
+    page = store.path / FOLDER / "summary.md"
+    _json(store.path / SUMMARY, summary)
+    write_atomically(page, markdown(summary).encode())
+    store.carry(store.path / SUMMARY, page)
 
 
 def _json(path: Path, data: Any) -> None:
@@ -272,7 +285,7 @@ def _json(path: Path, data: Any) -> None:
     write_atomically(path, json.dumps(finite(data), indent=1, ensure_ascii=False).encode() + b"\n")
 
 
-def read_summary(folder: Path) -> dict[str, Any]:
+def read_summary(folder: RunPlace) -> dict[str, Any]:
     """The summary of a night; raises `RecordError` where there is none."""
     try:
         found = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))

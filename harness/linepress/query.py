@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 
 from linepress.errors import LinepressError
 from linepress.records import TABLES, RunStore
+from linepress.records.place import RunPlace
 from linepress.records.schema import schema
 
 _LOCKED: dict[str, str | bool | int | float | list[str]] = {
@@ -29,7 +28,7 @@ class QueryError(LinepressError):
     """A query that is not one SELECT over the tables of a run."""
 
 
-def query(run: Path | str, sql: str) -> pa.Table:
+def query(run: RunPlace | str | RunStore, sql: str) -> pa.Table:
     """Result of one SELECT over the tables of a run.
 
     Tables are those of `linepress.records.schema` (measure, channel, system, fabric, claims, gates, failures), each
@@ -84,7 +83,6 @@ def _table(store: RunStore, name: str) -> Any:
     """The current rows; straight from the files, column by column as asked, where no row there is superseded."""
     if name != "failures":
         parts = store.parts(name)
-        stored = sum(pq.ParquetFile(part).metadata.num_rows for part in parts)
-        if parts and stored == store.table(name, ["case_key"]).num_rows:
+        if parts and store.count_stored(name) == store.table(name, ["case_key"]).num_rows:
             return ds.dataset([str(part) for part in parts], schema=schema(name))
     return store.table(name)

@@ -1,35 +1,41 @@
-"""Run folders as things on a disk: listed, described, deleted, and never mistaken for anything else."""
+"""Runs as things on a disk or in a store: listed, described, deleted, and never mistaken for anything else."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
+from linepress.compare.nights import suite_runs
 from linepress.errors import RecordError
 from linepress.listing import runs as list_runs
+from linepress.records.place import RunPlace, over, place_of, same_place, size_bytes
+from linepress.records.remote import cache_folder, folder_name, working_folder
 from linepress.records.schema import TABLES
 from linepress.records.store import MANIFEST, RunStore
+from linepress.run_log import EVENTS
 from linepress.run_record import only_writer
 
 KNOWN_ENTRIES = frozenset(
-    {MANIFEST, "suite.yaml", "tables", "failures.jsonl", "report", ".lock", "mlflow.json", "nightly"}
+    {MANIFEST, "suite.yaml", "tables", "failures.jsonl", EVENTS, "report", ".lock", "mlflow.json", "nightly"}
 )
 """What linepress writes into a run folder; a folder with anything else in it holds somebody's work."""
 
 
-def listed(folder: Path, suite: str | None = None) -> list[dict[str, Any]]:
-    """Runs under ``folder``, newest first, with the verdict of a nightly and bytes on disk."""
+def listed(folder: RunPlace, suite: str | None = None) -> list[dict[str, Any]]:
+    """Runs under ``folder``, newest first, with the verdict of a nightly and their bytes."""
     rows = list_runs(folder)
     if suite is not None:
         rows = [row for row in rows if row.get("suite") == suite]
-    return [{**row, "verdict": verdict(Path(row["run"])), "size_bytes": size_bytes(Path(row["run"]))} for row in rows]
+    places = [place_of(row["run"]) for row in rows]
+    found = zip(rows, over(places, verdict), over(places, size_bytes), strict=True)
+    return [{**row, "verdict": said, "size_bytes": size} for row, said, size in found]
 
 
-def described(run: Path) -> dict[str, Any]:
+def described(run: RunPlace) -> dict[str, Any]:
     """What a run is, from its manifest and files; raises `RecordError` for what is not a run of this version."""
     store = RunStore.open(run)
     manifest = store.manifest
@@ -52,17 +58,13 @@ def described(run: Path) -> dict[str, Any]:
             f"{s.get('started_at')} {s.get('ended')}: {s.get('resumed')} resumed, {s.get('done')} done"
             for s in manifest.get("sessions") or []
         ],
-        "rows": {
-            table: sum(pq.ParquetFile(part).metadata.num_rows for part in store.parts(table))
-            for table in TABLES
-            if store.parts(table)
-        },
+        "rows": {table: rows for table, rows in zip(TABLES, map(store.count_stored, TABLES), strict=True) if rows},
         "size_bytes": size_bytes(run),
         "report": str(report) if report.exists() else None,
     }
 
 
-def verdict(run: Path) -> str | None:
+def verdict(run: RunPlace) -> str | None:
     """Verdict of the nightly that made the run; None where none did."""
     try:
         return str(json.loads((run / "nightly" / "summary.json").read_text(encoding="utf-8"))["verdict"])
@@ -70,12 +72,7 @@ def verdict(run: Path) -> str | None:
         return None
 
 
-def size_bytes(run: Path) -> int:
-    """Bytes of all files of a run."""
-    return sum(file.stat().st_size for file in run.rglob("*") if file.is_file() and not file.is_symlink())
-
-
-def check_deletable(run: Path) -> None:
+def check_deletable(run: RunPlace) -> None:
     """Raise `RecordError` unless ``run`` is a run folder with nothing but what linepress put there.
 
     A record of another schema version, or a damaged one, may be deleted; a link to a run may not.
@@ -83,7 +80,7 @@ def check_deletable(run: Path) -> None:
     if run.is_symlink():
         raise RecordError(f"{run}: a link, not a run folder; give the folder itself")
     if not run.is_dir():
-        raise RecordError(f"{run}: there is no such run folder; `linepress runs list` shows the runs")
+        raise RecordError(f"{run}: there is no such run folder; `linepress runs list {run.parent}` shows the runs")
     try:
         manifest = json.loads((run / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -100,8 +97,44 @@ def check_deletable(run: Path) -> None:
         raise RecordError(f"{run}: holds {strange[0]}, which linepress did not write; move it away, then delete")
 
 
-def delete(run: Path) -> None:
-    """Delete a run; raises `RecordError` for what is not one, or is being written."""
+def delete(run: RunPlace) -> None:
+    """Delete a run, and of one in a store what this machine kept of it.
+
+    Raises `RecordError` for what is not a run, or is being written on this machine.
+    """
     check_deletable(run)
-    with only_writer(run):
-        shutil.rmtree(run)
+    if isinstance(run, Path):
+        with only_writer(run):
+            shutil.rmtree(run)
+        return
+    here = working_folder(str(run))
+    with only_writer(here) if here.exists() else contextlib.nullcontext():
+        run.remove_tree()
+        for copy in (here, cache_folder("records") / folder_name(str(run))):
+            if copy.exists():
+                shutil.rmtree(copy)
+
+
+def loss_of(runs: Sequence[RunPlace]) -> list[str]:
+    """A sentence for each of ``runs`` that is the latest good run of its suite: what the nights to come lose."""
+    from linepress.nightly import latest_good
+
+    found = []
+    for run in runs:
+        suite = suite_of(run)
+        nights = [path for path, _ in suite_runs(run.parent, suite)]
+        good = latest_good(nights)
+        if good is None or not same_place(good, run):
+            continue
+        left = [path for path in nights if not any(same_place(path, gone) for gone in runs)]
+        then = latest_good(left)
+        found.append(
+            f"{run} is the latest good run of suite {suite}, the baseline of the next night; after it "
+            + (f"that is {then}" if then else "there is none, and the next night passes by its gates alone")
+        )
+    return found
+
+
+def suite_of(run: RunPlace) -> str:
+    """Name of a run's suite, also of another schema version."""
+    return str((json.loads((run / MANIFEST).read_text(encoding="utf-8")).get("suite") or {}).get("name"))

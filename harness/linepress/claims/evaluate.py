@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from linepress.claims import hardware_checks as hardware
@@ -21,6 +20,7 @@ from linepress.claims.model import (
     load_claims,
 )
 from linepress.records import RunStore
+from linepress.records.place import RunPlace
 from linepress.report import format as fmt
 from linepress.report.frame import Frame
 from linepress.report.view import measure_frame
@@ -47,13 +47,13 @@ _HARDWARE_CHECKS: dict[str, Callable[[Any], Finding]] = {
 }
 
 
-def verdicts(run_dir: Path | str | RunStore, claims: ClaimSet | None = None) -> list[Verdict]:
+def verdicts(run_dir: RunPlace | str | RunStore, claims: ClaimSet | None = None) -> list[Verdict]:
     """A verdict on every claim, in the order of the file.
 
     Parameters
     ----------
     run_dir
-        A run folder, or its open store.
+        A run folder, a place in a store, or a store that is open.
     claims
         The claims to check; by default the shipped ``claims.yaml``.
 
@@ -62,7 +62,7 @@ def verdicts(run_dir: Path | str | RunStore, claims: ClaimSet | None = None) -> 
     RecordError
         The folder is not a run of this schema version.
     """
-    store = run_dir if isinstance(run_dir, RunStore) else RunStore.open(run_dir)
+    store = RunStore.open(run_dir)
     known = load_claims() if claims is None else claims
     records = run.Records(
         measure_frame(store.table("measure"), store.manifest), Frame.from_arrow(store.table("channel"))

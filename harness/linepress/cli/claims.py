@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from linepress.cli.common import json_option, print_json, stdout
+from linepress.cli.common import PLACE, json_option, print_json, stdout
 
 if TYPE_CHECKING:
     from linepress.claims import Verdict
+    from linepress.records.place import RunPlace
 
 EPILOG = """\b
 Examples:
   linepress claims runs/smoke-1a2b3c4d
   linepress claims runs/smoke-1a2b3c4d --only 'kv-*' --json
   linepress claims runs/smoke-1a2b3c4d --claims my-claims.yaml
+  linepress claims s3://bucket/runs/night
 
 A verdict is a finding, not a failure: the exit code is 0 whatever the verdicts are. Gates decide over runs.
 """
@@ -24,11 +26,11 @@ _STYLES = {"reproduced": "green", "not reproduced": "red", "not checkable": "dim
 
 
 @click.command(name="claims", epilog=EPILOG)
-@click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
+@click.argument("run", type=PLACE, metavar="RUN")
 @click.option("--claims", "claims_file", type=click.Path(path_type=Path), help="Another claims file.")
 @click.option("--only", metavar="PATTERN", help="Only claims whose name matches this shell pattern.")
 @json_option
-def command(run: Path, claims_file: Path | None, only: str | None, as_json: bool) -> int:
+def command(run: RunPlace, claims_file: Path | None, only: str | None, as_json: bool) -> int:
     """Verdicts on published claims: reproduced, not reproduced, or not checkable and why."""
     from fnmatch import fnmatchcase
 

@@ -14,6 +14,20 @@ json_option = click.option(
 )
 
 
+class _Place(click.ParamType):  # type: ignore[type-arg]
+    """A path, or a URI such as s3://bucket/run."""
+
+    name = "folder|uri"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from linepress.records.place import place_of
+
+        return place_of(value)
+
+
+PLACE = _Place()
+
+
 def stdout() -> Console:
     """Console for results; plain text without a terminal or with NO_COLOR."""
     return Console(file=sys.stdout, highlight=False, soft_wrap=not sys.stdout.isatty())

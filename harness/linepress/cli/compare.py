@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from linepress.cli.common import json_option, print_json
+from linepress.cli.common import PLACE, json_option, print_json
+
+if TYPE_CHECKING:
+    from linepress.records.place import RunPlace
 
 EPILOG = """\b
 Examples:
@@ -15,6 +19,7 @@ Examples:
   linepress compare runs/base runs/new --markdown comment.md --json
   linepress compare runs/base runs/new --min-effect 5 --allow-growth 0.1
   linepress compare runs/a runs/b --history runs
+  linepress compare s3://bucket/runs/a s3://bucket/runs/b --history s3://bucket/runs
   linepress compare runs/a runs/b --retime ../base/.venv/bin/python
 
 Exact figures (bits, bytes, losslessness, models) get no statistics: any change is a change. Speeds are judged by
@@ -24,8 +29,8 @@ Exit codes: 0 pass, 1 fail, 2 could not decide, 3 nothing to compare, 4 usage.
 
 
 @click.command(name="compare", epilog=EPILOG)
-@click.argument("base", type=click.Path(path_type=Path), metavar="BASE")
-@click.argument("new", type=click.Path(path_type=Path), metavar="NEW")
+@click.argument("base", type=PLACE, metavar="BASE")
+@click.argument("new", type=PLACE, metavar="NEW")
 @click.option("--min-effect", default=3.0, show_default=True, type=click.FloatRange(0, 100), help="Least change, %.")
 @click.option(
     "--alpha",
@@ -45,7 +50,8 @@ Exit codes: 0 pass, 1 fail, 2 could not decide, 3 nothing to compare, 4 usage.
 @click.option("--strict", is_flag=True, help="Do not pass when no speed could be judged.")
 @click.option(
     "--history",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=PLACE,
+    metavar="FOLDER|URI",
     help="Folder of earlier runs of the suite; their spread widens the intervals where it is larger.",
 )
 @click.option(
@@ -57,26 +63,29 @@ Exit codes: 0 pass, 1 fail, 2 could not decide, 3 nothing to compare, 4 usage.
 @click.option("--markdown", type=click.Path(path_type=Path, dir_okay=False), help="Write Markdown to this file too.")
 @json_option
 def command(
-    base: Path,
-    new: Path,
+    base: RunPlace,
+    new: RunPlace,
     min_effect: float,
     alpha: float,
     allow_growth: float,
     hosts_alike: bool,
     strict: bool,
-    history: Path | None,
+    history: RunPlace | None,
     retime: str,
     markdown: Path | None,
     as_json: bool,
 ) -> int:
-    """Compare run NEW with run BASE: what changed, and a gate over it."""
+    """Compare run NEW with run BASE: what changed, and a gate over it.
+
+    Each is the folder of a run, or a place like s3://bucket/runs/base.
+    """
     from linepress.compare import CompareOptions, compare_runs
     from linepress.compare.document import document
     from linepress.compare.nights import suite_runs
     from linepress.compare.render import as_markdown, as_text
     from linepress.records.store import read_manifest, write_atomically
 
-    earlier: list[Path] = []
+    earlier: list[RunPlace] = []
     if history is not None:
         suite = str((read_manifest(new).get("suite") or {}).get("name"))
         earlier = [path for path, _ in suite_runs(history, suite)]

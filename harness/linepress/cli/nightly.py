@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import shlex
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from linepress.cli.common import json_option, print_json
+from linepress.cli.common import PLACE, json_option, print_json
+
+if TYPE_CHECKING:
+    from linepress.records.place import RunPlace
 
 EPILOG = """\b
 Examples:
   linepress nightly nightly
   linepress nightly suites/my-model.yaml --baseline latest-good --webhook https://hooks.example.com/T0/B0
   linepress nightly smoke --no-mlflow --json
+  linepress nightly nightly --runs s3://bucket/runs
   linepress nightly nightly --accept 'new tables, 0.2 % larger, twice as fast'
 
 The run goes to RUNS/SUITE-DATE-COMMIT, so the same command on the same day resumes. A night is good when its verdict
@@ -26,13 +30,13 @@ measured, 4 usage, 130 interrupted.
 
 @click.command(name="nightly", epilog=EPILOG)
 @click.argument("suite_name", metavar="SUITE")
-@click.option("--baseline", default="latest-good", show_default=True, help="latest-good, or the folder of a run.")
 @click.option(
-    "--runs", type=click.Path(path_type=Path, file_okay=False), default=Path("runs"), help="Folder of runs."
+    "--baseline", default="latest-good", show_default=True, help="latest-good, or the folder or URI of a run."
 )
 @click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), help="Run folder; RUNS/SUITE-DATE-COMMIT else."
+    "--runs", type=PLACE, metavar="FOLDER|URI", default="runs", show_default=True, help="Where the runs lie."
 )
+@click.option("--out", type=PLACE, metavar="FOLDER|URI", help="Where this run goes; RUNS/SUITE-DATE-COMMIT else.")
 @click.option("--night", default="", metavar="DATE", help="Date in the folder's name; today (UTC) else.")
 @click.option("--nights", default=30, show_default=True, type=click.IntRange(2, 400), help="Nights of history.")
 @click.option("--accept", default="", metavar="REASON", help="Take worse figures as the new level.")
@@ -49,8 +53,8 @@ measured, 4 usage, 130 interrupted.
 def command(
     suite_name: str,
     baseline: str,
-    runs: Path,
-    out: Path | None,
+    runs: RunPlace,
+    out: RunPlace | None,
     night: str,
     nights: int,
     accept: str,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from linepress.cli.common import json_option, print_json, stderr, stdout
+from linepress.cli.common import PLACE, json_option, print_json, stderr, stdout
+
+if TYPE_CHECKING:
+    from linepress.records.place import RunPlace
 
 EPILOG = """\b
 Examples:
@@ -17,6 +19,7 @@ Examples:
   linepress query runs/smoke-1a2b3c4d "select * from failures" --json
   linepress query runs/smoke-1a2b3c4d "select tensor, decode_GBps from measure" --csv > speeds.csv
   linepress query runs/smoke-1a2b3c4d --columns
+  linepress query s3://bucket/runs/night "select count(*) as cases from measure"
 
 Tables: measure, channel, system, fabric, claims, gates, failures. The query sees nothing else: no file, no network.
 """
@@ -24,13 +27,13 @@ MOST_ROWS = 200
 
 
 @click.command(name="query", epilog=EPILOG)
-@click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
+@click.argument("run", type=PLACE, metavar="RUN")
 @click.argument("sql", required=False, metavar="SQL")
 @click.option("--columns", "show_columns", is_flag=True, help="List every column with its type, unit and meaning.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV on stdout.")
 @json_option
-def command(run: Path, sql: str | None, show_columns: bool, as_csv: bool, as_json: bool) -> int:
-    """One SELECT over the tables of a run."""
+def command(run: RunPlace, sql: str | None, show_columns: bool, as_csv: bool, as_json: bool) -> int:
+    """One SELECT over the tables of a run, in a folder or at a place like s3://bucket/runs/night."""
     from linepress.query import columns, query
     from linepress.records import RunStore
 

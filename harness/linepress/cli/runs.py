@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from linepress.cli.common import json_option, print_json, stdout
+from linepress.cli.common import PLACE, json_option, print_json, stderr, stdout
+
+if TYPE_CHECKING:
+    from linepress.records.place import RunPlace
 
 EPILOG = """\b
 Examples:
   linepress runs list
-  linepress runs list --folder /data/runs --suite nightly --json
+  linepress runs list /data/runs --suite nightly --json
+  linepress runs list s3://bucket/runs
   linepress runs show runs/smoke-1a2b3c4d
   linepress runs delete runs/smoke-1a2b3c4d --yes
 """
@@ -25,20 +28,22 @@ def command() -> None:
 
 
 @command.command(name="list")
-@click.option("--folder", type=click.Path(path_type=Path), default=Path("runs"), show_default=True)
+@click.argument("place", type=PLACE, default="runs", metavar="[FOLDER|URI]")
+@click.option("--folder", type=PLACE, metavar="FOLDER|URI", help="The same, as an option.")
 @click.option("--suite", help="Only runs of this suite.")
 @json_option
-def list_command(folder: Path, suite: str | None, as_json: bool) -> int:
-    """Runs under a folder, the newest first, with verdict and size on disk."""
+def list_command(place: RunPlace, folder: RunPlace | None, suite: str | None, as_json: bool) -> int:
+    """Runs in a folder (`runs` else) or in a store, the newest first, with verdict and size."""
     from linepress.run_folders import listed
 
-    rows = listed(folder, suite)
+    where = folder or place
+    rows = listed(where, suite)
     if as_json:
         print_json(rows)
         return 0
     console = stdout()
     if not rows:
-        console.print(f"no runs under {folder}; `linepress run smoke` makes one", markup=False)
+        console.print(f"no runs under {where}; `linepress run smoke` makes one", markup=False)
         return 0
     _table(rows)
     for row in rows:
@@ -48,9 +53,9 @@ def list_command(folder: Path, suite: str | None, as_json: bool) -> int:
 
 
 @command.command(name="show")
-@click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
+@click.argument("run", type=PLACE, metavar="RUN")
 @json_option
-def show_command(run: Path, as_json: bool) -> int:
+def show_command(run: RunPlace, as_json: bool) -> int:
     """What a run is: suite, commit, machine, sessions, counts, tables, verdict."""
     from linepress.run_folders import described
 
@@ -66,29 +71,36 @@ def show_command(run: Path, as_json: bool) -> int:
 
 
 @command.command(name="delete")
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
+@click.argument("runs", nargs=-1, required=True, type=PLACE, metavar="RUN...")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
-def delete_command(runs: tuple[Path, ...], yes: bool, as_json: bool) -> int:
-    """Delete runs, after asking. A folder that is not a run, or holds anything else, is never touched."""
+def delete_command(runs: tuple[RunPlace, ...], yes: bool, as_json: bool) -> int:
+    """Delete runs, after asking. A folder that is not a run, or holds anything else, is never touched.
+
+    Says so when a run is the latest good one of its suite, which the next night would be compared with.
+    """
+    from linepress.records.place import size_bytes
     from linepress.report import format as fmt
-    from linepress.run_folders import check_deletable, delete, size_bytes
+    from linepress.run_folders import check_deletable, delete, loss_of
 
     for run in runs:
         check_deletable(run)
     sizes = {run: size_bytes(run) for run in runs}
+    lost = loss_of(runs)
+    for sentence in lost:
+        stderr().print(f"note: {sentence}", markup=False)
     if not yes:
         names = ", ".join(f"{run} ({fmt.bytes_si(size)})" for run, size in sizes.items())
         if not click.confirm(f"delete {names}?", default=False, err=True):
             if as_json:
-                print_json({"deleted": [], "freed_bytes": 0})
+                print_json({"deleted": [], "freed_bytes": 0, "notes": lost})
             else:
                 stdout().print("nothing deleted")
             return 0
     for run in runs:
         delete(run)
     if as_json:
-        print_json({"deleted": [str(run) for run in runs], "freed_bytes": sum(sizes.values())})
+        print_json({"deleted": [str(run) for run in runs], "freed_bytes": sum(sizes.values()), "notes": lost})
     else:
         words = f"{len(runs)} run{'' if len(runs) == 1 else 's'}"
         stdout().print(f"deleted {words}, {fmt.bytes_si(sum(sizes.values()))} freed", markup=False)

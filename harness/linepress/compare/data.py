@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from linepress.compare.options import METRICS
 from linepress.records import RunStore
+from linepress.records.place import RunPlace
 
 SCALARS = (
     "case_key",
@@ -77,7 +77,7 @@ class Side:
 
     Attributes
     ----------
-    path : Path
+    path : RunPlace
     manifest : Mapping
     table : pyarrow.Table
         The columns `SCALARS` of every current row.
@@ -91,7 +91,7 @@ class Side:
         Of the histogram of line bits; 0 where there is none.
     """
 
-    path: Path
+    path: RunPlace
     manifest: Mapping[str, Any]
     table: Any
     identity: Any
@@ -112,9 +112,9 @@ class Side:
         return values
 
 
-def load_side(path: Path | str) -> Side:
-    """Read a run for comparison; raises `RecordError` for a folder that is no run of this schema version."""
-    store = RunStore.open(path)
+def load_side(run: RunPlace | str | RunStore) -> Side:
+    """Read a run for comparison; raises `RecordError` for a place that is no run of this schema version."""
+    store = RunStore.open(run)
     scalars, digests = [], []
     lengths: dict[str, list[NDArray[np.int64]]] = {metric: [] for metric in METRICS}
     values: dict[str, list[NDArray[np.float64]]] = {metric: [] for metric in METRICS}
@@ -129,7 +129,7 @@ def load_side(path: Path | str) -> Side:
             values[metric].append(_flat(column))
     table = pa.concat_tables(scalars) if scalars else store.table("measure", list(SCALARS))
     return Side(
-        path=store.path,
+        path=store.place,
         manifest=store.manifest,
         table=table,
         identity=_identity(table, store.manifest),

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,11 @@ from numpy.typing import NDArray
 
 from linepress.compare.noise import noise
 from linepress.compare.options import METRICS
-from linepress.errors import RecordError
 from linepress.records import RunStore
-from linepress.records.store import MANIFEST, RecordWriteError, read_manifest, write_atomically
+from linepress.records.found import found_runs
+from linepress.records.place import RunPlace
+from linepress.records.remote import cache_folder
+from linepress.records.store import RecordWriteError, read_manifest, write_atomically
 from linepress.run_pools import DATA_OF_KIND
 
 ALL_DATA = "all data"
@@ -53,33 +54,32 @@ class Night:
     machine_GBps: float | None = None
 
 
-def suite_runs(folder: Path, suite: str) -> list[tuple[Path, dict[str, Any]]]:
-    """Complete runs of a suite under ``folder``, the oldest first; what cannot be read is left out."""
-    found = []
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if not (path / MANIFEST).is_file():
-            continue
-        try:
-            manifest = read_manifest(path)
-        except RecordError:
-            continue  # listed as unreadable by `linepress runs list`
-        if (manifest.get("suite") or {}).get("name") == suite and manifest.get("status") == "complete":
-            found.append((path, manifest))
+def suite_runs(folder: RunPlace, suite: str) -> list[tuple[RunPlace, dict[str, Any]]]:
+    """Complete runs of a suite under ``folder``, the oldest first; what cannot be read is left out, as
+    `linepress runs list` says."""
+    found = [
+        (run.place, run.manifest)
+        for run in found_runs(folder)
+        if run.manifest is not None
+        and (run.manifest.get("suite") or {}).get("name") == suite
+        and run.manifest.get("status") == "complete"
+    ]
     return sorted(found, key=lambda item: (str(item[1].get("created_at")), item[0].name))
 
 
-def nights(paths: Iterable[Path]) -> list[Night]:
+def nights(runs: Sequence[RunPlace | RunStore]) -> list[Night]:
     """Runs reduced to their figures, in the given order; reduced once, then remembered by their content."""
-    return [night(path) for path in paths]
+    return [night(run) for run in runs]
 
 
-def night(path: Path) -> Night:
-    """One run reduced; raises `RecordError` for a folder that is no run of this schema version."""
-    manifest = read_manifest(path)
+def night(run: RunPlace | RunStore) -> Night:
+    """One run reduced; raises `RecordError` for a place that is no run of this schema version."""
+    path = run.place if isinstance(run, RunStore) else run
+    manifest = run.manifest if isinstance(run, RunStore) else read_manifest(run)
     cache = _cache_file(manifest)
     figures, machine = _remembered(cache)
     if figures is None:
-        figures, machine = reduce_run(RunStore.open(path))
+        figures, machine = reduce_run(RunStore.open(run))
         _remember(cache, figures, machine)
     git, suite = manifest.get("git") or {}, manifest.get("suite") or {}
     return Night(
@@ -175,8 +175,7 @@ def _machine(figures: Mapping[str, float], codec_of: Mapping[str, str]) -> float
 def _cache_file(manifest: Mapping[str, Any]) -> Path:
     parts = {name: digest for name, digest in (manifest.get("parts") or {}).items() if "/measure/" in name}
     digest = hashlib.sha256(json.dumps([CACHE_VERSION, parts], sort_keys=True).encode()).hexdigest()
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "linepress" / "nights" / f"{digest}.json"
+    return cache_folder("nights") / f"{digest}.json"
 
 
 def _remembered(file: Path) -> tuple[dict[str, float] | None, float | None]:

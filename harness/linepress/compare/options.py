@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+
+from linepress.records.place import RunPlace
 
 METRICS = ("encode", "decode", "measure")
 """Sampled metrics: each has raw samples ``<metric>_s`` in the table ``measure``."""
@@ -30,7 +31,7 @@ class CompareOptions:
         Of the bootstrap.
     resamples : int
         Bootstrap replicates.
-    history : sequence of Path
+    history : sequence of RunPlace
         Earlier runs of the same suite, from which the spread between runs is estimated.
     retime : str
         Interpreter of the installation that made the base run: speeds are then timed anew, in turn with this one.
@@ -43,5 +44,5 @@ class CompareOptions:
     strict: bool = False
     seed: int = 1
     resamples: int = 4000
-    history: Sequence[Path] = field(default_factory=tuple)
+    history: Sequence[RunPlace] = field(default_factory=tuple)
     retime: str = ""

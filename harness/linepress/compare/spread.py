@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from linepress.compare.nights import ALL_DATA, SPEED_FIGURES, Night, nights
 from linepress.compare.stats import Reals
+from linepress.records.place import RunPlace
 
 FEWEST_RUNS = 6
 MAD_TO_SIGMA = 1.4826
 """Median absolute deviation to standard deviation for a normal distribution."""
 
 
-def spread_between_runs(paths: Sequence[Path], exclude: Sequence[Path] = ()) -> dict[tuple[str, str], float]:
+def spread_between_runs(paths: Sequence[RunPlace], exclude: Sequence[RunPlace] = ()) -> dict[tuple[str, str], float]:
     """(variant, metric) -> standard deviation of log time of one run, the machine's drift taken away.
 
     Empty with fewer than `FEWEST_RUNS` runs.
     """
-    left_out = {path.resolve() for path in exclude}
-    return spread_of(nights(path for path in paths if path.resolve() not in left_out))
+    left_out = {str(path.resolve()) for path in exclude}
+    return spread_of(nights([path for path in paths if str(path.resolve()) not in left_out]))
 
 
 def spread_of(found: Sequence[Night]) -> dict[tuple[str, str], float]:

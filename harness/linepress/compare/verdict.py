@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from linepress.compare.data import load_side
 from linepress.compare.derived import Derived, derived
@@ -18,6 +17,7 @@ from linepress.compare.sampled import SLOWER, Sampled, sampled
 from linepress.compare.spread import spread_between_runs
 from linepress.errors import EXIT_CASES_FAILED, EXIT_GATE_FAILED, EXIT_NOTHING_MEASURED, EXIT_OK
 from linepress.records import RunStore
+from linepress.records.place import RunPlace
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,25 +84,26 @@ class Comparison:
 
 
 def compare_runs(
-    base: Path | str,
-    new: Path | str,
+    base: RunPlace | str | RunStore,
+    new: RunPlace | str | RunStore,
     options: CompareOptions | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Comparison:
     """Compare the run ``new`` with the reference ``base``; ``say`` is told what takes time.
 
-    Raises `RecordError` for a folder that is not a run, a damaged part, or a record of another schema version.
+    Each is a folder, a place in a store, or a store that is open. Raises `RecordError` for a place that is not a run,
+    a damaged part, or a record of another schema version.
     """
     options = options or CompareOptions()
-    sides = load_side(base), load_side(new)
+    stores = RunStore.open(base), RunStore.open(new)
+    sides = load_side(stores[0]), load_side(stores[1])
     pairs = pair(*sides)
     source = provenance(*sides, options.hosts_alike)
-    stores = RunStore.open(base), RunStore.open(new)
     later = derived(*stores, source.same_suite)
     if options.retime:
         speeds = retime(requests(pairs, RetimePlan()), options.retime, this_python(), RetimePlan(), options, say)
     else:
-        speeds = _recorded(pairs, source, options, (Path(base), Path(new)))
+        speeds = _recorded(pairs, source, options, (stores[0].place, stores[1].place))
     found = Comparison(
         source=source,
         options=options,
@@ -118,7 +119,7 @@ def compare_runs(
     return found
 
 
-def _recorded(pairs: Pairs, source: Provenance, options: CompareOptions, own: tuple[Path, Path]) -> Sampled:
+def _recorded(pairs: Pairs, source: Provenance, options: CompareOptions, own: tuple[RunPlace, RunPlace]) -> Sampled:
     spread = spread_between_runs(options.history, exclude=own) if options.history else None
     return sampled(pairs, source, options, spread)
 

@@ -60,9 +60,18 @@ def open_place(uri: str) -> tuple[Any, str]:
 
 def working_folder(uri: str) -> Path:
     """The folder of this machine that a run in ``uri`` is written to first."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache_folder("runs") / folder_name(uri)
+
+
+def cache_folder(name: str) -> Path:
+    """A folder of the user's cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "linepress" / name
+
+
+def folder_name(uri: str) -> str:
+    """A name on this machine for the run in ``uri``, no two alike."""
     name = urlsplit(uri).path.rstrip("/").rpartition("/")[2] or "run"
-    return base / "linepress" / "runs" / f"{name}-{hashlib.sha256(uri.encode()).hexdigest()[:10]}"
+    return f"{name}-{hashlib.sha256(uri.encode()).hexdigest()[:10]}"
 
 
 class RemoteCopy:
@@ -139,7 +148,7 @@ class RemoteCopy:
                 del self._gone[name]
         except (OSError, RemoteError) as error:
             if not self.away:
-                self.say(f"warning: {self.uri} does not take the record now ({_sentence(str(error))}); it waits here")
+                self.say(f"warning: {self.uri} does not take the record now ({one_line(str(error))}); it waits here")
             self.away = str(error)
             self._asked_s = time.monotonic()
             return False
@@ -150,11 +159,15 @@ class RemoteCopy:
 
     def finish(self) -> None:
         """Carry on everything, also what others wrote to the folder; raises `RemoteError` where the store refuses."""
-        for name in self._local_files():
-            self._waiting[name] = None
+        self.carry(*(self.folder / name for name in self._local_files()))
+
+    def carry(self, *files: Path) -> None:
+        """Carry on these files, and what waits; raises `RemoteError` where the store refuses."""
+        for file in files:
+            self.put(file)
         if not self.push(at_once=True):
             raise RemoteError(
-                f"{self.uri}: cannot be written ({_sentence(self.away)}); the record is whole in {self.folder}, give "
+                f"{self.uri}: cannot be written ({one_line(self.away)}); the record is whole in {self.folder}, give "
                 "the same command again when the store is back"
             )
 
@@ -207,7 +220,7 @@ class RemoteCopy:
 
     def _error(self, what: str, error: Exception) -> RemoteError:
         return RemoteError(
-            f"{self.uri}: {what} ({_sentence(str(error))}); check the URI, the credentials and the network, then "
+            f"{self.uri}: {what} ({one_line(str(error))}); check the URI, the credentials and the network, then "
             "give the same command again"
         )
 
@@ -219,5 +232,6 @@ def _sessions(manifest: bytes) -> list[Any]:
         raise RecordError(f"the manifest of the run is damaged ({error}); choose another place with --out") from None
 
 
-def _sentence(text: str) -> str:
+def one_line(text: str) -> str:
+    """An error of a client library on one line, cut where it goes on and on."""
     return " ".join(text.split())[:200]

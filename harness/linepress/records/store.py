@@ -20,7 +20,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,8 +29,12 @@ import pyarrow.parquet as pq
 
 from linepress.errors import EXIT_CASES_FAILED, RecordError
 from linepress.records.index import INDEX_COLUMNS, STATES, Index, States, build_index, state_numbers
+from linepress.records.place import RunPlace, StorePath, place_of
 from linepress.records.remote import RemoteCopy
 from linepress.records.schema import SCHEMA_VERSION, TABLES, schema
+
+if TYPE_CHECKING:
+    from linepress.records.fetched import FetchedRecord
 
 MANIFEST = "manifest.json"
 CASE_TABLES = ("measure", "channel", "system", "fabric")
@@ -72,16 +76,18 @@ def write_atomically(path: Path, data: bytes) -> None:
         ) from error
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
-    """``manifest.json`` of a run folder; raises `RecordError` for a folder without one, a damaged one or another
-    schema version."""
-    file = path / MANIFEST
-    if not path.is_dir():
-        raise RecordError(f"{path}: there is no such run folder; `linepress list runs` shows the runs")
+def read_manifest(place: RunPlace) -> dict[str, Any]:
+    """``manifest.json`` of a run, in a folder or a store; raises `RecordError` for a place without one, a damaged one
+    or another schema version."""
+    file = place / MANIFEST
+    if isinstance(place, Path) and not place.is_dir():
+        raise RecordError(f"{place}: there is no such run folder; `linepress runs list` shows the runs")
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RecordError(f"{path}: not a run folder (no {MANIFEST}); `linepress list runs` shows the runs") from None
+        raise RecordError(
+            f"{place}: not a run folder (no {MANIFEST}); `linepress runs list {place.parent}` shows the runs"
+        ) from None
     except ValueError as error:
         raise RecordError(f"{file}: damaged ({error}); run the suite again into another folder with --out") from None
     if not isinstance(manifest, dict) or "schema_version" not in manifest:
@@ -89,7 +95,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     version = manifest["schema_version"]
     if version != SCHEMA_VERSION:
         raise RecordError(
-            f"{path}: record of schema version {version}, this linepress reads version {SCHEMA_VERSION}; run the "
+            f"{place}: record of schema version {version}, this linepress reads version {SCHEMA_VERSION}; run the "
             "suite again into another folder, or read it with the linepress that wrote it "
             f"({manifest.get('packages', {}).get('linepress', 'version unknown')})"
         )
@@ -107,19 +113,37 @@ class RunStore:
         The content of ``manifest.json``, see `linepress.manifest`.
     copy : RemoteCopy | None
         Where every written file is carried on to.
+    fetched : FetchedRecord | None
+        Where files are brought from when they are read, for a run in a store.
     """
 
     def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
         self.path = path
         self.manifest = manifest
         self.copy: RemoteCopy | None = None
+        self.fetched: FetchedRecord | None = None
         self._remove_leftovers()
 
     @classmethod
-    def open(cls, path: Path | str) -> RunStore:
-        """The run in ``path``; raises `RecordError` unless it is a run folder of this schema version."""
-        folder = Path(path)
-        return cls(folder, read_manifest(folder))
+    def open(cls, run: RunPlace | str | RunStore) -> RunStore:
+        """The run in a folder or behind a URI, or the store itself; raises `RecordError` unless it is a run of this
+        schema version.
+
+        Of a run in a store, `path` is a copy in the cache that fills as tables are read; what is written there goes
+        to the store with `carry`.
+        """
+        if isinstance(run, RunStore):
+            return run
+        place = place_of(run)
+        manifest = read_manifest(place)
+        if isinstance(place, Path):
+            return cls(place, manifest)
+        from linepress.records.fetched import FetchedRecord
+
+        fetched = FetchedRecord(place, manifest)
+        store = cls(fetched.folder, manifest)
+        store.fetched, store.copy = fetched, RemoteCopy(str(place), fetched.folder)
+        return store
 
     @classmethod
     def create(cls, path: Path, manifest: dict[str, Any]) -> RunStore:
@@ -133,6 +157,21 @@ class RunStore:
     @property
     def run_id(self) -> str:
         return str(self.manifest.get("run_id", self.path.name))
+
+    @property
+    def place(self) -> RunPlace:
+        """Where the run is for those who look for it: its URI if it is in a store, else its folder."""
+        return self.path if self.copy is None else StorePath(self.copy.uri)
+
+    def fetch(self, *names: str) -> None:
+        """Have these files and folders of the run (all without a name) in `path`; a local run has them already."""
+        if self.fetched is not None:
+            self.fetched.fetch(*names)
+
+    def carry(self, *files: Path) -> None:
+        """Files of `path` that others wrote go to the store, where the run is in one."""
+        if self.copy is not None:
+            self.copy.carry(*files)
 
     def save_manifest(self) -> None:
         """Write ``manifest.json`` as it now stands in memory."""
@@ -150,6 +189,8 @@ class RunStore:
     def parts(self, table: str) -> list[Path]:
         """Part files of a table, in the order in which they were written."""
         _check_name(table)
+        if self.fetched is not None:
+            return self.fetched.parts(table)
         return sorted((self.path / "tables" / table).glob("part-*.parquet"))
 
     def table(self, table: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -189,6 +230,12 @@ class RunStore:
             for entry in pc.value_counts(rows.filter(pc.equal(rows["row"], 0))["status"]).to_pylist():
                 found[entry["values"]] = found.get(entry["values"], 0) + entry["counts"]
         return found
+
+    def count_stored(self, table: str) -> int:
+        """Rows stored of a table, superseded ones included; reads footers only."""
+        if self.fetched is not None:
+            return self.fetched.count_rows(table)
+        return sum(pq.ParquetFile(part).metadata.num_rows for part in self.parts(table))
 
     def _is_compact(self, table: str) -> bool:
         """Whether the parts are those that `compact` left, so that every row stands."""
@@ -271,7 +318,7 @@ class RunStore:
             index = index.take(index.place < index.known)
         ordering = index.by_place()
         n_parts = -(-len(index) // _COMPACT_ROWS)
-        n_before = sum(pq.ParquetFile(part).metadata.num_rows for part in before)
+        n_before = self.count_stored(table)
         if len(before) == n_parts and len(index) == n_before and np.array_equal(ordering, np.arange(len(index))):
             self.manifest.setdefault("compact", {})[table] = [part.name for part in before]
             return

@@ -12,6 +12,7 @@ from jinja2 import Environment, StrictUndefined
 from linepress import __version__
 from linepress.claims import Verdict, verdicts
 from linepress.records import RunStore
+from linepress.records.place import RunPlace
 from linepress.records.store import write_atomically
 from linepress.report.model import Section
 from linepress.report.sections import fabric, hardware, night, overview, ratios, record
@@ -39,13 +40,15 @@ SECTIONS: tuple[Callable[[RunView], Section], ...] = (
 )
 
 
-def build_report(run_dir: Path | str, found: list[Verdict] | None = None) -> Path:
-    """Write the report of a run and return its path, ``<run_dir>/report/index.html``.
+def build_report(run: RunPlace | str | RunStore, found: list[Verdict] | None = None) -> Path:
+    """Write the report of a run and return its path, ``report/index.html`` of the run folder.
+
+    The report of a run in a store is written to its copy in the cache and carried on to the store.
 
     Parameters
     ----------
-    run_dir
-        Folder of the run, with ``manifest.json`` and ``tables/``.
+    run
+        Folder or place of the run, or its open store, with ``manifest.json`` and ``tables/``.
     found
         Verdicts on the claims where they are known already; computed otherwise.
 
@@ -54,11 +57,13 @@ def build_report(run_dir: Path | str, found: list[Verdict] | None = None) -> Pat
     RecordError
         The folder is not a run of this schema version, or the file cannot be written.
     """
-    store = RunStore.open(run_dir)
+    store = RunStore.open(run)
+    store.fetch(night.FOLDER)
     view = RunView.load(store, verdicts(store) if found is None else found)
     html = render(view)
-    path = Path(run_dir) / "report" / "index.html"
+    path = store.path / "report" / "index.html"
     write_atomically(path, html.encode())
+    store.carry(path)
     return path
 
 

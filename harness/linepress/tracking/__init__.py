@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from linepress.errors import EXIT_CASES_FAILED, LinepressError
 from linepress.records.store import RunStore
@@ -21,6 +20,7 @@ def sync_run(store: RunStore) -> tuple[bool, str]:
     """Bring MLflow up to date: (whether anything was sent, where it is); raises `MirrorError` when it cannot."""
     from linepress.tracking.mirror import Mirroring, State, fingerprint, tracking_uri
 
+    store.fetch()
     uri, target = tracking_uri(), fingerprint(store)
     known = State.load(store.path, uri)
     if known.fingerprint == target:
@@ -31,7 +31,7 @@ def sync_run(store: RunStore) -> tuple[bool, str]:
         sentence = " ".join(str(error).split())[:300]
         raise MirrorError(
             f"MLflow at {uri} cannot be written ({sentence}); start it or set MLFLOW_TRACKING_URI, then "
-            f"`linepress sync {store.path}`"
+            f"`linepress sync {store.place}`"
         ) from error
 
 
@@ -41,12 +41,8 @@ def mirror_run(store: RunStore, say: Callable[[str], None]) -> str:
         sent, where = sync_run(store)
     except MirrorError as error:
         say(f"warning: {error}")
-        return f"not mirrored; catch up with: linepress sync {_shown(store.path)}"
+        return f"not mirrored; catch up with: linepress sync {store.place}"
     return where if sent else f"{where} (up to date)"
-
-
-def _shown(path: Path) -> str:
-    return str(path)
 
 
 def _failures() -> tuple[type[Exception], ...]:

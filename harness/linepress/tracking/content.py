@@ -11,9 +11,11 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median
 from typing import Any
 
+from linepress.records.place import RunPlace
 from linepress.records.store import RunStore
 from linepress.run_pools import DATA_OF_KIND
 
@@ -241,6 +243,10 @@ def _dataset(source: Mapping[str, Any]) -> DatasetContent:
     )
 
 
+def _absolute(place: RunPlace) -> RunPlace:
+    return place.absolute() if isinstance(place, Path) else place
+
+
 def _parent(store: RunStore, datasets: list[str], models: Mapping[str, ModelContent]) -> RunContent:
     manifest = store.manifest
     suite = manifest["suite"]
@@ -262,7 +268,7 @@ def _parent(store: RunStore, datasets: list[str], models: Mapping[str, ModelCont
         "mlflow.source.name": short(f"linepress run {suite['name']}"),
         "mlflow.source.type": "LOCAL",
         "linepress.suite": suite["name"],
-        "linepress.record": short(str(store.path.absolute())),
+        "linepress.record": short(str(_absolute(store.place))),
         "linepress.schema_version": str(manifest["schema_version"]),
         "linepress.status": str(manifest["status"]),
         **({"mlflow.source.git.commit": git["commit"], "linepress.git_dirty": str(git["dirty"])} if git else {}),
