@@ -1,4 +1,4 @@
-"""One local Ray for every test that needs workers, ended with the session."""
+"""One local Ray and one object store for every test that needs them, ended with the session."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 from linepress import environment
 from linepress.cluster import Cluster
+from linepress.testing.object_store import s3_server
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +16,10 @@ def ray_cluster() -> Iterator[Cluster]:
     environment.prepare()
     with Cluster(workers=2) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[int]:
+    """Port of an S3-compatible server."""
+    with s3_server() as port:
+        yield port

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,56 +18,21 @@ from linepress.run import Run
 from linepress.run_options import RunOptions, RunOutcome
 from linepress.suite import load_suite
 from linepress.testing.faults import suite_text
-from linepress.testing.loopback import free_port
+from linepress.testing.object_store import bucket, environment
 from linepress.testing.proxy import CuttingProxy
 from linepress.testing.records import stable_bytes
 
 URI = "s3://records/nights/one"
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[int]:
-    """Port of a moto server."""
-    port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "MOTO_CALL_RESET_API": "false"},
-    )
-    try:
-        deadline_s = time.monotonic() + 60
-        while True:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/moto-api/", timeout=2):
-                    break
-            except OSError:
-                assert process.poll() is None
-                assert time.monotonic() < deadline_s
-                time.sleep(0.1)
-        yield port
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
-
-
 @pytest.fixture
-def store(server: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CuttingProxy]:
+def store(object_store: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CuttingProxy]:
     """The server behind a proxy, and the environment that leads to it; the bucket is new."""
-    with CuttingProxy(("127.0.0.1", server)) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    with bucket(object_store, "records") as proxy:
+        for name, value in environment(proxy).items():
+            monkeypatch.setenv(name, value)
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-        where = f"127.0.0.1:{proxy.port}"
-        remote = fs.S3FileSystem(
-            endpoint_override=where, scheme="http", allow_bucket_creation=True, allow_bucket_deletion=True
-        )
-        remote.create_dir("records")
         yield proxy
-        proxy.budget_bytes = None
-        remote.delete_dir("records")
 
 
 @pytest.fixture

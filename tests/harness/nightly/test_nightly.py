@@ -20,6 +20,7 @@ from linepress.errors import RecordError
 from linepress.nightly import NightlyOptions, NightlyOutcome, night_folder, read_summary, run_nightly
 from linepress.nightly_summary import WebhookError, failed_summary, markdown, post
 from linepress.progress import Progress
+from linepress.run_folders import check_deletable
 from linepress.suite import Suite, load_suite
 from linepress.testing.faults import suite_text
 from linepress.testing.worse_codecs import LOSING
@@ -120,6 +121,7 @@ def test_nights_in_a_row(ray_cluster: Cluster, tmp_path: Path, monkeypatch: pyte
     assert {"compare", "history"} <= sections.ids
     assert "Gate PASS. Baseline" in report
     assert "first night at the new level" in report
+    check_deletable(bad)
     failed_report = (bad / "report" / "index.html").read_text(encoding="utf-8")
     assert "Gate FAIL: 1 new failure." in failed_report
 

@@ -180,6 +180,28 @@ def test_delete_with_yes_does_not_ask(doomed: Path) -> None:
     assert not doomed.exists()
 
 
+def test_deleting_the_latest_good_run_says_so(doomed: Path) -> None:
+    older = make_run(doomed.with_name("older"), Shape(layers=1))
+    newer = RunStore.open(doomed)
+    for store, created in ((older, "2026-01-01T00:00:00+00:00"), (newer, "2026-01-02T00:00:00+00:00")):
+        store.manifest |= {"created_at": created, "status": "complete", "exit_code": 0}
+        store.save_manifest()
+    asked = invoke(runs_command, "delete", str(doomed), input="n\n")
+    assert f"note: {doomed} is the latest good run of suite invented, the baseline of the next night" in asked.output
+    assert f"after it that is {older.path}" in " ".join(asked.output.split())
+    assert json.loads(invoke(runs_command, "delete", str(older.path), "--yes", "--json").stdout)["notes"] == []
+    (note,) = json.loads(invoke(runs_command, "delete", str(doomed), "--yes", "--json").stdout)["notes"]
+    assert note.endswith("after it there is none, and the next night passes by its gates alone")
+
+
+def test_everything_that_a_run_leaves_is_known(doomed: Path) -> None:
+    """A file that linepress writes must not make its own folder undeletable."""
+    for name in ("events.jsonl", "failures.jsonl", "mlflow.json", "suite.yaml", ".lock"):
+        (doomed / name).write_text("")
+    delete(doomed)
+    assert not doomed.exists()
+
+
 def test_what_is_not_a_run_is_never_deleted(doomed: Path, tmp_path: Path) -> None:
     thesis = tmp_path / "thesis"
     thesis.mkdir()
