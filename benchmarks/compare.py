@@ -1,12 +1,15 @@
 """Benchmark of the comparison: speed on 100,000 cases, false alarms, what it catches; invented and real timings.
 
-    python -m benchmarks.compare [speed] [synthetic] [calibrate] [retime] [--cases N] [--pairs N] [--runs N]
+    python -m benchmarks.compare [speed] [synthetic] [calibrate] [retime] [nights]
+        [--cases N] [--pairs N] [--runs N] [--nights N]
 
 ``speed``: two runs of 100,000 cases, from folder to words. ``synthetic``: pairs of runs with invented noise as large
 as the real one, of the same code and with 5 % less speed in one codec: false alarms and detections. ``calibrate``:
 real runs of the same code in processes of their own, every pair compared: how often anything is flagged, and how far
 the effects lie beyond the spread that ``noise.toml`` states. ``retime``: real codecs timed in turn, the same code and
-with a decoder that takes 5 % longer. Raw samples go to ``benchmarks/results/compare.json``.
+with a decoder that takes 5 % longer. ``nights``: ``linepress nightly`` on real workers night after night with the
+same code, then one night with a decoder that loses a bit and takes 5 % longer. Raw samples go to
+``benchmarks/results/compare.json``.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from typing import Any
 import numpy as np
 
 RESULTS = Path(__file__).parent / "results"
-PARTS = ("speed", "synthetic", "calibrate", "retime")
+PARTS = ("speed", "synthetic", "calibrate", "retime", "nights")
 SPEED_LIMIT_S = 10.0
 ALARM_LIMIT = 0.01
 SUITE = """name: calibration
@@ -69,6 +72,11 @@ def measure_case(tensor, variant, **options):
     with slower_decode(variant, 0.05):
         return true(tensor, variant, **options)
 stage.measure_case = measure_case
+"""
+LOSING_A_BIT = """
+import linepress.plan
+from linepress.testing.worse_codecs import LOSING
+linepress.plan.MEASURE_TARGET = LOSING
 """
 
 
@@ -205,10 +213,68 @@ def retime_part() -> dict[str, Any]:
     return found
 
 
-def slower_python(folder: Path) -> str:
-    """An interpreter in which the Huffman decoder takes 5 % longer."""
+def nights(count: int) -> dict[str, Any]:
+    """``count`` nights of the same code, then a bad one through the command, timed in turn with the good code."""
+    import linepress_suites
+    from linepress import environment
+    from linepress.cluster import Cluster
+    from linepress.nightly import NightlyOptions, run_nightly
+    from linepress.progress import Progress
+    from linepress.suite import load_suite
+
+    environment.prepare()
+    data = Path(linepress_suites.__path__[0]) / "data"
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        suite = folder / "calibration.yaml"
+        suite.write_text(SUITE.format(data=data), encoding="utf-8")
+        runs, summaries, seconds = folder / "runs", [], []
+        with Cluster():
+            for i in range(count + 1):
+                start = time.perf_counter()
+                options = NightlyOptions(runs=runs, night=f"2026-01-{i + 1:02d}", mlflow=False)
+                outcome = run_nightly(load_suite(str(suite)), options, Progress(live=False))
+                seconds.append(time.perf_counter() - start)
+                summaries.append(outcome.summary or {})
+        good = folder / "good-python"
+        good.write_text(f'#!/bin/sh\nexec env -u PYTHONPATH "{sys.executable}" "$@"\n', encoding="utf-8")
+        good.chmod(0o755)
+        words = ["nightly", str(suite), "--runs", str(runs), "--night", "2026-02-01", "--retime", str(good)]
+        bad = subprocess.run(
+            [
+                slower_python(folder, LOSING_A_BIT),
+                *("-c", "from linepress.cli.app import main; main()"),
+                *(*words, "--no-mlflow", "--json"),
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        found = json.loads(bad.stdout)
+        compared = json.loads((Path(found["record"]) / "nightly" / "compare.json").read_text(encoding="utf-8"))
+    return {
+        "nights": count,
+        "seconds": seconds,
+        "load_average": os.getloadavg(),
+        "nights_with_an_alarm": sum(s.get("exit_code") != 0 for s in summaries[1:]),
+        "speed_steps": sum(step["figure"].endswith("_GBps") for s in summaries for step in s.get("steps", [])),
+        "bad_exit_code": bad.returncode,
+        "bad_gate": found["compare"],
+        "bad_baseline_is_last_night": Path(found["baseline"] or "").name.startswith(
+            f"calibration-2026-01-{count + 1:02d}"
+        ),
+        "slower": [
+            {name: speed[name] for name in ("variant", "metric", "mark")}
+            for speed in compared["sampled"]
+            if speed["mark"] in ("+", "-")
+        ],
+    }
+
+
+def slower_python(folder: Path, more: str = "") -> str:
+    """An interpreter in which the Huffman decoder takes 5 % longer, and ``more`` is done at its start."""
     (folder / "slower").mkdir()
-    (folder / "slower" / "sitecustomize.py").write_text(SLOWER, encoding="utf-8")
+    (folder / "slower" / "sitecustomize.py").write_text(SLOWER + more, encoding="utf-8")
     script = folder / "slower" / "python"
     script.write_text(f'#!/bin/sh\nPYTHONPATH="{folder / "slower"}" exec "{sys.executable}" "$@"\n', encoding="utf-8")
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
@@ -222,6 +288,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--cases", type=int, default=100_000)
     parser.add_argument("--pairs", type=int, default=60)
     parser.add_argument("--runs", type=int, default=8)
+    parser.add_argument("--nights", type=int, default=20)
     options = parser.parse_args(argv)
     results: dict[str, Any] = {}
     missed = []
@@ -250,6 +317,17 @@ def main(argv: list[str]) -> int:
                 f"{one['exact_figures_changed']}"
             )
             missed += [part] if one["pairs_with_an_alarm"] > math.ceil(ALARM_LIMIT * one["pairs"]) else []
+        elif part == "nights":
+            one = results[part] = nights(options.nights)
+            slower = [speed["variant"] for speed in one["slower"]]
+            print(
+                f"nightly, {one['nights']} nights of the same code ({np.median(one['seconds']):.1f} s each): "
+                f"{one['nights_with_an_alarm']} alarms; a night that loses a bit and decodes 5 % slower: "
+                f"exit {one['bad_exit_code']}, {one['bad_gate']}; flagged: {', '.join(slower) or 'none'}"
+            )
+            caught = one["bad_exit_code"] == 1 and "new failure" in one["bad_gate"] and "huffman" in slower
+            blamed = [v for v in slower if not v.startswith("huffman")]
+            missed += [part] if not caught or blamed or one["nights_with_an_alarm"] else []
         else:
             one = results[part] = retime_part()
             same, slow = one["same_code"]["speeds"], one["slower_5_pct"]["speeds"]

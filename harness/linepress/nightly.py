@@ -8,6 +8,7 @@ made by ``linepress run`` counts as good when its gates held.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from linepress.compare.document import document
 from linepress.compare.history import History, history
 from linepress.compare.nights import nights, suite_runs
 from linepress.compare.render import as_markdown
+from linepress.compare.retime import RetimeError
 from linepress.environment import git
 from linepress.errors import (
     EXIT_CASES_FAILED,
@@ -107,6 +109,7 @@ def run_nightly(
     chosen = None if options.baseline == LATEST_GOOD else place_of(options.baseline)
     if chosen is not None:
         read_manifest(chosen)  # a wrong baseline must not be found out after hours of measuring
+    check_interpreter(options.compare.retime)
     there = str(folder) if isinstance(folder, StorePath) else None
     run_options = RunOptions(
         out=None if isinstance(folder, StorePath) else folder,
@@ -125,7 +128,8 @@ def run_nightly(
     found = None
     if baseline is not None:
         progress.say(f"comparing with {baseline}")
-        found = compare_runs(baseline, store, _with_history(options.compare, earlier[-options.nights :]))
+        compare = _with_history(options.compare, earlier[-options.nights :])
+        found = compare_runs(baseline, store, compare, progress.say)
     past = history(nights([*earlier[-(options.nights - 1) :], store]), options.compare.min_effect_pct)
     _write(store, found, past)
     night = NightlyOutcome(outcome, exit_code(outcome, found, options.accept), baseline, found)
@@ -149,6 +153,15 @@ def _publish(night: NightlyOutcome, options: NightlyOptions, progress: Progress)
     if night.summary is not None:
         night.summary |= {"report": str(night.run.report), "mlflow": night.run.mirror or None}
         _write_summary(store, night.summary)
+
+
+def check_interpreter(python: str) -> None:
+    """Raise `RetimeError` for an interpreter to time with that is not there; an empty name asks for none."""
+    if python and shutil.which(python) is None:
+        raise RetimeError(
+            f"--retime {python}: no such interpreter; give that of the installation that made the baseline, for "
+            "instance ../good/.venv/bin/python"
+        )
 
 
 def latest_good(runs: Sequence[RunPlace]) -> RunPlace | None:

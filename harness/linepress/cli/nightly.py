@@ -19,6 +19,7 @@ Examples:
   linepress nightly suites/my-model.yaml --baseline latest-good --webhook https://hooks.example.com/T0/B0
   linepress nightly smoke --no-mlflow --json
   linepress nightly nightly --runs s3://bucket/runs
+  linepress nightly nightly --retime ../good/.venv/bin/python
   linepress nightly nightly --accept 'new tables, 0.2 % larger, twice as fast'
 
 The run goes to RUNS/SUITE-DATE-COMMIT, so the same command on the same day resumes. A night is good when its verdict
@@ -45,6 +46,12 @@ measured, 4 usage, 130 interrupted.
 @click.option("--allow-growth", default=0.0, show_default=True, type=click.FloatRange(0), help="Of exact figures, %.")
 @click.option("--hosts-alike", is_flag=True, help="Compare speeds although the hosts have other names.")
 @click.option("--strict", is_flag=True, help="Do not pass when no speed could be judged.")
+@click.option(
+    "--retime",
+    default="",
+    metavar="PYTHON",
+    help="Time both codes anew in turn, here: PYTHON is the interpreter of the installation that made the baseline.",
+)
 @click.option("--ray-address", metavar="A", help="Join this Ray cluster (auto, host:port, ray://…); local else.")
 @click.option("--workers", type=click.IntRange(min=1), help="Cores to use; all of the machine or cluster else.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value of the suite.")
@@ -63,6 +70,7 @@ def command(
     allow_growth: float,
     hosts_alike: bool,
     strict: bool,
+    retime: str,
     ray_address: str | None,
     workers: int | None,
     overrides: tuple[str, ...],
@@ -99,7 +107,11 @@ def command(
         ray_address=ray_address,
         workers=workers,
         compare=CompareOptions(
-            min_effect_pct=min_effect, allow_growth_pct=allow_growth, hosts_alike=hosts_alike, strict=strict
+            min_effect_pct=min_effect,
+            allow_growth_pct=allow_growth,
+            hosts_alike=hosts_alike,
+            strict=strict,
+            retime=retime,
         ),
     )
     try:

@@ -16,6 +16,8 @@ from click.testing import CliRunner
 from linepress import plan
 from linepress.cli.nightly import command
 from linepress.cluster import Cluster
+from linepress.compare import CompareOptions
+from linepress.compare.retime import RetimeError
 from linepress.errors import RecordError
 from linepress.nightly import NightlyOptions, NightlyOutcome, night_folder, read_summary, run_nightly
 from linepress.nightly_summary import WebhookError, failed_summary, markdown, post
@@ -175,6 +177,13 @@ def test_a_wrong_baseline_is_found_before_the_run(tmp_path: Path) -> None:
     suite = suite_of(tmp_path)
     with pytest.raises(RecordError, match="there is no such run folder"):
         one_night(suite, "2026-01-01", baseline="runs/none")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_wrong_interpreter_is_found_before_the_run(tmp_path: Path) -> None:
+    suite = suite_of(tmp_path)
+    with pytest.raises(RetimeError, match=r"--retime gone/python: no such interpreter; give that of"):
+        one_night(suite, "2026-01-01", compare=CompareOptions(retime="gone/python"))
     assert not (tmp_path / "runs").exists()
 
 
