@@ -29,13 +29,15 @@ _KEY_TAG = "linepress.key"
 _RUN_TAG = "linepress.run"
 T = TypeVar("T")
 
-# A server that is away must cost seconds, not minutes; the user's own settings win.
-_SHORT_WAITS = {
+# A server that is away must cost seconds, not minutes, and standard output belongs to the result, where MLflow would
+# print a link for every run; the user's own settings win.
+_SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 
 
@@ -106,7 +108,7 @@ class Mirroring:
     """One attempt to bring MLflow up to date with a run."""
 
     def __init__(self, store: RunStore, uri: str) -> None:
-        for name, value in _SHORT_WAITS.items():
+        for name, value in _SETTINGS.items():
             os.environ.setdefault(name, value)
         import mlflow
         from mlflow.tracking import MlflowClient

@@ -84,7 +84,11 @@ def held(uri: str) -> dict[str, Any]:
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_mlflow_down_at_the_start_in_the_middle_and_for_good(
-    ray_cluster: Cluster, proxy: CuttingProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ray_cluster: Cluster,
+    proxy: CuttingProxy,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Over 5 s: starts ``mlflow server``."""
     uri = f"http://127.0.0.1:{proxy.port}"
@@ -108,7 +112,9 @@ def test_mlflow_down_at_the_start_in_the_middle_and_for_good(
         assert proxy.budget_bytes == 0
 
     proxy.budget_bytes = None
+    capsys.readouterr()
     assert sync_run(outcome.store)[0] is True
+    assert capsys.readouterr().out == "", "standard output is for the one JSON document"
     assert sync_run(outcome.store)[0] is False
     assert held(uri) == {
         "parents": 1,
