@@ -45,6 +45,8 @@ class DataClass:
         title = f"{self.origin} {self.title}".strip()
         if not self.cast:
             return f"{title}, {self.format}"
+        if self.cast.startswith("dequant:"):
+            return f"{title}, unpacked to {self.format}"
         rule = self.cast.partition(":")[2]
         return f"{title}, cast to {self.format}" + (f" ({rule})" if rule else "")
 

@@ -46,8 +46,9 @@ def with_extra(table: Any) -> Frame:
 def measure_frame(table: Any, manifest: Mapping[str, Any]) -> Frame:
     """The table ``measure`` by column, with what aggregates need besides.
 
-    ``cast`` is empty for data as stored. ``origin`` says ``dequantised`` for weights whose source calls them so: they
-    overstate how far trained weights compress, and are never pooled with those. ``position`` is the row in ``table``.
+    ``cast`` is empty for data as stored. ``origin`` says ``dequantised`` for weights whose source or cast calls them
+    so: they overstate how far trained weights compress, and are never pooled with those. ``position`` is the row in
+    ``table``.
     Every entropy bound has a column ``bound:<class>`` with its ratio (NaN where the class was not computed).
     """
     frame = Frame.from_arrow(table)
@@ -55,9 +56,10 @@ def measure_frame(table: Any, manifest: Mapping[str, Any]) -> Frame:
     if "cast" in columns:
         columns["cast"] = np.array(["" if c in NO_CAST else c for c in columns["cast"]], dtype=object)
     marked = dequantised_sources(manifest)
+    told = zip(frame.text("kind"), frame.text("source"), frame.text("cast"), strict=True)
     origin = [
-        "dequantised" if kind == "weight" and source in marked else ""
-        for kind, source in zip(frame.text("kind"), frame.text("source"), strict=True)
+        "dequantised" if kind == "weight" and (source in marked or cast.startswith("dequant:")) else ""
+        for kind, source, cast in told
     ]
     columns["origin"] = np.array(origin, dtype=object)
     columns["position"] = np.arange(frame.n, dtype=np.float64)

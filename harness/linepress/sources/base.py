@@ -48,6 +48,8 @@ class TensorRef:
         What the source says about it: ``keys=post-RoPE``, ``weights=GGUF dequantised…``, ``tokens=512``.
     cast : str
         Resolved cast (``e4m3:scale=tensor``), empty for the bytes as stored.
+    stored_shape : tuple of int
+        Shape in stored units where the cast changes it (``dequant:bf16``: blocks to values); else empty.
     """
 
     uri: str
@@ -61,10 +63,11 @@ class TensorRef:
     kind: str
     notes: tuple[tuple[str, str], ...] = ()
     cast: str = ""
+    stored_shape: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         stored = format_named(self.stored_format)
-        if math.prod(self.shape) * stored.storage.itemsize != self.location.n_bytes:
+        if math.prod(self.stored_shape or self.shape) * stored.storage.itemsize != self.location.n_bytes:
             raise SourceError(
                 f"tensor {self.name!r}: shape {list(self.shape)} of {self.stored_format} does not fill "
                 f"{self.location.n_bytes} B"
@@ -102,11 +105,14 @@ class TensorRef:
 
     def with_cast(self, spec: str) -> TensorRef:
         """The same tensor read through a cast; raises `SourceError` if the cast does not take its format."""
+        stored = self.stored()
         if not spec or spec == "none":
-            return replace(self, cast="")
+            return stored
         cast = Cast.parse(spec)
-        cast.check(self.stored_format, self.name)
-        return replace(self, cast=cast.spec)
+        shape = cast.shape_of(stored)
+        return replace(
+            stored, cast=cast.spec, shape=shape, stored_shape=() if shape == stored.shape else stored.shape
+        )
 
     def read(self, start_byte: int, end_byte: int) -> Bytes:
         """Bytes ``start_byte … end_byte`` (after the cast; whole elements if there is one), uint8, writable."""
@@ -117,7 +123,7 @@ class TensorRef:
 
     def stored(self) -> TensorRef:
         """The same tensor without a cast."""
-        return replace(self, cast="") if self.cast else self
+        return replace(self, cast="", shape=self.stored_shape or self.shape, stored_shape=()) if self.cast else self
 
     def chunks(
         self, chunk_bytes: int, layout: str = "row", multiple_bytes: int = 64

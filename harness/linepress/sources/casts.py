@@ -1,4 +1,4 @@
-"""Recorded casts of bf16, fp16 and fp32 tensors to OFP8, streamed.
+"""Recorded casts, streamed: bf16, fp16 and fp32 tensors to OFP8, and block-quantised tensors to what they stand for.
 
 A cast is written ``e4m3:scale=tensor``. Each element is divided by its scale in binary32, clipped to the format's
 largest finite value (the saturating mode of the OCP 8-bit floating point specification 1.0, § 5.2.1: infinities
@@ -11,6 +11,10 @@ become the largest value, NaN stays NaN) and rounded to nearest, ties to even, b
   ``[heads, tokens, head_dim]``.
 
 How a tensor was scaled changes how far it compresses, so the cast is part of the case.
+
+``dequant:bf16`` (``fp16``, ``fp32``) unpacks the blocks of a GGUF tensor to binary32 (`linepress.sources.dequantise`)
+and rounds to nearest, ties to even; floating-point tensors of the same file are rounded alike, as a loader does.
+Dequantised weights take few values and overstate how far trained weights compress: reports name them apart.
 """
 
 from __future__ import annotations
@@ -26,6 +30,8 @@ from numpy.typing import NDArray
 
 from linepress.errors import EXIT_USAGE, SourceError
 from linepress.sources.bytes import Bytes
+from linepress.sources.dequantise import DEQUANTISERS
+from linepress.sources.ggml import ggml_type
 from linepress.sources.memo import Memo
 
 if TYPE_CHECKING:
@@ -47,6 +53,7 @@ _TARGETS: Mapping[str, Any] = {
 # largest finite values: OCP OFP8 specification 1.0, table 1; FNUZ: arXiv 2206.02915
 _LARGEST: Mapping[str, float] = {"e4m3": 448.0, "e5m2": 57344.0, "e4m3fnuz": 240.0, "e5m2fnuz": 57344.0}
 SCALES = ("none", "tensor", "channel")
+DEQUANT = "dequant"
 
 
 class CastError(SourceError):
@@ -57,17 +64,29 @@ class CastError(SourceError):
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """A cast to ``target`` with scaling ``scale``; ``spec`` is how it is written and recorded."""
+    """A cast to ``target`` with scaling ``scale``; ``spec`` is how it is written and recorded.
+
+    ``dequant`` unpacks block-quantised tensors; ``target`` is then a 16- or 32-bit format and nothing is scaled.
+    """
 
     target: str
     scale: str = "none"
+    dequant: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Cast:
-        """``e4m3``, ``e5m2:scale=tensor`` …; raises `CastError` with a valid example."""
+        """``e4m3``, ``e5m2:scale=tensor``, ``dequant:bf16`` …; raises `CastError` with a valid example."""
         target, *options = text.strip().split(":")
+        if target == DEQUANT:
+            if len(options) != 1 or options[0] not in _FLOATS:
+                raise CastError(
+                    f"cast {text!r} does not say to what: use {', '.join(_FLOATS)}, for example dequant:bf16"
+                )
+            return cls(options[0], dequant=True)
         if target not in _TARGETS:
-            raise CastError(f"unknown cast {text!r}: use {', '.join(_TARGETS)}, for example e4m3:scale=tensor")
+            raise CastError(
+                f"unknown cast {text!r}: use {', '.join(_TARGETS)} or {DEQUANT}:bf16, for example e4m3:scale=tensor"
+            )
         scale = "none"
         for option in options:
             key, _, value = option.partition("=")
@@ -81,14 +100,25 @@ class Cast:
     @property
     def spec(self) -> str:
         """Canonical text; the scaling is always spelt out, for it belongs in every record."""
-        return f"{self.target}:scale={self.scale}"
+        return f"{DEQUANT}:{self.target}" if self.dequant else f"{self.target}:scale={self.scale}"
 
-    def check(self, stored_format: str, name: str) -> None:
-        """Raise `CastError` unless tensors of ``stored_format`` can be cast."""
-        if stored_format not in _FLOATS:
+    def shape_of(self, tensor: TensorRef) -> tuple[int, ...]:
+        """Shape after the cast; raises `CastError` unless the stored ``tensor`` can be cast."""
+        if tensor.stored_format in _FLOATS and "#" not in tensor.name:
+            return tensor.shape
+        if not self.dequant:
             raise CastError(
-                f"tensor {name!r} is stored as {stored_format}: a cast to {self.target} takes {', '.join(_FLOATS)}"
+                f"tensor {tensor.name!r} is stored as {tensor.stored_format}: a cast to {self.target} takes "
+                f"{', '.join(_FLOATS)}"
             )
+        name = tensor.metadata.get("ggml_type", "")
+        if name not in DEQUANTISERS or "#" in tensor.name:
+            raise CastError(
+                f"tensor {tensor.name!r} is stored as {name or tensor.stored_format}: {DEQUANT} takes GGUF tensors, "
+                f"not split, of {', '.join(DEQUANTISERS)}, F16, BF16 and F32; measure it as stored"
+            )
+        kind = ggml_type(name)
+        return (*tensor.shape[:-1], tensor.shape[-1] // kind.block_bytes * kind.block_elements)
 
 
 def largest(target: str) -> float:
@@ -128,9 +158,11 @@ def channel_of(shape: tuple[int, ...], start: int, end: int) -> tuple[NDArray[np
 
 
 def cast_range(tensor: TensorRef, start_byte: int, end_byte: int) -> Bytes:
-    """Bytes ``start_byte … end_byte`` of ``tensor`` after its cast (one byte an element), uint8."""
+    """Bytes ``start_byte … end_byte`` of ``tensor`` after its cast, uint8, for whole elements."""
     cast = Cast.parse(tensor.cast)
     stored = tensor.stored()
+    if cast.dequant:
+        return _dequantised(stored, start_byte, end_byte, cast.target)
     width = stored.format.storage.itemsize
     values = to_float32(stored.read(start_byte * width, end_byte * width), tensor.stored_format)
     scales = scales_of(tensor)
@@ -138,6 +170,28 @@ def cast_range(tensor: TensorRef, start_byte: int, end_byte: int) -> Bytes:
         channel, _ = channel_of(tensor.shape, start_byte, end_byte)
         return cast_values(values, scales[channel], cast.target)
     return cast_values(values, scales[0], cast.target)
+
+
+def _dequantised(stored: TensorRef, start_byte: int, end_byte: int, target: str) -> Bytes:
+    """Bytes ``start_byte … end_byte`` of the values that a block-quantised or float tensor stands for."""
+    out = np.dtype(_FLOATS[target])
+    first, last = start_byte // out.itemsize, -(-end_byte // out.itemsize)
+    if stored.stored_format in _FLOATS:
+        width = stored.format.storage.itemsize
+        values = to_float32(stored.read(first * width, last * width), stored.stored_format)
+        offset = 0
+    else:
+        kind = ggml_type(stored.metadata["ggml_type"])
+        begin, end = first // kind.block_elements, -(-last // kind.block_elements)
+        blocks = stored.read(begin * kind.block_bytes, end * kind.block_bytes).reshape(-1, kind.block_bytes)
+        with np.errstate(over="ignore", invalid="ignore"):  # scales that are not finite stay what they are
+            values = DEQUANTISERS[kind.name](blocks).reshape(-1)
+        offset = first - begin * kind.block_elements
+    with np.errstate(over="ignore", invalid="ignore"):
+        rounded = values[offset : offset + last - first].astype(out).view(np.uint8)
+    at = start_byte - first * out.itemsize
+    part: Bytes = rounded[at : at + end_byte - start_byte].copy()
+    return part
 
 
 def scales_of(tensor: TensorRef) -> NDArray[np.float32]:

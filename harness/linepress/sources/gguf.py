@@ -1,9 +1,8 @@
 """GGUF files, read as stored by an own header reader.
 
 Layout: ggml's ``docs/gguf.md`` (versions 2 and 3, little-endian). F32, F16 and BF16 tensors are element formats;
-block-quantised tensors are opaque bytes coded as they lie (``uint8``), never dequantised. With ``split=True`` each
-block-quantised tensor becomes two, ``name#scales`` and ``name#quants``, gathered from its blocks. Block sizes and
-fields: ``ggml-common.h``.
+block-quantised tensors are opaque bytes coded as they lie (``uint8``); the cast ``dequant:bf16`` unpacks them. With
+``split=True`` each block-quantised tensor becomes two, ``name#scales`` and ``name#quants``, gathered from its blocks.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ import numpy as np
 from linepress.errors import SourceError
 from linepress.sources.base import Source, TensorRef, notes_of
 from linepress.sources.bytes import Bytes, FileBytes, check_range, pread
+from linepress.sources.ggml import TYPES, GgmlType
 from linepress.sources.groups import place_of
 from linepress.sources.text import shown
 from linepress_codecs.formats import format_named
@@ -32,51 +32,6 @@ _SCALAR = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?
 _TEXT, _ARRAY = 8, 9
 
 
-@dataclass(frozen=True, slots=True)
-class GgmlType:
-    """One ggml tensor type: elements and bytes of a block, and which byte ranges of it are scales."""
-
-    name: str
-    block_elements: int
-    block_bytes: int
-    format: str = "uint8"
-    scales: tuple[tuple[int, int], ...] = ()
-    scales_format: str = "uint8"
-    quants_format: str = "uint8"
-
-
-# id -> type; scale ranges are byte offsets in a block (d, dmin, packed sub-block scales), the rest are quants
-TYPES: dict[int, GgmlType] = {
-    0: GgmlType("F32", 1, 4, "fp32"),
-    1: GgmlType("F16", 1, 2, "fp16"),
-    2: GgmlType("Q4_0", 32, 18, scales=((0, 2),), scales_format="fp16", quants_format="int4"),
-    3: GgmlType("Q4_1", 32, 20, scales=((0, 4),), scales_format="fp16", quants_format="int4"),
-    6: GgmlType("Q5_0", 32, 22, scales=((0, 2),), scales_format="fp16"),
-    7: GgmlType("Q5_1", 32, 24, scales=((0, 4),), scales_format="fp16"),
-    8: GgmlType("Q8_0", 32, 34, scales=((0, 2),), scales_format="fp16", quants_format="int8"),
-    10: GgmlType("Q2_K", 256, 84, scales=((0, 16), (80, 84))),
-    11: GgmlType("Q3_K", 256, 110, scales=((96, 110),)),
-    12: GgmlType("Q4_K", 256, 144, scales=((0, 16),), quants_format="int4"),
-    13: GgmlType("Q5_K", 256, 176, scales=((0, 16),)),
-    14: GgmlType("Q6_K", 256, 210, scales=((192, 210),)),
-    15: GgmlType("Q8_K", 256, 292, scales=((0, 4), (260, 292)), quants_format="int8"),
-    16: GgmlType("IQ2_XXS", 256, 66, scales=((0, 2),), scales_format="fp16"),
-    17: GgmlType("IQ2_XS", 256, 74, scales=((0, 2), (66, 74))),
-    18: GgmlType("IQ3_XXS", 256, 98, scales=((0, 2),), scales_format="fp16"),
-    19: GgmlType("IQ1_S", 256, 50, scales=((0, 2),), scales_format="fp16"),
-    20: GgmlType("IQ4_NL", 32, 18, scales=((0, 2),), scales_format="fp16", quants_format="int4"),
-    21: GgmlType("IQ3_S", 256, 110, scales=((0, 2), (106, 110))),
-    22: GgmlType("IQ2_S", 256, 82, scales=((0, 2), (74, 82))),
-    23: GgmlType("IQ4_XS", 256, 136, scales=((0, 8),), quants_format="int4"),
-    24: GgmlType("I8", 1, 1, "int8"),
-    25: GgmlType("I16", 1, 2, "int16"),
-    26: GgmlType("I32", 1, 4, "int32"),
-    29: GgmlType("IQ1_M", 256, 56, scales=((48, 56),)),
-    30: GgmlType("BF16", 1, 2, "bf16"),
-    34: GgmlType("TQ1_0", 256, 54, scales=((52, 54),), scales_format="fp16"),
-    35: GgmlType("TQ2_0", 256, 66, scales=((64, 66),), scales_format="fp16"),
-    39: GgmlType("MXFP4", 32, 17, scales=((0, 1),), scales_format="e8m0", quants_format="e2m1"),
-}
 _UNMEASURED = {27: "I64", 28: "F64"}
 
 
@@ -196,7 +151,7 @@ class GgufSource(Source):
                     group=place.group,
                     layer=place.layer,
                     kind=place.kind,
-                    notes=notes_of({**said, "ggml_type": kind.name}),
+                    notes=(*notes_of(said), ("ggml_type", kind.name)),
                 )
             )
 

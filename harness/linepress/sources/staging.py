@@ -145,6 +145,6 @@ def staged(tensor: TensorRef) -> Staged:
         stored = replace(stored, location=where)
     if not tensor.cast:
         return Staged(stored, content, source, key)
-    cast = replace(stored, cast=tensor.cast)
-    where, _ = _STAGE.of(cast)
-    return Staged(replace(cast, location=where, stored_format=tensor.format.name, cast=""), content, source, key)
+    where, _ = _STAGE.of(replace(tensor, location=stored.location))
+    local = replace(tensor, location=where, stored_format=tensor.format.name, cast="", stored_shape=())
+    return Staged(local, content, source, key)

@@ -50,9 +50,19 @@ class Repo:
     redirect: bool = True
     commit: str = ""
     branches: tuple[str, ...] = ("main",)
+    _tags: dict[str, tuple[bytes, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.commit = self.commit or commit_of(self.files)
+
+    def tag(self, path: str) -> str:
+        """Content tag of a file, hashed once for each content: a hub does not hash a file for every range of it."""
+        data = self.files[path]
+        known = self._tags.get(path)
+        if known is None or known[0] is not data:
+            large = len(data) > LFS_ABOVE_BYTES
+            known = self._tags[path] = (data, hashlib.sha256(data).hexdigest() if large else _blob_id(data))
+        return known[1]
 
 
 @dataclass
@@ -203,7 +213,7 @@ class _Handler(BaseHTTPRequestHandler):
                 continue
             entry: dict[str, object] = {"type": "file", "path": path, "size": len(data), "oid": _blob_id(data)}
             if len(data) > LFS_ABOVE_BYTES:
-                entry["lfs"] = {"oid": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 134}
+                entry["lfs"] = {"oid": repo.tag(path), "size": len(data), "pointerSize": 134}
             entries.append(entry)
         entries += [{"type": "directory", "path": path, "oid": "0" * 40, "size": 0} for path in sorted(folders)]
         if not entries:
@@ -218,7 +228,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         fault = None if head else self.hub.fault_for(path)
         large = len(data) > LFS_ABOVE_BYTES
-        tag = hashlib.sha256(data).hexdigest() if large else _blob_id(data)
+        tag = repo.tag(path)
         if fault and fault.kind == "tag":
             tag = "0" * len(tag)
         headers = {

@@ -13,7 +13,7 @@ from linepress.sources import open_source
 from linepress.sources.engine_vllm import plan_blocks, to_blocks
 from linepress.sources.snapshot_validate import PASS, validate
 
-EXAMPLE = Path(__file__).parents[3] / "examples" / "vllm_export.py"
+EXAMPLE = Path(__file__).parents[3] / "docs" / "vllm_export.py"
 
 
 @pytest.fixture(scope="module")
