@@ -211,7 +211,7 @@ def _with_history(options: CompareOptions, earlier: list[RunPlace]) -> CompareOp
 
 def summarise(suite: Suite, night: NightlyOutcome, options: NightlyOptions, past: History) -> dict[str, Any]:
     """The summary as plain data; keys are those of ``summary.json``."""
-    from linepress.compare.lines import gate_line
+    from linepress.compare.lines import covered, gate_line
     from linepress.run_summary import summary
 
     store, found = night.run.store, night.comparison
@@ -244,6 +244,7 @@ def summarise(suite: Suite, night: NightlyOutcome, options: NightlyOptions, past
         "accepted": options.accept if verdict == "ACCEPTED" else None,
         "baseline": str(night.baseline) if night.baseline else None,
         "compare": gate_line(found) if found else "no good run to compare with yet",
+        "compared": covered(found) if found else None,
         "counts": night.run.counts,
         "gates": [
             {k: gate[k] for k in ("gate", "metric", "rule", "threshold", "value", "passed", "next_step")}

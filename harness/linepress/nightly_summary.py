@@ -41,6 +41,8 @@ def markdown(summary: Mapping[str, Any]) -> str:
         f"- run `{summary['run_id']}` of {summary['created_at']}, commit {commit}",
         f"- baseline {'`' + str(summary['baseline']) + '`' if summary['baseline'] else 'none yet'}",
     ]
+    if summary.get("compared"):
+        out.append(f"- {escape_markdown(str(summary['compared']))}")
     out += [f"- {escape_markdown(reason)}" for reason in summary["reasons"]]
     if summary.get("accepted"):
         out.append(f"- accepted as the new level: {escape_markdown(summary['accepted'])}")

@@ -196,6 +196,19 @@ def gate_line(found: Comparison) -> str:
     return f"gate: FAIL ({', '.join(reasons)})"
 
 
+def covered(found: Comparison) -> str:
+    """How much a verdict rests on: cases, and the changes of speed that these two runs could have shown."""
+    judged = [speed for speed in found.sampled.speeds if not speed.control]
+    seen = [speed.visible_pct for speed in judged if speed.visible_pct is not None]
+    cases = f"{found.cases:,} case{'' if found.cases == 1 else 's'} compared"
+    if not seen:
+        why = found.sampled.why_not or "too few tensors with rounds long enough"
+        return f"{cases}; no speed judged ({why})"
+    low, high = (f"{value:.2g}" for value in (min(seen), max(seen)))
+    span = f"{low} %" if low == high else f"{low} to {high} %, by codec"
+    return f"{cases}; {len(seen)} of {len(judged)} speeds judged, each would have shown a change of {span}"
+
+
 def times(factor: float) -> str:
     """A time factor in words: ``1.17x slower``."""
     if math.isclose(factor, 1.0, abs_tol=0.0005):

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from linepress.cli.compare import command
 from linepress.compare import CompareOptions, Comparison, compare_runs
 from linepress.compare.document import document
+from linepress.compare.lines import covered
 from linepress.compare.render import as_markdown, as_text, escape_markdown
 from linepress.errors import RecordError
 from linepress.testing.synthetic_run import Shape
@@ -68,6 +69,12 @@ def test_equal_code_passes(make: Callable[..., Path]) -> None:
     assert set(marks(found).values()) == {"~"}
     text = as_text(found)
     assert text.endswith("gate: PASS\n")
+    speeds = [s for s in found.sampled.speeds if not s.control]
+    visible = [s.visible_pct for s in speeds if s.visible_pct is not None]
+    assert covered(found) == (
+        f"414 cases compared; {len(visible)} of {len(speeds)} speeds judged, "
+        f"each would have shown a change of {min(visible):.2g} to {max(visible):.2g} %, by codec"
+    )
     assert "base c0ffeec (clean)   new c0ffeec (clean)   suite invented v1 = v1   host same   data same" in text
 
 
