@@ -114,7 +114,7 @@ def _row_terms(rows):  # type: ignore[no-untyped-def]
     return bits, freedom, tables
 
 
-def _entropy_terms(counts: NDArray[np.unsignedinteger]) -> tuple[float, int, float]:
+def entropy_terms(counts: NDArray[np.unsignedinteger]) -> tuple[float, int, float]:
     """(sum of -c log2(c / row total), degrees of freedom, sum of degrees / 2 * log2(row total)) over rows."""
     rows = counts.reshape(1, -1) if counts.ndim == 1 else counts
     bits, freedom, tables = _row_terms(np.ascontiguousarray(rows, dtype=np.uint64))
@@ -199,12 +199,12 @@ class BoundAccumulator:
         n = self.values
         field_counts = self.joint.reshape(1 << self.field_bits, -1).sum(axis=1)
         upper_counts = self.joint.reshape(1 << self.upper_bits, -1)
-        low = _entropy_terms(upper_counts)  # low mantissa bits given the value's own upper bits
+        low = entropy_terms(upper_counts)  # low mantissa bits given the value's own upper bits
         raw_field = n * (self.item_bits - self.field_bits)
         raw_joint = n * (self.item_bits - self.kept_bits)
         found = [
-            self._bound("field_order0", [_entropy_terms(field_counts)], raw_field, 1),
-            self._bound("joint_order0", [_entropy_terms(self.joint)], raw_joint, 1),
+            self._bound("field_order0", [entropy_terms(field_counts)], raw_field, 1),
+            self._bound("joint_order0", [entropy_terms(self.joint)], raw_joint, 1),
         ]
         contexts = [("previous", self.previous)]
         if self.channel is not None:
@@ -212,8 +212,8 @@ class BoundAccumulator:
         for name, table in contexts:
             used = int((table.sum(axis=1, dtype=np.uint64) > 0).sum())
             by_field = table.reshape(len(table), 1 << self.field_bits, -1).sum(axis=2, dtype=np.uint64)
-            found.append(self._bound(f"field_{name}", [_entropy_terms(by_field)], raw_field, used))
-            found.append(self._bound(f"joint_{name}", [_entropy_terms(table), low], raw_joint, used))
+            found.append(self._bound(f"field_{name}", [entropy_terms(by_field)], raw_field, used))
+            found.append(self._bound(f"joint_{name}", [entropy_terms(table), low], raw_joint, used))
         return {bound.name: bound for bound in found}
 
     def _bound(self, name: str, terms: list[tuple[float, int, float]], raw_bits: int, contexts: int) -> Bound:

@@ -11,13 +11,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from linepress_codecs.errors import UnsupportedFormatError
 from linepress_codecs.formats import Format
+
+if TYPE_CHECKING:
+    from linepress_codecs.class_bounds import ClassBound
 
 LINE_BYTES = 64
 LINE_BITS = 8 * LINE_BYTES
@@ -211,6 +214,14 @@ class LineCodec(Codec):
         """Whether the codec takes this element format; every format unless overridden."""
         del fmt
         return True
+
+    def class_bound(self, fmt: Format, tables: Tables) -> ClassBound | None:
+        """Accumulator of the bound of this codec's own class under ``tables``; see `class_bounds`.
+
+        None (the default) where a class of `bounds` bounds the codec: no contexts beyond one table a tensor.
+        """
+        del fmt, tables
+        return None
 
     @abstractmethod
     def fit(self, chunks: Iterable[Lines]) -> Tables:

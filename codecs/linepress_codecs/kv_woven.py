@@ -66,7 +66,7 @@ def _base(first, ahead, offset, span, last):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, inline="always")
-def _classify_woven(  # type: ignore[no-untyped-def]
+def classify_woven(  # type: ignore[no-untyped-def]
     line, g, first, p, last, before, needed, offset, span, width, mantissa, bias, frequency, places, guess, raw,
 ):  # fmt: skip
     """Places (row * 256 + symbol) of a line's elements into ``places[g]``, its raw fields into the ``g``-th part of
@@ -146,7 +146,7 @@ def woven_code(  # type: ignore[no-untyped-def]
             for j in range(m):
                 some |= elements[i, j]
             empty[g] = some == U0
-            fills[g] = _classify_woven(
+            fills[g] = classify_woven(
                 elements[i], g, channel[i], flat, last, before, needed, offset, span, width, mantissa, bias,
                 frequency, places, guess, raw,
             )  # fmt: skip

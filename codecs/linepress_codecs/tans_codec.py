@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from linepress_codecs.checks import check_geometry, check_index, check_tables_type
+from linepress_codecs.class_bounds import ClassBound, StaticBound
 from linepress_codecs.contracts import HardwareCard, LineCodec, Lines, Packed, Tables
 from linepress_codecs.errors import UnsupportedFormatError
 from linepress_codecs.formats import Format
@@ -55,6 +56,9 @@ class StaticTansCodec(LineCodec):
                 f"{self.spec} was given tables of precision {own.precision}: fit them with the same options"
             )
         return own
+
+    def class_bound(self, fmt: Format, tables: Tables) -> ClassBound | None:
+        return StaticBound(self._own(tables), self.streams, fmt)
 
     def measure(self, lines: Lines, tables: Tables) -> NDArray[np.uint16]:
         self.check(lines)

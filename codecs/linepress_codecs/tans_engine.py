@@ -47,11 +47,15 @@ def check_tables(tables: StaticTables, fmt: Format, line_bytes: int) -> None:
 
 
 def measure_static(
-    elements: NDArray[np.uint64], fmt: Format, tables: StaticTables, streams: int
+    elements: NDArray[np.uint64],
+    fmt: Format,
+    tables: StaticTables,
+    streams: int,
+    modes: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint16]:
-    """Coded bits of lines given as elements uint64[n, m]."""
+    """Coded bits of lines given as elements uint64[n, m]; their modes into ``modes`` uint8[n], if given."""
     bits = np.zeros(len(elements), np.uint16)
-    modes = np.zeros(len(elements), np.uint8)
+    modes = np.zeros(len(elements), np.uint8) if modes is None else modes
     starts = np.zeros(len(elements), np.uint64)
     _run(elements, fmt, tables, streams, bits, modes, np.zeros(1, np.uint64), starts, False)
     return bits

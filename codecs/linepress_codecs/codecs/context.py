@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from linepress_codecs import tans_options as options
 from linepress_codecs.checks import check_geometry, check_index, check_tables_type
+from linepress_codecs.class_bounds import ChannelBound, ClassBound, StaticBound
 from linepress_codecs.contracts import HardwareCard, LineCodec, Lines, Packed, Tables
 from linepress_codecs.errors import UnsupportedFormatError
 from linepress_codecs.formats import Format
@@ -104,6 +105,12 @@ class Context(LineCodec):
                 f"{self.spec} was given tables of precision {own.precision}: fit them with the same options"
             )
         return own.model
+
+    def class_bound(self, fmt: Format, tables: Tables) -> ClassBound | None:
+        model = self._own(tables)
+        if isinstance(model, StaticTables):
+            return StaticBound(model, self.streams, fmt)
+        return ChannelBound(model, self.streams, self.precision, fmt)
 
     def measure(self, lines: Lines, tables: Tables) -> NDArray[np.uint16]:
         self.check(lines)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from linepress.errors import EXIT_CASES_FAILED, LinepressError
+from linepress_codecs.bounds import Bound
 
 
 class MeasureError(LinepressError):
@@ -62,6 +63,8 @@ class Coded:
         First line or block that did not.
     timed_bytes : int
         Bytes gone through in each timed round.
+    class_bound : Bound | None
+        Bound of the codec's own class, where it has one (`linepress_codecs.class_bounds`).
     """
 
     unit_bits: NDArray[np.uint16] | NDArray[np.int64]
@@ -75,6 +78,7 @@ class Coded:
     decode: Clock
     measure: Clock | None
     timed_bytes: int
+    class_bound: Bound | None = None
 
     @property
     def payload_bits(self) -> int:

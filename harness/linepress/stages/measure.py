@@ -88,6 +88,8 @@ def measure_case(
         coded = code_lines(stream, geo.n_lines, variant.line_codec, repeats=repeats, seed=seed, verify=verify)
     costs = _packing_costs(variant, coded, packings, local.n_bytes)
     bounds = _bounds(stream, ready.key)
+    own = coded.class_bound
+    name = getattr(codec, "bound", "field_order0") if own is None else own.name
     ready.check_unchanged()
     return {
         **_tensor_columns(tensor, ready.content_sha256),
@@ -98,7 +100,7 @@ def measure_case(
         "sampled_lines": len(coded.unit_bits) if coded.sampled else None,
         "seed": seed,
         **_size_columns(coded, costs, local.n_bytes),
-        **_bound_columns(bounds, getattr(codec, "bound", "field_order0"), coded, local),
+        **_bound_columns(bounds if own is None else bounds | {own.name: own}, name, coded, local),
         **_spread_columns(coded, variant.line_bytes),
         "lossless": coded.mismatch is None if coded.verified else None,
         "mismatch_line": _mismatch_line(coded, variant.line_bytes),

@@ -26,10 +26,13 @@ def code_lines(stream: LineStream, n_lines: int, codec: LineCodec, *, repeats: i
     encode, decode, measure = Clock(repeats), Clock(repeats), Clock(repeats)
     mismatch: int | None = None
     first, timed_bytes = 0, 0
+    own = codec.class_bound(stream.tensor.format, tables)
     for lines in stream:
         codec.check(lines)
         packed = codec.encode(lines, tables)
         bits[first : first + len(lines)] = _sizes(codec, lines, packed, tables)
+        if own is not None:
+            own.add(lines, packed.bits)
         if verify and mismatch is None:
             wrong = _first_wrong(codec, lines, packed, read_tables, rng)
             mismatch = None if wrong is None else first + wrong
@@ -59,6 +62,7 @@ def code_lines(stream: LineStream, n_lines: int, codec: LineCodec, *, repeats: i
         decode=decode,
         measure=measure,
         timed_bytes=timed_bytes,
+        class_bound=None if own is None else own.bound(),
     )
 
 

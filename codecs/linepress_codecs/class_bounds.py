@@ -1,0 +1,176 @@
+"""Bounds of codecs whose class none of `bounds` covers: the codec's own contexts and symbols, with ideal tables.
+
+A codec that chooses among tables, or reads a distribution from a channel's parameters and the previous token, knows
+more than an order-0 class and may go below its entropy. Its own class is: the same split of a line into modes, rows
+(contexts), symbols and raw fields, where any static table may stand in place of each row and costs nothing. With
+``N`` lines, the fewest bits any member of the class spends on a tensor are
+
+    B = N H(mode) + bits of raw lines + raw fields + sum over rows of n(row) H(symbol | row),
+
+all H the plug-in entropies of this tensor. By Gibbs' inequality no choice of rows beats B. What tANS may gain on it
+is that a stream ends in a smaller state than it began in: less than one bit a stream of a line. So
+
+    payload_bits + streams * lines >= B
+
+with the table bits left out of both sides. Over a tensor that term averages out (the rounding of states costs):
+the tests hold ``payload_bits >= B`` on drawn tensors and the inequality on hostile ones.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from linepress_codecs.bounds import Bound, entropy_terms
+from linepress_codecs.contracts import Lines
+from linepress_codecs.formats import Format
+from linepress_codecs.kv_channel import ChannelTables, FloatShape
+from linepress_codecs.kv_order import order_of
+from linepress_codecs.kv_rows import channel_machine
+from linepress_codecs.kv_woven import classify_woven
+from linepress_codecs.tans_engine import measure_static
+from linepress_codecs.tans_kernels import BUFFER_WORDS, ESCAPE, FIRST, MODE_CODED, MODE_RAW, MODE_ZERO, ZERO
+from linepress_codecs.tans_static import BLOCK_LINES, INTEGER, SIGN_CODED, StaticTables, elements_of
+from linepress_codecs.tans_tables import ROW_SYMBOLS
+
+
+class ClassBound(Protocol):
+    """Accumulates a tensor's chunks, then gives the bound of one codec's class on it."""
+
+    def add(self, lines: Lines, bits: NDArray[np.uint16]) -> None:
+        """Count a chunk; ``bits`` uint16[n] are its coded sizes, which say which lines are zero or raw."""
+
+    def bound(self) -> Bound: ...
+
+
+class _Counts:
+    """Histograms of modes and symbols and the sum of raw bits; both models fill them."""
+
+    def __init__(self, name: str, fmt_bits: int, modes: int, rows: int) -> None:
+        self.name = name
+        self.fmt_bits = fmt_bits
+        self.modes = np.zeros(modes, np.int64)
+        self.symbols = np.zeros((rows, ROW_SYMBOLS), np.int64)
+        self.raw_bits = 0
+        self.values = 0
+
+    def bound(self) -> Bound:
+        """See the module's text; NaN for an empty tensor."""
+        contexts = int((self.symbols.sum(axis=1) > 0).sum())
+        if not self.values:
+            nan = float("nan")
+            return Bound(self.name, nan, nan, nan, nan, contexts, 0)
+        terms = [entropy_terms(self.modes.astype(np.uint64)), entropy_terms(self.symbols.astype(np.uint64))]
+        bits = self.raw_bits + sum(t[0] for t in terms)
+        plain = bits / self.values
+        corrected = (bits + sum(t[1] for t in terms) / (2 * math.log(2))) / self.values
+        tables = (bits + sum(t[2] for t in terms)) / self.values
+        ratio = self.fmt_bits / plain if plain else float("inf")
+        return Bound(self.name, plain, ratio, corrected, tables, contexts, self.values)
+
+    def take_modes(self, modes: NDArray[np.uint8], elements: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Count the lines' modes, raw lines whole; which lines are coded."""
+        self.values += elements.size
+        self.modes += np.bincount(modes, minlength=len(self.modes))
+        self.raw_bits += int((modes == MODE_RAW).sum()) * elements.shape[1] * self.fmt_bits
+        return modes >= MODE_CODED
+
+
+class StaticBound(_Counts):
+    """Class of `adaptive`: the tables of a tensor, one chosen a line (name ``own_tables``)."""
+
+    def __init__(self, tables: StaticTables, streams: int, fmt: Format) -> None:
+        super().__init__("own_tables", fmt.bits, MODE_CODED + len(tables.frequency), len(tables.frequency))
+        self.tables = tables
+        self.streams = streams
+        self.format = fmt
+
+    def add(self, lines: Lines, bits: NDArray[np.uint16]) -> None:
+        del bits  # the choice of the table is made anew, and says the mode
+        for at in range(0, len(lines), BLOCK_LINES):
+            elements = elements_of(lines.data[at : at + BLOCK_LINES], lines.format)
+            modes = np.zeros(len(elements), np.uint8)
+            measure_static(elements, self.format, self.tables, self.streams, modes)
+            coded = self.take_modes(modes, elements)
+            self._count(elements[coded], modes[coded].astype(np.int64) - MODE_CODED)
+
+    def _count(self, elements: NDArray[np.uint64], row: NDArray[np.int64]) -> None:
+        if not len(elements):
+            return
+        tables, field = self.tables, self.tables.field
+        body = elements[:, : elements.shape[1] - tables.tail]
+        self.raw_bits += len(elements) * tables.tail * self.fmt_bits
+        symbol = np.where(body == 0, ZERO, -1) if tables.use_zero else np.full(body.shape, -1)
+        value = _field_values(body, self.fmt_bits, field.low, field.signed, field.flip) - tables.first + FIRST
+        known = (value >= FIRST) & (value < tables.frequency.shape[1])
+        symbol = np.where(symbol == ZERO, ZERO, np.where(known, value, ESCAPE))
+        rows = np.broadcast_to(row[:, None], symbol.shape)
+        symbol = np.where(tables.frequency[rows, symbol] == 0, ESCAPE, symbol)
+        np.add.at(self.symbols, (rows, symbol), 1)
+        self.raw_bits += field.raw_bits * int((symbol >= FIRST).sum()) + self.fmt_bits * int((symbol == ESCAPE).sum())
+
+
+def _field_values(u: NDArray[np.uint64], width: int, low: int, signed: int, flip: int) -> NDArray[np.int64]:
+    """Field value of each element (see `tans_static_kernels.field_of`)."""
+    sign_shift = np.uint64(width - 1)
+    if signed == INTEGER:
+        return ((u ^ np.uint64(flip)) >> np.uint64(low)).astype(np.int64)
+    magnitude = (u & ((np.uint64(1) << sign_shift) - np.uint64(1))) >> np.uint64(low)
+    if signed == SIGN_CODED:
+        magnitude = (magnitude << np.uint64(1)) | (u >> sign_shift)
+    return magnitude.astype(np.int64)
+
+
+@njit(cache=True)
+def _count_channels(  # type: ignore[no-untyped-def]
+    elements, coded, channel, parameters, before, needed, offset, span, width, mantissa, bias, frequency, counts,
+):  # fmt: skip
+    """Add the places of the coded lines' elements to flat ``counts``; returns the bits of their raw fields."""
+    m = elements.shape[1]
+    flat = parameters.reshape(-1)
+    last = parameters.shape[0] - 1
+    places = np.zeros((1, m), np.uint64)
+    guess = np.zeros(m, np.int64)
+    raw = np.zeros(BUFFER_WORDS, np.uint64)
+    bits = np.uint64(0)
+    for i in range(elements.shape[0]):
+        if coded[i]:
+            bits += classify_woven(
+                elements[i], 0, channel[i], flat, last, before, needed, offset, span, width, mantissa, bias,
+                frequency, places, guess, raw,
+            )  # fmt: skip
+            for j in range(m):
+                counts[places[0, j]] += 1
+    return bits
+
+
+class ChannelBound(_Counts):
+    """Class of `context`: rows chosen by a channel's parameters and the previous token (name ``own_channels``)."""
+
+    def __init__(self, tables: ChannelTables, streams: int, precision: int, fmt: Format) -> None:
+        self.frequency = channel_machine(precision).frequency.reshape(-1)
+        super().__init__("own_channels", fmt.bits, MODE_CODED + 1, len(self.frequency) // ROW_SYMBOLS)
+        self.tables = tables
+        self.streams = streams
+        self.shape = FloatShape.of(fmt)
+
+    def add(self, lines: Lines, bits: NDArray[np.uint16]) -> None:
+        shape = self.shape
+        rows = self.tables.rows_of(lines.channel, len(lines))
+        modes = np.where(bits >= 8 * lines.line_bytes, MODE_RAW, np.where(bits <= 4, MODE_ZERO, MODE_CODED))
+        for at in range(0, len(lines), BLOCK_LINES):
+            part = slice(at, at + BLOCK_LINES)
+            elements = elements_of(lines.data[part], lines.format)
+            order = order_of(lines, elements.shape[1], self.streams)
+            coded = self.take_modes(modes[part].astype(np.uint8), elements)
+            self.raw_bits += int(
+                _count_channels(
+                    elements, coded, rows[part], self.tables.parameters, order.before, order.needed, order.offset,
+                    order.span, np.uint64(shape.width), np.uint64(shape.mantissa), shape.bias, self.frequency,
+                    self.symbols.reshape(-1),
+                )
+            )  # fmt: skip
