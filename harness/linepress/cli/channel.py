@@ -216,12 +216,13 @@ def command(
 def _inputs(
     source: str, codecs: tuple[str, ...], layout: str | None, max_bytes: int | None, data: str | None
 ) -> list[LineSizes]:
+    from linepress.records.place import StorePath, place_of
     from linepress.stages.channel_inputs import from_histogram, from_run, from_tensors
 
-    path = Path(source)
+    path = place_of(source)
     if codecs:
         found = from_tensors(source, codecs, layout=layout, max_bytes=max_bytes)
-    elif (path / "manifest.json").is_file():
+    elif isinstance(path, StorePath) or (path / "manifest.json").is_file():
         found = from_run(path)
     elif path.suffix.lower() in (".json", ".csv"):
         found = [from_histogram(path)]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from linepress.cli.common import json_option, print_json, stdout
+from linepress.cli.common import PLACE, json_option, print_json, stdout
+
+if TYPE_CHECKING:
+    from linepress.records.place import RunPlace
 
 KIND_NAMES = (
     "codecs",
@@ -115,9 +117,9 @@ Examples:
 
 @click.command(name="list", epilog=EPILOG)
 @click.argument("kind", type=click.Choice(KIND_NAMES), metavar="KIND")
-@click.option("--folder", type=click.Path(path_type=Path), default=Path("runs"), help="Where to look for runs.")
+@click.option("--folder", type=PLACE, metavar="FOLDER|URI", default="runs", help="Where to look for runs.")
 @json_option
-def command(kind: str, folder: Path, as_json: bool) -> int:
+def command(kind: str, folder: RunPlace, as_json: bool) -> int:
     """List what linepress knows.
 
     KIND is codecs, suites, memories, accelerators, models, racks, links, switches, topologies, runs or claims.

@@ -350,6 +350,7 @@ class RunStore:
 
     def verify(self) -> None:
         """Raise `RecordError` naming the first part that is not, or no longer, what was written."""
+        self.fetch("tables")
         for name, digest in self.manifest.get("parts", {}).items():
             part = self.path / name
             if not part.exists():

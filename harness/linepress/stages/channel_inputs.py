@@ -8,12 +8,15 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from linepress.errors import LinepressError, SourceError
+
+if TYPE_CHECKING:
+    from linepress.records.place import RunPlace
 
 MAX_BITS = 4096
 """Largest coded size of a line that a histogram file may name."""
@@ -111,7 +114,7 @@ def _dense(path: Path, pairs: Iterable[tuple[Any, Any]]) -> tuple[int, ...]:
     return tuple(counts.get(b, 0) for b in range(top + 1))
 
 
-def from_run(path: Path) -> list[LineSizes]:
+def from_run(path: RunPlace) -> list[LineSizes]:
     """Every pool of a run's measured lines: one per variant, kind of data, format and cast."""
     from linepress.records.store import RunStore
     from linepress.run_pools import pools

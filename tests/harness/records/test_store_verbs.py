@@ -102,6 +102,7 @@ def test_runs_are_listed_and_shown_with_their_sizes(store: CuttingProxy, folder:
     assert there == here
     assert {Path(row["run"]).name for row in there} == {"whole", "base", "slow"}
     assert answer("runs", "list", "--folder", RUNS, "--suite", "another") == []
+    assert {row["run"] for row in answer("list", "runs", "--folder", RUNS)} == {row["run"] for row in there}
     shown, local = answer("runs", "show", f"{RUNS}/whole"), answer("runs", "show", str(folder / "whole"))
     assert shown["rows"] == local["rows"]
     assert shown["rows"]["measure"] == 207
@@ -135,6 +136,7 @@ READERS: dict[str, Callable[[str], tuple[str, ...]]] = {
     "report": lambda run: ("report", run),
     "claims": lambda run: ("claims", run),
     "sync": lambda run: ("sync", run),
+    "channel": lambda run: ("channel", run),
     "nightly --baseline": lambda run: ("nightly", "smoke", "--baseline", run, "--no-mlflow"),
 }
 
@@ -233,6 +235,18 @@ def test_a_part_that_was_changed_in_the_store_is_refused(store: CuttingProxy, fo
     error = invoke("query", f"{RUNS}/changed", "select count(*) from measure").exception
     assert f"{RUNS}/changed/{part}: differs from what was written (sha256)" in str(error)
     StorePath(f"{RUNS}/changed").remove_tree()
+
+
+def test_a_whole_record_is_verified_where_it_is(store: CuttingProxy, folder: Path) -> None:
+    upload(folder / "whole", f"{RUNS}/partial")
+    run = RunStore.open(f"{RUNS}/partial")
+    run.verify()
+    name = next(name for name in run.manifest["parts"] if "/measure/" in name)
+    remote, base = open_place(f"{RUNS}/partial/{name}")
+    remote.delete_file(base)
+    with pytest.raises(RecordError, match="part of the record is gone"):
+        RunStore.open(f"{RUNS}/partial").verify()
+    StorePath(f"{RUNS}/partial").remove_tree()
 
 
 def test_what_was_fetched_is_not_fetched_again_unless_it_changed(
