@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -49,26 +49,46 @@ def read_header(path: Path) -> Header:
         os.close(descriptor)
 
 
-def storage_of(entry: Entry, metadata: dict[str, str], siblings: frozenset[str]) -> tuple[str, tuple[int, ...]]:
-    """Element format and shape in stored units; packed four-bit payloads are told by their names.
+def storage_of(entry: Entry, metadata: dict[str, str], siblings: Mapping[str, Entry]) -> tuple[str, tuple[int, ...]]:
+    """Element format and shape in stored units; packed payloads are told by their names and neighbours.
 
-    GPTQ and AWQ keep eight 4-bit integers in each I32 of ``qweight`` and ``qzeros`` (when the metadata does not say
-    otherwise); MXFP4 keeps two E2M1 values in each U8 of ``…_blocks`` beside E8M0 ``…_scales``; NVFP4 keeps two in
-    each U8 ``weight`` beside an E4M3 ``weight_scale`` and an F32 ``weight_scale_2``.
+    GPTQ and AWQ keep eight 4-bit or four 8-bit integers in each I32 of ``qweight`` and ``qzeros`` (`packed_bits`);
+    MXFP4 keeps two E2M1 values in each U8 of ``…_blocks`` beside E8M0 ``…_scales``; NVFP4 keeps two in each U8
+    ``weight`` beside an E4M3 ``weight_scale`` and an F32 ``weight_scale_2`` (ModelOpt), or in ``weight_packed``
+    beside ``weight_scale`` and ``weight_global_scale`` (compressed-tensors).
     """
     name, shape = entry.name, entry.shape
-    leaf = name.rsplit(".", 1)[-1]
-    if entry.dtype == "I32" and leaf in ("qweight", "qzeros") and metadata.get("bits", "4") == "4" and shape:
-        return "int4", (*shape[:-1], shape[-1] * 4)
+    stem, _, leaf = name.rpartition(".")
+    stem = stem + "." if stem else ""
+    if entry.dtype == "I32" and leaf in ("qweight", "qzeros") and shape:
+        bits = packed_bits(stem, metadata, siblings)
+        return (f"int{bits}", (*shape[:-1], shape[-1] * 4)) if bits in (4, 8) else ("int32", shape)
     if entry.dtype == "F4":
         return "e2m1", (*shape[:-1], shape[-1] // 2) if shape and shape[-1] % 2 == 0 else ((entry.end - entry.start),)
     if entry.dtype == "U8" and leaf.endswith("_blocks") and f"{name[:-7]}_scales" in siblings:
         return "e2m1", shape
     if entry.dtype == "U8" and leaf.endswith("_scales") and f"{name[:-7]}_blocks" in siblings:
         return "e8m0", shape
-    if entry.dtype == "U8" and leaf == "weight" and {f"{name}_scale", f"{name}_scale_2"} <= siblings:
+    if entry.dtype == "U8" and leaf == "weight" and {f"{name}_scale", f"{name}_scale_2"} <= siblings.keys():
+        return "e2m1", shape
+    packed_scales = {f"{stem}weight_scale", f"{stem}weight_global_scale"}
+    if entry.dtype == "U8" and leaf == "weight_packed" and packed_scales <= siblings.keys():
         return "e2m1", shape
     return FORMAT_OF_DTYPE[entry.dtype], shape
+
+
+def packed_bits(stem: str, metadata: dict[str, str], siblings: Mapping[str, Entry]) -> int:
+    """Width of the integers that GPTQ or AWQ packed into the I32 of a layer, 4 where nothing tells.
+
+    ``qzeros`` packs one zero point for each entry of ``scales`` (AutoGPTQ ``qlinear``, AutoAWQ ``WQLinear_GEMM``), so
+    their shapes give the width; the header's metadata may state ``bits``. Widths that do not fill bytes (2, 3) are
+    measured as the I32 that hold them.
+    """
+    zeros, scales = siblings.get(f"{stem}qzeros"), siblings.get(f"{stem}scales")
+    if zeros is not None and scales is not None and zeros.shape and scales.shape and scales.shape[-1]:
+        return 32 * zeros.shape[-1] // scales.shape[-1]
+    stated = metadata.get("bits", "4")
+    return int(stated) if stated in ("2", "3", "4", "8") else 32
 
 
 class Locate(Protocol):
@@ -93,7 +113,7 @@ def refs_of(
     """
     tensors: list[TensorRef] = []
     skipped: dict[str, str] = {}
-    siblings = frozenset(entry.name for entry in header.entries)
+    siblings = {entry.name: entry for entry in header.entries}
     said = notes_of({**header.metadata, **(notes or {})})
     for entry in header.entries:
         if entry.dtype not in FORMAT_OF_DTYPE:
