@@ -1,9 +1,10 @@
 """Benchmark of the comparison: speed on 100,000 cases, false alarms, what it catches; invented and real timings.
 
-    python -m benchmarks.compare [speed] [synthetic] [calibrate] [retime] [nights]
+    python -m benchmarks.compare [speed] [store] [synthetic] [calibrate] [retime] [nights]
         [--cases N] [--pairs N] [--runs N] [--nights N]
 
-``speed``: two runs of 100,000 cases, from folder to words. ``synthetic``: pairs of runs with invented noise as large
+``speed``: two runs of 100,000 cases, from folder to words. ``store``: the same runs in an S3-compatible server on
+loopback, first with an empty cache, then again. ``synthetic``: pairs of runs with invented noise as large
 as the real one, of the same code and with 5 % less speed in one codec: false alarms and detections. ``calibrate``:
 real runs of the same code in processes of their own, every pair compared: how often anything is flagged, and how far
 the effects lie beyond the spread that ``noise.toml`` states. ``retime``: real codecs timed in turn, the same code and
@@ -30,7 +31,7 @@ from typing import Any
 import numpy as np
 
 RESULTS = Path(__file__).parent / "results"
-PARTS = ("speed", "synthetic", "calibrate", "retime", "nights")
+PARTS = ("speed", "store", "synthetic", "calibrate", "retime", "nights")
 SPEED_LIMIT_S = 10.0
 ALARM_LIMIT = 0.01
 SUITE = """name: calibration
@@ -84,23 +85,54 @@ def speed(cases: int) -> dict[str, Any]:
     """Seconds from two folders of ``cases`` cases to the verdict in words."""
     from linepress.compare import compare_runs
     from linepress.compare.render import as_text
-    from linepress.testing.synthetic_run import Shape
-    from linepress.testing.timed_runs import timed_rows, write_run
 
-    rows = timed_rows(Shape(layers=32, copies=max(1, round(cases / 32 / 207)), failing=0))
     with tempfile.TemporaryDirectory() as folder:
-        base, new = (Path(folder) / name for name in ("base", "new"))
-        for path, seed in ((base, 1), (new, 2)):
-            store = write_run(path, rows, seed=seed)
-            store.compact("measure", {row["case_key"]: i for i, row in enumerate(rows)})
-            store.save_manifest()
+        (base, new), n = large_runs(Path(folder), cases)
         samples = []
         for _ in range(3):
             start = time.perf_counter()
             text = as_text(compare_runs(base, new))
             samples.append(time.perf_counter() - start)
         on_disk = sum(file.stat().st_size for file in Path(folder).rglob("*.parquet"))
-    return {"cases": len(rows), "seconds": samples, "record_bytes": on_disk, "gate": text.splitlines()[-1]}
+    return {"cases": n, "seconds": samples, "record_bytes": on_disk, "gate": text.splitlines()[-1]}
+
+
+def large_runs(folder: Path, cases: int) -> tuple[tuple[Path, Path], int]:
+    """Two complete runs of about ``cases`` invented cases, and how many they are."""
+    from linepress.testing.synthetic_run import Shape
+    from linepress.testing.timed_runs import timed_rows, write_run
+
+    rows = timed_rows(Shape(layers=32, copies=max(1, round(cases / 32 / 207)), failing=0))
+    paths = folder / "base", folder / "new"
+    for path, seed in zip(paths, (1, 2), strict=True):
+        store = write_run(path, rows, seed=seed)
+        store.compact("measure", {row["case_key"]: i for i, row in enumerate(rows)})
+        store.save_manifest()
+    return paths, len(rows)
+
+
+def store(cases: int) -> dict[str, Any]:
+    """Seconds of a comparison of two runs in an object store, with an empty cache and with a full one."""
+    import pyarrow.fs as fs
+
+    from linepress.compare import compare_runs
+    from linepress.compare.render import as_text
+    from linepress.records.remote import open_place
+    from linepress.testing.object_store import bucket, environment, s3_server
+
+    with tempfile.TemporaryDirectory() as folder, s3_server() as port, bucket(port, "benchmark") as proxy:
+        paths, n = large_runs(Path(folder), cases)
+        os.environ.update(environment(proxy), XDG_CACHE_HOME=f"{folder}/cache")
+        there = [f"s3://benchmark/{path.name}" for path in paths]
+        for path, uri in zip(paths, there, strict=True):
+            remote, base = open_place(uri)
+            fs.copy_files(str(path), base, source_filesystem=fs.LocalFileSystem(), destination_filesystem=remote)
+        seconds = {}
+        for name in ("first", "again"):
+            start = time.perf_counter()
+            text = as_text(compare_runs(*there))
+            seconds[name] = time.perf_counter() - start
+    return {"cases": n, "seconds": seconds, "gate": text.splitlines()[-1]}
 
 
 def synthetic(pairs: int) -> dict[str, Any]:
@@ -298,6 +330,14 @@ def main(argv: list[str]) -> int:
             least = min(one["seconds"])
             print(f"compare two runs of {one['cases']:,} cases: {least:.1f} s (limit {SPEED_LIMIT_S:g} s)")
             missed += [part] if least > SPEED_LIMIT_S else []
+        elif part == "store":
+            one = results[part] = store(options.cases)
+            first, again = (one["seconds"][name] for name in ("first", "again"))
+            print(
+                f"the same in an object store on loopback: {first:.1f} s first, {again:.1f} s again "
+                f"(limit {SPEED_LIMIT_S:g} s)"
+            )
+            missed += [part] if first > SPEED_LIMIT_S else []
         elif part == "synthetic":
             one = results[part] = synthetic(options.pairs)
             print(

@@ -249,6 +249,17 @@ def test_a_whole_record_is_verified_where_it_is(store: CuttingProxy, folder: Pat
     StorePath(f"{RUNS}/partial").remove_tree()
 
 
+def test_any_uri_of_pyarrow_will_do(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mounted share by its URI, without any server."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    shutil.copytree(folder, tmp_path / "share")
+    runs = f"file://{tmp_path}/share"
+    assert {Path(row["run"]).name for row in answer("runs", "list", runs)} == {"whole", "base", "slow"}
+    assert invoke("compare", f"{runs}/base", f"{runs}/slow").return_value == 1
+    assert answer("runs", "delete", f"{runs}/whole", "--yes")["deleted"] == [f"{runs}/whole"]
+    assert sorted(path.name for path in (tmp_path / "share").iterdir()) == ["base", "slow"]
+
+
 def test_what_was_fetched_is_not_fetched_again_unless_it_changed(
     store: CuttingProxy, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
