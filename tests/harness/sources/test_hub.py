@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pickle
@@ -16,8 +17,10 @@ import pytest
 from linepress.errors import SourceError
 from linepress.sources import TensorRef, hub, open_source
 from linepress.sources.staging import staged
-from linepress.testing.hub_server import Fault, HubServer, Repo
+from linepress.stages.measure import measure_case
+from linepress.testing.hub_server import Fault, HubServer, Repo, _Handler
 from linepress.testing.safetensors_files import build
+from linepress_codecs.variant import Variant
 
 RNG = np.random.Generator(np.random.PCG64(1))
 BODY = RNG.integers(0, 256, 4 * 60_000, dtype=np.uint8).tobytes()
@@ -253,3 +256,50 @@ def test_local_snapshot_and_offline_mode(server: HubServer, tmp_path: Path) -> N
     asked = len(server.requests)
     assert run(HF_HUB_OFFLINE="1") == expected
     assert len(server.requests) == asked, "offline asks nobody"
+
+
+def test_an_answer_shorter_than_its_range_is_asked_for_the_rest(server: HubServer) -> None:
+    tensor = first()
+    server.faults.append(Fault("model.safetensors", "short", times=2))
+    assert tensor.read(0, 60_000).tobytes() == BODY[:60_000]
+    server.faults.append(Fault("model.safetensors", "short"))
+    with pytest.raises(SourceError, match=r"no complete answer in 5 tries \(it sent \d+ of 60000 B\)"):
+        tensor.read(0, 60_000)
+
+
+@pytest.mark.parametrize("off", [-8, 8])
+def test_a_file_list_that_lies_about_sizes_is_found_out(
+    server: HubServer, monkeypatch: pytest.MonkeyPatch, off: int
+) -> None:
+    file = hub.HubFile
+    monkeypatch.setattr(hub, "HubFile", lambda *a: file(*a[:5], a[5] + off, *a[6:]))
+    with pytest.raises(SourceError, match=r"asked for bytes .* the file changed or the mirror lies"):
+        open_source("hf://acme/whole@main")
+
+
+def test_a_commit_that_is_none_is_refused(server: HubServer) -> None:
+    server.repos["acme/odd"] = Repo({"model.safetensors": WHOLE}, commit="main")
+    with pytest.raises(SourceError, match=r"the hub gave 'main' for a commit; use a hub or mirror that gives 40 hex"):
+        open_source("hf://acme/odd@main")
+
+
+def test_a_server_that_is_no_hub_is_one_sentence(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_Handler, "_info", lambda self, name, repo: self._send(200, {}, b"<html>hello</html>", False))
+    with pytest.raises(SourceError, match="does not speak as the hub does; check HF_ENDPOINT"):
+        open_source("hf://acme/whole@main")
+
+
+@pytest.mark.parametrize("fault", [Fault("model.safetensors", "drop", at=500), Fault("model.safetensors", "tag")])
+def test_nothing_half_read_is_measured(server: HubServer, fault: Fault) -> None:
+    body = fault.kind.encode() * 1000  # bytes of its own: this process keeps what other tests fetched
+    body += bytes(-len(body) % 8000)
+    file = build({Q: ("BF16", [len(body) // 2], body)})
+    server.repos[f"acme/{fault.kind}"] = Repo({"model.safetensors": file})
+    tensor = first(f"hf://acme/{fault.kind}@main")
+    server.faults.append(fault)
+    with pytest.raises(SourceError):
+        measure_case(tensor, Variant.parse("raw"), repeats=0)
+    server.faults.clear()
+    row = measure_case(tensor, Variant.parse("raw"), repeats=0)
+    assert row["raw_bytes"] == len(body), "what was left of the broken try is not taken for the tensor"
+    assert row["content_sha256"] == hashlib.sha256(body).hexdigest()
