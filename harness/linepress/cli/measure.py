@@ -83,7 +83,9 @@ def _layers(ctx: click.Context, param: click.Parameter, value: str | None) -> tu
 @click.option("-c", "--codec", "specs", multiple=True, metavar="SPEC", help="Codec with options; may be repeated.")
 @click.option("--layout", "layouts", multiple=True, metavar="L", help="How tensors become lines; may be repeated.")
 @click.option("--packing", "packings", multiple=True, metavar="P", help="How lines lie in memory; may be repeated.")
-@click.option("--cast", "casts", multiple=True, metavar="C", help="none, e4m3:scale=tensor …; may be repeated.")
+@click.option(
+    "--cast", "casts", multiple=True, metavar="C", help="none, e4m3:scale=tensor, dequant:bf16 …; may be repeated."
+)
 @click.option("--tensor", "names", multiple=True, metavar="GLOB", help="Only tensors of these names.")
 @click.option("--group", "groups", multiple=True, metavar="G", help="Only tensors of these groups.")
 @click.option("--layers", callback=_layers, metavar="N,…", help="Only tensors of these layers.")

@@ -27,6 +27,8 @@ def open_source(uri: str, **options: Any) -> Source:
     options
         For the hub: ``endpoint``, ``local`` (keep a snapshot on disk instead of streaming). For ``.npy``:
         ``dtype`` (the element format of arrays that hold bits). For GGUF: ``split`` (scales and quants apart).
+        A URI may carry them, which is how a suite asks: ``hf://org/name@main?local=true``,
+        ``model.gguf?split=true``, ``bits.npy?dtype=bf16``. Options given apart win.
 
     Raises `SourceError` with one sentence for anything that is not what it claims to be.
     """
@@ -35,6 +37,8 @@ def open_source(uri: str, **options: Any) -> Source:
 
         _only(uri, options)
         return SyntheticSource(uri)
+    place, asked = _asked(uri)
+    options = {**asked, **options}
     if uri.startswith("hf://"):
         from linepress.sources.hub import open_hub
 
@@ -47,7 +51,7 @@ def open_source(uri: str, **options: Any) -> Source:
         return SafetensorsSource(uri, [Path(uri.removeprefix("memory:")).expanduser()], view="memory")
     if "://" in uri:
         raise SourceError(f"{uri}: no such kind of source; use a path, hf://org/name@revision or synthetic:…")
-    path = Path(uri).expanduser()
+    path = Path(place).expanduser()
     if path.is_dir():
         from linepress.sources.safetensors_reader import open_folder
 
@@ -70,6 +74,22 @@ def open_source(uri: str, **options: Any) -> Source:
     from linepress.sources.safetensors_reader import SafetensorsSource
 
     return SafetensorsSource(uri, [path])
+
+
+def _asked(uri: str) -> tuple[str, dict[str, Any]]:
+    """A URI without its options, and the options; a file whose name has a question mark is that file."""
+    place, mark, text = uri.partition("?")
+    if not mark or Path(uri).expanduser().exists():
+        return uri, {}
+    options: dict[str, Any] = {}
+    for item in text.split("&"):
+        key, equals, value = item.partition("=")
+        if not (key and equals and value) or key in options:
+            raise SourceError(f"{uri}: options are key=value, each once, joined by &; for example ?local=true")
+        if key in ("local", "split") and value not in ("true", "false"):
+            raise SourceError(f"{uri}: {key} is true or false, not {value!r}; for example ?{key}=true")
+        options[key] = value == "true" if key in ("local", "split") else value
+    return place, options
 
 
 def _only(uri: str, options: dict[str, Any], *allowed: str) -> None:

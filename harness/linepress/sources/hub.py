@@ -5,8 +5,9 @@ first (one request a shard where the header fits in `HEADER_GUESS_BYTES`); tenso
 pieces that resume where a connection broke. Only safetensors and JSON are ever read. Every answer is held against
 what the file list said: commit, size and content tag; an answer that disagrees ends the reading with an error.
 
-``hf://datasets/org/name@revision`` names a dataset repository. ``HF_ENDPOINT``, ``HF_TOKEN`` and ``HF_HUB_OFFLINE``
-mean what they mean to huggingface_hub; offline, the snapshot in its cache is read.
+``hf://datasets/org/name@revision`` names a dataset repository; ``?local=true`` reads a snapshot on disk, fetched
+first, instead of streaming. ``HF_ENDPOINT``, ``HF_TOKEN`` and ``HF_HUB_OFFLINE`` mean what they mean to
+huggingface_hub; offline, the snapshot in its cache is read.
 """
 
 from __future__ import annotations
@@ -285,7 +286,7 @@ def open_hub(uri: str, endpoint: str | None = None, local: bool = False) -> Sour
 
     The token is taken where huggingface_hub takes it (``HF_TOKEN`` or its login file) and never enters a record.
     """
-    found = _URI.match(uri)
+    found = _URI.match(uri.partition("?")[0])
     if not found:
         raise SourceError(f"{uri} is not hf://org/name@revision[/folder]; for example {EXAMPLE}")
     folder = unquote(found["folder"] or "").strip("/")

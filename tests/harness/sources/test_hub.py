@@ -234,7 +234,7 @@ def test_local_snapshot_and_offline_mode(server: HubServer, tmp_path: Path) -> N
         "import sys; from linepress.sources import open_source\n"
         "from linepress.errors import SourceError\n"
         "try:\n"
-        "    s = open_source('hf://acme/sharded@main', local='online' in sys.argv)\n"
+        "    s = open_source('hf://acme/sharded@main' + ('?local=true' if 'online' in sys.argv else ''))\n"
         "    print(s.revision, len(s.tensors()), s.tensors()[0].read(0, 4).tobytes().hex())\n"
         "except SourceError as error:\n"
         "    print('refused:', error)\n"

@@ -252,6 +252,42 @@ def test_a_header_length_that_reads_as_pickle_opcodes_is_still_safetensors(tmp_p
     assert open_source(write(tmp_path, data, "w.safetensors")).tensors()[0].read(0, 4).tobytes() == b"abcd"
 
 
+def test_a_uri_carries_its_options_into_a_suite(tmp_path: Path) -> None:
+    from linepress.plan import make_plan
+    from linepress.suite import load_suite
+
+    write(tmp_path, gguf([("blk.0.ffn_up.weight", [64, 2], 8, Q8)]), "m.gguf")
+    np.save(tmp_path / "x.npy", np.full((4, 64), 0x3F80, np.uint16))
+    (tmp_path / "mine.yaml").write_text(
+        "name: mine\nversion: 1\nsources:\n  - uri: m.gguf?split=true\n  - uri: x.npy?dtype=bf16\ncodecs: [raw]\n"
+    )
+    plan = make_plan(load_suite(str(tmp_path / "mine.yaml")))
+    assert [(t.name, t.format.name) for t in plan.tensors] == [
+        ("blk.0.ffn_up.weight#scales", "fp16"),
+        ("blk.0.ffn_up.weight#quants", "int8"),
+        ("x", "bf16"),
+    ]
+    assert open_source(plan.tensors[2].uri).tensors() == plan.tensors[2:], "a record's source opens again"
+    asking = write(tmp_path, build({"w": ("BF16", [2], b"abcd")}), "what?split=true")
+    assert open_source(asking).tensors()[0].name == "w", "a file of that very name is meant"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("split", "options are key=value"),
+        ("split=true&split=true", "each once"),
+        ("split=yes", r"split is true or false, not 'yes'; for example \?split=true"),
+        ("local=true", "has no option 'local': it takes split"),
+        ("torch=1", "has no option 'torch'"),
+    ],
+)
+def test_options_that_mean_nothing_are_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:
+    uri = write(tmp_path, gguf(ONE), "m.gguf")
+    with pytest.raises(SourceError, match=sentence):
+        open_source(f"{uri}?{text}")
+
+
 def test_options_and_schemes_that_do_not_exist(tmp_path: Path) -> None:
     uri = write(tmp_path, build({"w": ("BF16", [2], b"abcd")}), "w.safetensors")
     with pytest.raises(SourceError, match="has no option 'split': it takes none"):
