@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from linepress.errors import RecordError
-from linepress.records.remote import is_remote, one_line, open_place
+from linepress.records.remote import RemoteError, is_remote, one_line, open_place
 
 READERS = 16
 """Requests under way at a time; each waits for the store, not for this machine."""
@@ -31,6 +31,8 @@ class StorePath:
 
     def __init__(self, uri: str, opened: tuple[Any, str] | None = None) -> None:
         before, mark, query = uri.partition("?")
+        if not before.partition("://")[2].strip("/"):
+            raise RecordError(f"{uri}: names no place; give a URI like s3://bucket/run")
         self._before, self._query = before.rstrip("/"), mark + query
         self._opened = opened
 
@@ -56,12 +58,16 @@ class StorePath:
 
     @property
     def parent(self) -> StorePath:
-        return StorePath(self._before.rpartition("/")[0] + self._query)
+        before = self._before.rpartition("/")[0]
+        return StorePath(before + self._query) if before.partition("://")[2] else self
 
     def open(self) -> tuple[Any, str]:
         """pyarrow file system and path in it."""
         if self._opened is None:
-            self._opened = open_place(str(self))
+            try:
+                self._opened = open_place(str(self))
+            except RemoteError as error:  # its exit code is that of a run whose record waits
+                raise RecordError(str(error)) from error
         return self._opened
 
     def resolve(self) -> StorePath:

@@ -25,6 +25,8 @@ _MANIFEST = "manifest.json"
 RETRY_EVERY_S = 60.0
 """A store that is away is not asked again sooner: its client retries for some 10 s, in which no case is sent."""
 
+GCS_RETRY_S = 20
+
 
 class RemoteError(RecordError):
     """The store cannot be reached or refuses; the record is whole in the folder of this machine."""
@@ -44,6 +46,9 @@ def open_place(uri: str) -> tuple[Any, str]:
 
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     wanted = uri
+    if uri.startswith("gs://") and "retry_limit_seconds=" not in uri:
+        # Its client else tries for a quarter of an hour before it says that a store is away.
+        wanted = f"{uri}{'&' if '?' in uri else '?'}retry_limit_seconds={GCS_RETRY_S}"
     if endpoint and uri.startswith("s3://") and "endpoint_override=" not in uri:
         # pyarrow itself does not look at these variables, which every other client of a store does.
         parts = urlsplit(endpoint)
@@ -53,7 +58,8 @@ def open_place(uri: str) -> tuple[Any, str]:
         found: tuple[Any, str] = fs.FileSystem.from_uri(wanted)
     except (pa.ArrowException, OSError) as error:
         raise RemoteError(
-            f"{uri}: not a place that can be written ({error}); give a URI like s3://bucket/run"
+            f"{uri}: not a place that can be reached ({one_line(str(error))}); give a URI like s3://bucket/run, and "
+            "check credentials and network"
         ) from None
     return found[0], found[1].rstrip("/")
 

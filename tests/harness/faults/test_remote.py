@@ -62,7 +62,7 @@ def test_what_is_a_uri() -> None:
     assert is_remote("s3://bucket/run")
     assert not is_remote("runs/night")
     assert working_folder("s3://a/run") != working_folder("s3://b/run")
-    with pytest.raises(RemoteError, match="not a place that can be written"):
+    with pytest.raises(RemoteError, match="not a place that can be reached"):
         RemoteCopy("nosuch://x/y", Path("x"))
 
 

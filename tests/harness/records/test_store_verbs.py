@@ -223,7 +223,10 @@ def test_a_store_that_is_away_is_one_sentence(store: CuttingProxy) -> None:
 def test_a_scheme_that_nobody_knows_is_one_sentence() -> None:
     error = invoke("query", "nosuch://x/y", "select 1").exception
     assert isinstance(error, RecordError)
-    assert "nosuch://x/y: not a place that can be" in str(error)
+    assert error.exit_code == 4
+    assert "nosuch://x/y: not a place that can be reached (" in str(error)
+    error = invoke("query", "s3://", "select 1").exception
+    assert str(error) == "s3://: names no place; give a URI like s3://bucket/run"
 
 
 def test_a_part_that_was_changed_in_the_store_is_refused(store: CuttingProxy, folder: Path) -> None:
@@ -302,6 +305,7 @@ def test_places_behind_a_uri_are_asked_as_paths_are(store: CuttingProxy) -> None
     assert list((run / "nothing").iterdir()) == []
     with pytest.raises(FileNotFoundError):
         (run / "nothing").read_bytes()
+    assert str(place_of("s3://bucket").parent) == "s3://bucket", "there is nothing above a bucket"
     asked = place_of("s3://bucket/run?region=eu-west-1")
     assert str(asked) == "s3://bucket/run?region=eu-west-1"
     assert asked.name == "run"
