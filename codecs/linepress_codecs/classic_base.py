@@ -4,9 +4,9 @@ what the encoder writes."""
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,3 +146,38 @@ class ThresholdCodec(ClassicCodec):
     def most_bits(self, line_bytes: int) -> int:
         line_bits = 8 * line_bytes
         return min(line_bits - 1, line_bits * self.threshold // 100)
+
+
+class WordKernels(Protocol):
+    """What a module of kernels over 32-bit words offers; ``words`` uint32[n, 16 or 8], see `ClassicCodec`."""
+
+    @property
+    def measure(self) -> Callable[[NDArray[np.uint32], np.uint64, Bits], None]: ...
+
+    @property
+    def encode(self) -> Callable[[NDArray[np.uint32], np.uint64, Words, Words, Bits], int]: ...
+
+    @property
+    def decode(self) -> Callable[[Words, Words, Bits, np.uint64, NDArray[np.uint32]], tuple[int, int]]: ...
+
+
+@dataclass(frozen=True)
+class WordCodec(ThresholdCodec):
+    """A classic codec over 32-bit words without tables; subclasses name the module of their kernels."""
+
+    kernels: ClassVar[WordKernels]
+
+    def _measure(self, words: Words, most: np.uint64, tables: Tables, bits: Bits) -> None:
+        del tables
+        self.kernels.measure(words.view(np.uint32), most, bits)
+
+    def _encode(self, words: Words, most: np.uint64, tables: Tables, out: Words, starts: Words, bits: Bits) -> int:
+        del tables
+        return int(self.kernels.encode(words.view(np.uint32), most, out, starts, bits))
+
+    def _decode(
+        self, payload: Words, starts: Words, bits: Bits, most: np.uint64, tables: Tables, out: Words
+    ) -> tuple[int, int]:
+        del tables
+        line, reason = self.kernels.decode(payload, starts, bits, most, out.view(np.uint32))
+        return int(line), int(reason)

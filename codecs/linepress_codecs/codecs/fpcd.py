@@ -5,40 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
-from linepress_codecs import classic_fpcd as kernels
-from linepress_codecs.classic_base import Bits, ThresholdCodec, Words
+from linepress_codecs import classic_fpcd
+from linepress_codecs.classic_base import WordCodec, WordKernels
 from linepress_codecs.classic_cards import GEM5, classic_card, published
-from linepress_codecs.contracts import HardwareCard, Tables
+from linepress_codecs.contracts import HardwareCard
 from linepress_codecs.formats import Format
 from linepress_codecs.registry import register
 
 
 @register
 @dataclass(frozen=True)
-class Fpcd(ThresholdCodec):
+class Fpcd(WordCodec):
     """Header bit, sixteen 4-bit prefixes, then the stored bytes of each 32-bit word, oldest word first."""
 
     codec_id: ClassVar[str] = "fpcd"
     format_version: ClassVar[int] = 1
     summary: ClassVar[str] = "frequent patterns of 32-bit words and matches with the two words before"
     source: ClassVar[str] = "FPC-D (MEMSYS 2018), ties and history as in gem5 v24.0.0.1"
-
-    def _measure(self, words: Words, most: np.uint64, tables: Tables, bits: Bits) -> None:
-        del tables
-        kernels.measure(words.view(np.uint32), most, bits)
-
-    def _encode(self, words: Words, most: np.uint64, tables: Tables, out: Words, starts: Words, bits: Bits) -> int:
-        del tables
-        return int(kernels.encode(words.view(np.uint32), most, out, starts, bits))
-
-    def _decode(
-        self, payload: Words, starts: Words, bits: Bits, most: np.uint64, tables: Tables, out: Words
-    ) -> tuple[int, int]:
-        del tables
-        line, reason = kernels.decode(payload, starts, bits, most, out.view(np.uint32))
-        return int(line), int(reason)
+    kernels: ClassVar[WordKernels] = classic_fpcd
 
     def card(self, fmt: Format) -> HardwareCard:
         del fmt
