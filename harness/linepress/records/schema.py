@@ -101,6 +101,13 @@ MEASURE = (
     real("bits_p50", "Median coded bits of a line.", "bit"),
     real("bits_p99", "99th percentile of the coded bits of a line.", "bit"),
     real("bits_max", "Most coded bits of a line.", "bit"),
+    column(
+        "head_bits",
+        pa.list_(I64),
+        "Coded bits of the lines of each KV head, in head order; null where the tensor has no heads or a line "
+        "crosses heads.",
+        "bit",
+    ),
     flag("lossless", "Whether every line came back bit for bit."),
     count("mismatch_line", "First line that did not; null when lossless."),
     samples("encode_s", "Seconds of each timed encode round.", "s"),
@@ -281,6 +288,9 @@ _OWN: dict[str, tuple[pa.Field, ...]] = {
     "failures": FAILURES,
 }
 
+ADDED = frozenset({("measure", "head_bits")})
+"""Columns that this schema version got later: a part written before has none, and holds null there."""
+
 TABLES = tuple(_OWN)
 """Names of the tables of a run."""
 
@@ -294,4 +304,4 @@ def schema(table: str) -> pa.Schema:
     return pa.schema([*COMMON, *_OWN[table]], metadata=metadata)
 
 
-__all__ = ["SCHEMA_VERSION", "STATUSES", "TABLES", "schema"]
+__all__ = ["ADDED", "SCHEMA_VERSION", "STATUSES", "TABLES", "schema"]

@@ -31,7 +31,7 @@ from linepress.errors import EXIT_CASES_FAILED, RecordError
 from linepress.records.index import INDEX_COLUMNS, STATES, Index, States, build_index, state_numbers
 from linepress.records.place import RunPlace, StorePath, place_of
 from linepress.records.remote import RemoteCopy
-from linepress.records.schema import SCHEMA_VERSION, TABLES, schema
+from linepress.records.schema import ADDED, SCHEMA_VERSION, TABLES, schema
 
 if TYPE_CHECKING:
     from linepress.records.fetched import FetchedRecord
@@ -400,7 +400,12 @@ def _read_part(part: Path, table: str, names: list[str]) -> pa.Table:
     """Columns of one part; raises `RecordError` naming a part that cannot be read."""
     wanted = pa.schema([schema(table).field(name) for name in names])
     try:
-        return pq.ParquetFile(part).read(columns=names).select(names).cast(wanted)
+        file = pq.ParquetFile(part)
+        later = [name for name in names if (table, name) in ADDED and name not in file.schema_arrow.names]
+        found = file.read(columns=[name for name in names if name not in later])
+        for name in later:
+            found = found.append_column(wanted.field(name), pa.nulls(file.metadata.num_rows, wanted.field(name).type))
+        return found.select(names).cast(wanted)
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise RecordError(
             f"{part}: damaged part ({error}); delete this file and give the same command again to measure its "

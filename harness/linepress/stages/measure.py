@@ -16,6 +16,7 @@ from linepress.sources import LineStream, TensorRef
 from linepress.sources.memo import Memo
 from linepress.sources.staging import staged
 from linepress.stages.coded import Coded
+from linepress.stages.measure_heads import head_bits
 from linepress_codecs.bounds import Bound, BoundAccumulator
 from linepress_codecs.contracts import BlockCodec, HardwareCard
 from linepress_codecs.formats import Format
@@ -102,6 +103,7 @@ def measure_case(
         **_size_columns(coded, costs, local.n_bytes),
         **_bound_columns(bounds if own is None else bounds | {own.name: own}, name, coded, local),
         **_spread_columns(coded, variant.line_bytes),
+        "head_bits": head_bits(tensor, coded, variant.layout, variant.line_bytes),
         "lossless": coded.mismatch is None if coded.verified else None,
         "mismatch_line": _mismatch_line(coded, variant.line_bytes),
         **_time_columns(coded),
