@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from math import ceil, floor, log2
 from typing import Any
 
+import numpy as np
+
 from linepress_hardware.errors import ConfigurationError
 from linepress_hardware.fabric import network as nets
 from linepress_hardware.fabric.collectives import (
@@ -310,7 +312,7 @@ def _one(
     }
     n = fabric.network.n
     messages = count_messages(algorithm, n) if operation == "all_reduce" else n * (n - 1)
-    parts = messages * (fabric.network.planes if fabric.network.splits(size_bytes / n) else 1)
+    parts = messages * int(fabric.network.parts(size_bytes / n))
     if not run or parts > min(MOST_MESSAGES, 4 * max_packets):
         row["time_s"] = bound if formula is None else formula
         row["method"] = "bound" if formula is None else "closed form"
@@ -334,8 +336,9 @@ def _one(
 
 def _program(fabric: Fabric, operation: str, algorithm: str, size_bytes: float) -> Program:
     net = fabric.network
-    planes = net.planes if net.splits(size_bytes) else 1
+    planes = int(net.parts(size_bytes))
+    shares = net.shares(np.full(planes, size_bytes), np.arange(planes))[0].tolist()
     if operation != "all_reduce":
-        return one_way_program(operation, net.n, size_bytes, planes=planes)
+        return one_way_program(operation, net.n, size_bytes, shares=shares)
     flight = fabric.latency_ns * fabric.bandwidth_GBps
-    return all_reduce_program(algorithm, net.n, size_bytes, fabric.dims, flight, planes)
+    return all_reduce_program(algorithm, net.n, size_bytes, fabric.dims, flight, planes, shares)

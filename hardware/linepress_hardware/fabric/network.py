@@ -26,7 +26,7 @@ class Network:
     kind : str
         mesh, torus (a ring is a torus of one dimension), switch or leaf-spine.
     n, planes : int
-        Endpoints; parallel switch planes, of which a message takes one.
+        Endpoints; parallel switch planes, of which a message takes one a packet.
     virtual : int
         Virtual channels of a channel (2 on a torus, so that its rings cannot deadlock).
     ns_per_byte, latency_ns, forward_ns, floor_ns : float64[channels]
@@ -82,15 +82,34 @@ class Network:
             per_channel = 2 * np.ceil(loop / serial).astype(np.int64) + 2
         return np.repeat(per_channel, self.virtual)
 
-    def splits(self, size_bytes: ArrayLike) -> NDArray[np.bool_]:
-        """Whether messages go over all planes at once: those that fill a packet on each."""
-        return np.asarray(size_bytes, np.float64) >= self.planes * self.framing.payload_max_bytes
+    def parts(self, size_bytes: ArrayLike) -> Ints:
+        """Planes that messages go over at once, int64 of the same shape: one a packet, at most all."""
+        size = np.asarray(size_bytes, np.float64)
+        return np.clip(np.ceil(size / self.framing.payload_max_bytes), 1, self.planes).astype(np.int64)
+
+    def shares(self, size_bytes: ArrayLike, number: ArrayLike) -> tuple[Floats, Floats]:
+        """Payload and wire bytes of part `number` of messages of `size_bytes` (float64 of the common shape).
+
+        Whole packets and a rest while there are fewer packets than planes, equal shares from then on. Equal shares
+        of fewer packets would make a message quicker by growing: two halves of a packet leave before a whole one.
+        """
+        size, part = np.broadcast_arrays(np.asarray(size_bytes, np.float64), np.asarray(number, np.int64))
+        whole = self.framing.payload_max_bytes
+        fills = size >= self.planes * whole
+        packet = np.where(
+            part > 0, np.minimum(whole, size - np.where(part > 0, part, 1) * whole), np.minimum(whole, size)
+        )
+        payload = np.where(fills, size / self.planes, packet)
+        wire = np.where(
+            fills, self.framing.wire_bytes(size) / self.planes, self.framing.wire_bytes(np.where(fills, 0.0, packet))
+        )
+        return payload, wire
 
     def message_ns(self, size_bytes: float, hops: int | None = None, *, peers: int = 1) -> float:
         """Time of messages to `peers` accelerators, back to back from one, alone in the network.
 
         overhead + hops × flight + (hops − 1)(forwarding + floor) + serialisation of all that shares a channel: on a
-        mesh every peer has its own channel; with planes a large message is spread over all, small ones take turns.
+        mesh every peer has its own channel; with planes a message is spread by packets, the fullest plane counts.
 
         Parameters
         ----------
@@ -99,14 +118,15 @@ class Network:
         """
         h = self.hops if hops is None else hops
         shared = 1 if self.kind == "mesh" else peers
-        one = float(self.framing.wire_bytes(size_bytes)) * float(self.ns_per_byte[0])
-        if self.splits(size_bytes):
-            one /= self.planes
-        else:
-            shared = ceil(shared / self.planes)
+        count = int(self.parts(size_bytes))
+        wires = self.shares(np.full(count, size_bytes), np.arange(count))[1] * float(self.ns_per_byte[0])
         floor, flight, forward = float(self.floor_ns[0]), float(self.latency_ns[0]), float(self.forward_ns[0])
-        between = floor if self.cut_through else max(one, floor)
-        return self.overhead_ns + h * flight + (h - 1) * (forward + between) + (shared - 1) * one + max(one, floor)
+        between = floor if self.cut_through else max(float(wires.max()), floor)
+        each = np.tile(wires, shared)  # part i of all that is sent goes over plane i mod planes
+        on_plane = np.bincount(np.arange(each.size) % self.planes, each)
+        behind = each[-on_plane.size :][np.argsort(np.arange(each.size - on_plane.size, each.size) % self.planes)]
+        busiest = float((on_plane - behind + np.maximum(behind, floor)).max())
+        return self.overhead_ns + h * flight + (h - 1) * (forward + between) + busiest
 
     @property
     def hops(self) -> int:

@@ -74,7 +74,13 @@ def rounds(algorithm: str, n: int, size_bytes: float, dims: Sequence[int] = ()) 
 
 
 def all_reduce_program(
-    algorithm: str, n: int, size_bytes: float, dims: Sequence[int] = (), flight_bytes: float = 0.0, planes: int = 1
+    algorithm: str,
+    n: int,
+    size_bytes: float,
+    dims: Sequence[int] = (),
+    flight_bytes: float = 0.0,
+    planes: int = 1,
+    shares: Sequence[float] = (),
 ) -> Program:
     """Messages of an all-reduce of `size_bytes` an accelerator.
 
@@ -86,7 +92,9 @@ def all_reduce_program(
         What an accelerator could send while one message is under way (latency × bandwidth): how far the pipelined
         algorithms run ahead.
     planes : int
-        Switch planes over which what the switches combine is spread.
+        Switch planes over which the slices of pipelined algorithms take turns.
+    shares : sequence of float
+        Bytes that each plane's switch combines, for ``in-network``; none puts all on the first plane.
 
     Raises
     ------
@@ -124,13 +132,15 @@ def all_reduce_program(
     if algorithm == "double-tree":
         return _double_tree(n, size_bytes, flight_bytes, planes)
     if algorithm == "in-network":
-        return _in_network(n, size_bytes, planes)
+        return _in_network(n, shares or (size_bytes,))
     if algorithm == "in-network-nvls":
         return _nvls(n, size_bytes, flight_bytes, planes)
     raise ConfigurationError(f"all-reduce algorithm {algorithm!r} cannot be simulated; use ring or direct")
 
 
-def one_way_program(operation: str, n: int, size_bytes: float, root: int = 0, planes: int = 1) -> Program:
+def one_way_program(
+    operation: str, n: int, size_bytes: float, root: int = 0, shares: Sequence[float] = ()
+) -> Program:
     """Messages of an all-gather, reduce-scatter or all-to-all (everyone to everyone, size / N each, own part stays),
     of a send (0 to 1) or of a broadcast by the switch."""
     if operation in ONE_WAY:
@@ -141,8 +151,10 @@ def one_way_program(operation: str, n: int, size_bytes: float, root: int = 0, pl
     if operation == "broadcast":
         src = np.full(n, root, dtype=np.int64)
         dst = np.concatenate([[root], np.flatnonzero(np.arange(n) != root)])
+        parts = np.asarray(shares or (size_bytes,), np.float64)
+        planes = parts.size
         groups = [Combination((p * n,), tuple(range(p * n + 1, p * n + n)), p) for p in range(planes)]
-        share = np.full(n * planes, size_bytes / planes)
+        share = np.repeat(parts, n)
         return Program(np.tile(src, planes), np.tile(dst, planes), share, groups=groups)
     raise ConfigurationError(f"operation {operation!r} is unknown; use one of {', '.join(ONE_WAY)}, send, broadcast")
 
@@ -336,16 +348,16 @@ def _double_tree(n: int, size_bytes: float, flight_bytes: float, planes: int) ->
     )
 
 
-def _in_network(n: int, size_bytes: float, planes: int) -> Program:
+def _in_network(n: int, shares: Sequence[float]) -> Program:
     """Everyone sends everything up; the switch of each plane adds its share and sends the sum to everyone."""
     ranks = np.arange(n, dtype=np.int64)
-    per = 2 * n
+    per, planes = 2 * n, len(shares)
     groups = [
         Combination(tuple(range(p * per, p * per + n)), tuple(range(p * per + n, p * per + per)), p)
         for p in range(planes)
     ]
     ends = np.tile(ranks, 2 * planes)
-    return Program(ends, ends, np.full(per * planes, size_bytes / planes), groups=groups)
+    return Program(ends, ends, np.repeat(np.asarray(shares, np.float64), per), groups=groups)
 
 
 def _nvls(n: int, size_bytes: float, flight_bytes: float, planes: int) -> Program:

@@ -31,7 +31,7 @@ class Program:
     groups : list of Combination
         Messages that a switch combines.
     turn : int64[m] | None
-        Added to source + destination to choose the plane of a message that is too small to go over all of them.
+        Added to the distance of the peers to choose the plane of a message that is too small to go over all of them.
     """
 
     src: Ints
@@ -111,12 +111,15 @@ def simulate(
     real = size > 0
     grain = packet_bytes or _grain(network, size[real], max_packets)
     m = program.messages
-    plane, split, owner = _planes(network, program)
-    share = size[owner] / split[owner]
+    plane, split, owner, number = _planes(network, program)
+    share, wire = network.shares(size[owner], number)
+    combined = np.logical_or(*_groups(program))[owner]  # the program has spread these over the planes itself
+    share = np.where(combined, size[owner], share)
+    wire = np.where(combined, network.framing.wire_bytes(size)[owner], wire)
     sends = share > 0
     counts = np.zeros(owner.size, np.int64)
     counts[sends] = np.maximum(1, np.ceil(share[sends] / grain - 1e-9)).astype(np.int64)
-    wire = np.where(sends, network.framing.wire_bytes(size)[owner] / split[owner], 0.0)
+    wire = np.where(sends, wire, 0.0)
     one = np.where(counts > 1, wire * grain / np.maximum(share, 1e-300), wire)
     rest = wire - np.maximum(counts - 1, 0) * one
     contributes, results = _groups(program)
@@ -214,22 +217,26 @@ def _grain(network: Network, size: Floats, max_packets: int) -> float:
     return grain
 
 
-def _planes(network: Network, program: Program) -> tuple[Ints, Ints, Ints]:
-    """Each part's plane, parts a message, and each part's message: large messages go over all planes at once."""
+def _planes(network: Network, program: Program) -> tuple[Ints, Ints, Ints, Ints]:
+    """Each part's plane, parts a message, each part's message and its number in it.
+
+    What an endpoint sends to its next peers, or gets from them, fills the planes by turns.
+    """
     planes = network.planes
-    split = np.where(network.splits(program.size_bytes), planes, 1)
+    split = network.parts(program.size_bytes)
     for one in program.groups:
         split[list(one.contributions)] = 1
         split[list(one.results)] = 1
     owner = np.repeat(np.arange(program.messages), split)
     number = np.arange(owner.size) - np.repeat(np.cumsum(split) - split, split)
     turn = np.zeros(program.messages, np.int64) if program.turn is None else program.turn
-    plane = np.where(split[owner] > 1, number, (program.src + program.dst + turn)[owner] % planes)
+    peer = (program.dst - program.src - 1) % network.n
+    plane = (((peer + turn) * split)[owner] + number) % planes
     chosen = np.full(program.messages, -1)
     for one in program.groups:
         chosen[list(one.contributions)] = one.plane
         chosen[list(one.results)] = one.plane
-    return np.where(chosen[owner] >= 0, chosen[owner], plane), split, owner
+    return np.where(chosen[owner] >= 0, chosen[owner], plane), split, owner, number
 
 
 def _groups(program: Program) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -74,6 +74,35 @@ def test_packaged_topologies_are_never_faster_than_the_bound(name: str, size: in
     assert tried >= 1
 
 
+@pytest.mark.parametrize("name", list(topologies()))
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_closed_forms_never_fall_with_size(name: str, algorithm: str) -> None:
+    """A larger all-reduce takes no less time, at every packet more that a message goes over planes with."""
+    fabric = fabric_of(topology(name))
+    try:
+        check(fabric, "all_reduce", algorithm, 1024)
+    except ConfigurationError:
+        return
+    sizes = sorted({2**k + d for k in range(28) for d in (-1, 0, 1) if 2**k + d > 0})
+    whole = fabric.network.framing.payload_max_bytes
+    for scale in (1, fabric.network.n):
+        sizes += [int(p * whole * scale) + d for p in range(1, fabric.network.planes + 2) for d in (0, 1)]
+    times = [collective(fabric, size, algorithm=algorithm, run=False)["time_s"] for size in sorted(sizes)]
+    assert np.all(np.diff(times) >= -1e-9 * np.array(times[:-1]))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from(["ring", "tree", "recursive-doubling", "halving-doubling", "direct", "one-shot", "in-network"]),
+    st.integers(1, 60_000),
+    st.integers(1, 5_000),
+)
+def test_simulated_all_reduce_over_planes_never_falls_with_size(algorithm: str, size: int, more: int) -> None:
+    fabric = fabric_of(topology("dgx-h100"))
+    before, after = (collective(fabric, s, algorithm=algorithm)["time_s"] for s in (size, size + more))
+    assert after >= before * (1 - EXACT)
+
+
 @pytest.mark.parametrize(("n", "gain"), [(8, 1.35), (64, 1.8)])
 def test_reduction_in_the_switch_is_measured_below_twice_a_ring(n: int, gain: float) -> None:
     fabric = plain_fabric("switch", n, bandwidth_GBps=RATE, latency_ns=ALPHA_NS)

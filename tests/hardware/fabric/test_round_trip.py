@@ -83,6 +83,16 @@ def test_the_tail_grows_with_load_and_with_a_hot_spot() -> None:
     assert again == rows[1]
 
 
+@pytest.mark.parametrize("name", ["ualink-1024-leaf-spine", "torus-8x8", "mi300x-8", "nvl72"])
+def test_at_low_load_the_median_and_mean_are_closed_forms_of_the_distances(name: str) -> None:
+    """Peers of another leaf are four links away, not two: the unloaded form counts each access's own way."""
+    found = loaded_round_trips(topology(name), 1e-3, requests=2000)
+    assert found["p50_ns"] == pytest.approx(found["closed_form_ns"], rel=1e-3)
+    assert found["mean_ns"] == pytest.approx(found["closed_form_mean_ns"], rel=1e-3)
+    if name == "ualink-1024-leaf-spine":
+        assert found["closed_form_nearest_ns"] < 0.5 * found["closed_form_ns"]
+
+
 def test_two_levels_take_twice_as_long() -> None:
     found = loaded_round_trips(default_topology("ualink-800g", "ualink-50t", 2, 128), 0.1, requests=5000)
     assert found["p99_ns"] == pytest.approx(1901.2, rel=0.01)
