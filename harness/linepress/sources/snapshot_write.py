@@ -11,10 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from linepress.errors import SourceError
-from linepress.sources.safetensors_header import parse_header
+from linepress.sources.safetensors_header import DTYPE_BITS, parse_header
 from linepress.sources.snapshot import FORMAT_VERSION, TABLES, check_snapshot, is_snapshot
 
-DTYPE_OF_FORMAT = {"bf16": "BF16", "fp16": "F16", "fp32": "F32", "e4m3": "F8_E4M3", "e5m2": "F8_E5M2", "int8": "I8"}
+DTYPE_OF_FORMAT = {
+    "bf16": "BF16", "fp16": "F16", "fp32": "F32", "e4m3": "F8_E4M3", "e5m2": "F8_E5M2", "e4m3fnuz": "F8_E4M3FNUZ",
+    "e5m2fnuz": "F8_E5M2FNUZ", "int8": "I8",
+}  # fmt: skip
 
 
 def write_tensors(
@@ -27,7 +30,7 @@ def write_tensors(
     format or an item size that do not fit.
     """
     dtypes = {**DTYPE_OF_FORMAT, "int32": "I32"}
-    sizes = {"BF16": 2, "F16": 2, "F32": 4, "F8_E4M3": 1, "F8_E5M2": 1, "I8": 1, "I32": 4}
+    sizes = {name: DTYPE_BITS[name] // 8 for name in dtypes.values()}
     header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
     at = 0
     order = sorted(tensors, key=lambda name: -tensors[name][1].dtype.itemsize)

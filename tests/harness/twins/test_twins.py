@@ -161,9 +161,12 @@ def test_exponents_are_as_frequent_as_in_the_original(tmp_path: Path) -> None:
     assert (twin & 0x7FFF == 0).mean() == pytest.approx(0.1, abs=0.01)
 
 
-@pytest.mark.parametrize("fmt", ["fp16", "e4m3", "e5m2", "fp32"])
+@pytest.mark.parametrize("fmt", ["fp16", "e4m3", "e5m2", "e4m3fnuz", "e5m2fnuz", "fp32"])
 def test_every_float_format_has_twins(tmp_path: Path, fmt: str) -> None:
-    types = {"fp16": np.float16, "fp32": np.float32, "e4m3": ml_dtypes.float8_e4m3fn, "e5m2": ml_dtypes.float8_e5m2}
+    types = {
+        "fp16": np.float16, "fp32": np.float32, "e4m3": ml_dtypes.float8_e4m3fn, "e5m2": ml_dtypes.float8_e5m2,
+        "e4m3fnuz": ml_dtypes.float8_e4m3fnuz, "e5m2fnuz": ml_dtypes.float8_e5m2fnuz,
+    }  # fmt: skip
     x = cache_values(np.random.Generator(np.random.PCG64(3)))[0].astype(types[fmt])
     path = source_of(tmp_path / "x.safetensors", {"w": (fmt, x.view(f"u{x.dtype.itemsize}"))})
     code, document, _ = invoke(str(path), "--out", str(tmp_path / "t.safetensors"), "-c", "huffman")
