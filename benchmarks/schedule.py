@@ -102,9 +102,24 @@ def tensor_sizes(total_bytes: float, seed: int) -> NDArray[np.float64]:
     return sizes[: int(np.searchsorted(np.cumsum(sizes), total_bytes)) + 1]
 
 
-def plan(campaign: Campaign, rates: dict[str, float], case_ms: float, seed: int = 1) -> dict[str, Any]:
-    """Hours by simulation and by each bound alone; ``rates`` in GB/s of a core, ``case_ms`` of a driver a case."""
+def cut(sizes: NDArray[np.float64], part_bytes: float) -> NDArray[np.float64]:
+    """Each size as equal parts of at most ``part_bytes``, in order."""
+    parts = np.ceil(sizes / part_bytes).astype(np.int64)
+    return np.repeat(sizes / parts, parts)
+
+
+def plan(
+    campaign: Campaign, rates: dict[str, float], case_ms: float, seed: int = 1, part_bytes: float = 0.0
+) -> dict[str, Any]:
+    """Hours by simulation and by each bound alone; ``rates`` in GB/s of a core, ``case_ms`` of a driver a case.
+
+    With ``part_bytes`` a tensor is cut into parts that run on their own, which linepress does not do: what that would
+    be worth at most, fitting and merging left out.
+    """
     sizes = tensor_sizes(campaign.petabytes * 1e15, seed)
+    tensors = len(sizes)
+    if part_bytes:
+        sizes = cut(sizes, part_bytes)
     costs = [1 / (rate * 1e9) for rate in rates.values()]
     groups = np.array([sum(costs[i : i + GROUP_CASES]) for i in range(0, len(costs), GROUP_CASES)])
     cores = campaign.nodes * campaign.cores
@@ -112,18 +127,18 @@ def plan(campaign: Campaign, rates: dict[str, float], case_ms: float, seed: int 
     send_s = 1e-3 * case_ms * len(costs) / len(groups)
     end_s, busy_s = _simulate(sizes, groups, core_GBps, send_s, campaign.drivers, cores)
     read_bytes = float(sizes.sum()) * len(groups)
-    cases = len(sizes) * len(costs)
+    cases = tensors * len(costs)
     bounds_h = {
         "cores": float(sizes.sum()) * sum(costs) / cores / 3600,
         "node network": read_bytes / (campaign.nodes * campaign.node_GBps * 1e9) / 3600,
         "store": read_bytes / (campaign.store_GBps * 1e9) / 3600,
-        "drivers": 1e-3 * case_ms * cases / campaign.drivers / 3600,
+        "drivers": 1e-3 * case_ms * len(sizes) * len(costs) / campaign.drivers / 3600,
         "largest group": float(sizes.max()) * (groups.max() + 1 / (core_GBps * 1e9)) / 3600,
     }
     return {
         "campaign": asdict(campaign),
         "variants": len(costs),
-        "tensors": len(sizes),
+        "tensors": tensors,
         "cases": cases,
         "cases_a_model": cases / campaign.models,
         "hours": end_s / 3600,
@@ -149,6 +164,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--drivers", type=int, default=8)
     parser.add_argument("--core-hour-usd", type=float, default=0.05)
     parser.add_argument("--variants", default="", help="only these codecs, comma-separated; all measured else")
+    parser.add_argument("--part-MB", type=float, default=0.0, help="as if tensors were split into parts of this size")
     options = parser.parse_args(argv)
     file = RESULTS / "scale.json"
     missing = "run `python -m benchmarks.scale overhead resume rates` first"
@@ -177,7 +193,7 @@ def main(argv: list[str] | None = None) -> int:
         options.drivers,
         options.core_hour_usd,
     )
-    found = {**plan(campaign, rates, case_ms), "driver_ms_per_case": case_ms}
+    found = {**plan(campaign, rates, case_ms, part_bytes=1e6 * options.part_MB), "driver_ms_per_case": case_ms}
     print(
         f"{found['tensors']:,} tensors x {found['variants']} variants = {found['cases']:,} cases, "
         f"{found['cases_a_model']:,.0f} a model; driver {case_ms:.2f} ms a case"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -30,7 +31,7 @@ def cache(shape: tuple[int, ...]) -> NDArray[np.uint16]:
     return array
 
 
-def row_of(path: Path, array: NDArray[np.uint16], spec: str, name: str = "key_cache_tensor_0") -> dict[str, object]:
+def row_of(path: Path, array: NDArray[np.uint16], spec: str, name: str = "key_cache_tensor_0") -> dict[str, Any]:
     write_tensors(path, {name: ("bf16", array)}, {"holds": "keys"} if name.startswith("key_cache_t") else {})
     return measure_case(open_source(str(path)).tensor(name), Variant.parse(spec), repeats=0, chunk_bytes=4096)
 
