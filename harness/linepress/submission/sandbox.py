@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from linepress.submission.ledger import escaped
 ANSWER_BYTES = 64 << 20
 STDERR_BYTES = 4096
 WORKER = (sys.executable, "-I", "-m", "linepress.submission.worker")
+_RAISED = re.compile(r"(?:^|\| )(?:\w+\.)*([A-Z]\w{0,60}(?:Error|Exception|Interrupt|Exit))(?=:| \||$)")
+"""Kinds of exceptions at the ends of tracebacks, whose lines are joined by `` | ``."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +33,10 @@ class Answer:
     document : dict | None
         Its answer; None when it gave none that can be used.
     reason : str
-        Why there is none.
+        Why there is none; holds no path of this machine.
     seconds : float
+    stderr : str
+        The end of what it wrote to stderr, for the operator alone.
     """
 
     document: dict[str, Any] | None
@@ -116,4 +121,6 @@ def _cause(code: int, stderr: str) -> str:
         return "it ran out of the memory it may use"
     if code < 0:
         return f"it was ended by signal {-code}"
-    return f"it failed with status {code}: {stderr[-200:]}"
+    # What it wrote names folders of this machine, and reasons are read by partners: it stays in `Answer.stderr`.
+    found = _RAISED.findall(stderr)
+    return f"it failed with status {code}" + (f" ({found[-1]})" if found else "")

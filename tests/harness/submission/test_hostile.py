@@ -521,6 +521,18 @@ def test_an_answer_that_does_not_hold_up_is_no_verdict(code: str, tmp_path: Path
     assert {f.verdict for f in report.findings if f.rule <= "S17" or f.rule == "S19"} == {"UNDECIDED"}
 
 
+def test_a_checking_process_that_breaks_names_no_folder_of_this_machine(tmp_path: Path) -> None:
+    def ask(request: dict[str, Any], timeout_s: float) -> sandbox.Answer:
+        return worker("open('/srv/operator/secret-place')")
+
+    answer = ask({}, 1)
+    assert answer.reason == "it failed with status 1 (FileNotFoundError)"
+    assert "/srv/operator/secret-place" in answer.stderr
+    report = check_submission(submission(tmp_path), ask=ask)
+    assert report.exit_code == 2
+    assert not any("/" in reason for f in report.findings if f.rule >= "S17" for reason in f.reasons)
+
+
 def test_the_page_of_a_hostile_submission_is_only_text(tmp_path: Path) -> None:
     from linepress.submission.report import render_page
 
