@@ -67,7 +67,11 @@
     [input, back, forth, where].forEach(function (e) { tools.appendChild(e); });
     var box = element("div", undefined, "table"), table = element("table"), head = element("tr");
     data.columns.forEach(function (c) { c.numeric = c.digits >= 0; });
-    data.columns.forEach(function (c) { head.appendChild(element("th", c.label, c.numeric ? "num" : "")); });
+    data.columns.forEach(function (c) {
+      var th = element("th", c.label, c.numeric ? "num" : "");
+      th.scope = "col";
+      head.appendChild(th);
+    });
     table.createTHead().appendChild(head);
     var body = table.createTBody();
     box.appendChild(table);

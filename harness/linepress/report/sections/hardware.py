@@ -151,8 +151,7 @@ def _channel_table(i: int, label: str, rows: Frame) -> Table:
             cell(rows.text("codec")[k], style="code"),
             cell(rows.text("workload")[k]),
         ]
-        for name, plain_name in (("sequential", True), ("random", True)):
-            del plain_name
+        for name in ("sequential", "random"):
             value = rows.real(f"effective_bandwidth_{name}_GBps")[k]
             base = rows.real(f"plain_bandwidth_{name}_GBps")[k]
             cells.append(number_cell(value, fmt.significant(value), hint=f"plain {fmt.significant(base)} GB/s"))
