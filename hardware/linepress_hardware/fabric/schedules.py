@@ -20,7 +20,7 @@ from linepress_hardware.fabric.simulate import Combination, Program
 
 Ints = NDArray[np.int64]
 ONE_WAY = ("all_gather", "reduce_scatter", "all_to_all")
-LEAST_SLICE_BYTES = 256.0
+SLICE_BYTES = 256.0  # a slice is one packet of the links there are, until there are too many slices
 MOST_MESSAGES = 4_000_000
 PIPELINE_PACKETS = 400_000
 
@@ -275,7 +275,7 @@ def _bucket(dims: tuple[int, ...], size_bytes: float) -> Program:
 
 
 def _slices(size_bytes: float, most: int) -> int:
-    return max(1, min(most, int(size_bytes // LEAST_SLICE_BYTES)))
+    return max(1, min(most, ceil(size_bytes / SLICE_BYTES)))
 
 
 def _parents(n: int) -> list[int]:
