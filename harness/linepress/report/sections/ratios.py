@@ -183,7 +183,7 @@ def sizes(view: RunView) -> Section:
                 title,
                 alt,
                 "One histogram a codec over the bytes that a 64 B line takes after coding (rounded up). Narrow and "
-                "far left is better; a bar at 64 is the share stored raw.",
+                "far left is better; the last bar, over 64, is the share stored raw with its header.",
             )
         )
         section.parts.append(_size_table(i, data, pairs))
@@ -234,7 +234,8 @@ def _strips(slug: str, strips: list[tuple[DataClass, str, list[plots.Series]]], 
         drawn = plots.layer_strip(series, colours, (middle - height / 2, middle + height / 2))
         caption = (
             f"One line per {what}: payload ratio of the layer; dashed the highest entropy bound. The scale does not "
-            "start at 1; all strips of this section show the same span of ratio, each around its own data."
+            "start at 1; all strips of this section show the same span of ratio, each around its own data. A mark "
+            "above its bound conditions on more, or adapts faster, than the bound's class does."
         )
         figures.append(Figure(f"{slug}-{i}", inline_svg(drawn, f"{slug}{i}", title, alt), title, alt, caption))
     return figures
