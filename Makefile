@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+JOBS   ?= 2
 STAMP  := $(VENV)/.linepress-installed
 export RAY_USAGE_STATS_ENABLED = 0
 export RAY_ENABLE_UV_RUN_RUNTIME_ENV = 0
@@ -24,7 +25,7 @@ run: $(STAMP)  ## the smoke suite on the bundled sample: local Ray, SQLite MLflo
 	$(BIN)/linepress run smoke
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,0 +1,21 @@
+"""How the suite is shared out over test processes (``make test`` starts two).
+
+A file stays in one process, because its fixtures are made once a file. What starts Ray stays in one process as well:
+the fault tests own the loopback nodes 127.0.0.2 and 127.0.0.3, and a second Ray on two cores would starve them. That
+group is the longest one, so it is handed out first.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+RAY_FIXTURES = {"ray_cluster", "loopback"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    files_with_ray = {item.path for item in items if RAY_FIXTURES & set(getattr(item, "fixturenames", ()))}
+    for item in items:
+        group = "ray" if item.path in files_with_ray else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: item.path not in files_with_ray)
