@@ -19,10 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from linepress.stages.channel import ChannelCase, channel_case
+from linepress.stages.channel import channel_case
 from linepress.stages.channel_extras import block_rows, capacity_row, fault_rows, load_rows, sweep_rows
 from linepress.stages.channel_inputs import LineSizes, from_histogram, from_tensors
 from linepress.stages.channel_run import prepare
+from linepress.stages.channel_types import ChannelCase
 from linepress_hardware.channel.config import default_config
 from linepress_hardware.channel.simulate import Timing, run
 from linepress_hardware.channel.translation import expand_static

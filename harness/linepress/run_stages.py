@@ -12,7 +12,7 @@ from linepress.cluster_tasks import Task
 from linepress.keys import case_key
 from linepress.records.store import RunStore
 from linepress.run_pools import Pool
-from linepress.stages.channel import ChannelCase
+from linepress.stages.channel_types import ChannelCase
 from linepress.stages.fabric import OPERATIONS, TOPOLOGIES, FabricCase
 from linepress.stages.system import Scenario, SystemCase
 from linepress.suite import ScenarioSpec, Suite, SystemSpec

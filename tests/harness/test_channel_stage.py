@@ -13,9 +13,10 @@ from click.testing import CliRunner
 
 from linepress.cli.channel import command
 from linepress.errors import LinepressError, SourceError
-from linepress.stages.channel import CHANNEL_COLUMNS, ChannelCase, channel_case
+from linepress.stages.channel import channel_case
 from linepress.stages.channel_inputs import from_histogram
 from linepress.stages.channel_run import spread
+from linepress.stages.channel_types import CHANNEL_COLUMNS, ChannelCase
 from linepress_codecs.errors import SpecError
 from linepress_hardware.errors import ConfigurationError, UnknownPartError
 

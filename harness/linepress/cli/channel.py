@@ -13,8 +13,8 @@ from linepress.cli.common import json_option, print_json, stderr, stdout
 from linepress.errors import EXIT_CASES_FAILED, EXIT_NOTHING_MEASURED, EXIT_OK, LinepressError
 
 if TYPE_CHECKING:
-    from linepress.stages.channel import ChannelCase
     from linepress.stages.channel_inputs import LineSizes
+    from linepress.stages.channel_types import ChannelCase
 
 EPILOG = """\b
 Examples:
@@ -150,7 +150,8 @@ def command(
 
     environment.prepare()
     from linepress.stages import channel_extras as extras
-    from linepress.stages.channel import ChannelCase, channel_case
+    from linepress.stages.channel import channel_case
+    from linepress.stages.channel_types import ChannelCase
     from linepress_codecs.errors import CodecError
     from linepress_hardware.errors import HardwareError
 

@@ -23,7 +23,7 @@ from linepress.records.columns import (
     structs,
     text,
 )
-from linepress.stages.channel import CHANNEL_COLUMNS
+from linepress.stages.channel_types import CHANNEL_COLUMNS
 
 SCHEMA_VERSION = 1
 

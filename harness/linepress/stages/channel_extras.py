@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from linepress.errors import SourceError
-from linepress.stages.channel import ChannelCase
 from linepress.stages.channel_run import FAULTS, prepare
+from linepress.stages.channel_types import ChannelCase
 from linepress_codecs.packing import stored_bytes
 from linepress_hardware.channel import results, sweeps
 from linepress_hardware.channel.block_baseline import BlockCodec, block_baseline

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from linepress.errors import LinepressError
-from linepress.stages.channel import ChannelCase
+from linepress.stages.channel_types import ChannelCase
 from linepress_codecs.packing import Classes, Packing, Slots, parse_packing, stored_bytes
 from linepress_hardware.channel import closed_form, results
 from linepress_hardware.channel.config import LINE_BYTES, ChannelConfig, default_config
@@ -110,7 +110,7 @@ def subject(case: ChannelCase, bits: NDArray[np.uint16], packing: Packing | None
 
 
 def evaluate(case: ChannelCase) -> dict[str, Any]:
-    """One row of the ``channel`` table; see `linepress.stages.channel.CHANNEL_COLUMNS`."""
+    """One row of the ``channel`` table; see `linepress.stages.channel_types.CHANNEL_COLUMNS`."""
     packing, bits, study = prepare(case)
     row = _identity(case, packing, study)
     row.update(_capacity(case, bits, packing, study))
