@@ -57,7 +57,7 @@ class Browser:
     def open(self, url: str) -> None:
         """Go to ``url`` and wait for the page."""
         self._call("Page.navigate", url=url)
-        self._settle()
+        self.settled()
 
     def type(self, selector: str, text: str) -> None:
         """Type into a field."""
@@ -72,7 +72,7 @@ class Browser:
         end_s = time.monotonic() + START_S
         while self._address() == before and time.monotonic() < end_s:
             time.sleep(0.05)
-        self._settle()
+        self.settled()
 
     def html(self) -> str:
         """The document as the browser has it."""
@@ -96,8 +96,8 @@ class Browser:
         history = self._call("Page.getNavigationHistory")
         return str(history["entries"][history["currentIndex"]]["url"])
 
-    def _settle(self) -> None:
-        """Until the document has a body and stays the same for a moment."""
+    def settled(self) -> str:
+        """The document once it has a body and stays the same for a moment: also of a page that loads itself anew."""
         end_s, last = time.monotonic() + START_S, ""
         while time.monotonic() < end_s:
             try:
@@ -105,7 +105,7 @@ class Browser:
             except RuntimeError:
                 now = ""  # between two documents there is none
             if "</body>" in now and now == last:
-                return
+                return now
             last = now
             time.sleep(0.1)
         raise TimeoutError(self._address())
