@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from linepress import environment
-from linepress.report import format as fmt
+from linepress import format as fmt
 
 State = Literal["ok", "warn", "fail"]
 TIMEOUT_S = 3.0

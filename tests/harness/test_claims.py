@@ -29,8 +29,8 @@ from linepress.claims.run_checks import Records
 from linepress.cli.claims import command
 from linepress.errors import LinepressError
 from linepress.records import RunStore
-from linepress.report.frame import Frame
-from linepress.report.view import measure_frame
+from linepress.records.frame import Frame
+from linepress.records.measured import measure_frame
 from linepress.testing.synthetic_run import Shape, make_run, measure_rows
 
 CLAIMS = load_claims()

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linepress.records.schema import schema
-from linepress.report.aggregate import (
+from linepress.records.aggregate import (
     best_line_variant,
     classes,
     histograms,
@@ -21,10 +20,11 @@ from linepress.report.aggregate import (
     summaries,
     summarise,
 )
-from linepress.report.frame import Frame
+from linepress.records.frame import Frame
+from linepress.records.measured import dequantised_sources
+from linepress.records.measured import measure_frame as frame_of
+from linepress.records.schema import schema
 from linepress.report.plots.style import spread
-from linepress.report.view import dequantised_sources
-from linepress.report.view import measure_frame as frame_of
 
 
 def table(*rows: dict[str, Any]) -> pa.Table:

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from linepress.report import format as fmt
+from linepress import format as fmt
 
 
 @pytest.mark.parametrize(

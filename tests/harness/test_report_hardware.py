@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from linepress.records import RunStore
+from linepress.records.frame import Frame
 from linepress.report import build_report
-from linepress.report.frame import Frame
 from linepress.report.model import Figure, Note, Table
 from linepress.report.sections import fabric, racks, sensitivity
 from linepress.report.view import RunView

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from linepress import format as fmt
 from linepress.errors import LinepressError
-from linepress.report import format as fmt
 from linepress.yaml12 import read_yaml
 
 REPRODUCED, NOT_REPRODUCED, NOT_CHECKABLE = "reproduced", "not reproduced", "not checkable"

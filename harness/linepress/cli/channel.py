@@ -259,7 +259,7 @@ def _print(document: dict[str, Any]) -> None:
     from rich import box
     from rich.table import Table
 
-    from linepress.report import format as fmt
+    from linepress import format as fmt
 
     console = stdout()
     console.width = max(console.width if console.is_terminal else 200, 150)
@@ -330,7 +330,7 @@ def _plain_table(title: str, rows: list[dict[str, Any]]) -> None:
     from rich import box
     from rich.table import Table
 
-    from linepress.report import format as fmt
+    from linepress import format as fmt
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
     for name in rows[0]:

@@ -162,7 +162,7 @@ def _print(kind: str, rows: list[dict[str, Any]]) -> None:
 def _text(name: str, value: Any) -> str:
     from rich.markup import escape
 
-    from linepress.report import format as fmt
+    from linepress import format as fmt
 
     if value is None or value == "":
         return "–"

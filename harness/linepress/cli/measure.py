@@ -271,7 +271,7 @@ def _print_rows(first: str, rows: Sequence[dict[str, Any]], labels: Sequence[str
     from rich import box
     from rich.table import Table
 
-    from linepress.report import format as fmt
+    from linepress import format as fmt
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column(first, overflow="fold")

@@ -87,7 +87,7 @@ def _print(names: list[str], rows: list[dict[str, Any]]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from linepress.report import format as fmt
+    from linepress import format as fmt
 
     console = stdout()
     if not console.is_terminal:

@@ -79,8 +79,8 @@ def delete_command(runs: tuple[RunPlace, ...], yes: bool, as_json: bool) -> int:
 
     Says so when a run is the latest good one of its suite, which the next night would be compared with.
     """
+    from linepress import format as fmt
     from linepress.records.place import size_bytes
-    from linepress.report import format as fmt
     from linepress.run_folders import check_deletable, delete, loss_of
 
     for run in runs:
@@ -112,7 +112,7 @@ def _table(rows: list[dict[str, Any]]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from linepress.report import format as fmt
+    from linepress import format as fmt
 
     console = stdout()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)

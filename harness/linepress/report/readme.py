@@ -8,10 +8,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from linepress import format as fmt
 from linepress.claims import Verdict, verdicts
 from linepress.errors import EXIT_OK, EXIT_USAGE, LinepressError
 from linepress.records import RunStore
-from linepress.report import format as fmt
 from linepress.report.sections.overview import claim_marks
 from linepress.report.view import RunView
 

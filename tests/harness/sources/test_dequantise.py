@@ -75,8 +75,8 @@ def test_the_row_says_that_it_was_dequantised_and_the_report_keeps_it_apart(tmp_
 
     import pyarrow as pa
 
-    from linepress.report.aggregate import DataClass
-    from linepress.report.view import measure_frame
+    from linepress.records.aggregate import DataClass
+    from linepress.records.measured import measure_frame
 
     table = pa.table({"kind": ["weight"], "source": [row["source"]], "cast": [row["cast"]]})
     frame = measure_frame(table, {"sources": []})

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from linepress.report import format as fmt
-from linepress.report.aggregate import Summary
+from linepress import format as fmt
+from linepress.records.aggregate import Summary
 from linepress.report.model import Cell, Column, Row, cell
 
 RATIO_COLUMNS = (

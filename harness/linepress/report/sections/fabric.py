@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from linepress.report import format as fmt
-from linepress.report.frame import Frame
+from linepress import format as fmt
+from linepress.records.frame import Frame
 from linepress.report.model import Column, Figure, Note, Row, RowGroup, Section, Table, cell
 from linepress.report.plots import fabric as plots
 from linepress.report.plots.style import inline_svg

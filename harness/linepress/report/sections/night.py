@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from linepress.report import format as fmt
+from linepress import format as fmt
 from linepress.report.model import Column, Note, RowGroup, Section, Source, Table, cell, row
 from linepress.report.view import RunView
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from linepress.report import format as fmt
-from linepress.report.aggregate import best_line_variant
+from linepress import format as fmt
+from linepress.records.aggregate import best_line_variant
 from linepress.report.model import Facts, Figure, Note, RowGroup, Section, Table
 from linepress.report.sections.common import RATIO_COLUMNS, listed, ratio_row
 from linepress.report.view import RunView

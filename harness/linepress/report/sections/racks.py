@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from linepress.report import format as fmt
-from linepress.report.aggregate import best_line_variant
+from linepress import format as fmt
+from linepress.records.aggregate import best_line_variant
 from linepress.report.model import Cell, Column, Row, RowGroup, Table, cell
 from linepress.report.sections.common import number_cell
 from linepress.report.view import RunView

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from linepress.report import format as fmt
-from linepress.report.aggregate import (
+from linepress import format as fmt
+from linepress.records.aggregate import (
     DataClass,
     Summary,
     best_line_variant,
@@ -17,7 +17,7 @@ from linepress.report.aggregate import (
     summaries,
     summarise,
 )
-from linepress.report.frame import Frame
+from linepress.records.frame import Frame
 from linepress.report.model import Column, Figure, Note, Row, RowGroup, Section, Table, cell
 from linepress.report.plots import ratios as plots
 from linepress.report.plots.style import SERIES, inline_svg

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from linepress.report import format as fmt
+from linepress import format as fmt
 from linepress.report.model import Column, Facts, Note, Packed, Row, RowGroup, Section, Source, Table, cell
 from linepress.report.sections.common import number_cell
 from linepress.report.view import RunView

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from linepress.report.frame import Frame
+from linepress.records.frame import Frame
 from linepress.report.model import Figure
 from linepress.report.plots import sensitivity as plots
 from linepress.report.plots.style import inline_svg

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from linepress.report.frame import Frame
+from linepress.records.frame import Frame
 
 KIND_TITLES = {"weight": "weights", "key": "KV cache", "value": "KV cache", "activation": "activations"}
 GROUP_ORDER = (
