@@ -15,7 +15,7 @@ from linepress.listing import runs as list_runs
 from linepress.records.place import RunPlace, over, place_of, same_place, size_bytes
 from linepress.records.remote import cache_folder, folder_name, working_folder
 from linepress.records.schema import TABLES
-from linepress.records.store import MANIFEST, RunStore
+from linepress.records.store import MANIFEST, RunStore, mapping_in
 from linepress.run_log import EVENTS
 from linepress.run_record import only_writer
 
@@ -137,4 +137,5 @@ def loss_of(runs: Sequence[RunPlace]) -> list[str]:
 
 def suite_of(run: RunPlace) -> str:
     """Name of a run's suite, also of another schema version."""
-    return str((json.loads((run / MANIFEST).read_text(encoding="utf-8")).get("suite") or {}).get("name"))
+    manifest = json.loads((run / MANIFEST).read_text(encoding="utf-8"))
+    return str((mapping_in(manifest, "suite") or {}).get("name"))

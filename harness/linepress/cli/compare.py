@@ -83,10 +83,13 @@ def command(
     from linepress.compare.document import document
     from linepress.compare.nights import suite_runs
     from linepress.compare.render import as_markdown, as_text
+    from linepress.errors import RecordError
     from linepress.records.store import read_manifest, write_atomically
 
     earlier: list[RunPlace] = []
     if history is not None:
+        if not history.is_dir():
+            raise RecordError(f"--history {history}: there is no such folder of runs; give the one that holds them")
         suite = str((read_manifest(new).get("suite") or {}).get("name"))
         earlier = [path for path, _ in suite_runs(history, suite)]
     options = CompareOptions(

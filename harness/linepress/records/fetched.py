@@ -6,6 +6,7 @@ at a run costs a request for its manifest and one a table. Nothing here writes t
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -15,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from linepress.errors import RecordError
+from linepress.records.files import footer_rows, write_atomically
 from linepress.records.place import StorePath, at_once
 from linepress.records.remote import cache_folder, folder_name
-from linepress.records.store import write_atomically
 
 UNUSED_DAYS = 30
 """A copy that nothing looked at for so long goes when another run is fetched."""
@@ -50,14 +51,7 @@ class FetchedRecord:
 
     def count_rows(self, table: str) -> int:
         """Rows stored of a table, superseded ones included, from the footers of its parts."""
-        import pyarrow.parquet as pq
-
-        filesystem, base = self.place.open()
-        rows = 0
-        for name in self._listed(table):
-            with filesystem.open_input_file(f"{base}/{name}") as file:
-                rows += pq.ParquetFile(file).metadata.num_rows
-        return rows
+        return sum(at_once(self._listed(table), self._footer_rows))
 
     def fetch(self, *names: str) -> None:
         """Bring files or folders, everything without a name; what is not in the store goes from the copy too."""
@@ -75,6 +69,11 @@ class FetchedRecord:
     def _listed(self, table: str) -> dict[str, int]:
         found = (self.place / "tables" / table).files()
         return {f"tables/{table}/{name}": size for name, size in found.items() if name.startswith("part-")}
+
+    def _footer_rows(self, name: str) -> int:
+        part = self.place / name
+        with part.seekable() as file:
+            return footer_rows(part, file)
 
     def _bring(self, listed: tuple[str, int]) -> Path:
         """One file of the record as it is in the store; raises `RecordError` for one that is not what was written."""
@@ -98,5 +97,6 @@ class FetchedRecord:
 
     def _forget_unused(self) -> None:
         for other in self.folder.parent.iterdir():
-            if other != self.folder and time.time() - other.stat().st_mtime > UNUSED_DAYS * 86_400:
-                shutil.rmtree(other, ignore_errors=True)
+            with contextlib.suppress(FileNotFoundError):  # another process forgot it first
+                if other != self.folder and time.time() - other.stat().st_mtime > UNUSED_DAYS * 86_400:
+                    shutil.rmtree(other, ignore_errors=True)

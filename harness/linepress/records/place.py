@@ -6,14 +6,15 @@ and reads runs in ``runs`` and in ``s3://bucket/runs``.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from linepress.errors import RecordError
-from linepress.records.remote import RemoteError, is_remote, one_line, open_place
+from linepress.records.remote import RemoteError, is_remote, one_line, open_place, without_end_slash
 
 READERS = 16
 """Requests under way at a time; each waits for the store, not for this machine."""
@@ -30,10 +31,10 @@ class StorePath:
     """
 
     def __init__(self, uri: str, opened: tuple[Any, str] | None = None) -> None:
-        before, mark, query = uri.partition("?")
+        before, mark, query = without_end_slash(uri).partition("?")
         if not before.partition("://")[2].strip("/"):
             raise RecordError(f"{uri}: names no place; give a URI like s3://bucket/run")
-        self._before, self._query = before.rstrip("/"), mark + query
+        self._before, self._query = before, mark + query
         self._opened = opened
 
     def __str__(self) -> str:
@@ -50,11 +51,11 @@ class StorePath:
 
     def __truediv__(self, name: str) -> StorePath:
         filesystem, base = self.open()
-        return StorePath(f"{self._before}/{name}{self._query}", (filesystem, f"{base}/{name}"))
+        return StorePath(f"{self._before}/{quote(name)}{self._query}", (filesystem, f"{base}/{name}"))
 
     @property
     def name(self) -> str:
-        return urlsplit(self._before).path.rpartition("/")[2] or urlsplit(self._before).netloc
+        return unquote(urlsplit(self._before).path.rpartition("/")[2]) or urlsplit(self._before).netloc
 
     @property
     def parent(self) -> StorePath:
@@ -102,6 +103,13 @@ class StorePath:
         filesystem, path = self.open()
         with self._asking(), filesystem.open_input_stream(path) as source:
             return bytes(source.read())
+
+    @contextlib.contextmanager
+    def seekable(self) -> Iterator[Any]:
+        """The file, open for reading at any place."""
+        filesystem, path = self.open()
+        with self._asking(), filesystem.open_input_file(path) as source:
+            yield source
 
     def read_text(self, encoding: str = "utf-8") -> str:
         return self.read_bytes().decode(encoding)

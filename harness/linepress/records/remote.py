@@ -64,6 +64,12 @@ def open_place(uri: str) -> tuple[Any, str]:
     return found[0], found[1].rstrip("/")
 
 
+def without_end_slash(uri: str) -> str:
+    """A URI as it is known everywhere: ``s3://bucket/run/`` is the run ``s3://bucket/run``."""
+    before, mark, query = uri.partition("?")
+    return before.rstrip("/") + mark + query
+
+
 def working_folder(uri: str) -> Path:
     """The folder of this machine that a run in ``uri`` is written to first."""
     return cache_folder("runs") / folder_name(uri)
@@ -76,7 +82,8 @@ def cache_folder(name: str) -> Path:
 
 def folder_name(uri: str) -> str:
     """A name on this machine for the run in ``uri``, no two alike."""
-    name = urlsplit(uri).path.rstrip("/").rpartition("/")[2] or "run"
+    uri = without_end_slash(uri)
+    name = urlsplit(uri).path.rpartition("/")[2] or "run"
     return f"{name}-{hashlib.sha256(uri.encode()).hexdigest()[:10]}"
 
 
@@ -86,7 +93,7 @@ class RemoteCopy:
     def __init__(self, uri: str, folder: Path, say: Callable[[str], None] = lambda text: None) -> None:
         from pyarrow import fs
 
-        self.uri = uri.rstrip("/")
+        self.uri = without_end_slash(uri)
         self.folder = folder
         self.say = say
         self.away = ""

@@ -14,10 +14,8 @@ case recorded as ok. So a run that was killed between any two system calls reads
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +25,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from linepress.errors import EXIT_CASES_FAILED, RecordError
+from linepress.errors import RecordError
+from linepress.records.files import RecordWriteError as RecordWriteError
+from linepress.records.files import damaged, footer_rows
+from linepress.records.files import write_atomically as write_atomically
 from linepress.records.index import INDEX_COLUMNS, STATES, Index, States, build_index, state_numbers
 from linepress.records.place import RunPlace, StorePath, place_of
 from linepress.records.remote import RemoteCopy
@@ -38,42 +39,10 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 CASE_TABLES = ("measure", "channel", "system", "fabric")
+_MAPPINGS = ("suite", "git", "machine", "packages", "arguments", "counts", "parts", "compact")
 _PART_DIGITS = 6
 _COMPACT_ROWS = 4_000
 _PLAIN = frozenset((int, float, str, bool, bytes, type(None)))
-
-
-class RecordWriteError(RecordError):
-    """The record cannot be written (disk full, folder gone); what was recorded before stays whole."""
-
-    exit_code = EXIT_CASES_FAILED
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write ``path`` so that a reader or a crash sees the old file or the new one, never a part of either.
-
-    Raises `RecordWriteError` where the system refuses; the old file is then untouched.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise RecordWriteError(
-            f"{path}: cannot be written ({error.strerror or error}); make room or mend the folder and give the same "
-            "command again, everything recorded so far is kept"
-        ) from error
 
 
 def read_manifest(place: RunPlace) -> dict[str, Any]:
@@ -88,6 +57,8 @@ def read_manifest(place: RunPlace) -> dict[str, Any]:
         raise RecordError(
             f"{place}: not a run folder (no {MANIFEST}); `linepress runs list {place.parent}` shows the runs"
         ) from None
+    except OSError as error:
+        raise RecordError(f"{file}: cannot be read ({error.strerror or error}); check its permissions") from None
     except ValueError as error:
         raise RecordError(f"{file}: damaged ({error}); run the suite again into another folder with --out") from None
     if not isinstance(manifest, dict) or "schema_version" not in manifest:
@@ -97,9 +68,18 @@ def read_manifest(place: RunPlace) -> dict[str, Any]:
         raise RecordError(
             f"{place}: record of schema version {version}, this linepress reads version {SCHEMA_VERSION}; run the "
             "suite again into another folder, or read it with the linepress that wrote it "
-            f"({manifest.get('packages', {}).get('linepress', 'version unknown')})"
+            f"({(mapping_in(manifest, 'packages') or {}).get('linepress', 'version unknown')})"
         )
+    for field in _MAPPINGS:
+        if mapping_in(manifest, field) is None:
+            raise RecordError(f"{file}: damaged ({field} is no mapping); run the suite again into another folder")
     return manifest
+
+
+def mapping_in(manifest: Mapping[str, Any], field: str) -> dict[str, Any] | None:
+    """A mapping of a manifest, empty where it is not given; None where something else stands in its place."""
+    found = manifest.get(field) or {}
+    return found if isinstance(found, dict) else None
 
 
 class RunStore:
@@ -235,7 +215,7 @@ class RunStore:
         """Rows stored of a table, superseded ones included; reads footers only."""
         if self.fetched is not None:
             return self.fetched.count_rows(table)
-        return sum(pq.ParquetFile(part).metadata.num_rows for part in self.parts(table))
+        return sum(footer_rows(part, part) for part in self.parts(table))
 
     def _is_compact(self, table: str) -> bool:
         """Whether the parts are those that `compact` left, so that every row stands."""
@@ -407,10 +387,7 @@ def _read_part(part: Path, table: str, names: list[str]) -> pa.Table:
             found = found.append_column(wanted.field(name), pa.nulls(file.metadata.num_rows, wanted.field(name).type))
         return found.select(names).cast(wanted)
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        raise RecordError(
-            f"{part}: damaged part ({error}); delete this file and give the same command again to measure its "
-            "cases anew"
-        ) from None
+        raise damaged(part, error) from None
 
 
 def _current(loaded: pa.Table) -> pa.Array:
