@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -26,7 +27,7 @@ POLL_S = 1.0
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--url", required=True, help="Address of the service.")
 @click.option("--token", envvar="LINEPRESS_TOKEN", required=True, help="Better given as LINEPRESS_TOKEN.")
-@click.option("--suite", default="smoke", show_default=True, help="Suite to be validated with.")
+@click.option("--suite", metavar="NAME", help="Suite to be validated with; the one that the manifest asks for.")
 @click.option("--memory", "memories", multiple=True, help="Memory to simulate; the suite's else.")
 @click.option("--accelerator", "accelerators", multiple=True, help="Accelerator to model; the suite's else.")
 @click.option("--hub", metavar="hf://ORG/NAME@COMMIT", help="Send the manifest only; the service fetches the rest.")
@@ -39,7 +40,7 @@ def command(
     folder: Path,
     url: str,
     token: str,
-    suite: str,
+    suite: str | None,
     memories: tuple[str, ...],
     accelerators: tuple[str, ...],
     hub: str | None,
@@ -54,7 +55,8 @@ def command(
     from linepress.records.store import write_atomically
 
     client = Client(url, token)
-    choice = {"suite": suite, "memories": list(memories), "accelerators": list(accelerators), "publish": publish}
+    choice: dict[str, Any] = {"suite": _agreed(folder, suite), "memories": list(memories)}
+    choice.update(accelerators=list(accelerators), publish=publish)
     if hub is not None:
         uri, at, revision = hub.rpartition("@")
         if not at:
@@ -76,3 +78,19 @@ def command(
     if not wait or found["state"] == "validated":
         return 0
     return 1 if found["state"] in ("rejected", "withdrawn") else 2
+
+
+def _agreed(folder: Path, suite: str | None) -> str:
+    """The suite that the manifest asks for; raises before anything is sent where ``suite`` is another one."""
+    from linepress.intake.client import ClientError
+    from linepress.submission.limits import MANIFEST_NAME
+    from linepress.submission.manifest import parse_manifest, suite_conflict
+
+    try:
+        asked = parse_manifest((folder / MANIFEST_NAME).read_bytes()).suite
+    except FileNotFoundError:
+        raise ClientError(f"{folder}: there is no {MANIFEST_NAME}; write one with linepress pack") from None
+    conflict = suite_conflict(asked, asked if suite is None else suite)
+    if conflict:
+        raise ClientError(f"{folder}: {conflict}")
+    return asked

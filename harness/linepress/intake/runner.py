@@ -28,6 +28,7 @@ from linepress.intake.validation import check_runnable, write_suite
 from linepress.records.store import write_atomically
 from linepress.submission.ledger import EXIT_UNDECIDED
 from linepress.submission.limits import Limits
+from linepress.submission.manifest import suite_conflict
 from linepress.submission.submit import check_submission
 
 Row = dict[str, Any]
@@ -128,6 +129,8 @@ class Runner:
             self._move(row, states.REJECTED, reason + (f" (and {len(bad) - 1} more rules)" if len(bad) > 1 else ""))
         elif any(declared.get(path) != sha256 for path, sha256 in checked.items()):
             self._move(row, states.REJECTED, "the files are not those that were declared when the upload began")
+        elif conflict := suite_conflict(str((report.manifest or {}).get("suite")), row["suite"]):
+            self._move(row, states.REJECTED, conflict)
         else:
             self._move(row, states.CHECKED, "all rules pass", attempts=0)
 

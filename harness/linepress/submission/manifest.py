@@ -16,6 +16,7 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 
 from linepress.errors import LinepressError
+from linepress.submission.ledger import name_of
 from linepress.submission.limits import MANIFEST_NAME, Limits
 from linepress.yaml12 import parse_yaml
 
@@ -156,3 +157,13 @@ def _key(key: str) -> str:
 def _quoted(text: str) -> str:
     quoted = json.dumps(text, ensure_ascii=False)
     return "".join(c if c.isprintable() else f"\\U{ord(c):08X}" for c in quoted)
+
+
+def suite_conflict(asked: str, declared: str) -> str:
+    """Why a submission cannot be validated with the suite it was declared for, in one sentence; empty when it can."""
+    if asked == declared:
+        return ""
+    return (
+        f"the manifest asks for suite {name_of(asked)} and the declaration for {name_of(declared)}; pack again with "
+        "--suite, or send with the suite of the manifest"
+    )

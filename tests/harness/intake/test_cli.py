@@ -9,9 +9,11 @@ import pytest
 from click.testing import CliRunner
 
 from linepress.cli.partners import command as partners
+from linepress.cli.send import command as send
 from linepress.cli.serve import command as serve
 from linepress.errors import LinepressError
 from linepress.intake.client import Client, ClientError
+from linepress.submission.fixtures import submission
 
 
 def run(*words: str) -> str:
@@ -87,3 +89,33 @@ def test_a_token_is_not_sent_in_the_clear(url: str) -> None:
     with pytest.raises(ClientError):
         Client(url, "lpk_x")
     Client("http://127.0.0.1:1", "lpk_x")
+
+
+def test_send_declares_the_suite_of_the_manifest_and_refuses_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = submission(tmp_path)
+    declared: list[str] = []
+
+    def handed_in(self: Client, folder: Path, say: object, **choice: str) -> dict[str, str]:
+        declared.append(choice["suite"])
+        return {"id": "s1", "state": "received", "reason": "", "meaning": "here"}
+
+    monkeypatch.setattr(Client, "send", handed_in)
+
+    def sent(where: Path, *words: str) -> int:
+        words = (str(where), "--url", "http://127.0.0.1:1", "--token", "lpk_x", *words)
+        return int(CliRunner().invoke(send, words, catch_exceptions=False, standalone_mode=False).return_value)
+
+    edited = folder / "manifest.yaml"
+    assert sent(folder) == 0
+    edited.write_text(edited.read_text(encoding="utf-8").replace('"smoke"', '"deep"'), encoding="utf-8")
+    assert sent(folder) == 0
+    assert sent(folder, "--suite", "deep") == 0
+    assert declared == ["smoke", "deep", "deep"]
+    with pytest.raises(ClientError, match="manifest asks for suite 'deep' and the declaration for 'smoke'"):
+        sent(folder, "--suite", "smoke")
+    edited.unlink()
+    with pytest.raises(ClientError, match=r"there is no manifest\.yaml"):
+        sent(folder)
+    assert len(declared) == 3

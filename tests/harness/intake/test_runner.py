@@ -108,6 +108,18 @@ def test_what_passes_every_rule_is_checked_and_queued(service: Service, caller: 
     assert not any(source["uri"].startswith("/") for source in suite["sources"])
 
 
+def test_another_suite_than_the_manifest_asks_for_is_refused_in_one_sentence(
+    service: Service, caller: Caller, packed: Path
+) -> None:
+    service.offers.suites["other"] = load(service, "{name: other, version: 1, codecs: [raw], sources: [{uri: x}]}")
+    row = received(service, caller, contents(packed), suite="other")
+    assert Runner(service).step()
+    refused = now(service, caller, row)
+    assert refused["state"] == states.REJECTED
+    assert "the manifest asks for suite 'smoke' and the declaration for 'other'" in refused["reason"]
+    assert "\n" not in refused["reason"]
+
+
 def test_a_breach_rejects_with_the_rule(service: Service, caller: Caller, packed: Path) -> None:
     files = {**contents(packed), "evil.safetensors": b"\x80\x04pickle"}
     row = received(service, caller, files)
