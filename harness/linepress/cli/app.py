@@ -34,6 +34,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "serving": ("linepress.cli.serving", "Continuous batching: TTFT and TPOT, plain and compressed."),
     "fabric": ("linepress.cli.fabric", "Links, topologies and collectives of a scale-up fabric."),
     "pack": ("linepress.cli.pack", "Make a submission of a model or KV snapshot: files and manifest."),
+    "fetch": ("linepress.cli.fetch", "Fetch the files that a submission only refers to, checked on the way."),
     "submit": ("linepress.cli.submit", "Check a submission against rules S01 to S21; accept what passes."),
     "explain": ("linepress.cli.explain", "What a rule of submit asks, why, and fixtures that show it."),
     "certify": ("linepress.cli.certify", "Sign what a run found about a submission, in one file."),

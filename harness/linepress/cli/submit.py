@@ -70,6 +70,10 @@ def command(
     hint = f"linepress explain {failed}" if failed else ""
     if report.exit_code == 0 and not accept:
         hint = f"linepress submit {folder} --accept"
+    here = {file["path"] for file in report.files}
+    if report.manifest and report.manifest["delivery"] == "reference":
+        absent = [entry for entry in report.manifest["files"] if entry["path"] not in here]
+        hint = f"linepress fetch {folder}" if absent and failed is None else hint
     if hint:
         stderr().print(f"next: {hint}", markup=False)
     return report.exit_code

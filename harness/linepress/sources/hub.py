@@ -69,6 +69,8 @@ class HubFile:
     size_bytes: int
     tag: str
     """sha256 of a large file, git blob id of a small one: what the server's content tag must be."""
+    token: bool | None = None
+    """False: ask as nobody; None: with the token of this machine, if there is one."""
 
     def __str__(self) -> str:
         return f"{self.repo_id}@{self.commit[:12]}/{self.path}"
@@ -112,7 +114,11 @@ class HubFile:
         url = hf_hub_url(
             self.repo_id, self.path, repo_type=self.repo_type, revision=self.commit, endpoint=self.endpoint
         )
-        headers = {**build_hf_headers(), "Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
+        headers = {
+            **build_hf_headers(token=self.token),
+            "Range": f"bytes={start}-{end - 1}",
+            "Accept-Encoding": "identity",
+        }
         with get_session().stream("GET", url, headers=headers, timeout=30, follow_redirects=True) as answer:
             if answer.status_code in _RETRIED:
                 raise _AgainError(f"status {answer.status_code}")
@@ -183,33 +189,64 @@ class HubBytes:
         return self.file.read(self.start + start_byte, self.start + end_byte)
 
 
+def list_files(
+    endpoint: str,
+    repo_id: str,
+    repo_type: str,
+    revision: str,
+    folder: str = "",
+    *,
+    uri: str,
+    recursive: bool = False,
+    token: bool | None = None,
+) -> tuple[str, dict[str, HubFile]]:
+    """The 40-hex commit of a revision and its files in ``folder``, by their path from there.
+
+    ``uri`` is what errors call it; without ``recursive`` folders below are left out. Raises `SourceError`.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import RepoFile
+
+    what = f"{repo_id}@{revision}"
+    api = HfApi(endpoint=endpoint, token=token)
+    info = _explain(lambda: api.repo_info(repo_id, revision=revision, repo_type=repo_type), what)
+    commit = str(info.sha or "")
+    if not _COMMIT.match(commit):
+        raise SourceError(f"{uri}: the hub gave {shown(commit)} for a commit; use a hub or mirror that gives 40 hex")
+    listed = _explain(
+        lambda: list(
+            api.list_repo_tree(repo_id, folder or None, recursive=recursive, revision=commit, repo_type=repo_type)
+        ),
+        what,
+    )
+    prefix = f"{folder}/" if folder else ""
+    files: dict[str, HubFile] = {}
+    for entry in listed:
+        if isinstance(entry, RepoFile) and entry.path.startswith(prefix):
+            tag = entry.lfs.sha256 if entry.lfs else entry.blob_id
+            name = entry.path[len(prefix) :]
+            files[name] = HubFile(endpoint, repo_id, repo_type, commit, entry.path, int(entry.size), tag, token)
+    return commit, files
+
+
+def hub_endpoint() -> str:
+    """Where the hub is, by ``HF_ENDPOINT``."""
+    return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+
+
+def is_offline() -> bool:
+    """Whether ``HF_HUB_OFFLINE`` forbids asking."""
+    from huggingface_hub import constants
+
+    return bool(constants.is_offline_mode())
+
+
 class HubSource(Source):
     """The safetensors of one folder of a repository at a commit."""
 
     def __init__(self, uri: str, endpoint: str, repo_id: str, repo_type: str, revision: str, folder: str) -> None:
-        from huggingface_hub import HfApi
-        from huggingface_hub.hf_api import RepoFile
-
         self.uri = uri
-        what = f"{repo_id}@{revision}"
-        api = HfApi(endpoint=endpoint)
-        info = _explain(lambda: api.repo_info(repo_id, revision=revision, repo_type=repo_type), what)
-        commit = str(info.sha or "")
-        if not _COMMIT.match(commit):
-            raise SourceError(
-                f"{uri}: the hub gave {shown(commit)} for a commit; use a hub or mirror that gives 40 hex"
-            )
-        self.revision = commit
-        listed = _explain(
-            lambda: list(api.list_repo_tree(repo_id, folder or None, revision=commit, repo_type=repo_type)), what
-        )
-        prefix = f"{folder}/" if folder else ""
-        files: dict[str, HubFile] = {}
-        for entry in listed:
-            if isinstance(entry, RepoFile) and entry.path.startswith(prefix):
-                tag = entry.lfs.sha256 if entry.lfs else entry.blob_id
-                name = entry.path[len(prefix) :]
-                files[name] = HubFile(endpoint, repo_id, repo_type, commit, entry.path, int(entry.size), tag)
+        self.revision, files = list_files(endpoint, repo_id, repo_type, revision, folder, uri=uri)
         self._read(files, folder)
 
     def _read(self, files: dict[str, HubFile], folder: str) -> None:
@@ -292,19 +329,13 @@ def open_hub(uri: str, endpoint: str | None = None, local: bool = False) -> Sour
     folder = unquote(found["folder"] or "").strip("/")
     if ".." in folder.split("/"):
         raise SourceError(f"{uri}: a folder inside the repository has no '..'; for example {EXAMPLE}")
-    base = (endpoint or os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+    base = (endpoint or hub_endpoint()).rstrip("/")
     revision = unquote(found["revision"] or "main")
     repo_type = "dataset" if found["kind"] else "model"
-    offline = _offline()
+    offline = is_offline()
     if local or offline:
         return _snapshot(uri, base, found["repo"], repo_type, revision, folder, offline)
     return HubSource(uri, base, found["repo"], repo_type, revision, folder)
-
-
-def _offline() -> bool:
-    from huggingface_hub import constants
-
-    return bool(constants.is_offline_mode())
 
 
 def _snapshot(

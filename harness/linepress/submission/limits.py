@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MANIFEST_NAME = "manifest.yaml"
+PARTS_FOLDER = ".linepress-fetch"
+"""Folder of a submission where `fetch` keeps what it has of a file; its leading dot is refused by S05."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from linepress.submission.ledger import Ledger, name_of
-from linepress.submission.limits import MANIFEST_NAME
+from linepress.submission.limits import MANIFEST_NAME, PARTS_FOLDER
 from linepress.submission.manifest import Manifest
 from linepress.submission.reading import FileFacts
 from linepress.submission.tree import Found, Identity
@@ -23,14 +23,19 @@ def check_set(manifest: Manifest, found: Sequence[Found], ledger: Ledger) -> Non
         if times > 1:
             ledger.fail("S03", f"the manifest lists {name_of(path)} {times} times")
     for path in sorted(here - listed.keys()):
-        ledger.fail("S03", f"{name_of(path)} is not in the manifest")
+        if path.startswith(f"{PARTS_FOLDER}/"):
+            ledger.fail("S03", f"{name_of(path)} is half fetched; run linepress fetch again")
+        else:
+            ledger.fail("S03", f"{name_of(path)} is not in the manifest")
     absent = sorted(listed.keys() - here)
     for path in absent:
         if manifest.delivery == "files":
             ledger.fail("S03", f"{name_of(path)} is in the manifest and not in the folder")
     if absent and manifest.delivery == "reference":
         for rule in ("S02", "S07", "S08", "S09", "S10", "S13", "S14"):
-            ledger.doubt(rule, f"{len(absent)} files are referenced and not here; fetch them and submit again")
+            ledger.doubt(
+                rule, f"{len(absent)} files are referenced and not here; run linepress fetch, then submit again"
+            )
     ledger.saw("S03", f"{len(listed)} files here and in the manifest")
 
 
