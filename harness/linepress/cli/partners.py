@@ -1,4 +1,4 @@
-"""``linepress partners``: who may hand in, with which tokens."""
+"""``linepress partners``: who may hand in, with which tokens and which waivers."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ Examples:
   linepress partners token acme --scope read --days 90 --label dashboard
   linepress partners revoke acme
   linepress partners revoke --token 0123456789abcdef
+  linepress partners waive acme --id W-2026-7 --reason "bilateral agreement of 3 May" --by "Jo Lee, legal"
+  linepress partners waivers acme
+  linepress partners revoke --waiver W-2026-7
   linepress partners list
   linepress partners audit acme --last 50
 
@@ -53,7 +56,7 @@ def _writing(data: Path, database: str) -> Iterator[Connection]:
 
 @click.group(name="partners", epilog=EPILOG)
 def command() -> None:
-    """Add, list and revoke the partners of the intake service, and read its audit log."""
+    """Add, list and revoke the partners of the intake service and their waivers, and read its audit log."""
 
 
 @command.command()
@@ -113,23 +116,73 @@ def token(
 @command.command()
 @click.argument("partner", required=False)
 @click.option("--token", "token_id", metavar="ID", help="End this token only.")
+@click.option("--waiver", metavar="ID", help="End this waiver only.")
 @data_options
 @json_option
-def revoke(partner: str | None, token_id: str | None, data: Path, database: str, as_json: bool) -> int:
-    """End a token, or a partner with every token, at once."""
-    from linepress.intake import partners
+def revoke(
+    partner: str | None, token_id: str | None, waiver: str | None, data: Path, database: str, as_json: bool
+) -> int:
+    """End a token, a waiver, or a partner with every token, at once."""
+    from linepress.intake import partners, waivers
 
-    if (partner is None) == (token_id is None):
-        raise click.UsageError("give PARTNER, or --token ID")
+    if [partner, token_id, waiver].count(None) != 2:
+        raise click.UsageError("give PARTNER, --token ID or --waiver ID")
     with _writing(data, database) as conn:
         if token_id is not None:
             partners.revoke_token(conn, time.time(), token_id)
+        elif waiver is not None:
+            waivers.revoke(conn, time.time(), waiver)
         else:
             partners.revoke_partner(conn, time.time(), str(partner))
+    ended = token_id or waiver or partner
     if as_json:
-        print_json({"revoked": token_id or partner})
+        print_json({"revoked": ended})
     else:
-        click.echo(f"revoked {token_id or partner}")
+        click.echo(f"revoked {ended}")
+    return 0
+
+
+@command.command()
+@click.argument("partner")
+@click.option("--id", "waiver", required=True, metavar="ID", help="As the partner's manifest will name it.")
+@click.option("--rule", default="S12", show_default=True, metavar="RULE", help="The rule that is waived.")
+@click.option("--reason", required=True, metavar="TEXT", help="Why.")
+@click.option("--by", "who", required=True, metavar="WHO", help="The person who answers for it.")
+@data_options
+@json_option
+def waive(
+    partner: str, waiver: str, rule: str, reason: str, who: str, data: Path, database: str, as_json: bool
+) -> int:
+    """Record a waiver for a partner; tell the partner its id, for `linepress pack --waiver ID`."""
+    from linepress.intake import waivers
+
+    with _writing(data, database) as conn:
+        waivers.grant(conn, time.time(), waiver, partner, rule, reason, who)
+    if as_json:
+        print_json({"waiver": waiver, "partner": partner, "rule": rule, "reason": reason, "granted_by": who})
+    else:
+        click.echo(f"waiver {waiver}: rule {rule} for {partner}")
+    return 0
+
+
+@command.command(name="waivers")
+@click.argument("partner", required=False)
+@data_options
+@json_option
+def waivers_(partner: str | None, data: Path, database: str, as_json: bool) -> int:
+    """Waivers that were granted, also those that were revoked."""
+    from linepress.intake import waivers
+    from linepress.submission.ledger import escaped
+
+    with _writing(data, database) as conn:
+        found = waivers.listed(conn, partner)
+    if as_json:
+        print_json(found)
+        return 0
+    for row in found:
+        state = "revoked" if row["revoked_at"] else "holds"
+        words = (row["id"], row["partner"], row["rule"], state, row["granted_by"], row["reason"])
+        click.echo(escaped("   ".join(words)))
     return 0
 
 

@@ -121,6 +121,18 @@ files = Table(
     Column("updated_at", Float, nullable=False),
 )
 
+waivers = Table(
+    "waivers",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("partner", ForeignKey("partners.id"), nullable=False, index=True),
+    Column("rule", String(8), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("granted_by", String(100), nullable=False),
+    Column("granted_at", Float, nullable=False),
+    Column("revoked_at", Float),
+)
+
 events = Table(
     "events",
     metadata,

@@ -85,14 +85,14 @@ def write(folder: Path, document: Row) -> None:
     write_atomically(folder / VERDICT, json.dumps(document, indent=1).encode() + b"\n")
 
 
-def certify(place: Place) -> str:
-    """Sign what was validated; returns the sha256 of the bundle.
+def certify(place: Place, waivers: Sequence[str] = ()) -> str:
+    """Sign what was validated, under the ``waivers`` that hold for the partner; returns the sha256 of the bundle.
 
     Raises `LinepressError` where the submission or the run cannot be certified.
     """
     from linepress.submission.certificate import issue
 
-    issued = issue(place.files, place.run, signing_key(place.settings))
+    issued = issue(place.files, place.run, signing_key(place.settings), waivers=waivers)
     write_atomically(certificate_path(place.settings, str(place.row["id"])), issued.bundle)
     return hashlib.sha256(issued.bundle).hexdigest()
 

@@ -19,14 +19,14 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from linepress.errors import LinepressError
-from linepress.intake import audit, judging, leaderboard, processes, states, submissions
+from linepress.intake import audit, judging, leaderboard, processes, states, submissions, waivers
 from linepress.intake.answers import RefusedError
 from linepress.intake.places import HubError, Place, tensor_files
 from linepress.intake.retention import sweep
 from linepress.intake.service import Service
 from linepress.intake.validation import check_runnable, write_suite
 from linepress.records.store import write_atomically
-from linepress.submission.ledger import EXIT_UNDECIDED
+from linepress.submission.ledger import EXIT_UNDECIDED, name_of
 from linepress.submission.limits import Limits
 from linepress.submission.manifest import suite_conflict
 from linepress.submission.submit import check_submission
@@ -99,6 +99,7 @@ class Runner:
         self._attempt(row)
         with self.service.db.read() as conn:
             files = submissions.files_of(conn, row["id"])
+            granted = waivers.granted(conn, row["partner"])
         try:
             place.assemble(files)
         except HubError as error:
@@ -111,7 +112,7 @@ class Runner:
             files=settings.files,
             base_s=min(Limits().base_s, settings.check_timeout_s),
         )
-        report = check_submission(place.files, limits=limits, submitter=row["partner"])
+        report = check_submission(place.files, limits=limits, submitter=row["partner"], waivers=granted)
         if stopped():
             raise WorkStoppedError
         document = {**report.document(), "folder": f"{row['partner']}/{row['name']}", "manifest": report.manifest}
@@ -170,7 +171,13 @@ class Runner:
             place.write_log(f"verdict: rejected; {document['reason']}")
             self._move(row, states.REJECTED, document["reason"])
             return
-        document["certificate"] = judging.certify(place)
+        with self.service.db.read() as conn:
+            granted = waivers.granted(conn, row["partner"])
+        named = check["manifest"]["licence"]["waiver"]
+        if named is not None and named not in granted:
+            self._move(row, states.REJECTED, f"S12 FAIL: waiver {name_of(named)} was revoked before the verdict")
+            return
+        document["certificate"] = judging.certify(place, granted)
         self._validated(place, document)
 
     def _validated(self, place: Place, document: Row) -> None:
