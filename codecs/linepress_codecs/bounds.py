@@ -38,13 +38,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from linepress_codecs.bitio import frozen
+from linepress_codecs.contracts import Bound as Bound
 from linepress_codecs.contracts import Lines
 from linepress_codecs.errors import CodecError
 from linepress_codecs.fields import bound_field
@@ -55,19 +55,6 @@ MAX_CONTEXT_CELLS = 1 << 26
 
 CONTEXT_MANTISSA_BITS = 2
 """Mantissa bits coded in the context of the class; the lower ones are coded given the value's own upper bits."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """One bound; see the module's text for the three figures. NaN for an empty tensor."""
-
-    name: str
-    bits_per_value: float
-    ratio: float
-    miller_madow_bits_per_value: float
-    with_tables_bits_per_value: float
-    contexts: int
-    values: int
 
 
 @njit(cache=True)

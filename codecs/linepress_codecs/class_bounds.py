@@ -19,14 +19,13 @@ the tests hold ``payload_bits >= B`` on drawn tensors and the inequality on host
 from __future__ import annotations
 
 import math
-from typing import Protocol
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from linepress_codecs.bounds import Bound, entropy_terms
-from linepress_codecs.contracts import Lines
+from linepress_codecs.bounds import entropy_terms
+from linepress_codecs.contracts import Bound, Lines
 from linepress_codecs.formats import Format
 from linepress_codecs.kv_channel import ChannelTables, FloatShape
 from linepress_codecs.kv_order import order_of
@@ -36,15 +35,6 @@ from linepress_codecs.tans_engine import measure_static
 from linepress_codecs.tans_kernels import BUFFER_WORDS, ESCAPE, FIRST, MODE_CODED, MODE_RAW, MODE_ZERO, ZERO
 from linepress_codecs.tans_static import BLOCK_LINES, INTEGER, SIGN_CODED, StaticTables, elements_of
 from linepress_codecs.tans_tables import ROW_SYMBOLS
-
-
-class ClassBound(Protocol):
-    """Accumulates a tensor's chunks, then gives the bound of one codec's class on it."""
-
-    def add(self, lines: Lines, bits: NDArray[np.uint16]) -> None:
-        """Count a chunk; ``bits`` uint16[n] are its coded sizes, which say which lines are zero or raw."""
-
-    def bound(self) -> Bound: ...
 
 
 class _Counts:

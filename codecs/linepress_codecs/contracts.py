@@ -11,16 +11,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from linepress_codecs.errors import UnsupportedFormatError
 from linepress_codecs.formats import Format
-
-if TYPE_CHECKING:
-    from linepress_codecs.class_bounds import ClassBound
 
 LINE_BYTES = 64
 LINE_BITS = 8 * LINE_BYTES
@@ -163,6 +160,28 @@ class HardwareCard:
     @property
     def encode_latency_ns(self) -> float:
         return self.encode_latency_cycles.value / self.clock_GHz.value
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """One entropy bound; see `bounds` for the three figures. NaN for an empty tensor."""
+
+    name: str
+    bits_per_value: float
+    ratio: float
+    miller_madow_bits_per_value: float
+    with_tables_bits_per_value: float
+    contexts: int
+    values: int
+
+
+class ClassBound(Protocol):
+    """Accumulates a tensor's chunks, then gives the bound of one codec's class on it."""
+
+    def add(self, lines: Lines, bits: NDArray[np.uint16]) -> None:
+        """Count a chunk; ``bits`` uint16[n] are its coded sizes, which say which lines are zero or raw."""
+
+    def bound(self) -> Bound: ...
 
 
 class Codec(ABC):

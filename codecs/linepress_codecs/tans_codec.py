@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from linepress_codecs.checks import check_geometry, check_index, check_tables_type
-from linepress_codecs.class_bounds import ClassBound, StaticBound
-from linepress_codecs.contracts import HardwareCard, LineCodec, Lines, Packed, Tables
+from linepress_codecs.class_bounds import StaticBound
+from linepress_codecs.contracts import ClassBound, HardwareCard, LineCodec, Lines, Packed, Tables
 from linepress_codecs.errors import UnsupportedFormatError
 from linepress_codecs.formats import Format
 from linepress_codecs.tans_bits import BitReader

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from linepress_codecs import tans_options as options
 from linepress_codecs.checks import check_geometry, check_index, check_tables_type
-from linepress_codecs.class_bounds import ChannelBound, ClassBound, StaticBound
-from linepress_codecs.contracts import HardwareCard, LineCodec, Lines, Packed, Tables
+from linepress_codecs.class_bounds import ChannelBound, StaticBound
+from linepress_codecs.contracts import ClassBound, HardwareCard, LineCodec, Lines, Packed, Tables
 from linepress_codecs.errors import UnsupportedFormatError
 from linepress_codecs.formats import Format
 from linepress_codecs.kv_channel import ChannelTables, fit_channels, models
