@@ -118,7 +118,7 @@ class TensorRef:
         """Bytes ``start_byte … end_byte`` (after the cast; whole elements if there is one), uint8, writable."""
         check_range(start_byte, end_byte, self.n_bytes, self.name)
         if self.cast:
-            return cast_range(self, start_byte, end_byte)
+            return cast_range(self.stored(), Cast.parse(self.cast), start_byte, end_byte)
         return self.location.read(start_byte, end_byte)
 
     def stored(self) -> TensorRef:

@@ -22,20 +22,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
 from linepress.errors import EXIT_USAGE, SourceError
-from linepress.sources.bytes import Bytes
+from linepress.sources.bytes import Bytes, Location
 from linepress.sources.dequantise import DEQUANTISERS
 from linepress.sources.ggml import ggml_type
 from linepress.sources.memo import Memo
-
-if TYPE_CHECKING:
-    from linepress.sources.base import TensorRef
 
 PASS_BYTES = 8 << 20
 
@@ -60,6 +57,22 @@ class CastError(SourceError):
     """A cast that does not exist, or that does not take the tensor's format."""
 
     exit_code = EXIT_USAGE
+
+
+class Stored(Location, Protocol):
+    """An array as stored that a cast reads: a stretch of bytes that says what its elements are (`TensorRef`)."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def stored_format(self) -> str: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def metadata(self) -> Mapping[str, str]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +115,8 @@ class Cast:
         """Canonical text; the scaling is always spelt out, for it belongs in every record."""
         return f"{DEQUANT}:{self.target}" if self.dequant else f"{self.target}:scale={self.scale}"
 
-    def shape_of(self, tensor: TensorRef) -> tuple[int, ...]:
-        """Shape after the cast; raises `CastError` unless the stored ``tensor`` can be cast."""
+    def shape_of(self, tensor: Stored) -> tuple[int, ...]:
+        """Shape after the cast; raises `CastError` unless ``tensor`` can be cast."""
         if tensor.stored_format in _FLOATS and "#" not in tensor.name:
             return tensor.shape
         if not self.dequant:
@@ -157,27 +170,30 @@ def channel_of(shape: tuple[int, ...], start: int, end: int) -> tuple[NDArray[np
     return index // row, shape[0]
 
 
-def cast_range(tensor: TensorRef, start_byte: int, end_byte: int) -> Bytes:
-    """Bytes ``start_byte … end_byte`` of ``tensor`` after its cast, uint8, for whole elements."""
-    cast = Cast.parse(tensor.cast)
-    stored = tensor.stored()
+def cast_range(stored: Stored, cast: Cast, start_byte: int, end_byte: int) -> Bytes:
+    """Bytes ``start_byte … end_byte`` of ``stored`` after the cast, uint8, for whole elements."""
     if cast.dequant:
         return _dequantised(stored, start_byte, end_byte, cast.target)
-    width = stored.format.storage.itemsize
-    values = to_float32(stored.read(start_byte * width, end_byte * width), tensor.stored_format)
-    scales = scales_of(tensor)
+    width = _width(stored)
+    values = to_float32(stored.read(start_byte * width, end_byte * width), stored.stored_format)
+    scales = scales_of(stored, cast)
     if cast.scale == "channel":
-        channel, _ = channel_of(tensor.shape, start_byte, end_byte)
+        channel, _ = channel_of(stored.shape, start_byte, end_byte)
         return cast_values(values, scales[channel], cast.target)
     return cast_values(values, scales[0], cast.target)
 
 
-def _dequantised(stored: TensorRef, start_byte: int, end_byte: int, target: str) -> Bytes:
+def _width(stored: Stored) -> int:
+    """Bytes of an element of a floating-point array."""
+    return int(_FLOATS[stored.stored_format].itemsize)
+
+
+def _dequantised(stored: Stored, start_byte: int, end_byte: int, target: str) -> Bytes:
     """Bytes ``start_byte … end_byte`` of the values that a block-quantised or float tensor stands for."""
     out = np.dtype(_FLOATS[target])
     first, last = start_byte // out.itemsize, -(-end_byte // out.itemsize)
     if stored.stored_format in _FLOATS:
-        width = stored.format.storage.itemsize
+        width = _width(stored)
         values = to_float32(stored.read(first * width, last * width), stored.stored_format)
         offset = 0
     else:
@@ -194,38 +210,36 @@ def _dequantised(stored: TensorRef, start_byte: int, end_byte: int, target: str)
     return part
 
 
-def scales_of(tensor: TensorRef) -> NDArray[np.float32]:
-    """The scales of a tensor's cast, float32[channels] (one where the scaling is none or per tensor).
+def scales_of(stored: Stored, cast: Cast) -> NDArray[np.float32]:
+    """The scales of a cast, float32[channels] (one where the scaling is none or per tensor).
 
     The absmax pass streams the tensor once; the result is kept per process for the next variants of the same tensor.
     """
-    return _SCALES.get(tensor.identity, lambda: _find_scales(tensor))
+    return _SCALES.get(f"{stored.identity}|{cast.spec}", lambda: _find_scales(stored, cast))
 
 
 _SCALES: Memo[NDArray[np.float32]] = Memo(16)
 
 
-def _find_scales(tensor: TensorRef) -> NDArray[np.float32]:
-    cast = Cast.parse(tensor.cast)
+def _find_scales(stored: Stored, cast: Cast) -> NDArray[np.float32]:
     if cast.scale == "none":
         return np.ones(1, dtype=np.float32)
-    stored = tensor.stored()
-    width = stored.format.storage.itemsize
+    width = _width(stored)
     n = stored.n_bytes // width
-    n_channels = channel_of(tensor.shape, 0, 0)[1] if cast.scale == "channel" else 1
+    n_channels = channel_of(stored.shape, 0, 0)[1] if cast.scale == "channel" else 1
     absmax = np.zeros(n_channels, dtype=np.float32)
     step = PASS_BYTES // width
     for start in range(0, n, step):
         end = min(start + step, n)
-        values = np.abs(to_float32(stored.read(start * width, end * width), tensor.stored_format))
+        values = np.abs(to_float32(stored.read(start * width, end * width), stored.stored_format))
         values[~np.isfinite(values)] = 0
         if n_channels == 1:
             absmax[0] = max(absmax[0], values.max(initial=np.float32(0)))
         else:
-            np.maximum.at(absmax, channel_of(tensor.shape, start, end)[0], values)
+            np.maximum.at(absmax, channel_of(stored.shape, start, end)[0], values)
     scales = absmax / np.float32(largest(cast.target))
     scales[scales == 0] = 1  # a silent channel, or one so small that its scale would be zero
     if not np.isfinite(scales).all():
-        raise SourceError(f"tensor {tensor.name!r}: no finite scale for {cast.spec}")
+        raise SourceError(f"tensor {stored.name!r}: no finite scale for {cast.spec}")
     scales.setflags(write=False)
     return scales

@@ -168,7 +168,7 @@ def test_cast_is_its_closed_form_whatever_the_range(tmp_path: Path, target: str,
 def test_channels_of_a_cache_are_head_and_dimension(tmp_path: Path) -> None:
     values = RNG.standard_normal((2, 16, 4)) * np.array([1, 10, 100, 1000.0])
     keys = bf16_tensor(tmp_path, values, "key_cache_tensor_0".replace("key_cache_tensor", "k"))
-    scales = scales_of(keys.with_cast("e4m3:scale=channel"))
+    scales = scales_of(keys, Cast.parse("e4m3:scale=channel"))
     exact = values.astype(ml_dtypes.bfloat16).astype(np.float32)
     assert np.array_equal(scales, np.abs(exact).max(axis=1).reshape(-1) / np.float32(448))
 
@@ -183,13 +183,13 @@ def test_special_values_saturate_and_nan_stays(tmp_path: Path) -> None:
     e5m2 = tensor.with_cast("e5m2").read(0, 10)
     assert e5m2.tolist()[:2] == [0x7B, 0xFB]
     assert e5m2[9] == 0x7B
-    scaled = scales_of(tensor.with_cast("e4m3:scale=tensor"))
+    scaled = scales_of(tensor, Cast.parse("e4m3:scale=tensor"))
     assert scaled[0] == np.float32(1e30) / np.float32(448), "infinities do not make the scale"
 
 
 def test_silent_tensor_has_scale_one(tmp_path: Path) -> None:
     tensor = bf16_tensor(tmp_path, np.zeros((4, 8)))
-    assert scales_of(tensor.with_cast("e4m3:scale=channel")).tolist() == [1, 1, 1, 1]
+    assert scales_of(tensor, Cast.parse("e4m3:scale=channel")).tolist() == [1, 1, 1, 1]
     assert tensor.with_cast("e4m3:scale=tensor").read(0, 32).tolist() == [0] * 32
 
 
