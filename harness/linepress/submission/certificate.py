@@ -1,7 +1,8 @@
 """Certificates: what was validated, with which result, signed, in one file that can be checked anywhere.
 
 The statement (in-toto Statement v1) names every file of the bundle and every file of the submission by sha256; its
-predicate holds the verdict of the rules, the outcome of the run and the totals of the results.
+predicate holds the verdict of the rules, the outcome of the run and the totals of the results. The host that ran it
+and its folders are not told: see `redaction`.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from linepress.submission.bundle import SIGNER, STATEMENT, write_bundle
 from linepress.submission.dsse import public_pem, sign
 from linepress.submission.limits import MANIFEST_NAME
 from linepress.submission.pack import sha256_of
+from linepress.submission.redaction import NOTE, Redaction, hosts_of
 from linepress.submission.report import render_page
 from linepress.submission.store import VERDICT
 from linepress.submission.submit import check_submission
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from linepress.records import RunStore
@@ -41,6 +44,10 @@ EXACT = (
     "lossless",
 )
 """Columns of ``measure`` that come out the same on every machine."""
+
+
+ENVIRONMENT_PARTS = ("git", "packages", "machine", "cluster", "seeds", "redacted")
+"""Keys of ``run.json`` that ``environment.json`` repeats."""
 
 
 class CertificateError(LinepressError):
@@ -81,6 +88,7 @@ def issue(folder: Path, run: Path, key: Ed25519PrivateKey, *, waivers: Iterable[
     bytes, or when a tensor of the submission was not measured.
     """
     from linepress.records import RunStore
+    from linepress.records.schema import TABLES
 
     document, files = judged(folder, tuple(waivers))
     manifest = document["manifest"]
@@ -96,21 +104,22 @@ def issue(folder: Path, run: Path, key: Ed25519PrivateKey, *, waivers: Iterable[
         raise CertificateError(f"{folder}: the manifest changed while it was being certified; keep it still")
     name = f"{manifest['submitter']}/{manifest['name']}"
     document = {**document, "folder": name}
+    found = {table: store.table(table) for table in TABLES}
+    redaction = Redaction(store.manifest, (run, run.parent, files, folder), hosts_of(found.values()))
+    record = {**redaction.document(store.manifest), "redacted": NOTE}
     entries = {
         MANIFEST_NAME: manifest_bytes,
         "verdict.json": _json(document),
         "verdict.html": render_page(document, name).encode(),
-        "run.json": _json(store.manifest),
-        "environment.json": _json(
-            {part: store.manifest.get(part) for part in ("git", "packages", "machine", "cluster", "seeds")}
-        ),
-        "suite.yaml": str((store.manifest.get("suite") or {}).get("text", "")).encode(),
+        "run.json": _json(record),
+        "environment.json": _json({part: record.get(part) for part in ENVIRONMENT_PARTS}),
+        "suite.yaml": str((record.get("suite") or {}).get("text", "")).encode(),
         SIGNER: public_pem(key.public_key()),
-        **_tables(store),
+        **{f"tables/{table}.parquet": _parquet(redaction.table(rows)) for table, rows in found.items() if len(rows)},
     }
     page = run / "report" / "index.html"
     if page.is_file():
-        entries["report.html"] = page.read_bytes()
+        entries["report.html"] = redaction.page(page.read_text(encoding="utf-8")).encode()
     statement = {
         "_type": STATEMENT_TYPE,
         "subject": [{"name": entry, "digest": {"sha256": _sha256(data)}} for entry, data in sorted(entries.items())]
@@ -201,20 +210,14 @@ def _coverage(folder: Path, store: RunStore) -> dict[str, int]:
     return {"distinct_tensors": len(tensors), "measured": len(measured), "without_format": len(source.skipped())}
 
 
-def _tables(store: RunStore) -> dict[str, bytes]:
+def _parquet(table: pa.Table) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from linepress.records.schema import TABLES
-
-    out: dict[str, bytes] = {}
-    for table in TABLES:
-        found = store.table(table)
-        if len(found):
-            sink = pa.BufferOutputStream()
-            pq.write_table(found, sink, compression="zstd")
-            out[f"tables/{table}.parquet"] = sink.getvalue().to_pybytes()
-    return out
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
 
 
 def _json(value: Any) -> bytes:

@@ -20,12 +20,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from linepress.intake.audit import entries
 from linepress.intake.service import Service
 from linepress.intake.settings import Settings
 from linepress.intake.states import FINAL, MEANING
+from linepress.submission.bundle import read_bundle
 from linepress.testing.browser import CHROMIUM, Browser
 from linepress.testing.intake_server import IntakeServer
 from linepress.testing.safetensors_files import build
@@ -117,7 +120,7 @@ def validated(house: House) -> House:
     """The house once the submission is validated: at once after the test of the whole way, else by going it."""
     if not house.folder.exists():
         house.pack()
-    house.send("--wait", "--timeout", "180")
+    house.send("--wait", "--timeout", "180", "--certificate", str(house.certificate))
     return house
 
 
@@ -227,6 +230,20 @@ def test_a_partner_goes_the_whole_way_from_pack_to_verify(house: House, tmp_path
     assert re.search(r"rerun +PASS +\d+ results reproduced to the bit", again.stdout)
 
 
+def test_the_certificate_does_not_tell_where_it_was_made(validated: House) -> None:
+    bundle = read_bundle(validated.certificate)
+    told = json.loads(bundle["run.json"])
+    assert told["machine"]["host"] == "operator"
+    assert {session["host"] for session in told["sessions"]} == {"operator"}
+    assert json.loads(bundle["environment.json"])["machine"] == told["machine"]
+    measured = pq.read_table(pa.BufferReader(bundle["tables/measure.parquet"]))
+    assert set(measured["host"].to_pylist()) == {"operator"}
+    assert set(measured["source"].to_pylist()) == {"in/acme/tiny/tiny.safetensors"}
+    assert b"<dt>hosts</dt><dd>operator</dd>" in bundle["report.html"]
+    for name, data in bundle.items():
+        assert str(validated.base).encode() not in data, name
+
+
 def test_another_partner_sees_none_of_it(validated: House) -> None:
     foreign = validated.server.add_partner("rival")
     for what in ("", "/log", "/result", "/report", "/certificate"):
@@ -240,8 +257,7 @@ def test_another_partner_sees_none_of_it(validated: House) -> None:
     assert "acme" not in shown.text
 
 
-def test_everything_is_in_the_audit_log(validated: House, tmp_path: Path) -> None:
-    validated.send("--wait", "--certificate", str(tmp_path / "tiny.lpcert"))
+def test_everything_is_in_the_audit_log(validated: House) -> None:
     service = Service(Settings(data=validated.server.data))
     with service.db.read() as conn:
         actions = [row["action"] for row in entries(conn, "acme")]

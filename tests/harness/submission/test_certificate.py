@@ -21,12 +21,13 @@ from linepress.sources import open_source
 from linepress.stages.measure import measure_case
 from linepress.submission import dsse
 from linepress.submission.bundle import STATEMENT, read_bundle, write_bundle
-from linepress.submission.certificate import CertificateError, issue, totals
+from linepress.submission.certificate import EXACT, TOTAL_COLUMNS, CertificateError, issue, totals
 from linepress.submission.fixtures import edit, submission, weights
 from linepress.submission.ledger import exit_code
+from linepress.submission.redaction import KEPT_COLUMNS
 from linepress.submission.store import SubmissionStore
 from linepress.submission.submit import check_submission
-from linepress.submission.verify import verify_bundle
+from linepress.submission.verify import _RERUN_COLUMNS, verify_bundle
 from linepress.testing.safetensors_files import build
 from linepress_codecs.variant import Variant
 
@@ -98,6 +99,78 @@ def test_the_whole_way_holds_and_reproduces(way: Way) -> None:
 
 def test_the_same_content_gives_the_same_bundle(way: Way) -> None:
     assert issue(way.accepted, way.run, dsse.load_private(way.key)).bundle == way.bundle.read_bytes()
+
+
+HOST, WORKER, ADDRESS = "build7.internal", "node-3", "ray://10.1.2.3:10001"
+
+
+@pytest.fixture
+def telling(way: Way, tmp_path: Path) -> Path:
+    """A run whose record names hosts, a cluster and folders wherever one can."""
+    run = record(tmp_path / "secret place" / "run", way.accepted / "files")
+    store = RunStore.open(run)
+    row = store.rows("measure")[0]
+    told = f"OSError: {run}/tables: no space on {HOST}, asked by /home/jo/bin/linepress; see https://a.example/b/c"
+    failed = {**row, "case_key": "x", "status": "failed", "lossless": None, "error": told}
+    store.append("measure", [{**failed, "host": WORKER, "source": str(run.parent / "in put" / "m.safetensors")}])
+    store.append("measure", [{**failed, "case_key": "y", "host": HOST, "source": "/srv/other data/m.safetensors"}])
+    store.manifest.update(
+        machine={"host": HOST, "cpu": "EPYC", "cores": 2},
+        cluster={"address": ADDRESS, "nodes": 2},
+        sessions=[{"host": WORKER, "command": ["run", "/home/jo/suite.yaml", f"--ray-address={ADDRESS}"]}],
+        arguments={"given": ["run"], "resolved": {"ray_address": ADDRESS, "out": str(run)}},
+        sources=[{"uri": str(way.accepted / "files"), "label": HOST}],
+        suite={"name": "s", "path": "/home/jo/suite.yaml", "text": f"name: s\n# {run}\n", "sha256": "0" * 64},
+    )
+    store.save_manifest()
+    (run / "report").mkdir()
+    (run / "report" / "index.html").write_text(
+        f"<p>{HOST.upper()} node-3 of prose</p><pre>uri: {way.accepted / 'files'}</pre><p>{told}</p>"
+        f"<dl><div><dt>hosts</dt><dd>{HOST}, {WORKER}</dd></div></dl>",
+        encoding="utf-8",
+    )
+    return run
+
+
+def test_host_names_and_folders_of_the_operator_are_not_told(way: Way, telling: Path, tmp_path: Path) -> None:
+    issued = issue(way.accepted, telling, dsse.load_private(way.key))
+    path = tmp_path / "told.lpcert"
+    path.write_bytes(issued.bundle)
+    entries = read_bundle(path)
+    before = RunStore.open(telling).table("measure")
+    after = pq.read_table(pa.BufferReader(entries["tables/measure.parquet"]))
+    texts = {name: data.decode() for name, data in entries.items() if not name.endswith(".parquet")}
+    texts["statement"] = json.dumps(issued.statement)
+    texts["measure"] = json.dumps(after.to_pylist(), default=str)
+    for name, text in texts.items():
+        for told in (HOST, ADDRESS, str(tmp_path), str(way.accepted), "/home/jo", "/srv/", "secret place"):
+            assert told not in text, f"{name} tells {told}"
+        assert name == "report.html" or WORKER not in text, f"{name} tells {WORKER}"
+    assert "<dd>operator, operator-2</dd>" in texts["report.html"]
+    assert "node-3 of prose" in texts["report.html"]  # no word of the text is taken for a host
+    record_ = json.loads(entries["run.json"])
+    assert (record_["machine"]["host"], record_["sessions"][0]["host"]) == ("operator", "operator-2")
+    assert record_["sessions"][0]["command"] == ["run", "suite.yaml", "--ray-address=cluster"]
+    assert json.loads(entries["environment.json"])["machine"] == {"host": "operator", "cpu": "EPYC", "cores": 2}
+    errors = {row["case_key"]: (row["host"], row["source"], row["error"]) for row in after.to_pylist()}
+    says = "OSError: tables: no space on operator, asked by linepress; see https://a.example/b/c"
+    assert errors["x"] == ("operator-2", "in put/m.safetensors", says)
+    assert errors["y"] == ("operator", "m.safetensors", says)
+    for column in sorted({*EXACT, *_RERUN_COLUMNS}):
+        assert after[column].to_pylist() == before[column].to_pylist(), column
+    assert after.schema.equals(before.schema)
+
+
+def test_what_is_not_told_is_reproduced_all_the_same(way: Way, telling: Path, tmp_path: Path) -> None:
+    key = dsse.load_private(way.key)
+    path = tmp_path / "told.lpcert"
+    path.write_bytes(issue(way.accepted, telling, key).bundle)
+    assert set(verdicts(path, way, way.folder).values()) == {"PASS"}
+    assert issue(way.accepted, telling, key).bundle == path.read_bytes()
+
+
+def test_no_column_that_verifying_reads_can_be_redacted() -> None:
+    assert {*EXACT, *_RERUN_COLUMNS, *TOTAL_COLUMNS} <= KEPT_COLUMNS
 
 
 def test_a_stranger_is_undecided_and_an_impostor_fails(way: Way, tmp_path: Path) -> None:
