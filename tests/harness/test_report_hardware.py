@@ -74,7 +74,7 @@ def test_simulated_marks_lie_on_or_above_their_closed_form() -> None:
 def test_round_trips_never_beat_the_closed_form_and_grow_with_load() -> None:
     by_name = {curve.label: curve for curve in fabric.load_curves()}
     for name, curve in by_name.items():
-        assert min(curve.p50_ns) >= 0.999 * curve.alone_ns or name == "ualink-1024-leaf-spine"
+        assert min(curve.p50_ns) >= (1 - 1e-9) * curve.alone_ns, name
         assert curve.p999_ns[-1] > curve.p999_ns[0]
     # In a mesh each reader has a link of its own to the popular peer; behind a switch they share its ports.
     mesh = by_name["mi300x-8"]
