@@ -120,9 +120,13 @@ def loss_of(runs: Sequence[RunPlace]) -> list[str]:
     from linepress.nightly import latest_good
 
     found = []
+    looked: dict[tuple[str, str], list[RunPlace]] = {}  # one look a folder, however many runs of it go
     for run in runs:
         suite = suite_of(run)
-        nights = [path for path, _ in suite_runs(run.parent, suite)]
+        key = (str(run.parent), suite)
+        if key not in looked:
+            looked[key] = [path for path, _ in suite_runs(run.parent, suite)]
+        nights = looked[key]
         good = latest_good(nights)
         if good is None or not same_place(good, run):
             continue

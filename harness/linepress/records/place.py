@@ -7,6 +7,7 @@ and reads runs in ``runs`` and in ``s3://bucket/runs``.
 from __future__ import annotations
 
 import contextlib
+import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -177,7 +178,12 @@ def size_bytes(place: RunPlace) -> int:
     """Bytes of all files under a place."""
     if isinstance(place, StorePath):
         return sum(place.files().values())
-    return sum(file.stat().st_size for file in place.rglob("*") if file.is_file() and not file.is_symlink())
+    total = 0
+    for file in place.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # a writer replaced it meanwhile
+            seen = file.lstat()
+            total += seen.st_size if stat.S_ISREG(seen.st_mode) else 0
+    return total
 
 
 def at_once(items: Iterable[A], ask: Callable[[A], B]) -> list[B]:

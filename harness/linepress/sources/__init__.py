@@ -78,7 +78,7 @@ def open_source(uri: str, **options: Any) -> Source:
 
 def _asked(uri: str) -> tuple[str, dict[str, Any]]:
     """A URI without its options, and the options; a file whose name has a question mark is that file."""
-    place, mark, text = uri.partition("?")
+    place, mark, text = uri.rpartition("?")
     if not mark or Path(uri).expanduser().exists():
         return uri, {}
     options: dict[str, Any] = {}

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from linepress import nightly, run_folders
 from linepress.cli.app import app
 from linepress.errors import LinepressError, RecordError
 from linepress.records import RunStore
-from linepress.records.place import StorePath
+from linepress.records.place import StorePath, size_bytes
 from linepress.records.remote import folder_name, working_folder
-from linepress.run_folders import delete, described, listed
+from linepress.run_folders import delete, described, listed, loss_of
 from linepress.run_record import only_writer
 from linepress.testing.synthetic_run import Shape, make_run
 
@@ -115,3 +116,27 @@ def test_a_history_that_is_not_there_is_said(run: Path) -> None:
     error = invoke("compare", str(run), str(run), "--history", str(run.parent / "missing")).exception
     assert isinstance(error, RecordError)
     assert "missing" in str(error)
+
+
+def test_a_file_that_a_writer_replaces_meanwhile_has_no_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "there").write_bytes(b"abc")
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    names = ["there", ".there.1.tmp", "link"]
+    monkeypatch.setattr(Path, "rglob", lambda self, pattern: iter(self / name for name in names))
+    assert size_bytes(tmp_path) == 3
+
+
+def test_deleting_many_runs_of_a_folder_looks_at_it_once(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = [run, *(run.with_name(f"night-{i}") for i in range(3))]
+    for other in runs[1:]:
+        shutil.copytree(run, other)
+    looks: list[Path] = []
+
+    def counted(folder: Path, suite: str) -> list[tuple[Path, dict[str, object]]]:
+        looks.append(folder)
+        return [(path, {}) for path in runs]
+
+    monkeypatch.setattr(run_folders, "suite_runs", counted)
+    monkeypatch.setattr(nightly, "is_good", lambda path: True)
+    assert "the latest good run of suite" in loss_of(runs)[0]
+    assert looks == [run.parent]

@@ -13,35 +13,11 @@ import pytest
 
 from linepress.errors import SourceError
 from linepress.sources import open_source
+from linepress.testing.gguf_files import build_gguf as gguf
+from linepress.testing.gguf_files import gguf_text as text
 from linepress.testing.safetensors_files import build
 
 RNG = np.random.Generator(np.random.PCG64(5))
-
-
-def text(value: str) -> bytes:
-    return struct.pack("<Q", len(value)) + value.encode()
-
-
-def gguf(
-    tensors: list[tuple[str, list[int], int, bytes]],
-    *,
-    keys: list[bytes] | None = None,
-    version: int = 3,
-    alignment: int = 32,
-    counts: tuple[int, int] | None = None,
-    offsets: list[int] | None = None,
-) -> bytes:
-    """A GGUF file; dims with the fastest first."""
-    keys = keys if keys is not None else [text("general.name") + struct.pack("<I", 8) + text("tiny")]
-    n_tensors, n_keys = counts or (len(tensors), len(keys))
-    out = b"GGUF" + struct.pack("<IQQ", version, n_tensors, n_keys) + b"".join(keys)
-    body = b""
-    for i, (name, dims, kind, data) in enumerate(tensors):
-        at = offsets[i] if offsets else len(body)
-        out += text(name) + struct.pack("<I", len(dims)) + b"".join(struct.pack("<Q", n) for n in dims)
-        out += struct.pack("<IQ", kind, at)
-        body += data + bytes(-len(data) % alignment)
-    return out + bytes(-len(out) % alignment) + body
 
 
 def write(tmp_path: Path, data: bytes, name: str) -> str:
@@ -270,6 +246,9 @@ def test_a_uri_carries_its_options_into_a_suite(tmp_path: Path) -> None:
     assert open_source(plan.tensors[2].uri).tensors() == plan.tensors[2:], "a record's source opens again"
     asking = write(tmp_path, build({"w": ("BF16", [2], b"abcd")}), "what?split=true")
     assert open_source(asking).tensors()[0].name == "w", "a file of that very name is meant"
+    odd = write(tmp_path, gguf([("blk.0.ffn_up.weight", [64, 2], 8, Q8)]), "what?.gguf")
+    assert len(open_source(odd).tensors()) == 1
+    assert len(open_source(f"{odd}?split=true").tensors()) == 2
 
 
 @pytest.mark.parametrize(
