@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -314,3 +316,11 @@ def test_command(store: RunStore) -> None:
     assert "2.0x on KV caches" in result.stdout
     with pytest.raises(LinepressError, match="no claim matches"):
         CliRunner().invoke(command, [run, "--only", "nope"], catch_exceptions=False)
+
+
+def test_claims_load_without_the_report() -> None:
+    """The report shows verdicts, so verdicts cannot need the report: nothing of it is loaded."""
+    loaded = "import sys, linepress.claims; print(*(n for n in sys.modules if n.startswith('linepress.')))"
+    names = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True).stdout.split()
+    assert "linepress.records.measured" in names
+    assert [name for name in names if name.startswith("linepress.report")] == []

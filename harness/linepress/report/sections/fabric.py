@@ -220,8 +220,8 @@ def _size_figure(slug: str, title: str, curves: list[plots.Curve]) -> Figure:
     caption = (
         "Top: time, lower is better; flat where latency rules. Bottom: bus bandwidth, the payload rate that the "
         "links would show were the operation a plain copy. Marks on their line: simulation and closed form agree; "
-        "a line without marks was too long to simulate here. Where a line steps down, messages have become long "
-        "enough to be split over parallel links."
+        "a line without marks was too long to simulate here. Where a line stays level although messages grow, "
+        "each packet more goes over a parallel link of its own."
     )
     if packed:
         caption += (
