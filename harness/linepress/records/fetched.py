@@ -38,8 +38,14 @@ class FetchedRecord:
         self.folder = cache_folder("records") / folder_name(str(place))
         self._known: Mapping[str, str] = manifest.get("parts") or {}
         self._parts: dict[str, list[Path]] = {}
-        self.folder.mkdir(parents=True, exist_ok=True)
-        os.utime(self.folder)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            os.utime(self.folder)
+        except OSError as error:
+            raise RecordError(
+                f"{self.folder}: no place for a copy of {place} ({error.strerror}); set XDG_CACHE_HOME to a folder "
+                "that can be written"
+            ) from None
         self._forget_unused()
 
     def parts(self, table: str) -> list[Path]:

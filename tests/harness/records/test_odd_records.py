@@ -140,3 +140,10 @@ def test_deleting_many_runs_of_a_folder_looks_at_it_once(run: Path, monkeypatch:
     monkeypatch.setattr(nightly, "is_good", lambda path: True)
     assert "the latest good run of suite" in loss_of(runs)[0]
     assert looks == [run.parent]
+
+
+def test_a_cache_that_cannot_be_made_is_one_sentence(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(run / "manifest.json"))
+    error = invoke("query", run.as_uri(), "select 1").exception
+    assert isinstance(error, RecordError)
+    assert "set XDG_CACHE_HOME" in str(error)
