@@ -1,13 +1,15 @@
 """From measured tensors to what the channel and system stages take: line sizes and ratios pooled per variant.
 
 Weights and KV are pooled apart, and every element format (so every cast) apart: lines of e4m3 say nothing about
-lines of bf16. A tensor that did not come back bit for bit is left out: its size is worth nothing.
+lines of bf16. Dequantised weights overstate how far trained weights compress: they are a kind of data of their own,
+``dequantised weights``, which the system and fabric stages and the claims never take for weights. A tensor that did
+not come back bit for bit is left out: its size is worth nothing.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -15,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from linepress.records.measured import dequantised_sources, origin_of
 from linepress.records.store import RunStore
 
 COLUMNS = (
@@ -44,6 +47,12 @@ COLUMNS = (
 DATA_OF_KIND = {"weight": "weights", "key": "kv", "value": "kv", "activation": "activations"}
 
 
+def data_of(kind: str, source: str, cast: str, marked: Collection[str]) -> str:
+    """``weights``, ``dequantised weights``, ``kv`` or ``activations``; ``marked`` are the sources that call
+    themselves dequantised (`linepress.records.measured.dequantised_sources`)."""
+    return f"{origin_of(kind, source, cast, marked)} {DATA_OF_KIND.get(kind, 'weights')}".strip()
+
+
 @dataclass
 class Bytes:
     """Raw bytes of some tensors, and their packed bytes by packing."""
@@ -64,7 +73,7 @@ class Pool:
     Attributes
     ----------
     variant, codec, codec_kind, data, format, cast : str
-        ``data`` is weights, kv or activations.
+        ``data`` is weights, dequantised weights, kv or activations.
     histogram : int64[b]
         Lines by coded bits; empty for block codecs.
     total : Bytes
@@ -106,12 +115,13 @@ class Pool:
 def pools(store: RunStore) -> list[Pool]:
     """Every pool of a run, in the order in which it first appears; memory is bounded by one part of the record."""
     found: dict[tuple[str, str, str, str], Pool] = {}
+    marked = dequantised_sources(store.manifest)
     for batch in store.batches("measure", list(COLUMNS)):
         histograms = _histograms(batch["bits_histogram"])
         for row, histogram in zip(batch.drop_columns(["bits_histogram"]).to_pylist(), histograms, strict=True):
             if row["status"] != "ok" or row["lossless"] is False:
                 continue
-            data = DATA_OF_KIND.get(row["kind"], "weights")
+            data = data_of(row["kind"], row["source"], row["cast"] or "", marked)
             key = (row["variant"], data, row["format"], row["cast"] or "")
             pool = found.get(key)
             if pool is None:

@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+from linepress.records.measured import dequantised_sources
 from linepress.records.store import RunStore
-from linepress.run_pools import DATA_OF_KIND
+from linepress.run_pools import data_of
 
 COLUMNS = [
     "status",
     "variant",
+    "source",
     "kind",
     "format",
     "cast",
@@ -44,10 +46,12 @@ def summary(store: RunStore) -> list[dict[str, Any]]:
     """One dict for every variant × data × format: byte-weighted ratios (Σ raw / Σ coded), the bound weighted alike,
     lossless and ok of planned, median speeds over tensors."""
     sums: dict[tuple[str, str, str, str], _Sum] = {}
+    marked = dequantised_sources(store.manifest)
     for batch in store.batches("measure", COLUMNS):
         for row in batch.to_pylist():
             shown = row["format"] + (f" ({row['cast']})" if row["cast"] else "")
-            key = (DATA_OF_KIND.get(row["kind"], "weights"), shown, row["variant"], row["packing"] or "")
+            data = data_of(row["kind"], row["source"], row["cast"] or "", marked)
+            key = (data, shown, row["variant"], row["packing"] or "")
             if row["packing"] is None:
                 # A failed row has no packing; it counts with the others of its variant.
                 same = [known for known in sums if known[:3] == key[:3]]

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from linepress.cluster import Cluster
 from linepress.errors import RecordError
@@ -21,6 +22,7 @@ from linepress.run_options import RunOptions, RunOutcome
 from linepress.run_pools import pools
 from linepress.run_stages import channel_tasks, fabric_tasks, memory_of, system_tasks
 from linepress.run_summary import summary
+from linepress.stages.channel_inputs import from_tensors
 from linepress.stages.fabric import FabricCase, fabric_case
 from linepress.suite import GateSpec, Suite, load_suite
 from linepress_hardware.errors import HardwareError
@@ -125,6 +127,40 @@ def test_weights_kv_and_formats_are_pooled_apart(store: RunStore) -> None:
     assert kv.by_kind["key"].ratio("stream") == 2.0
     assert kv.by_kind["value"].ratio("stream") == 1.0
     assert found["zstd", "weights", "bf16"].lines == 0
+
+
+def test_dequantised_weights_are_pooled_with_nothing(tmp_path: Path, suite: Suite) -> None:
+    """A source that says so in its metadata or its label, and the cast that unpacks blocks: the ratio of stored
+    weights is that without them, in pools, channel and system cases and the table of the run."""
+    sources = [
+        {"uri": "s", "label": "stored", "metadata": {}},
+        {"uri": "q", "label": "captured", "metadata": {"weights": "GGUF dequantised, cast to bf16"}},
+        {"uri": "r", "label": "weights dequantized from Q4_0"},
+    ]
+    made = RunStore.create(tmp_path / "run", {"run_id": "run", "suite": {"name": "s"}, "sources": sources})
+    rows = [
+        measured("a", lines=10, packed=400),
+        measured("q", lines=30, bits=128, packed=480, source="q"),
+        measured("r", lines=30, bits=128, packed=480, source="r"),
+        measured("c", lines=5, bits=128, packed=80, cast="dequant:bf16"),
+        measured("k", "key", lines=10, packed=320, source="q"),
+    ]
+    made.append("measure", rows)
+    found = {(p.data, p.cast): p for p in pools(made)}
+    assert {key: pool.tensors for key, pool in found.items()} == {
+        ("weights", ""): 1,
+        ("dequantised weights", ""): 2,
+        ("dequantised weights", "dequant:bf16"): 1,
+        ("kv", ""): 1,  # a cache is not stored in blocks, whatever its weights were
+    }
+    assert found["weights", ""].payload_ratio == 2.0
+    tasks = list(channel_tasks(suite, list(found.values())))
+    ratios = {(task.arguments[0].data, task.identity["payload_ratio"]) for task in tasks}
+    assert ratios == {("weights", 2.0), ("dequantised weights", 4.0), ("kv", 2.0)}
+    assert {case.arguments[0].weight_ratio for case in system_tasks(suite, list(found.values()), made)} == {1.6}
+    lines = {(line["data"], line["format"]): line["payload_ratio"] for line in summary(made)}
+    assert lines["weights", "bf16"] == 2.0
+    assert lines["dequantised weights", "bf16"] == lines["dequantised weights", "bf16 (dequant:bf16)"] == 4.0
 
 
 def test_channel_cases_are_line_pools_by_memory_packing_and_workload(store: RunStore, suite: Suite) -> None:
@@ -278,6 +314,7 @@ def test_smoke_channel_rows_stay_below_their_closed_forms(smoke: RunOutcome) -> 
         ("weights", ""),
         ("weights", "e4m3:scale=tensor"),
         ("weights", "e5m2:scale=tensor"),
+        ("dequantised weights", ""),
         ("kv", ""),
     }
     for row in rows:
@@ -314,3 +351,14 @@ def test_smoke_ends_with_report_claims_and_a_whole_record(smoke: RunOutcome) -> 
     assert set(again.manifest["parts"]) == names
     extra = [json.loads(row["extra"]) for row in again.rows("channel", ["extra"]) if row["extra"]]
     assert not extra, f"the stage returns columns its schema lacks: {sorted(extra[0])}"
+
+
+def test_tensors_coded_on_the_spot_say_when_they_are_dequantised(tmp_path: Path) -> None:
+    values = {"mlp.up_proj.weight": np.arange(4096, dtype=np.float32).reshape(64, 64)}
+    stored, unpacked = tmp_path / "stored.safetensors", tmp_path / "unpacked.safetensors"
+    save_file(values, stored)
+    save_file(values, unpacked, metadata={"weights": "GGUF dequantised, cast to fp32"})
+    found = {p.stem: from_tensors(str(p), ["huffman"], layout=None, max_bytes=None) for p in (stored, unpacked)}
+    assert [sizes.data for sizes in found["stored"]] == ["weights"]
+    assert [sizes.data for sizes in found["unpacked"]] == ["dequantised weights"]
+    assert found["stored"][0].histogram == found["unpacked"][0].histogram

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from linepress.records.frame import Frame
 
 NO_CAST = ("", "none")
+DEQUANTISED = "dequantised"
 _DEQUANTISED = re.compile(r"dequanti[sz]ed", re.IGNORECASE)
 
 
@@ -28,15 +29,16 @@ def measure_frame(table: Any, manifest: Mapping[str, Any]) -> Frame:
         columns["cast"] = np.array(["" if c in NO_CAST else c for c in columns["cast"]], dtype=object)
     marked = dequantised_sources(manifest)
     told = zip(frame.text("kind"), frame.text("source"), frame.text("cast"), strict=True)
-    origin = [
-        "dequantised" if kind == "weight" and (source in marked or cast.startswith("dequant:")) else ""
-        for kind, source, cast in told
-    ]
-    columns["origin"] = np.array(origin, dtype=object)
+    columns["origin"] = np.array([origin_of(kind, source, cast, marked) for kind, source, cast in told], dtype=object)
     columns["position"] = np.arange(frame.n, dtype=np.float64)
     if "bounds" in table.column_names and frame.n:
         columns |= _bound_columns(table.column("bounds"))
     return Frame(columns, frame.n)
+
+
+def origin_of(kind: str, source: str, cast: str, marked: Collection[str]) -> str:
+    """``dequantised`` for weights of a source in ``marked`` or unpacked by a cast, else empty."""
+    return DEQUANTISED if kind == "weight" and (source in marked or cast.startswith("dequant:")) else ""
 
 
 def dequantised_sources(manifest: Mapping[str, Any]) -> set[str]:

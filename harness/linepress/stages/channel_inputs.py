@@ -31,7 +31,7 @@ class LineSizes:
     label : str
         Where they come from, printable.
     codec, data : str
-        Variant, and ``weights`` or ``kv``.
+        Variant, and ``weights``, ``dequantised weights`` or ``kv``.
     histogram : tuple[int, ...]
         Item b counts lines of b bits.
     line_bytes, table_bytes : int
@@ -145,8 +145,9 @@ def from_run(path: RunPlace) -> list[LineSizes]:
 
 
 def from_tensors(uri: str, specs: Sequence[str], *, layout: str | None, max_bytes: int | None) -> list[LineSizes]:
-    """Code the tensors of a source with each codec and pool their line sizes, weights and KV apart."""
-    from linepress.run_pools import DATA_OF_KIND
+    """Code a source with each codec: line sizes of weights, dequantised weights and KV, pooled apart."""
+    from linepress.records.measured import dequantised_sources
+    from linepress.run_pools import data_of
     from linepress.sources import Selection, open_source
     from linepress.stages.measure import measure_case
     from linepress_codecs.contracts import LineCodec
@@ -154,7 +155,10 @@ def from_tensors(uri: str, specs: Sequence[str], *, layout: str | None, max_byte
     from linepress_codecs.registry import parse_spec
     from linepress_codecs.variant import Variant
 
-    tensors = Selection(max_bytes=max_bytes).of(open_source(uri).tensors())
+    source = open_source(uri)
+    told = source.provenance()
+    marked = dequantised_sources({"sources": [told]})
+    tensors = Selection(max_bytes=max_bytes).of(source.tensors())
     if not tensors:
         raise SourceError(f"{uri}: no tensor is selected; raise --max-bytes")
     found = []
@@ -173,7 +177,8 @@ def from_tensors(uri: str, specs: Sequence[str], *, layout: str | None, max_byte
                 row = measure_case(tensor, variant, repeats=0, verify=False)
             except UnsupportedFormatError:
                 continue
-            rows.setdefault(DATA_OF_KIND.get(str(row["kind"]), "weights"), []).append(row)
+            data = data_of(str(row["kind"]), str(told["uri"]), str(row["cast"] or ""), marked)
+            rows.setdefault(data, []).append(row)
         for data, mine in rows.items():
             found.append(_pooled(uri, variant.spec, data, mine))
     if not found:
