@@ -25,12 +25,13 @@ MARK = "LINEPRESS_LOOPBACK_NODE"
 HEAD_IP, WORKER_IP = "127.0.0.2", "127.0.0.3"
 OBJECT_STORE_BYTES = 80_000_000
 START_LIMIT_S = 90.0
-# A lost node is noticed within about 2 s instead of about 16 s.
+# A lost node is noticed within about 2 s instead of about 16 s, and a worker's metrics are out before it ends.
 FAST_HEALTH_CHECKS = {
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "500",
     "RAY_health_check_timeout_ms": "2000",
     "RAY_health_check_failure_threshold": "4",
+    "RAY_metrics_report_interval_ms": "500",
 }
 
 
@@ -65,6 +66,7 @@ class Node:
         self.port = port
         self.cores = cores
         self.head = head
+        self.metrics_port = 0
         self.mark = ""
         self._folder = Path()
 
@@ -83,7 +85,11 @@ class Node:
             command += [f"--ray-client-server-port={free_port(self.ip)}", f"--temp-dir={self._folder}"]
         else:
             command += [f"--address={HEAD_IP}:{self.port}", f"--temp-dir={self._folder}"]
+        # The defaults are the same for both nodes, and the second agent to come would end.
+        self.metrics_port = free_port(self.ip)
         command += [
+            f"--metrics-export-port={self.metrics_port}",
+            f"--dashboard-agent-listen-port={free_port(self.ip)}",
             f"--num-cpus={self.cores}",
             f"--object-store-memory={OBJECT_STORE_BYTES}",
             "--disable-usage-stats",
