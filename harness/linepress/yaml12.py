@@ -89,10 +89,14 @@ class Document:
 
 
 def dotted(place: Place) -> str:
-    """``codecs[2].tables``: a place in words."""
+    """``codecs[2].tables``: a place in words; a key is somebody's text, so what cannot be printed is escaped."""
     words = ""
     for step in place:
-        words += f"[{step}]" if isinstance(step, int) else f"{'.' if words else ''}{step}"
+        if isinstance(step, int):
+            words += f"[{step}]"
+        else:
+            key = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in step)
+            words += f"{'.' if words else ''}{key}"
     return words
 
 

@@ -23,6 +23,11 @@ from linepress.intake.web import REPORT_POLICY
 REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem} for status in (400, 401, 403, 404, 409, 410, 411, 413, 422, 423, 429, 507)
 }
+JSON_REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+    for status in REFUSALS
+}
+"""`REFUSALS` for routes that answer with something else than JSON: their refusals are JSON all the same."""
 OFFSET_TYPE = "application/offset+octet-stream"
 _bearer = HTTPBearer(auto_error=False, description="A token that the operator gave you: lpk_…")
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
@@ -74,7 +79,7 @@ def me(request: Request, caller: Reader) -> dict[str, Any]:
     }
 
 
-@router.get("/signing-key", response_class=PlainTextResponse)
+@router.get("/signing-key", response_class=PlainTextResponse, responses=JSON_REFUSALS)
 def signing_key(request: Request, caller: Reader) -> str:
     """The public key that certificates are signed with, PEM, for ``linepress verify --key``."""
     try:
@@ -134,7 +139,7 @@ def status(request: Request, caller: Reader, submission: str) -> SubmissionState
         return state_of(row, submissions.files_of(conn, submission), submissions.journal(conn, submission))
 
 
-@router.head("/submissions/{submission}/files/{number}", status_code=200)
+@router.head("/submissions/{submission}/files/{number}", response_class=Response, responses=JSON_REFUSALS)
 def offset(request: Request, caller: Submitter, submission: str, number: int) -> Response:
     """How much of a file is acknowledged: ``Upload-Offset`` of ``Upload-Length`` bytes."""
     service = service_of(request)
@@ -146,7 +151,11 @@ def offset(request: Request, caller: Submitter, submission: str, number: int) ->
     "/submissions/{submission}/files/{number}",
     status_code=204,
     response_class=Response,
-    responses={**REFUSALS, 204: {"headers": {"Upload-Offset": {"schema": {"type": "integer"}}}}},
+    responses={
+        **REFUSALS,
+        415: {"model": Problem},
+        204: {"headers": {"Upload-Offset": {"schema": {"type": "integer"}}}},
+    },
     openapi_extra=_UPLOAD_BODY,
 )
 async def append(
@@ -186,7 +195,7 @@ def complete(request: Request, caller: Submitter, submission: str) -> Submission
     return state_of(service_of(request).complete(caller, actor_of(request, caller), submission))
 
 
-@router.get("/submissions/{submission}/log", response_class=PlainTextResponse)
+@router.get("/submissions/{submission}/log", response_class=PlainTextResponse, responses=JSON_REFUSALS)
 def log(request: Request, caller: Reader, submission: str) -> str:
     """The end of the log of check and run, as text."""
     service = service_of(request)
@@ -202,7 +211,11 @@ def result(request: Request, caller: Reader, submission: str) -> dict[str, Any]:
     return {"state": row["state"], "check": service.check(row), "verdict": service.verdict(row)}
 
 
-@router.get("/submissions/{submission}/report", response_class=FileResponse)
+@router.get(
+    "/submissions/{submission}/report",
+    response_class=FileResponse,
+    responses={200: {"content": {"text/html": {}}}},
+)
 def report(request: Request, caller: Reader, submission: str) -> FileResponse:
     """The report of the run, one HTML page."""
     service = service_of(request)
@@ -213,7 +226,11 @@ def report(request: Request, caller: Reader, submission: str) -> FileResponse:
     return FileResponse(path, media_type="text/html", headers={"Content-Security-Policy": REPORT_POLICY})
 
 
-@router.get("/submissions/{submission}/certificate", response_class=FileResponse)
+@router.get(
+    "/submissions/{submission}/certificate",
+    response_class=FileResponse,
+    responses={200: {"content": {"application/zip": {}}}},
+)
 def certificate(request: Request, caller: Reader, submission: str) -> FileResponse:
     """The signed bundle for ``linepress verify``."""
     service = service_of(request)

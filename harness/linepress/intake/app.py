@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 
 from linepress import __version__
 from linepress.intake import api, pages
@@ -91,7 +92,20 @@ def _invalid(request: Request, error: Exception) -> Response:
 def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     text = _PHRASES.get(error.status_code, "the request cannot be granted")
-    return _answer(request, error.status_code, "http", text, dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        # the router names the methods of the first route at this address; an address may have several routes
+        headers["Allow"] = ", ".join(sorted(_methods(request))) or headers.get("Allow", "")
+    return _answer(request, error.status_code, "http", text, headers)
+
+
+def _methods(request: Request) -> set[str]:
+    """Methods that the address of a request takes."""
+    return {
+        method
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in request.app.routes)
+    }
 
 
 def _gone(request: Request, error: Exception) -> Response:
