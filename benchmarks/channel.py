@@ -2,8 +2,9 @@
 
 Line sizes come from the bundled real sample coded with ``huffman`` (or from a histogram file given as argument).
 Headline: memory × packing, gains beside closed forms. Sensitivity: one parameter at a time, and latency against load.
-Baseline: block codecs in the same place. Speed: accesses a second of the compressed channel against the bare memory
-engine on the same accesses, interleaved rounds. Raw samples go to ``benchmarks/results/channel.json``, plots beside.
+Baseline: block codecs in the same place. Order: true against shuffled line sizes of the bundled sample. Speed:
+accesses a second of the compressed channel against the bare memory engine, same accesses, interleaved rounds. Raw
+samples go to ``benchmarks/results/channel.json``, plots beside.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.channel_order import order_rows, print_rows
 from linepress.stages.channel import channel_case
 from linepress.stages.channel_extras import block_rows, capacity_row, fault_rows, load_rows, sweep_rows
 from linepress.stages.channel_inputs import LineSizes, from_histogram, from_tensors
@@ -61,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     document["block_baseline"] = block_rows(base)
     document["capacity"] = capacity_row(base)
     document["faults"] = fault_rows(base)
+    document["order"] = order_rows()
     document["speed"] = speed(base)
     _print(document)
     RESULTS.mkdir(parents=True, exist_ok=True)
@@ -180,6 +183,7 @@ def _print(document: dict[str, Any]) -> None:
             f"{r['random_GBps']:.4f} GB/s, sequential {r['sequential_GBps']:.1f} GB/s, "
             f"latency {r['latency_mean_ns']:.0f} ns (closed form {r['closed_form_latency_ns']:.0f})"
         )
+    print_rows(document["order"])
     rates = document["speed"]["accesses_per_s"]
     print("speed: " + ", ".join(f"{name} {rate / 1e6:.2f} M accesses/s" for name, rate in rates.items()))
 
