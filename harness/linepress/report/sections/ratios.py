@@ -22,6 +22,7 @@ from linepress.report.model import Column, Figure, Note, Row, RowGroup, Section,
 from linepress.report.plots import ratios as plots
 from linepress.report.plots.style import SERIES, inline_svg
 from linepress.report.sections.common import number_cell
+from linepress.report.sections.heads import by_head
 from linepress.report.view import RunView
 
 MAX_VARIANTS = 6
@@ -143,9 +144,10 @@ def kv(view: RunView) -> Section:
             if series:
                 strips.append((data, best.variant, series))
     section.parts += _strips("kv", strips, "keys or values")
-    for data, rows in view.classes:
+    for i, (data, rows) in enumerate(view.classes):
         if data.title == "KV cache":
             section.parts.append(_kv_table(data, rows, view.summaries[data]))
+            section.parts += by_head(i, data, rows, view.summaries[data], view.measure_table)
     if not section.parts:
         section.parts.append(Note("No KV cache was measured in this run; add a snapshot to the suite's sources."))
     return section
