@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from linepress.cluster_metrics import run_variables
 from linepress.environment import RUN_VARIABLES, THREAD_VARIABLES, prepare, usable_cores
 from linepress.errors import EXIT_CASES_FAILED, LinepressError
 
@@ -53,6 +54,8 @@ class Cluster:
         ``None`` starts a local Ray of its own; else as for ``ray.init`` (``auto``, ``host:port``, ``ray://…``).
     workers : int | None
         Cores to use: of the local Ray, or at most of the cluster. All usable ones when None.
+    run : str
+        Id of the run, for its metrics; a cluster joined without one counts nothing.
 
     Attributes
     ----------
@@ -60,13 +63,17 @@ class Cluster:
         Cases that can run at the same time; follows the nodes that come and go.
     node_memory_bytes : int
         Memory that the largest node has for tasks.
+    in_flight : int
+        Cases with workers at the moment.
     """
 
-    def __init__(self, address: str | None = None, workers: int | None = None) -> None:
+    def __init__(self, address: str | None = None, workers: int | None = None, run: str = "") -> None:
         self.address = address
         self.workers = workers
         self.slots = 0
         self.node_memory_bytes = 0
+        self.in_flight = 0
+        self.run = run
         self._own = False
         self._gcs: tuple[str, int] | None = None
         self._raylet: str | None = None
@@ -104,9 +111,10 @@ class Cluster:
                     logging_level=logging.ERROR,
                 )
             else:
+                variables = {**RUN_VARIABLES, **THREAD_VARIABLES, **run_variables(self.run)}
                 ray.init(
                     address=self.address,
-                    runtime_env={"py_modules": package_folders(), "env_vars": {**RUN_VARIABLES, **THREAD_VARIABLES}},
+                    runtime_env={"py_modules": package_folders(), "env_vars": variables},
                     log_to_driver=False,
                     logging_level=logging.ERROR,
                 )

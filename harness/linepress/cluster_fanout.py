@@ -101,6 +101,7 @@ def fan_out(
             for group in _take(again, waiting, room):
                 group.sent_s = time.monotonic()
                 flying[_send(remote, group, timeout_s, session, cluster)] = group
+            cluster.in_flight = sum(len(group.tasks) for group in flying.values())
             if not flying:
                 return
             done, _ = ray.wait(list(flying), num_returns=1, timeout=0.5)

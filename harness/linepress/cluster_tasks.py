@@ -23,6 +23,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from linepress.cluster_metrics import count_case
 from linepress.environment import THREAD_VARIABLES, worker_versions
 
 Row = dict[str, Any]
@@ -109,6 +110,8 @@ def run_task(task: Task, timeout_s: float, session: str) -> list[Row]:
         "versions": worker_versions(),
         "started_at": started_at,
     }
+    if rows:
+        count_case(task.stage, {**rows[0], **common}, task.n_bytes)
     return [{**row, **common, "row": number, "attempts": 1} for number, row in enumerate(rows)]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from linepress import manifest as manifests
 from linepress.cluster import Cluster
 from linepress.cluster_fanout import fan_out
+from linepress.cluster_metrics import DriverGauges
 from linepress.cluster_tasks import Row, Task
 from linepress.errors import (
     EXIT_CASES_FAILED,
@@ -186,18 +187,24 @@ class Run:
             self.progress.begin(stage, planned, resumed)
             self._log.note("stage", stage=stage, planned=planned, resumed=resumed)
 
+            cluster = self._joined(store)
+            gauges = DriverGauges("" if cluster.local else store.run_id)
+            left = planned - resumed
+
             def on_wait() -> None:
+                gauges.set(stage, left, cluster.in_flight)
                 self.progress.tick()
                 recorder.tick()
                 self._log.check_clock()
 
             cases = itertools.chain(first, tasks)
-            cluster = self._joined(store)
             for task, rows in fan_out(cases, cluster, self.suite.model.timeout_s, on_wait, self._note):
                 recorder.add(stage, _complete(task, rows))
                 self._log.case(stage, rows[0])
                 self.done += 1
+                left -= 1
                 self.progress.advance(rows[0]["status"] == "ok", task.n_bytes)
+            gauges.set(stage, 0, 0)
         recorder.flush()
         store.compact(stage, order, drop_others=True)
         store.save_manifest()
@@ -206,7 +213,7 @@ class Run:
         """The cluster to send cases to; Ray starts when the first case needs it."""
         if self._cluster is None:
             self.progress.say(f"starting Ray ({self.options.ray_address or 'local'})")
-            cluster = Cluster(self.options.ray_address, self.options.workers)
+            cluster = Cluster(self.options.ray_address, self.options.workers, store.run_id)
             cluster.__enter__()
             self._cluster = cluster
             catch_sigterm()  # Ray puts its own handler, which would end the driver without a word
