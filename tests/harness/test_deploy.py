@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,10 @@ import pytest
 import yaml
 
 from linepress.cli.run import command as run_command
+from linepress.cluster_metrics import EXPORTED
 
 ROOT = Path(__file__).resolve().parents[2]
+RAY_METRICS = {"ray_node_cpu_utilization", "ray_node_mem_used"}  # of Ray's reporter agent, one a node
 
 
 def cluster() -> dict[str, Any]:
@@ -57,3 +61,41 @@ def test_linepress_takes_the_entrypoint_of_the_ray_job() -> None:
     assert params["ray_address"] == "auto"
     with pytest.raises(click.NoSuchOption):
         parse(ray_job()["entrypoint"] + " --no-such-option")
+
+
+def dashboard() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((ROOT / "deploy/grafana.json").read_text(encoding="utf-8"))
+    return found
+
+
+def test_the_dashboard_asks_for_what_is_exported() -> None:
+    asked = set(re.findall(r"\bray_\w+", json.dumps(dashboard())))
+    assert asked == set(EXPORTED) | RAY_METRICS
+
+
+def test_the_dashboard_has_what_grafana_needs() -> None:
+    found = dashboard()
+    assert found["title"]
+    assert found["uid"]
+    assert found["schemaVersion"] >= 36
+    panels = found["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels) > 0
+    places = {(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in panels}
+    assert len(places) == len(panels)
+    variables = {variable["name"] for variable in found["templating"]["list"]}
+    for panel in panels:
+        assert panel["title"]
+        assert panel["type"] == "timeseries"
+        references = [target["refId"] for target in panel["targets"]]
+        assert len(set(references)) == len(references) > 0
+        for target in panel["targets"]:
+            assert target["expr"].count("(") == target["expr"].count(")")
+            assert set(re.findall(r"\$(\w+)", target["expr"])) <= variables
+
+
+def test_prometheus_reads_the_file_that_ray_writes() -> None:
+    from ray._private.ray_constants import PROMETHEUS_SERVICE_DISCOVERY_FILE
+
+    found = yaml.safe_load((ROOT / "deploy/prometheus.yml").read_text(encoding="utf-8"))
+    (job,) = found["scrape_configs"]
+    assert job["file_sd_configs"] == [{"files": [f"/tmp/ray/{PROMETHEUS_SERVICE_DISCOVERY_FILE}"]}]
