@@ -14,6 +14,7 @@ from linepress.report.view import RunView
 
 if TYPE_CHECKING:
     from linepress.claims import Verdict
+    from linepress.records.frame import Frame
     from linepress.report.plots.system import ClaimMark
 
 
@@ -22,10 +23,10 @@ def verdict(view: RunView) -> Section:
     section = Section("verdict", "Verdict")
     section.parts.append(_state(view))
     section.parts.append(Facts(tuple(_findings(view))))
+    section.parts.append(Facts(tuple(_provenance(view))))
     figure = _claims_figure(view)
     if figure is not None:
         section.parts.append(figure)
-    section.parts.append(Facts(tuple(_provenance(view))))
     return section
 
 
@@ -88,6 +89,9 @@ def _state(view: RunView) -> Note:
     missing = _still_planned(view.manifest)
     if missing:
         parts.append(f"{fmt.count(missing)} planned cases have no record yet; the same command resumes the run")
+    if parts and view.verdicts:
+        refuted = sum(v.verdict == "not reproduced" for v in view.verdicts)
+        parts.append(f"claims: {refuted} of {len(view.verdicts)} not reproduced")
     if not parts:
         return Note("Nothing is recorded in this run yet.", "bad")
     whole = "Complete" if not bad and not missing else "Incomplete" if missing else "With failures"
@@ -130,7 +134,8 @@ def _gains(view: RunView) -> list[tuple[str, str, str]]:
         if np.isfinite(gain).any():
             best = int(np.nanargmax(gain))
             text = (
-                f"{fmt.ratio(gain[best], 2)} × sequential bandwidth, "
+                f"{fmt.ratio(gain[best], 2)} × sequential bandwidth "
+                f"(closed form {fmt.ratio(rows.real('closed_form_gain_sequential')[best], 2)} ×), "
                 f"{fmt.ratio(rows.real('gain_random')[best], 2)} × random, "
                 f"{fmt.ratio(rows.real('effective_capacity_ratio')[best], 2)} × capacity – "
                 f"{rows.text('memory')[best]}, {rows.text('packing')[best]}"
@@ -141,11 +146,18 @@ def _gains(view: RunView) -> list[tuple[str, str, str]]:
     if np.isfinite(speedup).any():
         best = int(np.nanargmax(speedup))
         text = (
-            f"{fmt.ratio(speedup[best], 2)} × tokens/s – {system.text('model')[best]} on "
-            f"{system.text('accelerator')[best]}, {system.text('scenario')[best]}"
+            f"{fmt.ratio(speedup[best], 2)} × tokens/s{_closed_speedup(system, best)} – "
+            f"{system.text('model')[best]} on {system.text('accelerator')[best]}, {system.text('scenario')[best]}"
         )
         pairs.append(("system", text, ""))
     return pairs
+
+
+def _closed_speedup(system: Frame, row: int) -> str:
+    """Speed-up of the closed forms, plain over compressed time of a decode step; empty where a record lacks it."""
+    plain_s = system.real("closed_form_plain_time_s")[row]
+    time_s = system.real("closed_form_time_s")[row]
+    return f" (closed form {fmt.ratio(plain_s / time_s, 2)} ×)" if time_s > 0 and np.isfinite(plain_s) else ""
 
 
 def claim_marks(found: list[Verdict]) -> list[ClaimMark]:

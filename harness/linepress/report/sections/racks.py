@@ -124,14 +124,14 @@ def _published_space() -> Table:
         cells = [cell(r["component"])]
         for name, printed, value in zip(found["columns"], r["printed"], r["computed"], strict=True):
             wrong = any(name in f.row.split(", ") for f in sentences)
-            text = f"{printed}\n{fmt.plain(value)} {r['unit'].replace('count', '')}".strip() if wrong else printed
+            text = f"≠ {printed}\n{fmt.plain(value)} {r['unit'].replace('count', '')}".strip() if wrong else printed
             cells.append(cell(text, sort=None if value is None else float(value), style="bad two" if wrong else ""))
         formula = r["formula"].replace(" * ", " × ").replace("_", " ")
         cells += [cell(formula), cell("; ".join(f.sentence for f in sentences), style="wrap" if sentences else "")]
         out.append(Row(tuple(cells)))
     return Table(
         "racks-published-space",
-        f"{found['title']}: printed, and below it what follows where that differs",
+        f"{found['title']}: printed, and below it what follows where that differs (≠)",
         columns,
         (RowGroup("", tuple(out)),),
         f"Source of the printed cells: {found['source']}.",
