@@ -196,9 +196,13 @@ def _member(text: _Text, out: Tensors, seen: set[str], limits: Limits, already: 
 def _string(text: _Text, limit: int, what: str) -> str:
     raw = text.take(_STRING, limit, what)
     try:
-        return str(strict_json(raw.encode("utf-8", "surrogatepass")))
+        value = str(strict_json(raw.encode("utf-8", "surrogatepass")))
     except StrictJsonError as error:
         raise HeaderError(f"{what}: {error}") from None
+    if any("\ud800" <= c <= "\udfff" for c in value):
+        # half of a surrogate pair: a character to Python, an error to the library
+        raise HeaderError(f"{what}: half of a surrogate pair")
+    return value
 
 
 def _metadata(text: _Text, out: Tensors) -> None:
