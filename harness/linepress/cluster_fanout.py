@@ -20,7 +20,7 @@ from itertools import islice
 from typing import Any
 
 from linepress.cluster import Cluster, ClusterError
-from linepress.cluster_split import SplitCase, Step, run_step
+from linepress.cluster_split import Shelf, SplitCase, Step, run_step
 from linepress.cluster_tasks import Row, Task, run_group
 from linepress.environment import worker_versions
 
@@ -102,10 +102,11 @@ def fan_out(
     waiting = groups(tasks)
     again: deque[_Group | Step] = deque()
     flying: dict[Any, _Group | Step] = {}
+    shelf = Shelf()
     try:
         while True:
             room = cluster.slots * WINDOW_PER_SLOT - len(flying)
-            for group in _take(again, waiting, room):
+            for group in _take(again, waiting, room, shelf):
                 group.sent_s = time.monotonic()
                 flying[send(group)] = group
             cluster.in_flight = len({task.key for group in flying.values() for task in group.tasks})
@@ -139,7 +140,7 @@ def fan_out(
                     yield task, rows
             if gone:
                 note("head lost", address=cluster.address, in_flight=sum(len(g.tasks) for g in flying.values()))
-                again = _afresh([*flying.values(), *again])
+                again = _afresh([*flying.values(), *again, *shelf.clear()])
                 flying.clear()
                 cluster.rejoin(lambda text: note("head", say=text), on_wait)
                 send.connect()
@@ -190,7 +191,9 @@ def in_steps(n_bytes: int) -> int:
     return -(-n_bytes // MEMORY_STEP_BYTES) * MEMORY_STEP_BYTES
 
 
-def _take(again: deque[_Group | Step], waiting: Iterator[list[Task]], room: int) -> Iterator[_Group | Step]:
+def _take(
+    again: deque[_Group | Step], waiting: Iterator[list[Task]], room: int, shelf: Shelf
+) -> Iterator[_Group | Step]:
     while room > 0 and again:
         group = again.popleft()
         if isinstance(group, Step) and group.stale:
@@ -198,7 +201,7 @@ def _take(again: deque[_Group | Step], waiting: Iterator[list[Task]], room: int)
         room -= 1
         yield group
     for tasks in islice(waiting, max(room, 0)):
-        yield _Group(tasks) if tasks[0].split is None else SplitCase(tasks[0]).begin()
+        yield _Group(tasks) if tasks[0].split is None else SplitCase(tasks[0], shelf).begin()
 
 
 def _afresh(units: Sequence[_Group | Step]) -> deque[_Group | Step]:
@@ -219,7 +222,7 @@ def _lost(group: _Group | Step, error: Exception, again: deque[_Group | Step]) -
             return
         following = group.lost(error, MAX_TRIES)
         again.extend(following)
-        if not following:
+        if group.case.over:
             seconds = group.case.seconds + time.monotonic() - group.sent_s
             yield group.case.task, [lost_row(group.case.task, error, MAX_TRIES, seconds)]
         return

@@ -16,7 +16,7 @@ from linepress.cluster_tasks import Split, Task
 from linepress.errors import SourceError
 from linepress.keys import HashCache, case_key, content_ids
 from linepress.sources import Selection, TensorRef, open_source
-from linepress.stages.measure_split import PARTS_OF_SPLIT, SPLIT_BYTES, parts_of
+from linepress.stages.measure_split import PARTS_OF_SPLIT, SPLIT_BYTES, parts_of, shared_key
 from linepress.suite import CodecSpec, SourceSpec, Suite
 from linepress_codecs.contracts import LineCodec
 from linepress_codecs.errors import CodecError
@@ -140,7 +140,7 @@ class Plan:
             return None
         part_bytes = self.split_bytes // PARTS_OF_SPLIT + chunk_bytes
         memory_bytes = WORKER_BYTES + CHUNK_COPIES * chunk_bytes + LINE_COST_BYTES * part_bytes // 64
-        return Split(SPLIT_MODULE, parts, memory_bytes)
+        return Split(SPLIT_MODULE, parts, memory_bytes, shared_key(tensor, variant))
 
     def identity(self, case: Case) -> dict[str, Any]:
         """Columns of ``measure`` that say which case a row without results is."""

@@ -33,6 +33,7 @@ def part(
     *,
     folder: str,
     fault: str = "",
+    count: bool = True,
     **options: Any,
 ) -> bytes:
     """`measure_split.part` with a trace ``<first chunk>-<process id>``."""
@@ -45,5 +46,7 @@ def part(
             (here / f"{VICTIM}-killed").touch()
             os.kill(os.getpid(), signal.SIGKILL)
     (here / f"{where[0]}-{os.getpid()}").touch()
+    if count:
+        (here / f"counted {variant.spec} {where}").touch()
     time.sleep(PAUSE_S)
-    return measure_split.part(tensor, variant, start, where, **options)
+    return measure_split.part(tensor, variant, start, where, count=count, **options)
