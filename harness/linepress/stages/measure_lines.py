@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +12,7 @@ from numpy.typing import NDArray
 from linepress.sources import LineStream
 from linepress.stages.coded import Clock, Coded, MeasureError, time_rounds
 from linepress_codecs.bounds import BoundAccumulator
-from linepress_codecs.contracts import LineCodec, Lines, Packed, Tables
-
-if TYPE_CHECKING:
-    from linepress_codecs.class_bounds import ClassBound
+from linepress_codecs.contracts import ClassBound, LineCodec, Lines, Packed, Tables
 
 SPOT_LINES = 16
 """Lines of each chunk that are also decoded alone, without their neighbours."""

@@ -28,8 +28,8 @@ from linepress.sources.staging import Staged, staged
 from linepress.stages.coded import MeasureError
 from linepress.stages.measure import DEFAULT_CHUNK_BYTES, DEFAULT_REPEATS, row_of
 from linepress.stages.measure_lines import CodedPart, Fitted, code_part, fit_lines, merge_parts
-from linepress_codecs.bounds import Bound, BoundAccumulator
-from linepress_codecs.contracts import LineCodec
+from linepress_codecs.bounds import BoundAccumulator
+from linepress_codecs.contracts import Bound, LineCodec
 from linepress_codecs.layout import chunks, geometry
 from linepress_codecs.variant import Variant
 
