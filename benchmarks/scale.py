@@ -1,13 +1,13 @@
 """Benchmark of scale: what Ray costs a case, two nodes against one, a finished run of 100,000 cases, a million cases.
 
-    python -m benchmarks.scale [overhead] [nodes] [resume] [driver] [rates] [--cases N] [--rounds N]
+    python -m benchmarks.scale [overhead] [nodes] [resume] [driver] [rates] [split] [--cases N] [--rounds N]
 
 ``overhead``: cases that do nothing, eight to a task, against a plain loop. ``nodes``: the same CPU-bound cases on one
 loopback node of one core and on two, interleaved. ``resume``: a complete run of 100,000 cases, given the same command
 again. ``driver``: peak resident memory of a driver through 1,000,000 cases. For the last two the rows are one
 measured row under every case's key: workers are left out, planning, recording, ordering and pooling are the real
-ones. ``rates``: seconds a case by codec variant, which `benchmarks.schedule` plans with. Raw samples go to
-``benchmarks/results/scale.json``.
+ones. ``rates``: seconds a case by codec variant, which `benchmarks.schedule` plans with. ``split``: one tensor of
+1 GB on two workers, in parts and in one piece, interleaved. Raw samples go to ``benchmarks/results/scale.json``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from typing import Any
 from linepress import environment
 
 RESULTS = Path(__file__).parent / "results"
-PARTS = ("overhead", "nodes", "resume", "driver", "rates")
+PARTS = ("overhead", "nodes", "resume", "driver", "rates", "split")
+BY_REQUEST = ("driver", "split")
 VARIANTS_A_TENSOR = 4
 TENSORS_A_SOURCE = 25_000
 
@@ -209,10 +210,64 @@ def rates(rows: int = 2048) -> dict[str, Any]:
     return {"samples": samples, "GBps_per_core": rate}
 
 
+def split(folder: Path, rounds: int, spec: str = "huffman", n_bytes: int = 1 << 30) -> dict[str, Any]:
+    """One bf16 tensor under one variant on two workers: a case in one piece, and in parts of 128 MiB."""
+    import ml_dtypes
+    import numpy as np
+
+    from linepress.cluster import Cluster
+    from linepress.cluster_fanout import fan_out
+    from linepress.plan import make_plan
+    from linepress.suite import load_suite
+
+    rng = np.random.Generator(np.random.PCG64(1))
+    block = rng.standard_normal((2048, 8192), np.float32).astype(ml_dtypes.bfloat16).view(np.uint16)
+    rows = n_bytes // 2 // 8192
+    large = folder / "large.safetensors"
+    header = json.dumps({"w": {"dtype": "BF16", "shape": [rows, 8192], "data_offsets": [0, n_bytes]}}).encode()
+    with large.open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        for at in range(0, rows, len(block)):
+            file.write(block ^ np.uint16(at // len(block) % 128))  # no two blocks are the same
+    (folder / "suite.yaml").write_text(
+        f"name: split\nversion: 1\nsources: [{{uri: large.safetensors}}]\ncodecs: ['{spec}']\nclaims: false\n"
+        "repeats: 1\n"
+    )
+    suite = load_suite(str(folder / "suite.yaml"))
+    samples: dict[str, list[float]] = {"whole_s": [], "parts_s": [], "whole_core_s": [], "parts_core_s": []}
+    loops: dict[int, list[float]] = {1: [], 2: []}
+    exact = ("payload_bits", "packings", "bits_histogram", "bounds", "lossless", "content_sha256")
+    rows_found: list[Any] = []
+    with Cluster(workers=2) as cluster:
+        for number in range(rounds + 1):  # the first one compiles and is left out
+            for name in ("whole", "parts") if number % 2 == 0 else ("parts", "whole"):
+                large.touch()  # another date: no worker remembers its hash or bounds
+                plan = make_plan(suite)
+                plan.split_bytes = n_bytes // 2 if name == "parts" else 0
+                start = time.perf_counter()
+                results = list(fan_out(plan.tasks({}), cluster, 600.0))
+                took_s = time.perf_counter() - start
+                all_ok(results)
+                row = results[0][1][0]
+                rows_found.append([row[column] for column in exact])
+                if number:
+                    samples[f"{name}_s"].append(took_s)
+                    samples[f"{name}_core_s"].append(row["seconds"])
+            for processes, seconds in loops.items():
+                seconds.append(plain_loops(processes, 16))
+    if any(found != rows_found[0] for found in rows_found):
+        raise SystemExit("rows in parts and in one piece differ")
+    whole, parts = (statistics.median(samples[name]) for name in ("whole_s", "parts_s"))
+    machine = [2 * one / two for one, two in zip(loops[1], loops[2], strict=True)]
+    return {**samples, "spec": spec, "speedup": whole / parts, "machine_speedup": statistics.median(machine)}
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the parts asked for, print one line each, keep the raw samples."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", help=f"{', '.join(PARTS)}; all but driver by default (it takes minutes)")
+    parser.add_argument(
+        "parts", nargs="*", help=f"{', '.join(PARTS)}; all but driver and split by default (they take minutes)"
+    )
     parser.add_argument("--cases", type=int, default=1_000_000, help="of the driver part")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args(argv)
@@ -224,7 +279,7 @@ def main(argv: list[str] | None = None) -> int:
     file = RESULTS / "scale.json"
     document: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     document.update(machine=environment.machine(), packages=environment.packages())
-    for part in options.parts or [name for name in PARTS if name != "driver"]:
+    for part in options.parts or [name for name in PARTS if name not in BY_REQUEST]:
         load = os.getloadavg()[0]
         with tempfile.TemporaryDirectory(prefix="linepress-bench-") as name:
             folder = Path(name)
@@ -251,6 +306,13 @@ def main(argv: list[str] | None = None) -> int:
                 line = (
                     f"{options.cases:,} cases: peak {found['peak_bytes'] / 1e6:.0f} MB (target < 1,000 MB), "
                     f"{found['seconds']:.0f} s"
+                )
+            elif part == "split":
+                found = split(folder, options.rounds)
+                line = (
+                    f"one tensor of 1 GiB, {found['spec']}, two workers: {found['speedup']:.2f}x in parts "
+                    f"({statistics.median(found['whole_s']):.1f} s to {statistics.median(found['parts_s']):.1f} s); "
+                    f"two plain processes on this machine {found['machine_speedup']:.2f}x one"
                 )
             else:
                 found = rates()

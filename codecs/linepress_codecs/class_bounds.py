@@ -25,7 +25,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from linepress_codecs.bounds import entropy_terms
-from linepress_codecs.contracts import Bound, Lines
+from linepress_codecs.contracts import Bound, ClassBound, Lines
+from linepress_codecs.errors import CodecError
 from linepress_codecs.formats import Format
 from linepress_codecs.kv_channel import ChannelTables, FloatShape
 from linepress_codecs.kv_order import order_of
@@ -47,6 +48,15 @@ class _Counts:
         self.symbols = np.zeros((rows, ROW_SYMBOLS), np.int64)
         self.raw_bits = 0
         self.values = 0
+
+    def merge(self, other: ClassBound) -> None:
+        """Add the counts of another part of the same tensor; `CodecError` where it counts another class."""
+        if not isinstance(other, _Counts) or (other.name, other.symbols.shape) != (self.name, self.symbols.shape):
+            raise CodecError(f"counts of class {self.name} can only be merged with those of the same tables")
+        self.modes += other.modes
+        self.symbols += other.symbols
+        self.raw_bits += other.raw_bits
+        self.values += other.values
 
     def bound(self) -> Bound:
         """See the module's text; NaN for an empty tensor."""

@@ -181,6 +181,9 @@ class ClassBound(Protocol):
     def add(self, lines: Lines, bits: NDArray[np.uint16]) -> None:
         """Count a chunk; ``bits`` uint16[n] are its coded sizes, which say which lines are zero or raw."""
 
+    def merge(self, other: ClassBound) -> None:
+        """Add the counts of another part of the same tensor under the same tables."""
+
     def bound(self) -> Bound: ...
 
 

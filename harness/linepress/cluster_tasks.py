@@ -16,7 +16,7 @@ import socket
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -27,6 +27,30 @@ from linepress.cluster_metrics import count_case
 from linepress.environment import THREAD_VARIABLES, worker_versions
 
 Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """How a large case is measured in parts on several workers, see `linepress.cluster_split`.
+
+    Attributes
+    ----------
+    module : str
+        Has ``fit(*arguments, **options) -> bytes``, ``part(*arguments, start, where, count=, **options) -> bytes``
+        and ``merge(*arguments, start, parts, shared, **options)``, which gives what the task's target would, and
+        bytes for the merges of other cases with the same ``shared``, whose parts then need not count.
+    parts : tuple
+        ``where`` of each part.
+    memory_bytes : int
+        As `Task.memory_bytes`, of ``fit`` and of one part; a merge takes what the whole case would.
+    shared : str
+        Same for cases that share what the first of them counts.
+    """
+
+    module: str
+    parts: tuple[Any, ...]
+    memory_bytes: int = 0
+    shared: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +81,8 @@ class Task:
     data : str
         What the case must fetch from afar, empty where its bytes are at hand: neighbours that share it go to one
         worker, which fetches it once.
+    split : Split | None
+        How to spread the case over workers; `run_task` does not look at it and gives the same row.
     """
 
     key: str
@@ -69,6 +95,7 @@ class Task:
     content_sha256: str = ""
     memory_bytes: int = 0
     data: str = ""
+    split: Split | None = None
 
 
 class ContentChangedError(RuntimeError):
@@ -89,20 +116,37 @@ def run_task(task: Task, timeout_s: float, session: str) -> list[Row]:
     """Rows of one task, with the common columns filled in; a failed case is one row with status ``failed``."""
     started_at = datetime.now(UTC)
     start = time.perf_counter()
-    marker = _marker(session, task.key)
     try:
-        left_behind = _left_behind(marker)
-        if left_behind:
-            raise CaseTimeoutError(f"did not end within {timeout_s:g} s; it was in {left_behind}")
-        with _watchdog(marker, timeout_s):
-            found = _target(task.target)(*task.arguments, **task.options)
-        rows = [dict(found)] if isinstance(found, Mapping) else [dict(row) for row in found]
-        _check_content(task, rows)
-        for row in rows:
-            row.setdefault("status", "ok")
+        with within(timeout_s, session, task.key):
+            found = target_of(task.target)(*task.arguments, **task.options)
+        rows = checked(task, found)
     except Exception as error:  # the one place where any exception becomes a failed record
         rows = [{**task.identity, **failure(error)}]
-    seconds = time.perf_counter() - start
+    return completed(task, rows, started_at, time.perf_counter() - start)
+
+
+@contextlib.contextmanager
+def within(timeout_s: float, session: str, name: str) -> Iterator[None]:
+    """Run the block under the watchdog; raises `CaseTimeoutError` at once where an earlier try of it was ended."""
+    marker = _marker(session, name)
+    left_behind = _left_behind(marker)
+    if left_behind:
+        raise CaseTimeoutError(f"did not end within {timeout_s:g} s; it was in {left_behind}")
+    with _watchdog(marker, timeout_s):
+        yield
+
+
+def checked(task: Task, found: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> list[Row]:
+    """What a target gave, as rows; raises `ContentChangedError` where the bytes are not those of the plan."""
+    rows = [dict(found)] if isinstance(found, Mapping) else [dict(row) for row in found]
+    _check_content(task, rows)
+    for row in rows:
+        row.setdefault("status", "ok")
+    return rows
+
+
+def completed(task: Task, rows: Sequence[Row], started_at: datetime, seconds: float) -> list[Row]:
+    """Rows with the columns that every case has."""
     common = {
         "case_key": task.key,
         "seconds": seconds,
@@ -139,7 +183,7 @@ def _check_content(task: Task, rows: Sequence[Row]) -> None:
 
 
 @lru_cache(maxsize=64)
-def _target(name: str) -> Callable[..., Any]:
+def target_of(name: str) -> Callable[..., Any]:
     module, _, function = name.partition(":")
     found = getattr(importlib.import_module(module), function)
     if not callable(found):

@@ -12,10 +12,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from linepress.cluster_tasks import Task
+from linepress.cluster_tasks import Split, Task
 from linepress.errors import SourceError
 from linepress.keys import HashCache, case_key, content_ids
 from linepress.sources import Selection, TensorRef, open_source
+from linepress.stages.measure_split import PARTS_OF_SPLIT, SPLIT_BYTES, parts_of, shared_key
 from linepress.suite import CodecSpec, SourceSpec, Suite
 from linepress_codecs.contracts import LineCodec
 from linepress_codecs.errors import CodecError
@@ -24,6 +25,7 @@ from linepress_codecs.layout import geometry
 from linepress_codecs.variant import Variant, expand
 
 MEASURE_TARGET = "linepress.stages.measure:measure_case"
+SPLIT_MODULE = "linepress.stages.measure_split"
 WORKER_BYTES = 512 << 20
 CHUNK_COPIES = 12
 LINE_COST_BYTES = 4
@@ -78,6 +80,8 @@ class Plan:
         Cases left out because another one computes the same.
     unavailable : list of str
         Optional sources that could not be opened, with the reason.
+    split_bytes : int
+        Raw bytes above which a tensor is measured in parts; 0 for none. Changes no result and no key.
     """
 
     suite: Suite
@@ -88,6 +92,7 @@ class Plan:
     provenance: list[dict[str, Any]] = field(default_factory=list)
     duplicates: int = 0
     unavailable: list[str] = field(default_factory=list)
+    split_bytes: int = SPLIT_BYTES
 
     @property
     def raw_bytes(self) -> int:
@@ -125,7 +130,17 @@ class Plan:
             content_sha256=content.removeprefix("sha256:") if content.startswith("sha256:") else "",
             memory_bytes=WORKER_BYTES + CHUNK_COPIES * model.chunk_bytes + LINE_COST_BYTES * tensor.n_bytes // 64,
             data="" if tensor.location.local else tensor.stored().identity,
+            split=self._split(tensor, self.variants[case.variant].variant),
         )
+
+    def _split(self, tensor: TensorRef, variant: Variant) -> Split | None:
+        chunk_bytes = self.suite.model.chunk_bytes
+        parts = parts_of(tensor, variant, chunk_bytes, self.split_bytes)
+        if not parts:
+            return None
+        part_bytes = self.split_bytes // PARTS_OF_SPLIT + chunk_bytes
+        memory_bytes = WORKER_BYTES + CHUNK_COPIES * chunk_bytes + LINE_COST_BYTES * part_bytes // 64
+        return Split(SPLIT_MODULE, parts, memory_bytes, shared_key(tensor, variant))
 
     def identity(self, case: Case) -> dict[str, Any]:
         """Columns of ``measure`` that say which case a row without results is."""

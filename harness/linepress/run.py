@@ -72,6 +72,7 @@ def open_store(
         resolved = {
             "ray_address": options.ray_address or "local",
             "workers": options.workers,
+            "split_bytes": options.split_bytes,
             "mlflow": options.mlflow,
             "out": options.remote or str(folder),
         }
@@ -110,6 +111,7 @@ class Run:
         """
         check_later_stages(self.suite)
         plan = make_plan(self.suite)
+        plan.split_bytes = self.options.split_bytes
         with only_writer(self.folder), interruptible():
             remote = self.options.remote
             copy = RemoteCopy(remote, self.folder, self.progress.say) if remote is not None else None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from linepress.records.store import RunStore
+from linepress.stages.measure_split import SPLIT_BYTES
 
 
 @dataclass
@@ -23,6 +24,8 @@ class RunOptions:
         Start anew beside an existing run of the default folder.
     ray_address, workers
         As for `linepress.cluster.Cluster`.
+    split_bytes : int
+        Raw bytes above which a tensor is measured in parts on several workers; 0 for none.
     mlflow : bool
         Whether to mirror into MLflow.
     report : bool
@@ -34,6 +37,7 @@ class RunOptions:
     fresh: bool = False
     ray_address: str | None = None
     workers: int | None = None
+    split_bytes: int = SPLIT_BYTES
     mlflow: bool = True
     report: bool = True
 

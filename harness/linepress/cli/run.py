@@ -34,6 +34,17 @@ Exit codes: 0 ok, 1 a gate failed, 2 some cases failed, 3 nothing was measured, 
 PLAIN_WIDTH = 200
 
 
+def _split_bytes(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    from linepress.suite import parse_bytes
+
+    del context, parameter
+    try:
+        parsed = parse_bytes(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    return parsed if isinstance(parsed, int) else None
+
+
 @click.command(name="run", epilog=EPILOG)
 @click.argument("suite_name", metavar="SUITE")
 @click.option(
@@ -42,6 +53,12 @@ PLAIN_WIDTH = 200
 @click.option("--fresh", is_flag=True, help="Start anew in another folder, even if this suite was run before.")
 @click.option("--ray-address", metavar="A", help="Join this Ray cluster (auto, host:port, ray://…); local else.")
 @click.option("--workers", type=click.IntRange(min=1), help="Cores to use; all of the machine or cluster else.")
+@click.option(
+    "--split-bytes",
+    metavar="SIZE",
+    callback=_split_bytes,
+    help="Measure larger local tensors in parts on several cores; 1GiB else, 0 never.",
+)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value of the suite.")
 @click.option("--dry-run", is_flag=True, help="Say what would be run, and stop.")
 @click.option("--no-mlflow", is_flag=True, help="Leave MLflow alone; `linepress sync RUN` mirrors later.")
@@ -52,6 +69,7 @@ def command(
     fresh: bool,
     ray_address: str | None,
     workers: int | None,
+    split_bytes: int | None,
     overrides: tuple[str, ...],
     dry_run: bool,
     no_mlflow: bool,
@@ -81,11 +99,20 @@ def command(
         workers=workers,
         mlflow=not no_mlflow,
     )
+    if split_bytes is not None:
+        options.split_bytes = split_bytes
     run = Run(suite, options)
     if dry_run:
         return _dry_run(run, as_json)
     resume = resume_command(
-        suite_name, remote or str(run.folder), out is not None or fresh, ray_address, workers, overrides, no_mlflow
+        suite_name,
+        remote or str(run.folder),
+        out is not None or fresh,
+        ray_address,
+        workers,
+        overrides,
+        no_mlflow,
+        split_bytes,
     )
     with contextlib.redirect_stdout(sys.stderr):  # Ray prints what its nodes go through on standard output
         outcome = run.execute(_header)
@@ -107,6 +134,7 @@ def resume_command(
     workers: int | None,
     overrides: tuple[str, ...],
     no_mlflow: bool,
+    split_bytes: int | None = None,
 ) -> str:
     """The command that goes on where this one stopped."""
     words = ["linepress", "run", suite]
@@ -116,6 +144,8 @@ def resume_command(
         words += ["--ray-address", ray_address]
     if workers:
         words += ["--workers", str(workers)]
+    if split_bytes is not None:
+        words += ["--split-bytes", str(split_bytes)]
     for override in overrides:
         words += ["--set", override]
     if no_mlflow:

@@ -38,7 +38,7 @@ COMMON: tuple[pa.Field, ...] = (
     text("error_type", "Class of the exception of a failed case."),
     text("error", "Sentence of the failure, or the reason of a skip."),
     column("attempts", I32, "Times the case was tried in the run that wrote the row."),
-    real("seconds", "Wall time of the whole case on its worker.", "s"),
+    real("seconds", "Wall time of the whole case on its worker; of all its parts together where it was split.", "s"),
     text("host", "Host name of the worker."),
     text("versions", "JSON object: package -> version on the worker."),
     column("started_at", pa.timestamp("us", tz="UTC"), "When the case began, by the worker's clock."),

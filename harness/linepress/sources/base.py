@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from itertools import product
+from itertools import islice, product
 from operator import mul
 
 import numpy as np
@@ -138,11 +138,21 @@ class TensorRef:
             yield read_part(self, chunk)
 
     def lines(
-        self, chunk_bytes: int, layout: str = "row", line_bytes: int = LINE_BYTES, multiple_bytes: int = 64
+        self,
+        chunk_bytes: int,
+        layout: str = "row",
+        line_bytes: int = LINE_BYTES,
+        multiple_bytes: int = 64,
+        first_chunk: int = 0,
+        end_chunk: int | None = None,
     ) -> Iterator[Lines]:
-        """The tensor's lines in ``layout``, part by part; `LineStream` is the re-iterable form."""
+        """The tensor's lines in ``layout``, part by part; `LineStream` is the re-iterable form.
+
+        ``first_chunk`` … ``end_chunk`` takes these parts only; the others are not read.
+        """
         step = whole_blocks(chunk_bytes, multiple_bytes)
-        for chunk in chunks(self.shape, layout, self.format, step, line_bytes):
+        every = chunks(self.shape, layout, self.format, step, line_bytes)
+        for chunk in islice(every, first_chunk, end_chunk):
             yield chunk.lines(read_part(self, chunk), layout, self.format, line_bytes)
 
     def content_sha256(self) -> str:
@@ -156,16 +166,28 @@ class TensorRef:
 
 @dataclass(frozen=True, slots=True)
 class LineStream:
-    """A tensor's lines as a re-iterable of bounded parts, as ``LineCodec.fit`` takes them; each pass reads again."""
+    """A tensor's lines as a re-iterable of bounded parts, as ``LineCodec.fit`` takes them; each pass reads again.
+
+    ``first_chunk`` … ``end_chunk`` leaves the others out (None: to the end).
+    """
 
     tensor: TensorRef
     chunk_bytes: int
     layout: str = "row"
     line_bytes: int = LINE_BYTES
     multiple_bytes: int = 64
+    first_chunk: int = 0
+    end_chunk: int | None = None
 
     def __iter__(self) -> Iterator[Lines]:
-        return self.tensor.lines(self.chunk_bytes, self.layout, self.line_bytes, self.multiple_bytes)
+        return self.tensor.lines(
+            self.chunk_bytes,
+            self.layout,
+            self.line_bytes,
+            self.multiple_bytes,
+            self.first_chunk,
+            self.end_chunk,
+        )
 
 
 def whole_blocks(chunk_bytes: int, multiple_bytes: int) -> int:

@@ -35,6 +35,10 @@ class Clock:
         work()
         self.seconds[repeat] += perf_counter() - start
 
+    def add(self, other: Clock) -> None:
+        """Add the rounds of another part of the same tensor."""
+        self.seconds += other.seconds
+
     def samples(self) -> list[float]:
         return [float(s) for s in self.seconds]
 

@@ -87,21 +87,37 @@ def measure_case(
         from linepress.stages.measure_lines import code_lines
 
         coded = code_lines(stream, geo.n_lines, variant.line_codec, repeats=repeats, seed=seed, verify=verify)
-    costs = _packing_costs(variant, coded, packings, local.n_bytes)
     bounds = _bounds(stream, ready.key)
+    ready.check_unchanged()
+    return row_of(tensor, variant, coded, bounds, ready.content_sha256, packings=packings, seed=seed)
+
+
+def row_of(
+    tensor: TensorRef,
+    variant: Variant,
+    coded: Coded,
+    bounds: dict[str, Bound],
+    content_sha256: str,
+    *,
+    packings: Sequence[str],
+    seed: int,
+) -> dict[str, Any]:
+    """The columns of a coded tensor, see `measure_case`."""
+    codec, fmt = variant.codec, tensor.format
+    geo = geometry(tensor.shape, variant.layout, fmt, variant.line_bytes)
+    costs = _packing_costs(variant, coded, packings, tensor.n_bytes)
     own = coded.class_bound
     name = getattr(codec, "bound", "field_order0") if own is None else own.name
-    ready.check_unchanged()
     return {
-        **_tensor_columns(tensor, ready.content_sha256),
+        **_tensor_columns(tensor, content_sha256),
         **_variant_columns(variant),
         "lines": geo.n_lines,
         "pad_bytes": geo.pad_bytes,
         "sampled": coded.sampled,
         "sampled_lines": len(coded.unit_bits) if coded.sampled else None,
         "seed": seed,
-        **_size_columns(coded, costs, local.n_bytes),
-        **_bound_columns(bounds if own is None else bounds | {own.name: own}, name, coded, local),
+        **_size_columns(coded, costs, tensor.n_bytes),
+        **_bound_columns(bounds if own is None else bounds | {own.name: own}, name, coded, tensor),
         **_spread_columns(coded, variant.line_bytes),
         "head_bits": head_bits(tensor, coded, variant.layout, variant.line_bytes),
         "lossless": coded.mismatch is None if coded.verified else None,

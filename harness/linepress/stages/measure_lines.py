@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -9,31 +11,91 @@ from numpy.typing import NDArray
 
 from linepress.sources import LineStream
 from linepress.stages.coded import Clock, Coded, MeasureError, time_rounds
-from linepress_codecs.contracts import LineCodec, Lines, Packed, Tables
+from linepress_codecs.bounds import BoundAccumulator
+from linepress_codecs.contracts import ClassBound, LineCodec, Lines, Packed, Tables
 
 SPOT_LINES = 16
 """Lines of each chunk that are also decoded alone, without their neighbours."""
 
 
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What a line codec learned from a tensor, and the bytes it would be stored as."""
+
+    tables: Tables
+    stored: bytes
+
+
+@dataclass(slots=True)
+class CodedPart:
+    """A run of chunks of one tensor coded by a line codec; the parts of a tensor add up to its `Coded`.
+
+    Attributes
+    ----------
+    bits : uint16[n]
+        Coded bits of each line.
+    mismatch : int | None
+        First line of the part that did not come back.
+    encode, decode, measure : Clock
+    timed_bytes : int
+        Bytes gone through in each timed round.
+    class_bound : ClassBound | None
+        Counts of the codec's own class, where it has one.
+    """
+
+    bits: NDArray[np.uint16]
+    mismatch: int | None
+    encode: Clock
+    decode: Clock
+    measure: Clock
+    timed_bytes: int
+    class_bound: ClassBound | None
+
+
 def code_lines(stream: LineStream, n_lines: int, codec: LineCodec, *, repeats: int, seed: int, verify: bool) -> Coded:
     """Code every line of ``stream``. Memory is that of one chunk in raw, coded and decoded form."""
+    fitted = fit_lines(stream, codec)
+    whole = code_part(stream, codec, fitted, repeats=repeats, seed=seed, verify=verify)
+    return merge_parts([whole], n_lines, codec, fitted, stream.line_bytes, repeats=repeats, verify=verify)
+
+
+def fit_lines(stream: LineStream, codec: LineCodec) -> Fitted:
+    """The tables of a whole tensor."""
     tables = codec.fit(stream)
-    stored = tables.to_bytes()
+    return Fitted(tables, tables.to_bytes())
+
+
+def code_part(
+    stream: LineStream,
+    codec: LineCodec,
+    fitted: Fitted,
+    *,
+    repeats: int,
+    seed: int,
+    verify: bool,
+    bounds: BoundAccumulator | None = None,
+) -> CodedPart:
+    """Code the chunks of ``stream`` (all of a tensor's, or some) with the tables of the whole tensor.
+
+    ``bounds`` also counts every chunk where it is given.
+    """
+    tables = fitted.tables
     # what decodes is what was written down: the tables too must survive their bytes
-    read_tables = codec.tables_from_bytes(stored)
-    rng = np.random.Generator(np.random.PCG64(seed))
-    bits = np.empty(n_lines, dtype=np.uint16)
+    read_tables = codec.tables_from_bytes(fitted.stored)
+    bits: list[NDArray[np.uint16]] = []
     encode, decode, measure = Clock(repeats), Clock(repeats), Clock(repeats)
     mismatch: int | None = None
     first, timed_bytes = 0, 0
     own = codec.class_bound(stream.tensor.format, tables)
-    for lines in stream:
+    for number, lines in enumerate(stream, stream.first_chunk):
         codec.check(lines)
         packed = codec.encode(lines, tables)
-        bits[first : first + len(lines)] = _sizes(codec, lines, packed, tables)
+        bits.append(_sizes(codec, lines, packed, tables))
         if own is not None:
             own.add(lines, packed.bits)
         if verify and mismatch is None:
+            # a generator a chunk: the lines drawn are the same however the tensor is cut into parts
+            rng = np.random.Generator(np.random.PCG64((seed, number)))
             wrong = _first_wrong(codec, lines, packed, read_tables, rng)
             mismatch = None if wrong is None else first + wrong
         elif first == 0:
@@ -46,15 +108,50 @@ def code_lines(stream: LineStream, n_lines: int, codec: LineCodec, *, repeats: i
                 (measure, partial(codec.measure, lines, tables)),
             )
         )
+        if bounds is not None:
+            bounds.add(lines)
         first += len(lines)
         timed_bytes += lines.data.nbytes
+    sizes = np.concatenate(bits) if bits else np.empty(0, np.uint16)
+    return CodedPart(sizes, mismatch, encode, decode, measure, timed_bytes, own)
+
+
+def merge_parts(
+    parts: Iterable[CodedPart],
+    n_lines: int,
+    codec: LineCodec,
+    fitted: Fitted,
+    line_bytes: int,
+    *,
+    repeats: int,
+    verify: bool,
+) -> Coded:
+    """A tensor coded whole, from its parts in order; each is looked at once, so they need not be held together."""
+    bits = np.empty(n_lines, np.uint16)
+    encode, decode, measure = Clock(repeats), Clock(repeats), Clock(repeats)
+    mismatch: int | None = None
+    own: ClassBound | None = None
+    first, timed_bytes = 0, 0
+    for part in parts:
+        end = first + len(part.bits)
+        bits[first:end] = part.bits[: max(n_lines - first, 0)]
+        if mismatch is None and part.mismatch is not None:
+            mismatch = first + part.mismatch
+        for clock, more in ((encode, part.encode), (decode, part.decode), (measure, part.measure)):
+            clock.add(more)
+        timed_bytes += part.timed_bytes
+        if own is None:
+            own = part.class_bound
+        elif part.class_bound is not None:
+            own.merge(part.class_bound)
+        first = end
     if first != n_lines:
         raise MeasureError(f"{codec.codec_id}: the tensor gave {first} lines, its geometry says {n_lines}")
     return Coded(
         unit_bits=bits,
         n_units=n_lines,
-        unit_bytes=stream.line_bytes,
-        table_bytes=len(stored),
+        unit_bytes=line_bytes,
+        table_bytes=len(fitted.stored),
         sampled=False,
         verified=verify,
         mismatch=mismatch,

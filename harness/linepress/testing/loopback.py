@@ -122,7 +122,7 @@ class Node:
         for pid in marked_processes(self.mark):
             with contextlib.suppress(OSError):
                 title = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
-                if title.startswith("ray::run_group"):
+                if title.startswith(("ray::run_group", "ray::run_step")):
                     found.append(pid)
         return found
 
