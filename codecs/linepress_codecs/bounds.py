@@ -44,8 +44,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from linepress_codecs.bitio import frozen
-from linepress_codecs.contracts import Bound as Bound
-from linepress_codecs.contracts import Lines
+from linepress_codecs.contracts import Bound, Lines
 from linepress_codecs.errors import CodecError
 from linepress_codecs.fields import bound_field
 from linepress_codecs.formats import Format

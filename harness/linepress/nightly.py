@@ -31,8 +31,9 @@ from linepress.errors import (
     RecordError,
 )
 from linepress.progress import Progress
+from linepress.records.files import write_atomically
 from linepress.records.place import RunPlace, StorePath, place_of, same_place
-from linepress.records.store import RunStore, read_manifest, write_atomically
+from linepress.records.store import RunStore, read_manifest
 from linepress.run import RUNS, Run
 from linepress.run_options import RunOptions, RunOutcome
 from linepress.suite import Suite

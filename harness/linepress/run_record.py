@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from linepress.errors import RecordError
-from linepress.records.store import RecordWriteError, RunStore, label_of
+from linepress.records.files import RecordWriteError
+from linepress.records.store import RunStore, label_of
 from linepress.run_interrupt import uninterrupted
 
 PART_ROWS = 500

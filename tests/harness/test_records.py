@@ -16,7 +16,8 @@ import pytest
 from linepress.errors import EXIT_CASES_FAILED, RecordError
 from linepress.records import SCHEMA_VERSION, TABLES, RunStore, schema
 from linepress.records.columns import unit_of
-from linepress.records.store import RecordWriteError, to_table, write_atomically
+from linepress.records.files import RecordWriteError, write_atomically
+from linepress.records.store import to_table
 
 
 def make(folder: Path) -> RunStore:
@@ -228,7 +229,7 @@ DISK_FULL = """
 import resource, signal, sys
 from pathlib import Path
 from linepress.records import RunStore
-from linepress.records.store import RecordWriteError
+from linepress.records.files import RecordWriteError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 store = RunStore.open(Path(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))

@@ -39,7 +39,7 @@ def command(
 
     RUN must be complete and have measured every tensor of SUBMISSION and no other.
     """
-    from linepress.records.store import write_atomically
+    from linepress.records.files import write_atomically
     from linepress.submission import dsse
     from linepress.submission.certificate import issue
 

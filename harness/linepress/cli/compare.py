@@ -84,7 +84,8 @@ def command(
     from linepress.compare.nights import suite_runs
     from linepress.compare.render import as_markdown, as_text
     from linepress.errors import RecordError
-    from linepress.records.store import read_manifest, write_atomically
+    from linepress.records.files import write_atomically
+    from linepress.records.store import read_manifest
 
     earlier: list[RunPlace] = []
     if history is not None:

@@ -52,7 +52,7 @@ def command(
 ) -> int:
     """Upload a submission that `linepress pack` wrote, resuming where an earlier try stopped."""
     from linepress.intake.client import Client, ClientError
-    from linepress.records.store import write_atomically
+    from linepress.records.files import write_atomically
 
     client = Client(url, token)
     choice: dict[str, Any] = {"suite": _agreed(folder, suite), "memories": list(memories)}

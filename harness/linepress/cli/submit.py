@@ -42,7 +42,7 @@ def command(
 
     Nothing in DIR is unpickled, unpacked or executed. What cannot be decided counts as refused.
     """
-    from linepress.records.store import write_atomically
+    from linepress.records.files import write_atomically
     from linepress.submission.report import render_page
     from linepress.submission.scanners import scanner_named
     from linepress.submission.store import SubmissionStore

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from linepress.compare.noise import noise
 from linepress.compare.options import METRICS
 from linepress.records import RunStore
+from linepress.records.files import RecordWriteError, write_atomically
 from linepress.records.found import found_runs
 from linepress.records.place import RunPlace
 from linepress.records.remote import cache_folder
-from linepress.records.store import RecordWriteError, read_manifest, write_atomically
+from linepress.records.store import read_manifest
 from linepress.run_pools import DATA_OF_KIND
 
 ALL_DATA = "all data"

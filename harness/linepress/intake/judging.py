@@ -12,7 +12,8 @@ from linepress.intake import verdict
 from linepress.intake.places import Place, tensor_files
 from linepress.intake.settings import PRIVATE_KEY, Settings
 from linepress.intake.views import certificate_path
-from linepress.records.store import RunStore, write_atomically
+from linepress.records.files import write_atomically
+from linepress.records.store import RunStore
 from linepress.run_summary import summary
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from linepress.intake.places import HubError, Place, tensor_files
 from linepress.intake.retention import sweep
 from linepress.intake.service import Service
 from linepress.intake.validation import check_runnable, write_suite
-from linepress.records.store import write_atomically
+from linepress.records.files import write_atomically
 from linepress.submission.ledger import EXIT_UNDECIDED, name_of
 from linepress.submission.limits import Limits
 from linepress.submission.manifest import suite_conflict

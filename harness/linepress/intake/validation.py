@@ -12,7 +12,7 @@ from typing import Any
 
 from linepress.errors import LinepressError, SuiteError
 from linepress.intake.places import Place
-from linepress.records.store import write_atomically
+from linepress.records.files import write_atomically
 from linepress.suite import Suite, load_suite
 
 GATE = {

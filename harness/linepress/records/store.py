@@ -26,9 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from linepress.errors import RecordError
-from linepress.records.files import RecordWriteError as RecordWriteError
-from linepress.records.files import damaged, footer_rows
-from linepress.records.files import write_atomically as write_atomically
+from linepress.records.files import damaged, footer_rows, write_atomically
 from linepress.records.index import INDEX_COLUMNS, STATES, Index, States, build_index, state_numbers
 from linepress.records.place import RunPlace, StorePath, place_of
 from linepress.records.remote import RemoteCopy

@@ -12,8 +12,8 @@ from jinja2 import Environment, StrictUndefined
 from linepress import __version__
 from linepress.claims import Verdict, verdicts
 from linepress.records import RunStore
+from linepress.records.files import write_atomically
 from linepress.records.place import RunPlace
-from linepress.records.store import write_atomically
 from linepress.report.model import Section
 from linepress.report.sections import fabric, hardware, night, overview, ratios, record
 from linepress.report.view import RunView

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from linepress.errors import EXIT_CASES_FAILED, LinepressError
-from linepress_codecs.bounds import Bound
+from linepress_codecs.contracts import Bound
 
 
 class MeasureError(LinepressError):

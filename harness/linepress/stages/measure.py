@@ -17,8 +17,8 @@ from linepress.sources.memo import Memo
 from linepress.sources.staging import staged
 from linepress.stages.coded import Coded
 from linepress.stages.measure_heads import head_bits
-from linepress_codecs.bounds import Bound, BoundAccumulator
-from linepress_codecs.contracts import BlockCodec, HardwareCard
+from linepress_codecs.bounds import BoundAccumulator
+from linepress_codecs.contracts import BlockCodec, Bound, HardwareCard
 from linepress_codecs.formats import Format
 from linepress_codecs.layout import geometry
 from linepress_codecs.packing import Packing, parse_packing

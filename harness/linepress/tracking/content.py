@@ -177,8 +177,9 @@ class _Child:
 
 def mirror_content(store: RunStore) -> Mirror:
     """What MLflow should hold about a run; memory is bounded by one part of the record and the number of children."""
-    labels = {str(source.get("uri")): str(source.get("label")) for source in store.manifest["sources"]}
-    datasets = {str(s.get("label")): _dataset(s) for s in store.manifest["sources"]}
+    sources = store.manifest.get("sources", [])
+    labels = {str(source.get("uri")): str(source.get("label")) for source in sources}
+    datasets = {str(source.get("label")): _dataset(source) for source in sources}
     tallies: dict[tuple[str, str], _Child] = {}
     models: dict[str, ModelContent] = {}
     for batch in store.batches("measure", _COLUMNS):

@@ -15,7 +15,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from linepress.records.store import MANIFEST, RunStore, write_atomically
+from linepress.records.files import write_atomically
+from linepress.records.store import MANIFEST, RunStore
 from linepress.tracking.content import DatasetContent, Mirror, ModelContent, Point, RunContent, mirror_content
 from linepress.tracking.plots import plots
 

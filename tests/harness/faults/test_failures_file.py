@@ -9,7 +9,8 @@ from typing import Any, cast
 
 import pytest
 
-from linepress.records.store import RecordWriteError, RunStore
+from linepress.records.files import RecordWriteError
+from linepress.records.store import RunStore
 from linepress.run_record import Recorder
 
 FAILED = {"tensor": "t", "variant": "raw", "case_key": "k", "status": "failed", "error_type": "ValueError"}
