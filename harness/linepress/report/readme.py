@@ -67,24 +67,27 @@ def pictures(view: RunView, found: list[Verdict], folder: Path) -> list[Path]:
     return written
 
 
+def _origin(view: RunView) -> str:
+    suite, machine = view.manifest.get("suite") or {}, view.manifest.get("machine") or {}
+    return (
+        f"Suite `{suite.get('name', '')}` version {suite.get('version', '')}, one core of "
+        f"{machine.get('cpu', 'an unknown machine')}; every line of every case decoded and compared."
+    )
+
+
 def main(arguments: list[str]) -> int:
     """``RUN [README]``: rewrite the table in README.md and the pictures beside it in docs/images."""
     if not 1 <= len(arguments) <= 2:
         sys.stderr.write("usage: python -m linepress.report.readme RUN [README.md]\n")
         return EXIT_USAGE
-    store = RunStore.open(arguments[0])
     readme = Path(arguments[1] if len(arguments) == 2 else "README.md")
-    found = verdicts(store)
-    view = RunView.load(store, found)
-    suite, machine = view.manifest.get("suite") or {}, view.manifest.get("machine") or {}
-    origin = (
-        f"Suite `{suite.get('name', '')}` version {suite.get('version', '')}, one core of "
-        f"{machine.get('cpu', 'an unknown machine')}; every line of every case decoded and compared."
-    )
     try:
-        text = with_table(readme.read_text(encoding="utf-8"), ratio_table(view), origin)
+        store = RunStore.open(arguments[0])
+        found = verdicts(store)
+        view = RunView.load(store, found)
+        text = with_table(readme.read_text(encoding="utf-8"), ratio_table(view), _origin(view))
     except LinepressError as error:
-        sys.stderr.write(f"{readme}: {error}\n")
+        sys.stderr.write(f"{error}\n")
         return error.exit_code
     readme.write_text(text, encoding="utf-8")
     for path in [readme, *pictures(view, found, readme.parent / "docs" / "images")]:
