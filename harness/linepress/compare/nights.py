@@ -19,16 +19,28 @@ from linepress.compare.options import METRICS
 from linepress.records import RunStore
 from linepress.records.files import RecordWriteError, write_atomically
 from linepress.records.found import found_runs
+from linepress.records.measured import dequantised_sources
 from linepress.records.place import RunPlace
 from linepress.records.remote import cache_folder
 from linepress.records.store import read_manifest
-from linepress.run_pools import DATA_OF_KIND
+from linepress.run_pools import data_of
 
 ALL_DATA = "all data"
 EXACT_FIGURES = ("payload_ratio", "packed_ratio", "lossless")
 SPEED_FIGURES = tuple(f"{metric}_GBps" for metric in METRICS)
-CACHE_VERSION = 1
-_COLUMNS = ("status", "kind", "format", "cast", "codec", "variant", "raw_bytes", "payload_bits", "packed_bytes")
+CACHE_VERSION = 2
+_COLUMNS = (
+    "status",
+    "source",
+    "kind",
+    "format",
+    "cast",
+    "codec",
+    "variant",
+    "raw_bytes",
+    "payload_bits",
+    "packed_bytes",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +128,7 @@ def reduce_run(store: RunStore) -> tuple[dict[str, float], float | None]:
     shortest_s = noise().shortest_round_s
     sums: dict[tuple[str, str], _Sum] = defaultdict(_Sum)
     codec_of: dict[str, str] = {}
+    marked = dequantised_sources(store.manifest)
     for batch in store.batches("measure", [*_COLUMNS, "lossless", *(f"{metric}_s" for metric in METRICS)]):
         fastest = {metric: _fastest(batch[f"{metric}_s"]) for metric in METRICS}
         rows = batch.select([*_COLUMNS, "lossless"]).to_pylist()
@@ -124,7 +137,8 @@ def reduce_run(store: RunStore) -> tuple[dict[str, float], float | None]:
                 continue
             codec_of[row["variant"]] = row["codec"]
             cast = row["cast"] if row["cast"] not in (None, "", "none") else ""
-            data = f"{DATA_OF_KIND.get(row['kind'], 'weights')} {row['format']}" + (f" ({cast})" if cast else "")
+            kind = data_of(row["kind"], row["source"], cast, marked)
+            data = f"{kind} {row['format']}" + (f" ({cast})" if cast else "")
             for name in (data, ALL_DATA):
                 _add(sums[name, row["variant"]], row, {m: fastest[m][i] for m in METRICS}, shortest_s)
     figures: dict[str, float] = {}
