@@ -13,10 +13,11 @@ import pytest
 
 from linepress.compare import CompareOptions, compare_runs
 from linepress.compare.history import exact_steps, history, levels, speed_steps
-from linepress.compare.nights import Night, night, nights, suite_runs
+from linepress.compare.nights import Night, night, nights, reduce_run, suite_runs
 from linepress.compare.spread import sigma, spread_between_runs, spread_of
 from linepress.errors import RecordError
 from linepress.nightly import is_good, latest_good
+from linepress.records import RunStore
 from linepress.testing.synthetic_run import Shape
 from linepress.testing.timed_runs import timed_rows, write_run
 
@@ -112,6 +113,19 @@ def test_nights_are_found_in_order_and_reduced_once(tmp_path: Path) -> None:
     assert night(paths[0]).figures == {"a|b|lossless": 0.5}
     with pytest.raises(RecordError):
         night(tmp_path / "runs" / "not-a-run")
+
+
+def test_dequantised_weights_are_figures_of_their_own(tmp_path: Path) -> None:
+    (path,) = write_nights(tmp_path / "runs", 1)
+    manifest = json.loads((path / "manifest.json").read_text())
+    uris = {
+        row["source"] for batch in RunStore.open(path).batches("measure", ["source"]) for row in batch.to_pylist()
+    }
+    manifest["sources"] = [{"uri": uri, "label": "dequantised sample"} for uri in uris]
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    figures, _ = reduce_run(RunStore.open(path))
+    assert "dequantised weights bf16|huffman|payload_ratio" in figures
+    assert "weights bf16|huffman|payload_ratio" not in figures
 
 
 def test_history_shows_a_slower_codec_from_its_second_night(tmp_path: Path) -> None:
