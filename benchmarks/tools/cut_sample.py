@@ -1,4 +1,4 @@
-"""Cut the bundled sample from the full tensors: ``python -m linepress_suites.cut_sample FOLDER [OUT]``.
+"""Cut the bundled sample from the full tensors: ``python -m benchmarks.tools.cut_sample FOLDER [OUT]``.
 
 Deterministic: the same input files give the same bytes. Whole rows are taken from the start of each weight, whole
 layers from the cache, so that every line of the sample is a line of the model.
@@ -96,7 +96,7 @@ def cut(raw: bytes, rows: Mapping[str, int]) -> bytes:
 def main(argv: list[str]) -> int:
     """Write the sample's files from ``argv[0]`` to ``argv[1]`` (this package's data folder by default)."""
     if not 1 <= len(argv) <= 2:
-        sys.stderr.write("usage: python -m linepress_suites.cut_sample FOLDER [OUT]\n")
+        sys.stderr.write("usage: python -m benchmarks.tools.cut_sample FOLDER [OUT]\n")
         return 4
     folder = Path(argv[0])
     out = Path(argv[1]) if len(argv) == 2 else Path(__file__).parent / "data"

@@ -1,4 +1,4 @@
-"""The ratio table and the pictures of README.md, made anew from a run: ``python -m linepress.report.readme RUN``.
+"""The ratio table and the pictures of README.md, made anew from a run: ``python -m benchmarks.tools.readme RUN``.
 
 The table goes between two marker comments, so that prose and numbers cannot drift apart by hand.
 """
@@ -78,7 +78,7 @@ def _origin(view: RunView) -> str:
 def main(arguments: list[str]) -> int:
     """``RUN [README]``: rewrite the table in README.md and the pictures beside it in docs/images."""
     if not 1 <= len(arguments) <= 2:
-        sys.stderr.write("usage: python -m linepress.report.readme RUN [README.md]\n")
+        sys.stderr.write("usage: python -m benchmarks.tools.readme RUN [README.md]\n")
         return EXIT_USAGE
     readme = Path(arguments[1] if len(arguments) == 2 else "README.md")
     try:

@@ -1,16 +1,14 @@
-"""The fabric's data files: strict reading, lookup by name or alias."""
+"""The packaged data files: strict reading, a folder of parts, lookup by name or alias."""
 
 from __future__ import annotations
 
 import difflib
 import tomllib
 from collections.abc import Callable, Collection, Mapping
-from functools import cache
 from importlib import resources
 from typing import Any, Protocol, TypeVar
 
 from linepress_hardware.errors import ConfigurationError, UnknownPartError
-from linepress_hardware.racks.figures import Figure, figure
 
 
 class _Named(Protocol):
@@ -68,38 +66,21 @@ def catalog(folder: str, parse: Callable[[str, str], Part]) -> dict[str, Part]:
     return out
 
 
-def lookup(name: str, parts: Mapping[str, Part], what: str) -> Part:
-    """A part by name or alias, case, ``_``, ``-`` and blanks not minded; `UnknownPartError` lists near names."""
+def lookup(
+    name: str, parts: Mapping[str, Part], what: str, otherwise: str = "A path to a .toml file works too"
+) -> Part:
+    """A part by name or alias, case, ``_``, ``-`` and blanks not minded.
+
+    `UnknownPartError` lists near names and ends in `otherwise`: what else the user can do.
+    """
     names = {_plain(alias): part for part in parts.values() for alias in (part.name, *part.aliases)}
     found = names.get(_plain(name))
     if found is not None:
         return found
     near = difflib.get_close_matches(_plain(name), names, n=3, cutoff=0.5)
     hint = ", ".join(dict.fromkeys(names[key].name for key in near)) or ", ".join(parts)
-    raise UnknownPartError(f"{what} {name!r} is unknown; did you mean {hint}? A path to a .toml file works too")
+    raise UnknownPartError(f"{what} {name!r} is unknown; did you mean {hint}? {otherwise}")
 
 
 def _plain(name: str) -> str:
     return name.strip().lower().replace("_", "-").replace(" ", "-")
-
-
-@cache
-def parameters() -> dict[str, Any]:
-    """``fabric.toml``: sections of figures."""
-    text = resources.files("linepress_hardware").joinpath("data", "fabric.toml").read_text(encoding="utf-8")
-    return read_toml(text, "fabric.toml")
-
-
-_DIMENSION = {"ns": "seconds", "us": "seconds", "B": "bytes", "count": "count", "pJ/bit": "J/bit"}
-
-
-@cache
-def parameter(section: str, key: str) -> Figure:
-    """One figure of ``fabric.toml``, for instance ``parameter("endpoint", "memory")``."""
-    raw = parameters()[section][key]
-    return figure(raw, f"fabric.toml {section}.{key}", _DIMENSION.get(raw.get("unit"), "seconds"))
-
-
-def parameter_ns(section: str, key: str) -> float:
-    """A time of ``fabric.toml`` in ns."""
-    return round(parameter(section, key).base * 1e9, 6)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import resources
 from typing import Any
 
-from linepress_hardware.errors import ConfigurationError, UnknownPartError
-from linepress_hardware.racks.figures import TIERS, Figure, figure
+from linepress_hardware.catalog.figures import TIERS, Figure, figure
+from linepress_hardware.catalog.files import catalog, check_keys, lookup, read_toml
+from linepress_hardware.errors import ConfigurationError
 
 _KEYS = frozenset({"name", "title", "aliases", "memory", "peak", "power", "price", "link", "reference", "note"})
 _SCOPES = ("device", "system", "rack", "shared")
@@ -113,16 +111,8 @@ class Accelerator:
 
 def parse_accelerator(text: str, where: str) -> Accelerator:
     """One data file → `Accelerator`; every mistake is a `ConfigurationError` naming file and key."""
-    try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{where} is not TOML: {error}") from error
-    unknown = sorted(set(raw) - _KEYS)
-    if unknown:
-        raise ConfigurationError(f"{where} has the unknown key {unknown[0]!r}; use {', '.join(sorted(_KEYS))}")
-    for key in ("name", "title", "memory", "peak"):
-        if not raw.get(key):
-            raise ConfigurationError(f"{where} has no {key}; an accelerator needs name, title, memory and peak")
+    raw = read_toml(text, where)
+    check_keys(raw, where, ("name", "title", "memory", "peak"), _KEYS)
     tiers = tuple(_tier(tier, f"{where} memory[{i}]") for i, tier in enumerate(raw["memory"]))
     peak: dict[int, Figure] = {}
     for key, value in raw["peak"].items():
@@ -187,15 +177,7 @@ def _reference(raw: Mapping[str, Any], where: str) -> ReferenceDevice:
 @cache
 def accelerators() -> dict[str, Accelerator]:
     """All packaged accelerators by name, in order of their file names."""
-    folder = resources.files("linepress_hardware").joinpath("data", "accelerators")
-    out: dict[str, Accelerator] = {}
-    for entry in sorted(folder.iterdir(), key=lambda path: path.name):
-        if entry.name.endswith(".toml"):
-            part = parse_accelerator(entry.read_text(encoding="utf-8"), entry.name)
-            if part.name in out:
-                raise ConfigurationError(f"{entry.name} names {part.name} a second time; give it another name")
-            out[part.name] = part
-    return out
+    return catalog("accelerators", parse_accelerator)
 
 
 def accelerator(name: str) -> Accelerator:
@@ -206,15 +188,4 @@ def accelerator(name: str) -> Accelerator:
     UnknownPartError
         No data file has the name; the message lists the nearest ones.
     """
-    wanted = _plain(name)
-    every = accelerators()
-    names = {_plain(alias): part for part in every.values() for alias in (part.name, *part.aliases)}
-    if wanted in names:
-        return names[wanted]
-    near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.5)
-    hint = ", ".join(dict.fromkeys(names[key].name for key in near)) or ", ".join(every)
-    raise UnknownPartError(f"accelerator {name!r} is unknown; did you mean {hint}? (linepress list accelerators)")
-
-
-def _plain(name: str) -> str:
-    return name.strip().lower().replace("_", "-").replace(" ", "-")
+    return lookup(name, accelerators(), "accelerator", "see linepress list accelerators")

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from linepress_hardware.catalog.accelerators import accelerator
 from linepress_hardware.inference import capacity, traffic
 from linepress_hardware.inference import operators as ops_of
 from linepress_hardware.inference.catalog import model
 from linepress_hardware.inference.compression import PLAIN, Compression
 from linepress_hardware.inference.precision import Precision
 from linepress_hardware.inference.roofline import device
-from linepress_hardware.racks.accelerators import accelerator
 
 
 def sweep(
