@@ -24,13 +24,13 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "query": ("linepress.cli.query", "SQL over the tables of a run."),
         "runs": ("linepress.cli.runs", "List, show or delete runs."),
         "claims": ("linepress.cli.claims", "Verdicts on published claims from a run."),
-        "list": ("linepress.cli.list", "List codecs, suites, memories, accelerators, models, racks, runs or claims."),
+        "list": ("linepress.cli.list", "List codecs, suites, memories, models, racks, runs …"),
         "sync": ("linepress.cli.sync", "Bring MLflow up to date with a run's record."),
     },
     "Every night": {
         "nightly": (
             "linepress.cli.nightly",
-            "Run, compare with the last good run, gate, report: one command a night.",
+            "Run, compare with the last good run, gate, report.",
         ),
         "compare": ("linepress.cli.compare", "Compare two runs: what changed, and a gate over it."),
     },
@@ -44,14 +44,14 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "fabric": ("linepress.cli.hardware.fabric", "Links, topologies and collectives of a scale-up fabric."),
     },
     "Partners": {
-        "pack": ("linepress.cli.partner.pack", "Make a submission of a model or KV snapshot: files and manifest."),
+        "pack": ("linepress.cli.partner.pack", "Make a submission of a model or KV snapshot."),
         "fetch": (
             "linepress.cli.partner.fetch",
-            "Fetch the files that a submission only refers to, checked on the way.",
+            "Fetch the files that a submission refers to, checked.",
         ),
         "submit": (
             "linepress.cli.partner.submit",
-            "Check a submission against rules S01 to S21; accept what passes.",
+            "Check a submission against rules S01 to S21.",
         ),
         "explain": ("linepress.cli.partner.explain", "What a rule of submit asks, why, and fixtures that show it."),
         "certify": ("linepress.cli.partner.certify", "Sign what a run found about a submission, in one file."),
@@ -59,18 +59,18 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "send": ("linepress.cli.partner.send", "Hand a packed submission to an intake service, resuming."),
         "serve": (
             "linepress.cli.partner.serve",
-            "Take partners' submissions over HTTP, validate them, show verdicts.",
+            "Take partners' submissions over HTTP and judge them.",
         ),
         "partners": (
             "linepress.cli.partner.partners",
-            "Partners of the intake service: add, revoke, list, audit log.",
+            "Partners of the service: add, revoke, list, audit log.",
         ),
     },
     "This machine": {
         "doctor": ("linepress.cli.doctor", "Check this machine for what a run needs."),
         "warm": (
             "linepress.cli.warm",
-            "Compile the kernels of a suite once, so that its next run starts at full speed.",
+            "Compile the kernels of a suite before its next run.",
         ),
     },
 }
