@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,8 @@ class Program:
         Messages that a switch combines.
     turn : int64[m] | None
         Added to the distance of the peers to choose the plane of a message that is too small to go over all of them.
+    lane : int64[m] | None
+        Virtual channel of a message on a switch: lanes share a link by turns, each with buffers of its own.
     """
 
     src: Ints
@@ -42,6 +44,7 @@ class Program:
     release_ns: Floats | None = None
     groups: list[Combination] = field(default_factory=list)
     turn: Ints | None = None
+    lane: Ints | None = None
 
     @property
     def messages(self) -> int:
@@ -107,6 +110,8 @@ def simulate(
         because they wait for one another.
     """
     _check(network, program)
+    if program.lane is not None:
+        network = replace(network, virtual=int(program.lane.max()) + 1)
     size = program.size_bytes
     real = size > 0
     grain = packet_bytes or _grain(network, size[real], max_packets)
@@ -203,6 +208,8 @@ def _check(network: Network, program: Program) -> None:
     own = (program.src == program.dst) & (program.size_bytes > 0) & ~contributes & ~results
     if own.any():
         raise ConfigurationError(f"endpoint {int(program.src[own][0])} sends to itself; leave such messages out")
+    if program.lane is not None and network.virtual > 1:
+        raise ConfigurationError(f"a {network.kind} has virtual channels of its own; use topology switch for lanes")
     if program.groups and not network.up.size:
         raise ConfigurationError(f"a {network.kind} has no switch that combines packets; use topology switch")
 
@@ -267,6 +274,8 @@ def _paths(
         columns[falling, 1:] = -1
     columns[~sends] = -1
     used = columns >= 0
+    if program.lane is not None:
+        columns = columns * network.virtual + program.lane[owner][:, None]
     start = np.zeros(owner.size + 1, np.int64)
     np.cumsum(used.sum(axis=1), out=start[1:])
     return start, columns[used].astype(np.int32)

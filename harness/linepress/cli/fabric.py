@@ -94,6 +94,7 @@ def allreduce(
     if convention == "astra-sim":
         row = _astra(kind, algorithm, operation, n or 8, payload, bandwidth, latency, backend)
     else:
+        from linepress_hardware.fabric.conventions import usual_double_tree_s
         from linepress_hardware.fabric.evaluate import PLAIN_TOPOLOGIES, collective, fabric_of, plain_fabric
 
         if kind in PLAIN_TOPOLOGIES:
@@ -124,6 +125,13 @@ def allreduce(
             "bandwidth_GBps": fabric.bandwidth_GBps,
             "convention": convention,
         }
+        if row["algorithm"] == "double-tree":
+            row["usual_double_tree_s"] = usual_double_tree_s(
+                row["devices"],
+                payload,
+                latency_s=fabric.latency_ns * 1e-9,
+                bandwidth_Bps=fabric.bandwidth_GBps * 1e9,
+            )
     if as_json:
         print_json(row)
         return

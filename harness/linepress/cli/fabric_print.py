@@ -48,6 +48,8 @@ def print_collective(out: Console, row: Mapping[str, Any]) -> None:
     if row["time_s"] != row["plain_time_s"]:
         change = row["speedup"]
         out.print(f"  compressed messages are {change:.3g}x faster" if change >= 1 else f"  {1 / change:.3g}x slower")
+    if "usual_double_tree_s" in row:
+        out.print(f"  the usual convention 2 ⌈log2 N⌉ α + 2 S β: {time_text(row['usual_double_tree_s'])}, no headers")
     if row["packets"] is not None:
         out.print(
             f"  {row['method']}: {row['packets']:,} packets of {size_text(row['packet_bytes'])} in "
