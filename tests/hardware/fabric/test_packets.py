@@ -137,8 +137,8 @@ def test_lanes_share_a_link_by_turns() -> None:
     assert one.done_ns[1] == pytest.approx(100 + 10_100)
     assert two.done_ns[1] == pytest.approx(100 + 200, abs=20)
     assert two.finish_ns == one.finish_ns
+    ring = nets.torus((4,), link_GBps=1.0, latency_ns=1.0)
     with pytest.raises(ConfigurationError, match="virtual channels of its own"):
-        ring = nets.torus((4,), link_GBps=1.0, latency_ns=1.0)
         simulate(ring, Program(src[:1], dst[:1], size[:1], lane=np.array([1])))
 
 
