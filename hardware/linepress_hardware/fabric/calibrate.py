@@ -129,11 +129,9 @@ def fit(rows: Sequence[MeasuredCollective], systems: Mapping[str, int]) -> Const
     on_ring = [row for row in rows if not reduces_in_switch(row, systems)]
     if len({_steps(row.operation, row.n) for row in ring}) < 2 or len({row.n for row in on_ring}) < 2:
         raise ConfigurationError(f"{len(rows)} measured rows do not fix the constants; give rows of two values of N")
-    launch, step = _relative_lsq(
-        [[1.0, _steps(row.operation, row.n)] for row in ring], [row.floor_us for row in ring]
-    )
+    launch, step = relative_lsq([[1.0, _steps(row.operation, row.n)] for row in ring], [row.floor_us for row in ring])
     doubling = [(row.floor_us - launch) / log2(row.n) for row in pairwise]
-    slow, copy = _relative_lsq(
+    slow, copy = relative_lsq(
         [[bus_bandwidth_factor(row.operation, row.n), 1 / row.n] for row in on_ring],
         [bus_bandwidth_factor(row.operation, row.n) / row.bus_GBps for row in on_ring],
     )
@@ -152,7 +150,7 @@ def fit(rows: Sequence[MeasuredCollective], systems: Mapping[str, int]) -> Const
     )
 
 
-def _relative_lsq(matrix: Sequence[Sequence[float]], target: Sequence[float]) -> Any:
+def relative_lsq(matrix: Sequence[Sequence[float]], target: Sequence[float]) -> Any:
     a, y = np.asarray(matrix, np.float64), np.asarray(target, np.float64)
     return np.linalg.lstsq(a / y[:, None], np.ones(y.size), rcond=None)[0]
 

@@ -25,7 +25,17 @@ from linepress_hardware.racks.figures import STATUSES
 KINDS = ("mesh", "ring", "torus", "switch", "leaf-spine")
 SWITCHED = ("switch", "leaf-spine")
 _NEEDED = ("name", "title", "kind", "accelerators", "link", "racks", "medium", "source", "status")
-_ALLOWED = ("aliases", "planes", "dims", "switch", "switches", "oversubscription", "links_per_pair", "note")
+_ALLOWED = (
+    "aliases",
+    "planes",
+    "dims",
+    "switch",
+    "switches",
+    "oversubscription",
+    "links_per_pair",
+    "note",
+    "machine",
+)
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,8 @@ class Topology:
         Parallel links between neighbours of a mesh, ring or torus.
     switches : int | None
         Switches that the product has; None counts those that are needed.
+    machine : str
+        System of measured collectives (``data/collectives``) that is wired like this; "" where none is.
     """
 
     name: str
@@ -63,6 +75,7 @@ class Topology:
     status: str = "unverified"
     aliases: tuple[str, ...] = ()
     note: str = ""
+    machine: str = ""
 
     def __post_init__(self) -> None:
         n = self.accelerators
@@ -347,6 +360,7 @@ def parse_topology(text: str, where: str) -> Topology:
         raw["status"],
         tuple(raw.get("aliases", ())),
         raw.get("note", ""),
+        raw.get("machine", ""),
     )
 
 

@@ -57,7 +57,7 @@ correctable = { value = 15, unit = "count", source = "s", status = "sourced" }
 
 def test_a_line_code_counted_twice_is_refused() -> None:
     assert parse_link(LINK + LINE, "x.toml").line is not None
-    with pytest.raises(ConfigurationError, match="188.2 Gb/s.*leaves 200; lane_rate is net of the line code"):
+    with pytest.raises(ConfigurationError, match=r"188.2 Gb/s.*leaves 200; lane_rate is net of the line code"):
         parse_link((LINK + LINE).replace("value = 200", "value = 188.2"), "x.toml")
 
 
@@ -91,7 +91,8 @@ def test_the_line_code_of_ualink_is_counted_once(name: str) -> None:
 
 
 def test_ualink_2_reduces_in_the_switch_and_1_does_not() -> None:
-    assert switch("ualink-2.0-100t").reduces and switch("ualink-2.0-50t").reduces
+    assert switch("ualink-2.0-100t").reduces
+    assert switch("ualink-2.0-50t").reduces
     assert not any(switch(f"ualink-{kind}").reduces for kind in ("25t", "50t", "100t"))
     assert topology("ualink-2.0-512").radix == 512
 
