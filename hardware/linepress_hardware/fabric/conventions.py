@@ -2,9 +2,9 @@
 
 ASTRA-sim's conventions (astra-sim @518bd51, astra-network-analytical @599a047): "GB/s" is 2^30 B/s; a message takes
 whole nanoseconds, rounded down, plus 1 ns at the endpoint; the program ends 1 ns later; a switch is two hops, a pair
-of a ring or mesh one; one chunk. The congestion-unaware back end sends "direct" messages side by side at full rate each,
-N − 1 times too fast behind a switch. The congestion-aware one stores and forwards a whole message at every hop, and
-a link that is busy makes the next message wait for its serialisation, rounded down.
+of a ring or mesh one; one chunk. The congestion-unaware back end sends "direct" messages side by side at full rate
+each, N − 1 times too fast behind a switch. The congestion-aware one stores and forwards a whole message at every hop,
+and a link that is busy makes the next message wait for its serialisation, rounded down.
 """
 
 from __future__ import annotations

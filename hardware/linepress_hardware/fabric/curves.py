@@ -92,10 +92,14 @@ class Curve:
 
     def latency_us(self, operation: str, n: int) -> float:
         """Launch and messages."""
-        return self.launch_us + self.step_us * _work(self.algorithm, operation, n, 1.0)[0]
+        return self.launch_us + self.step_us * self.messages(operation, n)
 
-    def time_s(self, operation: str, n: int, size_bytes: float) -> float:
-        """Seconds; the rate at both ends of the measured range is kept beyond them."""
+    def messages(self, operation: str, n: int) -> float:
+        """Messages one after another, by the closed form."""
+        return _work(self.algorithm, operation, n, 1.0)[0]
+
+    def transfer_s(self, operation: str, n: int, size_bytes: float) -> float:
+        """Seconds at the port; the rate at both ends of the measured range is kept beyond them."""
         moved = _work(self.algorithm, operation, n, size_bytes)[1]
         x, y = self.moved_bytes, self.transfer_us
         if moved <= x[0] or x.size == 1:
@@ -104,8 +108,15 @@ class Curve:
             transfer = y[-1] * moved / x[-1]
         else:
             transfer = math.exp(np.interp(math.log(moved), np.log(x), np.log(y)))
-        copy = _copy_us(self.copy_GBps, operation, n, size_bytes)
-        return float(self.latency_us(operation, n) + copy + transfer) * 1e-6
+        return float(transfer) * 1e-6
+
+    def fixed_s(self, operation: str, n: int, size_bytes: float) -> float:
+        """Seconds that fewer bytes on the wire do not save: latency, and the copy of one's own part."""
+        return (self.latency_us(operation, n) + _copy_us(self.copy_GBps, operation, n, size_bytes)) * 1e-6
+
+    def time_s(self, operation: str, n: int, size_bytes: float) -> float:
+        """Seconds."""
+        return self.fixed_s(operation, n, size_bytes) + self.transfer_s(operation, n, size_bytes)
 
     def takes(self, operation: str, n: int, size_bytes: float, forced: bool = False) -> bool:
         """Whether the library takes it at this number and size; `forced` asks only whether it holds there."""
@@ -398,11 +409,13 @@ def _closed_form(
     if part.link is None:
         raise ConfigurationError(f"{part.name} has no [link] in its data file, so nothing joins {n} of them; add it")
     link = part.link
-    given = {"latency_s": link.latency.base, "bandwidth_Bps": link.bandwidth.base}
+    latency_s, rate_Bps = link.latency.base, link.bandwidth.base
     if operation == "all_reduce":
-        time, algorithm = all_reduce(link.algorithm, n, size_bytes, **given), link.algorithm
+        algorithm = link.algorithm
+        time = all_reduce(algorithm, n, size_bytes, latency_s=latency_s, bandwidth_Bps=rate_Bps)
     else:
-        time, algorithm = exchange(operation, n, size_bytes, **given), "direct"
+        algorithm = "direct"
+        time = exchange(operation, n, size_bytes, latency_s=latency_s, bandwidth_Bps=rate_Bps)
     basis = (
         f"closed form of {link.name} at its printed rate: no {operation} of {part.name} is measured here, and the "
         f"constants of other systems do not transfer (large messages of B200 took twice what H100's gave)"

@@ -9,6 +9,7 @@ import click
 from linepress.cli.common import json_option, print_json, stdout
 from linepress.cli.fabric_arguments import parts_options, sides, size_bytes, topology_argument, wired
 from linepress.cli.fabric_collective import collective_command
+from linepress.cli.fabric_compressed import compressed_command
 from linepress.cli.fabric_memory import kv_transfer_command, memory
 from linepress.errors import LinepressError
 
@@ -23,6 +24,7 @@ def command() -> None:
     Examples:
       linepress fabric allreduce --topology switch --algorithm ring -n 64 --size 1GiB --bandwidth-GBps 450
       linepress fabric collective h100 -n 8
+      linepress fabric compressed h100 -n 8 --ratio 1.486
       linepress fabric rtt --link ualink-800g --levels 1 --load 0.5
       linepress fabric topology ualink-1024-4racks
       linepress fabric memory --topology nvl72 --local-GBps 8000 --ratio 1.5
@@ -362,5 +364,6 @@ def topology_command(
 
 
 command.add_command(collective_command)
+command.add_command(compressed_command)
 command.add_command(memory)
 command.add_command(kv_transfer_command)
