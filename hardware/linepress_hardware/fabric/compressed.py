@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from linepress_hardware.catalog.accelerators import Accelerator
 from linepress_hardware.errors import ConfigurationError
 from linepress_hardware.fabric.collectives import NEEDS_SWITCH
 from linepress_hardware.fabric.curves import Curve, collective_time, system_of
-from linepress_hardware.racks.accelerators import Accelerator
 
 SMALLEST_BYTES, LARGEST_BYTES = 2.0**8, 2.0**36
 _STEPS_AN_OCTAVE = 8
@@ -214,7 +214,7 @@ def point_to_point(rate_GBps: float, overhead_us: float, coder: Coder) -> dict[s
 
 
 def rate_for_speedup(speedup: float, ratio: float, rate_GBps: float, *, overlapped: bool) -> float | None:
-    """Raw GB/s that encoder and decoder each need for `speedup` on large messages; None where the ratio forbids it."""
+    """Raw GB/s that encoder and decoder each need for `speedup` on large messages; None above the ratio."""
     if speedup > ratio or not speedup > 0:
         return None
     if overlapped:

@@ -5,7 +5,7 @@ A *curve* is one algorithm of one library on one system. Its time is
     launch + step × messages + own copy + transfer(bytes through a port),
 
 messages and bytes by the closed forms of `linepress_hardware.fabric.collectives` (N transfers by them), launch and
-step fitted on floors (`calibrate`), and the transfer interpolated between measured rows, logarithm over logarithm:
+step fitted on floors, and the transfer interpolated between measured rows, logarithm over logarithm:
 the rate climbs with the bytes until it is the port's, and no formula gives how. Rows, systems and their sources are
 data (``data/collectives``). The library takes the curve of least time among those it chooses at that number and size;
 all seven NVLS and ring rows of 2 to 8 H100 follow from that rule.
@@ -28,12 +28,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from linepress_hardware.catalog.accelerators import Accelerator, accelerator
+from linepress_hardware.catalog.figures import figure
+from linepress_hardware.catalog.files import check_keys, lookup, read_toml, whole
 from linepress_hardware.errors import ConfigurationError
-from linepress_hardware.fabric.calibrate import relative_lsq
 from linepress_hardware.fabric.collectives import ALL_REDUCE, all_reduce, exchange
-from linepress_hardware.fabric.data_files import check_keys, lookup, read_toml, whole
-from linepress_hardware.racks.accelerators import Accelerator, accelerator
-from linepress_hardware.racks.figures import figure
 
 OPERATIONS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all")
 CALIBRATING = frozenset({"calibrate", "floor"})
@@ -264,8 +263,9 @@ def _curve(raw: dict[str, Any], system: str, own: Sequence[Row], known: Mapping[
         same = _earlier(f"{system} {raw['latency_of']}", known, f"{where} {name} latency_of")
         launch, step = same.launch_us, same.step_us
     elif len({_work(algorithm, row.operation, row.n, 1.0)[0] for row in floors}) >= 2:
-        matrix = [[1.0, _work(algorithm, row.operation, row.n, 1.0)[0]] for row in floors]
-        launch, step = relative_lsq(matrix, [row.time_us for row in floors])
+        messages = np.array([_work(algorithm, row.operation, row.n, 1.0)[0] for row in floors])
+        times = np.array([row.time_us for row in floors])  # least squares of the relative error
+        launch, step = np.linalg.lstsq(np.stack([1 / times, messages / times], axis=1), np.ones(times.size))[0]
     else:
         raise ConfigurationError(f"{where} {name} has neither launch nor floor rows of two numbers; give one of them")
     copy = figure(raw["copy"], f"{where} {name} copy", "bytes/s").base / 1e9 if "copy" in raw else math.inf

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from linepress import format as fmt
 from linepress.claims.finding import Finding, missing
 from linepress.claims.model import (
     CompressedMessages,
@@ -25,6 +24,7 @@ from linepress.claims.model import (
     RooflineTable,
     RoundTrip,
 )
+from linepress.tables import format as fmt
 
 
 def roofline_table(check: RooflineTable) -> Finding:
@@ -76,10 +76,10 @@ def decode_dominates(check: DecodeDominates) -> Finding:
 
 
 def _stage(check: RooflineTable | RooflineBound | DecodeDominates, stage: str, mode: str) -> dict[str, Any]:
+    from linepress_hardware.catalog.accelerators import accelerator
     from linepress_hardware.inference.catalog import model
     from linepress_hardware.inference.precision import parse_precision
     from linepress_hardware.inference.roofline import roofline
-    from linepress_hardware.racks.accelerators import accelerator
 
     return roofline(
         model(check.model),
@@ -218,7 +218,8 @@ def compressed_messages(check: CompressedMessages) -> Finding:
         f"{_inputs({'ratio': check.ratio, 'coder': check.coder})}; {one.title} is not the bound from "
         f"{fmt.significant(free)} GB/s of coder each way on; without overlap {fmt.significant(serial)} times; "
         f"inside a machine, 1 GiB over {check.accelerators} of {check.system}, at most "
-        f"{fmt.significant(inside['speedup'])} times: the plain side is {inside['plain_curve']}, and coded numbers do not add in a switch"
+        f"{fmt.significant(inside['speedup'])} times: the plain side is {inside['plain_curve']}, and coded numbers "
+        f"do not add in a switch"
     )
     if check.note:
         detail += f"; {check.note}"
