@@ -73,6 +73,7 @@ class Outcome:
     events: int
     credit_stalls: int
     packet_bytes: float
+    replays: int
 
     @property
     def finish_ns(self) -> float:
@@ -92,6 +93,7 @@ def simulate(
     packet_bytes: float | None = None,
     max_packets: int = DEFAULT_PACKETS,
     combine_ns: float = 0.0,
+    seed: int = 1,
 ) -> Outcome:
     """Deliver every message of `program`.
 
@@ -102,6 +104,8 @@ def simulate(
         at most `max_packets` packets (it keeps its bytes on the wire; only the grain of sharing grows).
     combine_ns : float
         Latency of a switch that combines packets.
+    seed : int
+        Of the flits that arrive broken, where the network has an error rate.
 
     Raises
     ------
@@ -173,6 +177,10 @@ def simulate(
             np.full(max(1, len(program.groups)), combine_ns),
             out_start,
             outs,
+            network.flit_error,
+            network.framing.flit_bytes or 1.0,
+            network.replay_ns,
+            np.random.Generator(np.random.PCG64(seed)),
             packet_room,
             heap_room,
         )
@@ -193,10 +201,18 @@ def simulate(
         int(counters[2]),
         int(counters[3]),
         grain,
+        int(counters[6]),
     )
 
 
 def _check(network: Network, program: Program) -> None:
+    if not 0 <= network.flit_error < 1 or not 0 <= network.replay_ns < float("inf"):
+        raise ConfigurationError(
+            f"flits break with probability {network.flit_error!r} and are sent again after {network.replay_ns!r} ns; "
+            f"give a share of at least 0 and below 1, and 0 ns or more"
+        )
+    if network.flit_error > 0 and not network.framing.flit_bytes:
+        raise ConfigurationError("this network's link has no flits that could break; use a link with framing.flit")
     if program.messages == 0:
         raise ConfigurationError("the program has no messages; give at least one")
     for name, ends in (("source", program.src), ("destination", program.dst)):

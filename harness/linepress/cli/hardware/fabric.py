@@ -11,6 +11,7 @@ from linepress.cli.hardware.fabric_arguments import parts_options, sides, size_b
 from linepress.cli.hardware.fabric_collective import collective_command
 from linepress.cli.hardware.fabric_compressed import compressed_command
 from linepress.cli.hardware.fabric_memory import kv_transfer_command, memory
+from linepress.cli.hardware.fabric_port import port_command
 from linepress.errors import LinepressError
 
 OPERATIONS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broadcast", "send")
@@ -26,6 +27,7 @@ def command() -> None:
       linepress fabric collective h100 -n 8
       linepress fabric compressed h100 -n 8 --ratio 1.486
       linepress fabric rtt --link ualink-800g --levels 1 --load 0.5
+      linepress fabric port --ber 1e-3 --load 0.9
       linepress fabric topology ualink-1024-4racks
       linepress fabric memory --topology nvl72 --local-GBps 8000 --ratio 1.5
       linepress fabric kv-transfer --model llama-3.1-8b --tokens 8192 --ratio 1.5
@@ -365,5 +367,6 @@ def topology_command(
 
 command.add_command(collective_command)
 command.add_command(compressed_command)
+command.add_command(port_command)
 command.add_command(memory)
 command.add_command(kv_transfer_command)
