@@ -263,9 +263,9 @@ def _curve(raw: dict[str, Any], system: str, own: Sequence[Row], known: Mapping[
         same = _earlier(f"{system} {raw['latency_of']}", known, f"{where} {name} latency_of")
         launch, step = same.launch_us, same.step_us
     elif len({_work(algorithm, row.operation, row.n, 1.0)[0] for row in floors}) >= 2:
-        messages = np.array([_work(algorithm, row.operation, row.n, 1.0)[0] for row in floors])
+        counts = np.array([_work(algorithm, row.operation, row.n, 1.0)[0] for row in floors])
         times = np.array([row.time_us for row in floors])  # least squares of the relative error
-        launch, step = np.linalg.lstsq(np.stack([1 / times, messages / times], axis=1), np.ones(times.size))[0]
+        launch, step = np.linalg.lstsq(np.stack([1 / times, counts / times], axis=1), np.ones(times.size))[0]
     else:
         raise ConfigurationError(f"{where} {name} has neither launch nor floor rows of two numbers; give one of them")
     copy = figure(raw["copy"], f"{where} {name} copy", "bytes/s").base / 1e9 if "copy" in raw else math.inf

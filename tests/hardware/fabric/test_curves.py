@@ -49,6 +49,17 @@ def test_rows_held_out_from_1_mib_on_are_predicted_within_10_percent() -> None:
     assert float(np.mean([abs(row["error"]) for row in found])) < 0.04
 
 
+def test_floors_of_nccl_follow_launch_and_steps() -> None:
+    """Small messages of four operations over 2, 4 and 8: two constants a system and kind of schedule."""
+    floors = [row for row in rows() if row.size_bytes == 2048 and "nccl_perf" in row.source]
+    assert len(floors) == 36
+    errors = []
+    for row in floors:
+        curve = next(one for one in systems()[row.system].curves if one.name == row.curve)
+        errors.append(curve.latency_us(row.operation, row.n) / row.time_us - 1)
+    assert max(abs(error) for error in errors) < 0.08
+
+
 def test_eight_h100_from_two_to_seven() -> None:
     """NVLS of 8 from rows of 5 to 7 alone: bytes by its closed form, one rate."""
     text = """
