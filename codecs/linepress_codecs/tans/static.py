@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from linepress_codecs.errors import CorruptDataError, UnsupportedFormatError
 from linepress_codecs.formats import Format
 from linepress_codecs.tans.bits import BitReader, BitWriter
-from linepress_codecs.tans.kernels import ESCAPE, FIRST, MODE_CODED, MODE_RAW, MODE_ZERO, ZERO
+from linepress_codecs.tans.chains import BITS_AT, ESCAPE_FLAG, STATE_AT, special_flag
+from linepress_codecs.tans.kernels import ESCAPE, FIRST, MODE_CODED, MODE_RAW, MODE_ZERO, U12, U15, U16, U4095, ZERO
 from linepress_codecs.tans.tables import RESERVED_BITS, ROW_SYMBOLS, Machine, build
 
 SIGN_RAW, SIGN_CODED, INTEGER = 0, 1, 2
@@ -139,6 +140,27 @@ class StaticTables:
         rows[0, : len(self.mode)] = self.mode
         rows[1:, : self.frequency.shape[1]] = self.frequency
         return build(rows, self.precision, MODE_ZERO)
+
+    @cached_property
+    def decode_entries(self) -> NDArray[np.uint64]:
+        """The table of `chains`, uint64[rows * L], for elements of 8 or 16 bits."""
+        machine, field = self.machine, self.field
+        entry = machine.decode.astype(np.uint64)
+        symbol = (entry >> U16).astype(np.int64)
+        value = symbol - FIRST + self.first
+        magnitude = (1 << (self.width - 1)) - 1
+        if field.signed == SIGN_RAW:
+            bits = value << field.low & magnitude
+        elif field.signed == SIGN_CODED:
+            bits = (value >> 1) << field.low & magnitude | (value & 1) << (self.width - 1)
+        else:
+            bits = (value << field.low ^ field.flip) & ((1 << self.width) - 1)
+        special = special_flag(self.width)
+        bits = np.where(symbol < FIRST, np.where(symbol == ESCAPE, special | ESCAPE_FLAG, special), bits)
+        r = np.uint64(machine.precision)
+        row = np.arange(len(entry), dtype=np.uint64) >> r << r
+        read = ((entry >> U12) & U15) << np.uint64(BITS_AT)
+        return bits.astype(np.uint64) | read | ((entry & U4095) + row) << np.uint64(STATE_AT)
 
     @cached_property
     def cost(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
