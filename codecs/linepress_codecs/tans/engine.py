@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from linepress_codecs.bitio import frozen
+from linepress_codecs.bitio import line_words as as_lines
 from linepress_codecs.checks import check_geometry, single
 from linepress_codecs.contracts import Lines, Packed
 from linepress_codecs.errors import CorruptDataError, UnsupportedFormatError
@@ -15,6 +16,7 @@ from linepress_codecs.tans.decode import decode_vector, decode_word, reach_bits
 from linepress_codecs.tans.kernels import OK, PAD_WORDS, PROBLEMS, take_lines
 from linepress_codecs.tans.static import BLOCK_LINES, SIGN_RAW, StaticTables, data_of, elements_of, per_line
 from linepress_codecs.tans.static_kernels import static_code, static_decode
+from linepress_codecs.tans.encode import encode_moves, encode_shifts
 from linepress_codecs.tans.words import word_shape
 from linepress_codecs.targets import target
 
@@ -67,9 +69,31 @@ def measure_static(
     return bits
 
 
+def _fast_code(
+    lines: Lines, tables: StaticTables, streams: int, words: NDArray[np.uint64], write: bool
+) -> tuple[NDArray[np.uint16], NDArray[np.uint64], int] | None:
+    """(sizes, starts, bits of ``words`` used) by the kernels of `encode`; None for lines they do not take."""
+    fmt, field = lines.format, tables.field
+    shape = fast_shape(tables, fmt, streams)
+    choice = None if shape is None else tables.choice(per_line(fmt, lines.line_bytes))
+    if choice is None:
+        return None
+    starts, bits = np.empty(len(lines), np.uint64), np.empty(len(lines), np.uint16)
+    kernel = encode_moves if target().bit_moves else encode_shifts
+    used = kernel(
+        as_lines(lines.data), np.uint64(tables.precision), np.uint64(fmt.bits), np.uint64(field.low),
+        np.uint64(field.signed == SIGN_RAW), shape, tables.symbol_of, tables.use_zero, *choice, *tables.cost,
+        tables.encode_entries, tables.machine.encode_state, words, starts, bits, write,
+    )  # fmt: skip
+    return bits, starts, int(used)
+
+
 def measure_lines(lines: Lines, tables: StaticTables, streams: int) -> NDArray[np.uint16]:
     """Coded bits of each line, uint16[n]."""
     check_tables(tables, lines.format, lines.line_bytes)
+    fast = _fast_code(lines, tables, streams, np.zeros(1, np.uint64), False)
+    if fast is not None:
+        return fast[0]
     parts = [
         measure_static(elements_of(lines.data[at : at + BLOCK_LINES], lines.format), lines.format, tables, streams)
         for at in range(0, len(lines), BLOCK_LINES)
@@ -86,10 +110,14 @@ def encode_lines(lines: Lines, tables: StaticTables, streams: int) -> Packed:
     """The code of each line, each starting on a 64-bit word."""
     check_tables(tables, lines.format, lines.line_bytes)
     n = len(lines)
+    words = np.empty(n * line_words(lines.line_bytes) + 2, np.uint64)
+    fast = _fast_code(lines, tables, streams, words, True)
+    if fast is not None:
+        bits, starts, used = fast
+        return Packed.of(lines, words[: used // 64].view(np.uint8), starts, bits)
     bits = np.zeros(n, np.uint16)
     modes = np.zeros(n, np.uint8)
     starts = np.zeros(n, np.uint64)
-    words = np.empty(n * line_words(lines.line_bytes) + 2, np.uint64)
     used = 0
     for at in range(0, n, BLOCK_LINES):
         part = slice(at, min(at + BLOCK_LINES, n))
