@@ -21,7 +21,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from linepress_codecs.intrinsics import Lanes, load64, store64
-from linepress_codecs.tans.kernels import U0, U15, U16, U32, low_bits
+from linepress_codecs.tans.kernels import U15, U16, U32, low_bits
 from linepress_codecs.tans.words import window
 
 LANES = 16
@@ -47,8 +47,7 @@ def _vector_chains(lanes: int) -> Any:
             tables, payloads = lane.splat(table), lane.splat(payload)
             # Variables of a loop are allocas here; LLVM makes registers of them.
             state = [cgutils.alloca_once_value(builder, lane.load(states, c)) for c in range(4)]
-            place = cgutils.alloca_once_value(builder, lane.load(places, 0))
-            seen = cgutils.alloca_once_value(builder, lane.constant(0))
+            place = cgutils.alloca_once_value(builder, lane.load(places))
             with cgutils.for_range(builder, steps, intp=ir.IntType(64)) as loop:
                 entries = [
                     lane.gather(builder.add(tables, builder.shl(builder.load(x), lane.constant(3))), 8) for x in state
@@ -67,12 +66,10 @@ def _vector_chains(lanes: int) -> Any:
                     bits = builder.lshr(bits, count)
                     at = builder.add(at, count)
                 builder.store(at, place)
-                builder.store(builder.or_(builder.load(seen), word), seen)
                 lane.store(word, out, loop.index)
             for c in range(4):
                 lane.store(builder.load(state[c]), states, c)
-            lane.store(builder.load(place), places, 0)
-            lane.store(builder.load(seen), places, 1)
+            lane.store(builder.load(place), places)
             return context.get_dummy_value()
 
         return types.void(*[types.uint64] * 6), generate
@@ -81,8 +78,8 @@ def _vector_chains(lanes: int) -> Any:
 
 
 vector_chains = _vector_chains(LANES)
-"""Steps of LANES lines. Addresses: table uint64[], payload, states uint64[4, LANES] and places uint64[2, LANES] (bit
-positions; all fields by or) in and out, out uint64[steps, LANES] (the fields of a step's four elements, 16 bits each);
+"""Steps of LANES lines. Addresses: table uint64[], payload, states uint64[4, LANES] and places uint64[LANES] (bit
+positions) in and out, out uint64[steps, LANES] (the fields of a step's four elements, 16 bits each);
 then the number of steps."""
 
 
@@ -106,7 +103,6 @@ def word_chains(table, payload, states, places, out, steps):  # type: ignore[no-
         y0, y1 = load64(states + b), load64(states + row + b)
         y2, y3 = load64(states + row + row + b), load64(states + row + row + row + b)
         p, q = load64(places + a), load64(places + b)
-        seen_x = seen_y = U0
         at = out + a
         for _ in range(steps):
             v, w = window(payload, p), window(payload, q)
@@ -122,11 +118,9 @@ def word_chains(table, payload, states, places, out, steps):  # type: ignore[no-
             q += m0 + m1 + m2 + m3
             low = (e0 & mask) | ((e1 & mask) << U16)
             word = low | ((e2 & mask) << U32) | (e3 << U48)
-            seen_x |= word
             store64(at, word)
             low = (f0 & mask) | ((f1 & mask) << U16)
             word = low | ((f2 & mask) << U32) | (f3 << U48)
-            seen_y |= word
             store64(at + np.uint64(8), word)
             at += row
         store64(states + a, x0)
@@ -139,5 +133,3 @@ def word_chains(table, payload, states, places, out, steps):  # type: ignore[no-
         store64(states + row + row + row + b, y3)
         store64(places + a, p)
         store64(places + b, q)
-        store64(places + row + a, seen_x)
-        store64(places + row + b, seen_y)

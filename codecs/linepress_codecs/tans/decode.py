@@ -48,31 +48,22 @@ def reach_bits(line_bytes: int, elements: int, precision: int) -> int:
 
 
 @njit(inline="always")
-def _odd_line(payload, first, raw, flush, left, parts, z, width, low, sign, special, out):  # type: ignore[no-untyped-def]
-    """A line with escapes or zero elements, element by element; False if its raw fields have not ``left`` bits more
-    than ``flush``. The raw fields: ``first`` up to ``flush`` bits, then the payload from ``raw`` + those bits on."""
-    p = U0
-    low_mask = (U1 << low) - U1
-    top, plain = width - U1, low + sign
-    narrow = width == np.uint64(8)
-    for t in range(out.shape[0]):
-        word = U0
-        for half in range(2 if narrow else 1):
-            fields = parts[2 * t + half, z] if narrow else parts[t, z]
-            for c in range(4):
-                f = (fields >> np.uint64(16 * c)) & np.uint64(FIELD_MASK)
-                y = first >> p if p < flush else window(payload, raw + p)
-                if f & special:
-                    value = U0
-                    if f & np.uint64(ESCAPE_FLAG):
-                        value = low_bits(y, width)
-                        p += width
-                else:
-                    value = f | (y & low_mask) | (((y >> low) & sign) << top)
-                    p += plain
-                word |= value << (width * np.uint64(4 * half + c))
-        out[t] = word
-    return p >= flush and p - flush == left
+def _odd_part(fields, payload, first, raw, flush, p, width, low, sign, special):  # type: ignore[no-untyped-def]
+    """Four elements, escapes or zeros among them: (the elements side by side, bits of raw fields read so far)."""
+    word = U0
+    for c in range(4):
+        f = (fields >> np.uint64(16 * c)) & np.uint64(FIELD_MASK)
+        y = first >> p if p < flush else window(payload, raw + p)
+        value = U0
+        if f & special:
+            if f & np.uint64(ESCAPE_FLAG):
+                value = low_bits(y, width)
+                p += width
+        else:
+            value = f | low_bits(y, low) | (((y >> low) & sign) << (width - U1))
+            p += low + sign
+        word |= value << (width * np.uint64(c))
+    return word, p
 
 
 def _decoder(vectors: bool, bit_moves: bool) -> Any:
@@ -101,13 +92,10 @@ def _decoder(vectors: bool, bit_moves: bool) -> Any:
         steps = np.uint64(elements >> 2)
         narrow = width == np.uint64(8)
         flags = special * np.uint64(0x0001000100010001)
-        lines = out.view(np.uint64)
         mask, flush, rest3 = (U1 << precision) - U1, precision << U2, precision * U3
-        fill = np.uint64(elements) * (low + sign)
         word_raw = (low + sign) * (U64 // width)
-        short = fill < flush
         states = np.zeros((4, LANES), np.uint64)
-        places = np.zeros((2, LANES), np.uint64)
+        places = np.zeros(LANES, np.uint64)
         parts = np.zeros((MOST_ELEMENTS // 4, LANES), np.uint64)
         base = np.zeros(LANES, np.uint64)
         index = np.zeros(LANES, np.int64)
@@ -148,7 +136,7 @@ def _decoder(vectors: bool, bit_moves: bool) -> Any:
                         p = at + (np.uint64(k) << np.uint64(6))
                         low_half = window(payload, p) & np.uint64(0xFFFFFFFF)
                         store64(to + (np.uint64(k) << U3), low_half | (window(payload, p + U32) << U32))
-                if mode < FIRST_TABLE or mode >= FIRST_TABLE + tables or size >= line_bits or short:
+                if mode < FIRST_TABLE or mode >= FIRST_TABLE + tables or size >= line_bits:
                     if mode != RAW_MODE or at + line_bits != start + size:
                         slow[left] = i
                         left += 1
@@ -160,7 +148,7 @@ def _decoder(vectors: bool, bit_moves: bool) -> Any:
                 states[1, lanes] = (w & mask) + row
                 states[2, lanes] = ((w >> precision) & mask) + row
                 states[3, lanes] = ((w >> (precision + precision)) & mask) + row
-                places[0, lanes] = at + rest3
+                places[lanes] = at + rest3
                 base[lanes] = row
                 index[lanes] = i
                 lanes += 1
@@ -168,7 +156,7 @@ def _decoder(vectors: bool, bit_moves: bool) -> Any:
             if lanes == 0:
                 break
             for z in range(lanes, LANES):  # the last batch: lanes without a line repeat one
-                places[0, z] = places[0, lanes - 1]
+                places[z] = places[lanes - 1]
                 for c in range(4):
                     states[c, z] = states[c, lanes - 1]
             if vectors:
@@ -176,44 +164,42 @@ def _decoder(vectors: bool, bit_moves: bool) -> Any:
             else:
                 word_chains(table, payload, states_at, places_at, parts_at, steps)
             for z in range(lanes):
-                k, row, at = index[z], base[z], places[0, z]
+                k, row, at = index[z], base[z], places[z]
                 end = starts[k] + np.uint64(bits[k])
                 to = target + np.uint64(k) * line_bytes
                 ends = (states[0, z] - row) | ((states[1, z] - row) << precision)
                 ends |= ((states[2, z] - row) | ((states[3, z] - row) << precision)) << (precision + precision)
                 first = ends | (window(payload, at) << flush)
                 raw, p = at - flush, U0
-                if places[1, z] & flags:
-                    if (
-                        at > end
-                        or end - at > line_bits
-                        or not _odd_line(
-                            payload, first, raw, flush, end - at, parts, z, width, low, sign, special, lines[k]
-                        )
-                    ):
-                        slow[left] = k
-                        left += 1
-                    continue
-                if at + fill - flush != end:
+                if at > end:
                     slow[left] = k
                     left += 1
                     continue
                 for t in range(words):
-                    if p >= flush:
-                        y = window(payload, raw + p)
+                    fields = parts[2 * t, z] if narrow else parts[t, z]
+                    others = parts[2 * t + 1, z] if narrow else U0
+                    if (fields | others) & flags:
+                        word, p = _odd_part(fields, payload, first, raw, flush, p, width, low, sign, special)
+                        if narrow:
+                            half, p = _odd_part(others, payload, first, raw, flush, p, width, low, sign, special)
+                            word |= half << U32
                     else:
-                        y = first >> p
-                        if p + word_raw > U64:
-                            y |= window(payload, raw + U64) << (U64 - p)
-                    word = place_raw(y, shape, bit_moves)
-                    if narrow:
-                        word |= four_bytes(parts[2 * t, z], bit_moves) | (
-                            four_bytes(parts[2 * t + 1, z], bit_moves) << U32
-                        )
-                    else:
-                        word |= parts[t, z]
+                        if p >= flush:
+                            y = window(payload, raw + p)
+                        else:
+                            y = first >> p
+                            if p + word_raw > U64:
+                                y |= window(payload, raw + U64) << (U64 - p)
+                        word = place_raw(y, shape, bit_moves)
+                        if narrow:
+                            word |= four_bytes(fields, bit_moves) | (four_bytes(others, bit_moves) << U32)
+                        else:
+                            word |= fields
+                        p += word_raw
                     store64(to + (np.uint64(t) << U3), word)
-                    p += word_raw
+                if p < flush or raw + p != end:
+                    slow[left] = k
+                    left += 1
         return left
 
     return decode

@@ -59,49 +59,62 @@ def _put(to, held, used):  # type: ignore[no-untyped-def]
     return to + (used >> U3), held >> (used & ~U7), used & U7
 
 
+@njit(inline="always")
+def _element(line, j, width):  # type: ignore[no-untyped-def]
+    """Element ``j`` of the line at an address."""
+    if width == U16:
+        return np.uint64(load16(line + (np.uint64(j) << U1)))
+    return np.uint64(load8(line + np.uint64(j)))
+
+
 @njit(cache=True)
-def _gather_odd(  # type: ignore[no-untyped-def]
-    line, elements, width, low, sign, field_of, use_zero, symbol_cost, mode_cost, entries, symbols, raw
-):  # fmt: skip
-    """Symbols and raw fields of a line element by element, with the table of least cost: (table, raw bits)."""
-    size = width >> U3
+def _with_zeros(line, elements, width, cost, total, symbols):  # type: ignore[no-untyped-def]
+    """Mark the zero elements of a line among its symbols; ``total`` with the costs of all symbols."""
+    for j in range(elements):
+        if _element(line, j, width) == U0:
+            store8(symbols + np.uint64(j), np.uint8(ZERO))
+        total += load64(cost + (np.uint64(load8(symbols + np.uint64(j))) << U3))
+    return total
+
+
+@njit(inline="always")
+def _gather_odd(line, n_words, width, low, sign, shape, row, symbols, raw, bit_moves):  # type: ignore[no-untyped-def]
+    """Raw fields of a line with escapes, zeros or symbols that the row at ``row`` lacks, which become escapes here:
+    their bits. A word without any goes as a whole."""
     top = width - U1
     low_mask = (U1 << low) - U1
-    tables = symbol_cost.shape[0]
-    for j in range(elements):
-        at = line + np.uint64(j) * size
-        u = np.uint64(load16(at)) if size == U2 else np.uint64(load8(at))
-        s = np.uint64(load8(field_of + (u >> low)))
-        if use_zero and u == U0:
-            s = np.uint64(ZERO)
-        store8(symbols + np.uint64(j), np.uint8(s))
-    best, least = 0, np.int64(1) << 60
-    for k in range(tables):
-        total = np.int64(mode_cost[MODE_CODED + k])
-        for j in range(elements):
-            total += symbol_cost[k, load8(symbols + np.uint64(j))]
-        if total < least:
-            best, least = k, total
-    row = entries + (np.uint64(best + 1) << U11)
+    each = np.int64(U64 // width)
+    word_raw = (low + sign) * (U64 // width)
     held, used, fill, to = U0, U0, U0, raw
-    for j in range(elements):
-        at = line + np.uint64(j) * size
-        u = np.uint64(load16(at)) if size == U2 else np.uint64(load8(at))
-        s = np.uint64(load8(symbols + np.uint64(j)))
-        if (load64(row + (s << U3)) & MISSING) != U0:
-            s = np.uint64(ESCAPE)
-            store8(symbols + np.uint64(j), np.uint8(ESCAPE))
-        value, count = u, width
-        if s >= np.uint64(FIRST):
-            value, count = (u & low_mask) | (((u >> top) & sign) << low), low + sign
-        elif s == np.uint64(ZERO):
-            value, count = U0, U0
-        held |= value << used
-        fill += count
-        to, held, used = _put(to, held, used + count)
+    for t in range(n_words):
+        at = symbols + np.uint64(t * each)
+        least, seen = BYTE, U0
+        for c in range(each):
+            s = np.uint64(load8(at + np.uint64(c)))
+            least = min(least, s)
+            seen |= load64(row + (s << U3))
+        if least >= np.uint64(FIRST) and (seen & MISSING) == U0:
+            held |= take_raw(load64(line + (np.uint64(t) << U3)), shape, bit_moves) << used
+            fill += word_raw
+            to, held, used = _put(to, held, used + word_raw)
+            continue
+        for c in range(each):
+            u = _element(line, t * each + c, width)
+            s = np.uint64(load8(at + np.uint64(c)))
+            if (load64(row + (s << U3)) & MISSING) != U0:
+                s = np.uint64(ESCAPE)
+                store8(at + np.uint64(c), np.uint8(ESCAPE))
+            value, count = u, width
+            if s >= np.uint64(FIRST):
+                value, count = (u & low_mask) | (((u >> top) & sign) << low), low + sign
+            elif s == np.uint64(ZERO):
+                value, count = U0, U0
+            held |= value << used
+            fill += count
+            to, held, used = _put(to, held, used + count)
     store64(to, held)
     store64(to + U8, U0)
-    return best, fill
+    return fill
 
 
 def _encoder(bit_moves: bool) -> Any:
@@ -110,14 +123,13 @@ def _encoder(bit_moves: bool) -> Any:
     @njit(cache=True)
     def encode(  # type: ignore[no-untyped-def]
         data, precision, width, low, sign, shape, field_of_in, use_zero, differences, mode_difference, bias,
-        symbol_cost, mode_cost, entries_in, states_in, words, starts, bits, write
+        choices, entries_in, states_in, words, starts, bits, write
     ):  # fmt: skip
         """Sizes (and with ``write`` the code) of lines uint64[n, words]; returns the bits of ``words`` used.
 
         field_of : uint8[2**(width - low)], symbol by element >> low; differences : uint64[256], mode_difference and
-        bias uint64: see `StaticTables.choice`; symbol_cost int32[K, 256], mode_cost int32[2 + K] : the costs
-        themselves; entries : uint64[rows * 256]; states : uint16[rows * L]; starts uint64[n], bits uint16[n] are
-        written.
+        bias uint64, of ``choices`` tables: see `StaticTables.choice`; entries : uint64[rows * 256]; states :
+        uint16[rows * L]; starts uint64[n], bits uint16[n] are written.
         """
         entries, states = np.uint64(entries_in.ctypes.data), np.uint64(states_in.ctypes.data)
         field_of, cost = np.uint64(field_of_in.ctypes.data), np.uint64(differences.ctypes.data)
@@ -130,7 +142,6 @@ def _encoder(bit_moves: bool) -> Any:
         narrow = width == U8
         ones = np.uint64(0x0101010101010101) if narrow else np.uint64(0x0001000100010001)
         tops = ones << (width - U1)
-        choices = symbol_cost.shape[0]
         mask, size, flush = (U1 << precision) - U1, U1 << precision, precision << U2
         word_raw = (low + sign) * (U64 // width)
         plain_fill = word_raw * np.uint64(n_words)
@@ -190,22 +201,21 @@ def _encoder(bit_moves: bool) -> Any:
             store64(to, held)
             store64(to + U8, U0)
             best = U0
+            zeros = use_zero and none != U0
+            if zeros:
+                total = _with_zeros(line, elements, width, cost, mode_difference, symbols)
             if choices > 1:
                 key0, key1 = bias << U2, ((total & LANE) << U2) | U1
                 key2 = (((total >> LANE_BITS) & LANE) << U2) | U2
                 key3 = ((total >> (LANE_BITS + LANE_BITS)) << U2) | U3
                 best = min(min(key0, key1), min(key2, key3)) & U3
+            row = entries + ((best + U1) << U11)
             fill = plain_fill
-            odd = least < np.uint64(FIRST) or (use_zero and none != U0)
+            odd = least < np.uint64(FIRST) or zeros
             stepped = x0 = x1 = x2 = x3 = U0
             while True:
                 if odd:
-                    chosen, fill = _gather_odd(
-                        line, elements, width, low, sign, field_of, use_zero, symbol_cost, mode_cost, entries,
-                        symbols, raw,
-                    )  # fmt: skip
-                    best = np.uint64(chosen)
-                row = entries + ((best + U1) << U11)
+                    fill = _gather_odd(line, n_words, width, low, sign, shape, row, symbols, raw, bit_moves)
                 x0, x1 = size + (load64(raw) & mask), size + (window(raw, precision) & mask)
                 x2 = size + (window(raw, precision + precision) & mask)
                 x3 = size + (window(raw, precision * U3) & mask)

@@ -13,10 +13,10 @@ from linepress_codecs.errors import CorruptDataError, UnsupportedFormatError
 from linepress_codecs.formats import Format
 from linepress_codecs.tans.chains import special_flag
 from linepress_codecs.tans.decode import decode_vector, decode_word, reach_bits
+from linepress_codecs.tans.encode import encode_moves, encode_shifts
 from linepress_codecs.tans.kernels import OK, PAD_WORDS, PROBLEMS, take_lines
 from linepress_codecs.tans.static import BLOCK_LINES, SIGN_RAW, StaticTables, data_of, elements_of, per_line
 from linepress_codecs.tans.static_kernels import static_code, static_decode
-from linepress_codecs.tans.encode import encode_moves, encode_shifts
 from linepress_codecs.tans.words import word_shape
 from linepress_codecs.targets import target
 
@@ -82,7 +82,7 @@ def _fast_code(
     kernel = encode_moves if target().bit_moves else encode_shifts
     used = kernel(
         as_lines(lines.data), np.uint64(tables.precision), np.uint64(fmt.bits), np.uint64(field.low),
-        np.uint64(field.signed == SIGN_RAW), shape, tables.symbol_of, tables.use_zero, *choice, *tables.cost,
+        np.uint64(field.signed == SIGN_RAW), shape, tables.symbol_of, tables.use_zero, *choice, len(tables.frequency),
         tables.encode_entries, tables.machine.encode_state, words, starts, bits, write,
     )  # fmt: skip
     return bits, starts, int(used)
