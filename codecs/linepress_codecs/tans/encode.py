@@ -30,7 +30,7 @@ from linepress_codecs.tans.kernels import (
     ZERO_LINE_BITS,
     low_bits,
 )
-from linepress_codecs.tans.words import take_raw, window
+from linepress_codecs.tans.words import put_bits, take_raw, window
 
 U2, U3, U7, U8, U11, U24, U48, U56 = (np.uint64(i) for i in (2, 3, 7, 8, 11, 24, 48, 56))
 BYTE, PAIR, WORD = np.uint64(0xFF), np.uint64(0xFFFF), np.uint64(0xFFFFFFFF)
@@ -50,13 +50,6 @@ def _back(x, entry, states):  # type: ignore[no-untyped-def]
     count = ((x + entry) & WORD) >> U16
     at = (x >> count) + np.uint64(np.int64(entry) >> np.int64(32))
     return low_bits(x, count), count, np.uint64(load16(states + (at << U1)))
-
-
-@njit(inline="always")
-def _put(to, held, used):  # type: ignore[no-untyped-def]
-    """Store ``used`` < 64 bits; (address, bits, number) of those in the last byte begun."""
-    store64(to, held)
-    return to + (used >> U3), held >> (used & ~U7), used & U7
 
 
 @njit(inline="always")
@@ -96,7 +89,7 @@ def _gather_odd(line, n_words, width, low, sign, shape, row, symbols, raw, bit_m
         if least >= np.uint64(FIRST) and (seen & MISSING) == U0:
             held |= take_raw(load64(line + (np.uint64(t) << U3)), shape, bit_moves) << used
             fill += word_raw
-            to, held, used = _put(to, held, used + word_raw)
+            to, held, used = put_bits(to, held, used + word_raw)
             continue
         for c in range(each):
             u = _element(line, t * each + c, width)
@@ -111,7 +104,7 @@ def _gather_odd(line, n_words, width, low, sign, shape, row, symbols, raw, bit_m
                 value, count = U0, U0
             held |= value << used
             fill += count
-            to, held, used = _put(to, held, used + count)
+            to, held, used = put_bits(to, held, used + count)
     store64(to, held)
     store64(to + U8, U0)
     return fill
@@ -252,13 +245,13 @@ def _encoder(bit_moves: bool) -> Any:
                 if coded:
                     three = (x1 - size) | ((x2 - size) << precision) | ((x3 - size) << (precision + precision))
                     held |= three << used
-                    to, held, used = _put(to_here, held, used + flush - precision)
+                    to, held, used = put_bits(to_here, held, used + flush - precision)
                     for t in range(steps):
                         held |= load64(values + (np.uint64(t) << U3)) << used
-                        to, held, used = _put(to, held, used + load64(counts + (np.uint64(t) << U3)))
+                        to, held, used = put_bits(to, held, used + load64(counts + (np.uint64(t) << U3)))
                     last = fill
                 else:
-                    to, held, used = _put(to_here, held, used)
+                    to, held, used = put_bits(to_here, held, used)
                     done = precision
                 while last - done > U56:
                     held |= (window(raw, done) & np.uint64(0xFFFFFFFFFFFFFF)) << used

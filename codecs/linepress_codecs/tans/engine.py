@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from linepress_codecs.bitio import frozen
 from linepress_codecs.bitio import line_words as as_lines
-from linepress_codecs.checks import check_geometry, single
+from linepress_codecs.checks import checked_single
 from linepress_codecs.contracts import Lines, Packed
 from linepress_codecs.errors import CorruptDataError, UnsupportedFormatError
 from linepress_codecs.formats import Format
@@ -229,10 +229,5 @@ def decode_one(packed: Packed, i: int, tables: StaticTables, streams: int) -> ND
     """Line ``i`` alone, uint8[line_bytes]."""
     check_tables(tables, packed.format, packed.line_bytes)
     check_packed(packed)
-    alone = single(packed, i)
-    try:
-        check_geometry(alone)
-    except CorruptDataError as error:
-        raise error.at(i) from None
-    out: NDArray[np.uint8] = _decode(alone, tables, streams, i)[0]
+    out: NDArray[np.uint8] = _decode(checked_single(packed, i), tables, streams, i)[0]
     return out

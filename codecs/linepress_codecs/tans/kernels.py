@@ -35,7 +35,7 @@ PROBLEMS = {
     BAD_LONG: "its code is as long as the line itself, which an encoder stores raw",
 }
 
-U0, U1, U6, U12, U15, U16, U32, U63, U64 = (np.uint64(i) for i in (0, 1, 6, 12, 15, 16, 32, 63, 64))
+U0, U1, U2, U6, U12, U15, U16, U32, U63, U64 = (np.uint64(i) for i in (0, 1, 2, 6, 12, 15, 16, 32, 63, 64))
 U4095 = np.uint64(4095)
 ZERO_LINE_BITS, ZERO_LINE = np.uint64(RESERVED_BITS), np.uint64(RESERVED_MASK)
 BUFFER_WORDS = 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from linepress_codecs.intrinsics import deposit, extract, load64
+from linepress_codecs.intrinsics import deposit, extract, load64, store64
 
 U3, U7 = np.uint64(3), np.uint64(7)
 
@@ -14,6 +14,13 @@ U3, U7 = np.uint64(3), np.uint64(7)
 def window(payload, at):  # type: ignore[no-untyped-def]
     """At least 57 bits from bit ``at`` of the bytes at address ``payload``; reads 8 bytes."""
     return load64(payload + (at >> U3)) >> (at & U7)
+
+
+@njit(inline="always")
+def put_bits(to, held, used):  # type: ignore[no-untyped-def]
+    """Store ``used`` < 64 bits at address ``to``: (address, bits, number) of those in the last byte begun."""
+    store64(to, held)
+    return to + (used >> U3), held >> (used & ~U7), used & U7
 
 
 @njit(inline="always")
