@@ -107,3 +107,13 @@ def single(packed: Packed, i: int) -> Packed:
         packed.channel_run,
         packed.channel_span,
     )
+
+
+def checked_single(packed: Packed, i: int) -> Packed:
+    """`single`, refused with the line's own index where it lies outside the payload."""
+    one = single(packed, i)
+    try:
+        check_geometry(one)
+    except CorruptDataError as error:
+        raise error.at(i) from None
+    return one
