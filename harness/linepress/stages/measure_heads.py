@@ -16,7 +16,7 @@ from linepress.sources import TensorRef
 from linepress.sources.engine_pages import PagedTokens
 from linepress.sources.snapshot import BATCH, CONTIGUOUS, VLLM, VLLM_CLASSIC, VLLM_HND
 from linepress.stages.coded import Coded
-from linepress_codecs.layout import BLOCK_TOKENS
+from linepress_codecs.tokens import BLOCK_TOKENS
 
 _AXES = {
     (CONTIGUOUS, 3): 0,
