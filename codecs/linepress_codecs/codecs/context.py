@@ -35,7 +35,6 @@ from linepress_codecs.tans.engine import decode_lines, decode_one, encode_lines,
 from linepress_codecs.tans.fit import SAMPLE_LINES, fit_static
 from linepress_codecs.tans.static import StaticTables
 
-
 Model = ChannelTables | TurningTables | StaticTables
 TURNING_MARK, TURNING_BITS = 0b111110, 6
 """Static tables (first bit 0) of 31 rows, which no tensor has, mark turning channels."""

@@ -1,7 +1,7 @@
 """Finding how a tensor's channels turn: periodograms of channel pairs over a sample of its tokens.
 
-A pair (x, y) of channels that a rotary embedding turned is, as the complex x + iy, a constant times ``exp(i w t)`` plus
-noise. Its rate w is where the periodogram peaks; the pairing is the one whose peaks explain most. Where one base
+A pair (x, y) of channels that a rotary embedding turned is, as the complex x + iy, a constant times ``exp(i w t)``
+plus noise. Its rate w is where the periodogram peaks; the pairing is the one whose peaks explain most. Where one base
 explains the rates of all pairs (``w = base^(-i / pairs)`` radians), the rates of pairs that turn too slowly or too
 faintly to be seen are taken from it; a scaled rotation keeps the rates found pair by pair.
 """
@@ -70,7 +70,7 @@ def _searched(spectrum: _Spectrum, dim: int) -> Iterator[tuple[Rotation, NDArray
     plain_bits = spectrum.bits(best, plain)
     own = free_bits > plain_bits + np.maximum(FAINT_BITS, 0.03 * np.abs(plain_bits))
     rates = np.where(own, free, plain)
-    steps = tuple(int(round(rate * TURN)) % TURN for rate in rates)
+    steps = tuple(round(rate * TURN) % TURN for rate in rates)
     yield Rotation(dim, best.offset, best.interleaved, steps), np.array(steps) / TURN
 
 

@@ -1,9 +1,9 @@
 """Channels whose means turn in pairs with the position, as keys after a rotary embedding have them.
 
-A pair's mean turns at a constant rate: from means ``a``, ``b`` before the turning, those of its two channels at position
-t are ``a cos(t w) - b sin(t w)`` and ``b cos(t w) + a sin(t w)``. Phases count in 2^-32 turns and wrap; sines come from
-a ROM of a quarter wave in 256 steps, so that every platform and a chip compute the same integers. The rest of the
-model is that of `channel`: a level, a widening and a slope a channel.
+A pair's mean turns at a constant rate: from means ``a``, ``b`` before the turning, those of its two channels at
+position t are ``a cos(t w) - b sin(t w)`` and ``b cos(t w) + a sin(t w)``. Phases count in 2^-32 turns and wrap;
+sines come from a ROM of a quarter wave in 256 steps, so that every platform and a chip compute the same integers. The
+rest of the model is that of `channel`: a level, a widening and a slope a channel.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def sine_rom() -> NDArray[np.int32]:
 
 @lru_cache(maxsize=1)
 def wave() -> NDArray[np.int32]:
-    """int32[5 QUARTER]: the ROM's sine over a whole wave and a quarter, so that the cosine is a quarter further on."""
+    """int32[5 QUARTER]: the ROM's sine over a whole wave and a quarter; the cosine is a quarter further on."""
     rom = sine_rom()
     up, down = rom[:QUARTER], rom[QUARTER:0:-1]
     return np.concatenate([up, down, -up, -down, up])
@@ -131,7 +131,7 @@ class TurningTables:
         if not 0 < n <= MOST_CHANNELS:
             raise CorruptDataError(f"{n} turning channels, but a tensor has 1 to {MOST_CHANNELS}")
         dim, offset, pairs = source.gamma(), source.gamma() - 1, source.gamma() - 1
-        if n % dim or not 0 < pairs or offset + 2 * pairs > dim:
+        if n % dim or not pairs > 0 or offset + 2 * pairs > dim:
             raise CorruptDataError(
                 f"{pairs} turning pairs from channel {offset} on do not fit heads of {dim} in {n} channels"
             )

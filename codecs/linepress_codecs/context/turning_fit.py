@@ -49,7 +49,10 @@ def _demodulate(  # type: ignore[no-untyped-def]
     elements, channel, position, start, stretch, steps, offset, later, span, in_runs, width, mantissa, top, infinite,
     unit, sines, sums,
 ):  # fmt: skip
-    """Add to sums float64[stretches, n_channels, 3]: n, x cos, x sin of the channel's phase; steps uint64[n_channels]."""
+    """Add to sums float64[stretches, n_channels, 3]: n, x cos, x sin of the channel's phase.
+
+    steps uint64[n_channels].
+    """
     for i in range(elements.shape[0]):
         ahead = channel[i] % span
         for j in range(elements.shape[1]):
@@ -73,7 +76,7 @@ def _residuals(  # type: ignore[no-untyped-def]
     elements, channel, position, steps, own, cross, before, offset, later, span, in_runs, width, mantissa, top,
     infinite, unit, sines, sums,
 ):  # fmt: skip
-    """Add to sums float64[n_channels, 10]: those of `channel._gather` of values less their means, and the mean squared."""
+    """Add to sums float64[n_channels, 10]: `channel._gather`'s, of values less their means; the mean squared."""
     m = elements.shape[1]
     values = np.zeros(m)
     counted = np.zeros(m, np.bool_)
@@ -137,7 +140,8 @@ def fit_turning(chunks: Iterable[Lines], streams: int) -> TurningTables | None:
     heads = max(1, min(n_channels, SAMPLE_CHANNELS) // dim)
     sample = np.zeros((tokens, heads * dim), np.float32)
     for elements, part, order, shape, unit in blocks:
-        assert part.channel is not None and part.position is not None
+        assert part.channel is not None
+        assert part.position is not None
         _scatter(
             elements, part.channel.astype(np.int64), part.position, first, order.offset, order.later, order.span,
             order.in_runs, np.uint64(shape.width), np.uint64(shape.mantissa), shape.top, shape.infinite, unit, sample,
@@ -185,7 +189,8 @@ def _demodulated(
     steps = _channel_steps(rotation, n_channels)
     sines = wave().astype(np.float64) / (1 << SINE_BITS)
     for elements, part, order, shape, unit in blocks:
-        assert part.channel is not None and part.position is not None
+        assert part.channel is not None
+        assert part.position is not None
         _demodulate(
             elements, part.channel.astype(np.int64), part.position, first, stretch, steps, order.offset, order.later,
             order.span, order.in_runs, np.uint64(shape.width), np.uint64(shape.mantissa), shape.top, shape.infinite,
@@ -208,7 +213,7 @@ def _means(sums: NDArray[np.float64], rotation: Rotation) -> NDArray[np.complex1
 
 def _refined(sums: NDArray[np.float64], rotation: Rotation, n_channels: int, stretch: int) -> Rotation:
     """Rates corrected by how the means found in the stretches still turn."""
-    partner, side, pair = partners(rotation, n_channels)
+    _partner, side, pair = partners(rotation, n_channels)
     means = _means(sums, rotation)
     steps = list(rotation.steps)
     size = 1 << (8 * len(sums) - 1).bit_length()
@@ -232,7 +237,8 @@ def _tables(blocks: _Blocks, rotation: Rotation, sums: NDArray[np.float64]) -> T
     rest = np.zeros((n_channels, _SUMS))
     mantissa = 0
     for elements, part, order, shape, unit in blocks:
-        assert part.channel is not None and part.position is not None
+        assert part.channel is not None
+        assert part.position is not None
         mantissa = shape.mantissa
         _residuals(
             elements, part.channel.astype(np.int64), part.position, steps, own, cross, order.before, order.offset,

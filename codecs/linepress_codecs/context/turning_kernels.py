@@ -69,13 +69,13 @@ def turned(own, cross, step_, coarser, position, sines):  # type: ignore[no-unty
 
 @njit(cache=True)
 def place_elements(  # type: ignore[no-untyped-def]
-    channel, position, parameters, offset, later, span, whole_run, sines, row, mean,
+    channel, position, parameters, offset, later, span, in_runs, sines, row, mean,
 ):  # fmt: skip
     """Row of ``parameters`` and mean of every element, into int64[n, m] each.
 
     ``channel`` int64[n] and ``position`` uint32[n] are those of each line's first element; ``offset``, ``later`` and
-    ``span`` those of `order.LineOrder`; ``whole_run`` where runs of one channel follow one another, whose tokens a new
-    span does not advance.
+    ``span`` those of `order.LineOrder`; ``in_runs`` where elements of one channel follow one another, whose
+    tokens a new span does not advance.
     """
     last = parameters.shape[0] - 1
     for i in range(row.shape[0]):
@@ -85,7 +85,7 @@ def place_elements(  # type: ignore[no-untyped-def]
             token = np.int64(position[i]) + later[j]
             if ahead + offset[j] >= span:
                 at -= span
-                if not whole_run:
+                if not in_runs:
                     token += 1
             at = min(at, last)
             row[i, j] = at
