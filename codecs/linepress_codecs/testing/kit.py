@@ -24,6 +24,7 @@ from linepress_codecs.errors import CodecError, CorruptDataError, UnsupportedFor
 from linepress_codecs.formats import FORMATS, Format
 from linepress_codecs.packing import TAG_ONLY_BITS
 from linepress_codecs.registry import make, parse_spec
+from linepress_codecs.testing.memory import check_ends, check_packed_memory
 
 SEED = 20260718
 LineCheck = Callable[[LineCodec], None]
@@ -399,6 +400,16 @@ def check_card(codec: LineCodec) -> None:
         assert card.clock_GHz.value > 0, f"{codec.spec}: clock of {card.clock_GHz.value} GHz"
 
 
+def check_packings(codec: LineCodec) -> None:
+    """Lines say themselves where they end, and come back from the memory of every packing; see `testing.memory`."""
+    fmt = formats_of(codec)[0]
+    inputs = dict(sample_lines(fmt))
+    for name in ("mixed", "sparse", "turning"):
+        where = f"{codec.spec} {fmt.name} {name}"
+        check_ends(codec, inputs[name][:24], where)
+        check_packed_memory(codec, inputs[name], where)
+
+
 def line_checks() -> list[LineCheck]:
     """Every check a line codec must pass."""
     return [
@@ -415,6 +426,7 @@ def line_checks() -> list[LineCheck]:
         check_hostile_geometry,
         check_formats,
         check_card,
+        check_packings,
     ]
 
 
