@@ -92,7 +92,7 @@ def test_random_access_limits() -> None:
 
 
 def test_pairs_by_hand() -> None:
-    """338 + 346 bits share 86 B: 43 B from the start and 44 B from the end, the byte between in both; codes of 1 bit."""
+    """338 + 346 bits share 86 B: 43 B from the start, 44 B from the end, a byte in both; codes of 1 bit."""
     place = parse_packing("pairs").place(bits_of([338, 346] * 32))
     assert place.start_bytes[:4].tolist() == [0, 42, 86, 128]
     assert place.length_bytes[:4].tolist() == [43, 44, 43, 44]
@@ -106,7 +106,7 @@ def test_pairs_by_hand() -> None:
 
 
 def test_spill_by_hand() -> None:
-    """Rests of 8, 24, 32 (raw), none and 8 B: best fit takes three atoms, the two of 8 and 24 B sharing the second."""
+    """Rests of 8, 24, 32 (raw), none and 8 B: three atoms, those of 8 and 24 B sharing the second."""
     place = parse_packing("spill").place(bits_of([320, 448, 513, 256, 320, 4]))
     assert place.start_bytes.tolist() == [0, 32, 64, 96, 128, 160]
     assert place.length_bytes.tolist() == [40, 56, 64, 32, 40, 0]

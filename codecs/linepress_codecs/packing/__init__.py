@@ -29,7 +29,9 @@ from linepress_codecs.packing.stream import Stream
 
 PACKINGS: dict[str, type[Packing]] = {p.name: p for p in (Stream, Classes, Slots, Groups, Pairs, Spill)}
 
-EXAMPLES = "stream, stream:granule=bit, classes:set=0/22/44/64, slots:slot=auto, groups:lines=48:size=33"
+EXAMPLES = (
+    "stream, stream:granule=bit, classes:set=0/22/44/64, slots:slot=auto, groups:lines=48:size=33, pairs, spill"
+)
 
 __all__ = [
     "PACKINGS",

@@ -86,7 +86,7 @@ class Placement:
         Bytes of data, gaps included, metadata not.
     line_bytes : int
     home_bytes : int
-        Where not 0: only so many bytes of a line lie at its start, and what is longer goes on at ``rest_start_bytes``.
+        Where not 0: only so many bytes of a line lie at its start; what is longer goes on at ``rest_start_bytes``.
     rest_start_bytes : int64[n] | None
         First byte of the rest of each line; anything where there is no rest.
     """

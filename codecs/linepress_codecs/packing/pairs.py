@@ -63,7 +63,9 @@ class Pairs(Packing):
         first[1::2] += length - own[1::2]
         n = len(bits)
         total = int(length.sum())
-        return Placement(first[:n], own[:n].astype(np.int32), self._page_metadata(code, line_bytes), total, line_bytes)
+        return Placement(
+            first[:n], own[:n].astype(np.int32), self._page_metadata(code, line_bytes), total, line_bytes
+        )
 
     def _page_metadata(self, code: SizeCode, line_bytes: int) -> int:
         return POINTER_BYTES + -(-page_lines(line_bytes) // 2 * code.bits // 8)

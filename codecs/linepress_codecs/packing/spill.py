@@ -37,9 +37,12 @@ def _reach(count, room, reach):  # type: ignore[no-untyped-def]
                     reach[s, c + k * s] = True
 
 
+_Layout = tuple[SizeCode, NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+
+
 @njit(cache=True)
 def _best_fit(length, per_page, room, atom, offset):  # type: ignore[no-untyped-def]
-    """Place the rests int64[n] of each page; fills atom (numbered in its page) and offset; atoms a page, int64[pages].
+    """Place the rests int64[n] of each page: fills atom (numbered in its page) and offset, returns the atoms used.
 
     The longest rest first, each into the atom that it leaves least room in; ties: the lower line, the lower atom.
     """
@@ -136,18 +139,19 @@ class Spill(Packing):
     summary: ClassVar[str] = "half a line at home, the rest in a shared atom: always two atoms, one without metadata"
 
     lines: int = field(
-        default=128, metadata={"choices": (64, 128, 256), "help": "lines whose rests share atoms, and a metadata entry"}
+        default=128,
+        metadata={"choices": (64, 128, 256), "help": "lines whose rests share atoms, and a metadata entry"},
     )
 
-    def _layout(
-        self, bits: NDArray[np.uint16], line_bytes: int
-    ) -> tuple[SizeCode, NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    def _layout(self, bits: NDArray[np.uint16], line_bytes: int) -> _Layout:
         """(code, rest of each line in bytes, its atom in the page, its offset there, atoms of each page)."""
         half = line_bytes // 2
         need = np.maximum(stored_bytes(bits, line_bytes) - half, 0)
         need = np.where(bits >= 8 * line_bytes, half, need)
         n = len(bits)
-        best: tuple[SizeCode, NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]] | None = None
+        best: tuple[SizeCode, NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]] | None = (
+            None
+        )
         best_bytes = 0
         for code in size_codes(need, half, 8)[:TRIED]:
             rest = code.lengths(need, half)

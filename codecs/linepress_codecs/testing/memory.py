@@ -27,7 +27,9 @@ def code_of(packed: Packed, i: int) -> NDArray[np.uint8]:
 def line_of(packed: Packed, i: int, code: NDArray[np.uint8], bits: int) -> Packed:
     """A `Packed` of line ``i`` alone, read from ``code`` as if it had ``bits`` bits."""
     payload = np.packbits(code, bitorder="little")
-    return replace(single(packed, i), payload=payload, starts=np.zeros(1, np.uint64), bits=np.array([bits], np.uint16))
+    return replace(
+        single(packed, i), payload=payload, starts=np.zeros(1, np.uint64), bits=np.array([bits], np.uint16)
+    )
 
 
 def check_ends(codec: LineCodec, lines: Lines, where: str) -> None:
