@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -23,20 +24,11 @@ from linepress_codecs.packing.base import (
 
 TRIED = 4
 """Size codes, the cheapest by bytes first, for which the atoms are counted to find the best."""
+SAMPLE_GROUPS = 64
+"""Groups of lines in which they are counted."""
 
 
-@njit(cache=True)
-def _reach(count, room, reach):  # type: ignore[no-untyped-def]
-    """Fill bool[sizes + 1, room + 1]: whether rests of at most size s, ``count`` of each, can add up to exactly c."""
-    reach[:] = False
-    reach[0, 0] = True
-    for s in range(1, room + 1):
-        for c in range(room + 1):
-            if reach[s - 1, c]:
-                for k in range(min(count[s], (room - c) // s) + 1):
-                    reach[s, c + k * s] = True
-
-
+_Way = Callable[..., NDArray[np.int64]]
 _Layout = tuple[SizeCode, NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 
 
@@ -81,45 +73,57 @@ def _fill(length, per_page, room, atom, offset):  # type: ignore[no-untyped-def]
     n = length.shape[0]
     pages = (n + per_page - 1) // per_page
     used = np.zeros(pages, np.int64)
-    reach = np.zeros((room + 1, room + 1), np.bool_)
+    reach = np.zeros((room + 1, room + 1), np.bool_)  # whether rests of sizes up to s can add up to exactly c
+    count = np.zeros(room + 1, np.int64)
+    place = np.zeros(room + 1, np.int64)  # where the next line of each size stands in `lines`
+    lines = np.zeros(per_page, np.int64)
     for page in range(pages):
         low, high = page * per_page, min(n, page * per_page + per_page)
-        count = np.zeros(room + 1, np.int64)
-        lines = 0
+        count[:] = 0
         for i in range(low, high):
-            if length[i] > 0:
-                count[length[i]] += 1
-                lines += 1
+            count[length[i]] += 1
+        place[0] = 0
+        for s in range(1, room + 1):
+            place[s] = place[s - 1] + count[s - 1]
+        for i in range(low, high):
+            lines[place[length[i]]] = i
+            place[length[i]] += 1
+        for s in range(room + 1):
+            place[s] -= count[s]
+        left = high - low - count[0]
+        longest = room
         atoms = 0
-        while lines > 0:
-            taken = np.zeros(room + 1, np.int64)
-            longest = 0
-            for s in range(room + 1):
-                if count[s] > 0:
-                    longest = s
-            taken[longest] = 1
+        while left > 0:
+            while count[longest] == 0:
+                longest -= 1
+            least = 1
+            while count[least] == 0:
+                least += 1
             count[longest] -= 1
-            _reach(count, room, reach)
             target = room - longest
-            while not reach[room, target]:
+            reach[least - 1, :] = False
+            reach[least - 1, 0] = True
+            for s in range(least, longest + 1):
+                for c in range(target + 1):
+                    reach[s, c] = reach[s - 1, c]
+                for k in range(1, min(count[s], target // s) + 1):
+                    for c in range(k * s, target + 1):
+                        reach[s, c] |= reach[s - 1, c - k * s]
+            while not reach[longest, target]:
                 target -= 1
-            for s in range(room, 0, -1):
+            at = 0
+            for s in range(longest, least - 1, -1):
                 k = min(count[s], target // s)
                 while k > 0 and not reach[s - 1, target - k * s]:
                     k -= 1
-                taken[s] += k
                 count[s] -= k
                 target -= k * s
-            at = 0
-            for s in range(room, 0, -1):
-                for i in range(low, high):
-                    if taken[s] == 0:
-                        break
-                    if length[i] == s and atom[i] < 0:
-                        atom[i], offset[i] = atoms, at
-                        at += s
-                        taken[s] -= 1
-                        lines -= 1
+                for _ in range(k + (s == longest)):
+                    i = lines[place[s]]
+                    place[s] += 1
+                    atom[i], offset[i] = atoms, at
+                    at += s
+                    left -= 1
             atoms += 1
         used[page] = atoms
     return used
@@ -148,21 +152,30 @@ class Spill(Packing):
         half = line_bytes // 2
         need = np.maximum(stored_bytes(bits, line_bytes) - half, 0)
         need = np.where(bits >= 8 * line_bytes, half, need)
-        n = len(bits)
-        best: tuple[SizeCode, NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]] | None = (
-            None
-        )
-        best_bytes = 0
-        for code in size_codes(need, half, 8)[:TRIED]:
-            rest = code.lengths(need, half)
-            for way in (_best_fit, _fill):
-                atom, offset = np.full(n, -1, np.int64), np.zeros(n, np.int64)
-                atoms = way(rest, self.lines, half, atom, offset)
+        code, way = self._choice(need, half)
+        rest = code.lengths(need, half)
+        return (code, rest, *self._placed(rest, half, way))
+
+    def _choice(self, need: NDArray[np.int64], half: int) -> tuple[SizeCode, _Way]:
+        """The size code and the way with the fewest bytes on a sample of the groups."""
+        groups = len(need) // self.lines
+        sample = need
+        if groups > SAMPLE_GROUPS:
+            chosen = np.linspace(0, groups - 1, SAMPLE_GROUPS).astype(np.int64)
+            sample = need[: groups * self.lines].reshape(groups, self.lines)[chosen].reshape(-1)
+        found = []
+        for rank, code in enumerate(size_codes(need, half, 8)[:TRIED]):
+            for number, way in enumerate((_best_fit, _fill)):
+                atoms = self._placed(code.lengths(sample, half), half, way)[2]
                 total = int(atoms.sum()) * half + len(atoms) * self._metadata(code)
-                if best is None or total < best_bytes:
-                    best, best_bytes = (code, rest, atom, offset, atoms), total
-        assert best is not None
-        return best
+                found.append((total, rank, number, code, way))
+        return min(found, key=lambda each: each[:3])[3:]
+
+    def _placed(
+        self, rest: NDArray[np.int64], half: int, way: _Way
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        atom, offset = np.full(len(rest), -1, np.int64), np.zeros(len(rest), np.int64)
+        return atom, offset, way(rest, self.lines, half, atom, offset)
 
     def place(self, bits: NDArray[np.uint16], line_bytes: int = LINE_BYTES) -> Placement:
         code, rest, atom, offset, atoms = self._layout(bits, line_bytes)

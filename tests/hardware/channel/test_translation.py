@@ -168,11 +168,8 @@ def home_layout(metadata: float = 36.0) -> StaticLayout:
 def test_a_home_needs_no_metadata_and_its_rest_waits_for_it() -> None:
     stream = workloads.stream(np.array([0, 3, 4 * 64 + 1], np.int64))
     plan = expand_static(stream, home_layout(), atom_bytes=32, config=CONFIG, line_buffer=False)
-    assert plan.kind.tolist() == [p.METADATA_READ, p.DATA_READ, p.DATA_READ, p.DATA_READ] + [
-        p.METADATA_READ,
-        p.DATA_READ,
-        p.DATA_READ,
-    ]
+    data, metadata = p.DATA_READ, p.METADATA_READ
+    assert plan.kind.tolist() == [metadata, data, data, data, metadata, data, data]
     # Metadata, home, rest; then a line without a rest under the same entry; then another page.
     assert plan.after.tolist() == [-1, -1, 0, -1, -1, -1, 4]
     assert plan.size_bytes[plan.kind == p.DATA_READ].tolist() == [32] * 5
