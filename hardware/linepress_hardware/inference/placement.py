@@ -8,6 +8,7 @@ from typing import Any
 from linepress_hardware.errors import ConfigurationError
 from linepress_hardware.inference.capacity import footprint
 from linepress_hardware.inference.compression import PLAIN, Compression
+from linepress_hardware.inference.parallel import ONE_DEVICE, Parallel
 from linepress_hardware.inference.precision import Precision
 from linepress_hardware.inference.shapes import ModelShape
 from linepress_hardware.racks.accelerators import Accelerator, MemoryTier
@@ -35,11 +36,13 @@ def place(
     compression: Compression = PLAIN,
     usable_share: float = 0.9,
     kv_first: bool = False,
+    parallel: Parallel = ONE_DEVICE,
 ) -> list[Share]:
     """Fill the tiers from the fastest down, weights before KV unless `kv_first`.
 
     Every stored byte of weights and KV is read once a decode step, so the fastest tier is worth the same to both;
     the order only says which of them spills. Tiers whose bandwidth nobody published come last, without a time.
+    `parallel` says how often KV lies on the `devices` (`Parallel.kv_copies`); without it once.
 
     Raises
     ------
@@ -48,7 +51,7 @@ def place(
     """
     if devices < 1:
         raise ConfigurationError(f"{devices} devices; give 1 or more")
-    held = footprint(shape, precision, compression)
+    held = footprint(shape, precision, compression, parallel)
     data = [("weights", held.weight_bytes), ("kv", held.kv_bytes(batch, context_tokens))]
     if kv_first:
         data.reverse()
