@@ -55,7 +55,9 @@ def place(
     data = [("weights", held.weight_bytes), ("kv", held.kv_bytes(batch, context_tokens))]
     if kv_first:
         data.reverse()
-    tiers = sorted(part.memory, key=lambda level: -(level.bandwidth_Bps or 0.0))
+    tiers = sorted(
+        (level for level in part.memory if not level.is_cache), key=lambda level: -(level.bandwidth_Bps or 0.0)
+    )
     room = {id(level): _capacity(level, devices) * usable_share for level in tiers}
     out: list[Share] = []
     for name, size in data:
