@@ -85,7 +85,7 @@ def memories() -> Rows:
 
 def accelerators() -> Rows:
     """Accelerators of the system model."""
-    from linepress_hardware.racks.accelerators import accelerators as known
+    from linepress_hardware.catalog.accelerators import accelerators as known
 
     return [
         {

@@ -19,12 +19,12 @@ from linepress.suite import ScenarioSpec, Suite, SystemSpec
 from linepress.yaml12 import unknown
 from linepress_codecs.formats import format_named
 from linepress_codecs.packing import parse_packing
+from linepress_hardware.catalog.accelerators import accelerator
 from linepress_hardware.channel.evaluate import WORKLOADS
 from linepress_hardware.dram.parts import load_part
 from linepress_hardware.errors import HardwareError
 from linepress_hardware.inference.catalog import model as find_model
 from linepress_hardware.inference.precision import parse_precision
-from linepress_hardware.racks.accelerators import accelerator
 
 CHANNEL_TARGET = "linepress.stages.channel:channel_case"
 FABRIC_TARGET = "linepress.stages.fabric:fabric_case"

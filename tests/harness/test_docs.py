@@ -80,8 +80,9 @@ def test_the_claim_of_the_claims_page_is_one(tmp_path: Path) -> None:
 
 
 def test_readme_table_goes_between_its_markers() -> None:
+    from benchmarks.tools.readme import BEGIN, END, with_table
+
     from linepress.errors import LinepressError
-    from linepress.report.readme import BEGIN, END, with_table
 
     once = with_table(f"a\n{BEGIN}\nold\n{END}\nb\n", "| new |", "from here")
     assert "old" not in once

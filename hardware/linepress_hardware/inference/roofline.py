@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from linepress_hardware.catalog.accelerators import Accelerator
 from linepress_hardware.errors import ConfigurationError
 from linepress_hardware.inference import capacity, reference
 from linepress_hardware.inference import operators as corrected
@@ -20,7 +21,6 @@ from linepress_hardware.inference.operator import Operator, Quantity, total
 from linepress_hardware.inference.parallel import ONE_DEVICE, Parallel
 from linepress_hardware.inference.precision import Precision
 from linepress_hardware.inference.shapes import ModelShape
-from linepress_hardware.racks.accelerators import Accelerator
 
 MODES = ("reference", "corrected")
 

@@ -75,10 +75,10 @@ def decode_dominates(check: DecodeDominates) -> Finding:
 
 
 def _stage(check: RooflineTable | RooflineBound | DecodeDominates, stage: str, mode: str) -> dict[str, Any]:
+    from linepress_hardware.catalog.accelerators import accelerator
     from linepress_hardware.inference.catalog import model
     from linepress_hardware.inference.precision import parse_precision
     from linepress_hardware.inference.roofline import roofline
-    from linepress_hardware.racks.accelerators import accelerator
 
     return roofline(
         model(check.model),

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 from linepress.errors import SourceError
+from linepress_hardware.catalog.accelerators import Accelerator, accelerator, parse_accelerator
 from linepress_hardware.inference.catalog import model
 from linepress_hardware.inference.hf_config import parse_config
 from linepress_hardware.inference.shapes import ModelShape
-from linepress_hardware.racks.accelerators import Accelerator, accelerator, parse_accelerator
 
 # A configuration is a few kilobytes; anything much larger is another file named by mistake.
 MAX_CONFIG_BYTES = 1 << 20

@@ -164,9 +164,9 @@ def _measured(model: str, accelerator: str, given: dict[str, Any], as_json: bool
 
 
 def _is_about(row: dict[str, str], model: str, accelerator: str) -> bool:
+    from linepress_hardware.catalog.accelerators import accelerator as find_accelerator
     from linepress_hardware.errors import UnknownPartError
     from linepress_hardware.inference.catalog import model as find_model
-    from linepress_hardware.racks.accelerators import accelerator as find_accelerator
 
     if row.get(_PIPELINE_COLUMN, "1") not in ("", "1"):
         return False

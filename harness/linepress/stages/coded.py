@@ -68,7 +68,7 @@ class Coded:
     timed_bytes : int
         Bytes gone through in each timed round.
     class_bound : Bound | None
-        Bound of the codec's own class, where it has one (`linepress_codecs.class_bounds`).
+        Bound of the codec's own class, where it has one (`linepress_codecs.tans.bound`).
     """
 
     unit_bits: NDArray[np.uint16] | NDArray[np.int64]

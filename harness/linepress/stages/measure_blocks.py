@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from linepress.sources import LineStream
 from linepress.stages.coded import Clock, Coded, time_rounds
-from linepress_codecs.block import SAMPLE_UNDER, sample_blocks
+from linepress_codecs.codecs.block import SAMPLE_UNDER, sample_blocks
 from linepress_codecs.contracts import BlockCodec
 
 SAMPLE_BLOCKS = 8192

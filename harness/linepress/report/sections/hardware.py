@@ -343,11 +343,11 @@ def _system_table(rows: Frame) -> Table:
 
 def _roofline_figure(rows: Frame) -> Figure | None:
     """Prefill and decode of the first system row under the roof of its accelerator."""
+    from linepress_hardware.catalog.accelerators import accelerator
     from linepress_hardware.errors import HardwareError
     from linepress_hardware.inference.catalog import model
     from linepress_hardware.inference.precision import parse_precision
     from linepress_hardware.inference.roofline import roofline
-    from linepress_hardware.racks.accelerators import accelerator
 
     context = rows.real("context_tokens")
     batch = rows.real("batch")
