@@ -27,13 +27,15 @@ BLOCK_ROWS = 64  # query rows of a FlashAttention block at head width 128
 KEY_TILE = 64  # keys are fetched by whole tiles
 TILES = ((64, 64), (128, 128), (128, 256))
 SPLITS = (1, 2, 4)
+SHORT_ROWS = 16  # rows of the smallest matrix instruction
 REFERENCE_WIDTH = 128  # head width of the profiled models: block times go by it
 
 
 @dataclass(frozen=True)
 class LinearForm:
     """`partial_wave`: time of a wave that is not full, at least, as a share of a full one. `small_tile`,
-    `middle_tile`: rate of the two smaller tiles over the largest. `ramp`: extra length of K a tile costs."""
+    `middle_tile`: rate of the two smaller tiles over the largest. `ramp`: extra length of K a tile costs.
+    `tall_share`: share of the bandwidth that kernels of more than 16 rows reach."""
 
     launch_us: float
     bandwidth_GBps: float
@@ -44,13 +46,15 @@ class LinearForm:
     middle_tile: float
     ramp: float
     reduction_GBps: float
+    tall_share: float
 
     def seconds(self, of: Matrix, tokens: ArrayLike, multiprocessors: int, bandwidth_GBps: float | None = None) -> F8:
         """Seconds of a product; `bandwidth_GBps` replaces the DRAM's, for weights that a cache holds."""
         t = np.asarray(tokens, dtype=np.float64)
-        memory = of.bytes(t) / (bandwidth_GBps or self.bandwidth_GBps) / 1e9
+        rate = np.where(t > SHORT_ROWS, self.tall_share, 1.0) * (bandwidth_GBps or self.bandwidth_GBps)
+        memory = of.bytes(t) / (rate * 1e9)
         best = np.full(t.shape, np.inf)
-        for (rows, columns), rate in zip(TILES, (self.small_tile, self.middle_tile, 1.0), strict=True):
+        for (rows, columns), speed in zip(TILES, (self.small_tile, self.middle_tile, 1.0), strict=True):
             for split in SPLITS:
                 waves = np.ceil(t / rows) * np.ceil(of.columns / columns) * split / multiprocessors
                 full = np.floor(waves + 1e-9)
@@ -58,7 +62,7 @@ class LinearForm:
                 part = np.where(rest > 1e-6, self.partial_wave + (1 - self.partial_wave) * rest, 0.0)
                 waves = np.where(waves < 1, 1.0, full + part)
                 work = waves * multiprocessors * 2 * rows * columns * (of.rows / split + self.ramp)
-                busy = work / (self.peak_Tops * 1e12 * rate)
+                busy = work / (self.peak_Tops * 1e12 * speed)
                 if split > 1:
                     busy = busy + split * t * of.columns * 8.0 / (self.reduction_GBps * 1e9)
                 best = np.minimum(best, busy)
@@ -154,15 +158,19 @@ class MixedForm:
 
 @dataclass(frozen=True)
 class ElementwiseForm:
-    """Launch and bytes: those that the last-level cache holds at its rate, the rest at the memory's."""
+    """Launch and bytes: those that the last-level cache holds at its rate, the rest at the memory's.
+
+    `held_share`: how much of the cache the kernel finds its data in.
+    """
 
     launch_us: float
     cache_GBps: float
     bandwidth_GBps: float
+    held_share: float
 
     def seconds(self, moved: ArrayLike, cache_bytes: float) -> F8:
         size = np.asarray(moved, dtype=np.float64)
-        held = np.minimum(size, cache_bytes)
+        held = np.minimum(size, self.held_share * cache_bytes)
         return np.asarray(
             self.launch_us * 1e-6 + held / (self.cache_GBps * 1e9) + (size - held) / (self.bandwidth_GBps * 1e9)
         )
