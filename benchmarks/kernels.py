@@ -1,7 +1,7 @@
 """Kernel forms against measured kernels: ``python -m benchmarks.kernels``.
 
-Fits the constants of ``data/kernels`` on a table of kernel times (soft L1 over log ratios, so that no size of a kernel
-outweighs another), and prints the error of each class on the rows it was fitted on, on tensor-parallel degrees it has
+Fits the constants of ``data/kernels`` on a table of kernel times (soft L1 over log ratios, so that no size of a
+kernel outweighs another), and prints the error of each class on the rows it was fitted on, on tensor-parallel degrees it has
 not seen, and the rows that lie above the roofline bound. ``--write`` replaces the packaged files, ``--table`` takes
 another table of the same columns, whose models are then predicted with the packaged constants, not fitted.
 """
@@ -43,10 +43,11 @@ F8 = NDArray[np.float64]
 TABLE = Path(__file__).parents[1] / "tests" / "data" / "inference" / "operator_times.csv.gz"
 FOLDER = Path(__file__).parents[1] / "hardware" / "linepress_hardware" / "data" / "kernels"
 SOURCE = (
-    "fitted by python -m benchmarks.kernels --write on {rows:,} kernel times of Llama-3.1-8B, casys-kaist/LLMServingSim "
-    "5daddb2, profiler/perf (MIT): measured with vLLM, 3 iterations"
+    "fitted by python -m benchmarks.kernels --write on {rows:,} kernel times of Llama-3.1-8B, "
+    "casys-kaist/LLMServingSim 5daddb2, profiler/perf (MIT): measured with vLLM, 3 iterations"
 )
-# What no table of kernels says: multiprocessors (data sheets), and host time a step (even requests of the recorded run).
+# What no table of kernels says: multiprocessors (data sheets), and host time a step (even requests of the recorded
+# run).
 DEVICES: dict[str, dict[str, Any]] = {
     "rtx-4090": {"multiprocessors": 128, "host_step_us": 0.0},
     "rtx-pro-6000": {"multiprocessors": 188, "host_step_us": 1400.0},
@@ -77,9 +78,8 @@ class Set:
 
 def table_rows(path: Path) -> list[Rows]:
     """Rows of a table by GPU, model and tensor-parallel degree; ``.gz`` is unpacked."""
-    lines = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
-    with lines:
-        return read_rows(csv.DictReader(lines), path.name)
+    text = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    return read_rows(csv.DictReader(text.decode("utf-8").splitlines()), path.name)
 
 
 def sets(rows: Sequence[Rows], part: str, multiprocessors: int, cache_bytes: float) -> dict[str, list[Set]]:
@@ -98,9 +98,7 @@ def sets(rows: Sequence[Rows], part: str, multiprocessors: int, cache_bytes: flo
             mine = one.of(name)
             if mine.any():
                 size = elementwise_bytes(shape, one.tp, name, one.tokens[mine])
-                out.setdefault(name, []).append(
-                    Set(lambda f, b=size: f.seconds(b, cache_bytes), one.seconds[mine])
-                )
+                out.setdefault(name, []).append(Set(lambda f, b=size: f.seconds(b, cache_bytes), one.seconds[mine]))
         for kind, found in attention_sets(one, shape, multiprocessors, cache_bytes):
             out.setdefault(kind, []).append(found)
     return out
@@ -126,9 +124,8 @@ def attention_sets(one: Rows, shape: ModelShape, sms: int, cache: float) -> Iter
 def fit(cls: type, found: Sequence[Set], bandwidth_GBps: float, peak_Tops: float) -> Any:
     """The form of class `cls` with the least soft-L1 error of log(predicted / measured)."""
     names = [field.name for field in fields(cls)]
-    scale = np.array(
-        [bandwidth_GBps if name in ("bandwidth_GBps", "cache_GBps") else peak_Tops if name == "peak_Tops" else 1.0 for name in names]
-    )
+    units = {"bandwidth_GBps": bandwidth_GBps, "cache_GBps": bandwidth_GBps, "peak_Tops": peak_Tops}
+    scale = np.array([units.get(name, 1.0) for name in names])
     start, low, high = (np.array(values, dtype=np.float64) for values in STARTS[cls])
     measured = np.log(np.concatenate([one.seconds for one in found]))
 
@@ -161,7 +158,12 @@ def fitted(rows: Sequence[Rows], name: str) -> DeviceForms:
     by_class = sets(rows, name, known["multiprocessors"], part.cache_bytes)
     forms = {
         kind: fit(cls, by_class[kind], bandwidth, peak)
-        for kind, cls in (("linear", LinearForm), ("decode", DecodeForm), ("prefill", PrefillForm), ("mixed", MixedForm))
+        for kind, cls in (
+            ("linear", LinearForm),
+            ("decode", DecodeForm),
+            ("prefill", PrefillForm),
+            ("mixed", MixedForm),
+        )
     }
     small = {kind: fit(ElementwiseForm, by_class[kind], bandwidth, peak) for kind in ELEMENTWISE if kind in by_class}
     bands = {kind: band(errors(form, by_class[kind])) for kind, form in {**forms, **small}.items()}

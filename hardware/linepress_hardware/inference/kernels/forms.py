@@ -246,7 +246,9 @@ def parse_forms(text: str, where: str) -> DeviceForms:
         },
         expert_launch_us=float(raw["expert_launch_us"]),
         host_step_us=float(raw["host_step_us"]),
-        bands={name: Band(float(one["mean"]), float(one["p90"]), int(one["rows"])) for name, one in raw["bands"].items()},
+        bands={
+            name: Band(float(one["mean"]), float(one["p90"]), int(one["rows"])) for name, one in raw["bands"].items()
+        },
     )
 
 

@@ -64,7 +64,9 @@ def read_rows(rows: Iterable[Mapping[str, str]], where: str = "kernel table") ->
             key = (row["hardware"], row["model"], int(float(row["tp"])))
             layer = row["layer"]
         except KeyError as error:
-            raise ConfigurationError(f"{where} row {number} has no column {error}; give {', '.join(COLUMNS)}") from None
+            raise ConfigurationError(
+                f"{where} row {number} has no column {error}; give {', '.join(COLUMNS)}"
+            ) from None
         except (TypeError, ValueError) as error:
             raise ConfigurationError(f"{where} row {number}: {error}; give numbers") from None
         if not 0 < values[-1] < np.inf:

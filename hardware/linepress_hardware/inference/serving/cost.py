@@ -43,6 +43,7 @@ class RooflineCost(NamedTuple):
 
     weight_bytes: F8
     raw_weight_bytes: F8
+    talk_s: F8
     vector: F8
     overhead_s: float
     decompressor_s_per_byte: float
@@ -53,14 +54,12 @@ def no_kernels() -> KernelCost:
     """What the loop is given when the roofline is to be used."""
     one, two, four = np.zeros(2), np.zeros((2, 2)), np.zeros((2, 2, 2, 2))
     axis = np.array([0.0, 1.0])
-    return KernelCost(
-        one, one, axis, axis, axis, axis, axis, two, two, four, 0.0, 0.0, 0.0, 0.0, 0.0
-    )
+    return KernelCost(one, one, axis, axis, axis, axis, axis, two, two, four, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 def no_roofline() -> RooflineCost:
     """What the loop is given when kernels are to be used."""
-    return RooflineCost(np.zeros(2), np.zeros(2), np.zeros(11), 0.0, 0.0, 1.0)
+    return RooflineCost(np.zeros(2), np.zeros(2), np.zeros(2), np.zeros(9), 0.0, 0.0, 1.0)
 
 
 @njit(cache=True)
@@ -171,4 +170,4 @@ def roofline_step_s(
     if c.decompressor_s_per_byte > 0.0:
         raw = c.raw_weight_bytes[min(tokens, last)] + cached * (kv_full + kv_slide) * c.raw_kv_ratio
         busy = max(busy, raw * c.decompressor_s_per_byte)
-    return busy + c.overhead_s + v[9] + tokens * v[10], memory_s >= compute_s
+    return busy + c.overhead_s + c.talk_s[min(tokens, last)], memory_s >= compute_s

@@ -111,7 +111,7 @@ def parse_engine(text: str, where: str) -> Engine:
         for key, one in part.items():
             field, kind = keys[key]
             if not isinstance(one, dict) or set(one) != {"value", "source"} or not one["source"]:
-                raise ConfigurationError(f"{where} {table}.{key} is {one!r}; write {{ value = …, source = \"…\" }}")
+                raise ConfigurationError(f'{where} {table}.{key} is {one!r}; write {{ value = …, source = "…" }}')
             value = one["value"]
             if kind is int:
                 whole(value, f"{where} {table}.{key}", 0 if field == "spare_blocks" else 1)

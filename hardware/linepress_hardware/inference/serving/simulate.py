@@ -125,7 +125,7 @@ def simulate(
     more = np.maximum(requests.answer_tokens - 1, 1)
     tpot = np.where(requests.answer_tokens > 1, (finish - first) / more, np.nan)
     result = ServingResult(first - arrival, tpot, finish - arrival, preempted)
-    summary = _summary(result, requests, finish, arrival, sums, parallel, blocks)
+    summary = _summary(result, requests, finish, arrival, sums, parallel, blocks, by_roofline=kernels is None)
     return ServingResult(result.ttft_s, tpot, result.latency_s, preempted, summary)
 
 
@@ -194,6 +194,7 @@ def _run(
         roofline = costs.RooflineCost(
             chosen.weight_bytes,
             chosen.raw_weight_bytes,
+            chosen.talk_s,
             chosen.vector,
             chosen.overhead_s,
             chosen.decompressor_s_per_byte,
@@ -261,6 +262,8 @@ def _summary(
     sums: F8,
     parallel: Parallel,
     blocks: int,
+    *,
+    by_roofline: bool,
 ) -> dict[str, Any]:
     span = float(finish.max() - arrival.min())
     several = result.tpot_s[np.isfinite(result.tpot_s)]
@@ -284,7 +287,7 @@ def _summary(
         "prefill_tokens": int(sums[2]),
         "decode_tokens": int(sums[3]),
         "steps_with_prefill_share": float(sums[4]) / steps,
-        "memory_bound_steps_share": float(sums[5]) / steps,
+        "memory_bound_steps_share": float(sums[5]) / steps if by_roofline else None,
         "preemptions": int(sums[6]),
         "recomputed_tokens": int(sums[7]),
         "cached_tokens": int(sums[8]),
