@@ -1,9 +1,9 @@
 """Kernel forms against measured kernels: ``python -m benchmarks.kernels``.
 
 Fits the constants of ``data/kernels`` on a table of kernel times (soft L1 over log ratios, so that no size of a
-kernel outweighs another), and prints the error of each class on the rows it was fitted on, on tensor-parallel degrees it has
-not seen, and the rows that lie above the roofline bound. ``--write`` replaces the packaged files, ``--table`` takes
-another table of the same columns, whose models are then predicted with the packaged constants, not fitted.
+kernel outweighs another), and prints the error of each class on the rows it was fitted on, on tensor-parallel degrees
+it has not seen, and the rows that lie above the roofline bound. ``--write`` replaces the packaged files, ``--table``
+takes another table of the same columns, whose models are then predicted with the packaged constants, not fitted.
 """
 
 from __future__ import annotations

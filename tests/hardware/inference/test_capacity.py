@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 import pytest
-from linepress_hardware.racks.accelerators import accelerator
 
+from linepress_hardware.catalog.accelerators import accelerator
 from linepress_hardware.inference.capacity import budget_bytes, capacity_tokens, footprint
 from linepress_hardware.inference.catalog import model
 from linepress_hardware.inference.compression import PLAIN, Compression
