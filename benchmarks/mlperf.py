@@ -32,8 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser.parse_args(argv)
     found, left = judged(given.rows)
     print(
-        f"{'accelerator':18s} {'model':16s} {'scenario':12s} {'weights':8s} {'rows':>4s} {'best':>9s} {'ceiling':>9s} "
-        f"{'head-room':>9s}  bound"
+        f"{'accelerator':18s} {'model':16s} {'scenario':12s} {'weights':8s} {'rows':>4s} {'best':>9s} "
+        f"{'ceiling':>9s} {'head-room':>9s}  bound"
     )
     for division, closed in (("closed", True), ("open", False)):
         print(division)
@@ -47,8 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     above = [row for row in found if row.verdict == "above"]
     speculative = [row for row in found if row.verdict == "speculative"]
     print(
-        f"{len(found)} rows: {len(above)} above the ceiling, {len(speculative)} that only speculative decoding reaches; "
-        f"tokens/s a device"
+        f"{len(found)} rows: {len(above)} above the ceiling, {len(speculative)} that only speculative decoding "
+        f"reaches; tokens/s a device"
     )
     for reason, count in left.items():
         print(f"left out, {count} rows: {reason}")

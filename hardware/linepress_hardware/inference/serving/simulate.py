@@ -181,7 +181,8 @@ def _run(
         limits.chunked_prefill,
         POLICIES[limits.policy],
         limits.reserve_answer,
-        limits.prefix_cache and bool(requests.shared) and not slides,
+        # Without shared prefixes a cache only helps sequences that were preempted: they find their own blocks again.
+        limits.prefix_cache and not slides and (bool(requests.shared) or not limits.reserve_answer),
         limits.asynchronous,
         requests.closed,
         float(held.window_tokens or 0),
