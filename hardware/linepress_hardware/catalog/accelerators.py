@@ -37,6 +37,11 @@ class MemoryTier:
     def bandwidth_Bps(self) -> float | None:
         return None if self.bandwidth is None else self.bandwidth.base
 
+    @property
+    def is_cache(self) -> bool:
+        """A cache of the tier before it: nothing is placed there, but what was just read may be found there."""
+        return self.kind == "L2 cache"
+
 
 @dataclass(frozen=True)
 class Link:
@@ -84,6 +89,11 @@ class Accelerator:
     @property
     def capacity_bytes(self) -> float:
         return self.main.capacity_bytes
+
+    @property
+    def cache_bytes(self) -> float:
+        """Bytes of the last-level cache, 0 where the data file gives none."""
+        return sum(level.capacity_bytes for level in self.memory if level.is_cache)
 
     @property
     def bandwidth_Bps(self) -> float:

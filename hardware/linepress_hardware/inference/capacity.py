@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from linepress_hardware.catalog.accelerators import Accelerator
 from linepress_hardware.errors import ConfigurationError
 from linepress_hardware.inference.compression import Compression
+from linepress_hardware.inference.parallel import ONE_DEVICE, Parallel
 from linepress_hardware.inference.precision import Precision
 from linepress_hardware.inference.shapes import ModelShape
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """Stored bytes: all weights (input table included), and KV a cached token."""
+    """Bytes that one replica stores on all its devices: weights (input table included), and KV a cached token."""
 
     weight_bytes: float
     kv_bytes_per_token: float
@@ -33,13 +34,22 @@ class Footprint:
         return self.weight_bytes + self.kv_bytes(batch, context_tokens)
 
 
-def footprint(shape: ModelShape, precision: Precision, compression: Compression) -> Footprint:
-    """Bytes that weights and KV take once stored with `compression`."""
+def footprint(
+    shape: ModelShape, precision: Precision, compression: Compression, parallel: Parallel = ONE_DEVICE
+) -> Footprint:
+    """Bytes that weights and KV take once stored with `compression` by one replica of `parallel`.
+
+    KV counts every copy that tensor parallelism makes (`Parallel.kv_copies`), routed experts only what the replica
+    keeps of them. The few matrices that every device holds whole (norms, router, low-rank projections; under 0.3 %
+    of DeepSeek-V3's weights at tp 8) count once.
+    """
+    shared = shape.expert_parameters_by_group()
+    kept = 1.0 / parallel.replicas_sharing_experts
     weights = sum(
-        count * precision.weight_bytes / compression.ratio_of(group)
+        (count - (1 - kept) * shared.get(group, 0)) * precision.weight_bytes / compression.ratio_of(group)
         for group, count in shape.parameters_by_group().items()
     )
-    kv = shape.kv_bytes_per_token(precision.kv_bytes) / compression.kv_capacity_ratio
+    kv = shape.kv_bytes_per_token(precision.kv_bytes) * parallel.kv_copies(shape) / compression.kv_capacity_ratio
     sliding = shape.sliding_window is not None
     return Footprint(weights, kv, shape.sliding_window, shape.sliding_layers / shape.layers if sliding else 0.0)
 
@@ -73,7 +83,7 @@ def largest_context(held: Footprint, budget: float, batch: int) -> int:
 
 
 def devices_needed(held: Footprint, part: Accelerator, usable_share: float, batch: int, context_tokens: int) -> int:
-    """Fewest devices whose usable memory holds weights and KV."""
+    """Fewest devices whose usable memory holds weights and KV, at the tensor-parallel degree of `held`."""
     return max(1, math.ceil(held.total_bytes(batch, context_tokens) / budget_bytes(part, 1, usable_share)))
 
 

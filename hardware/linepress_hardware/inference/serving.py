@@ -98,7 +98,7 @@ def simulate(
     room = kv_room_tokens(shape, part, p, parallel, compression, limits.usable_share)
     longest = int((requests.prompt_tokens + requests.answer_tokens).max())
     if room < longest:
-        held = capacity.footprint(shape, p, compression)
+        held = capacity.footprint(shape, p, compression, parallel)
         devices = parallel.tp * parallel.pp
         capacity.check_fits(
             held,
@@ -139,7 +139,7 @@ def kv_room_tokens(
     usable_share: float,
 ) -> float:
     """Tokens of KV that fit beside the weights on the devices of one replica."""
-    held = capacity.footprint(shape, precision, compression)
+    held = capacity.footprint(shape, precision, compression, parallel)
     return capacity.capacity_tokens(held, capacity.budget_bytes(part, parallel.tp * parallel.pp, usable_share))
 
 

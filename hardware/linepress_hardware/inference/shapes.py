@@ -178,6 +178,13 @@ class ModelShape:
         counts["lm_head"] = 0 if self.tied_embeddings else self.vocab * h
         return counts
 
+    def expert_parameters_by_group(self) -> dict[str, int]:
+        """Of `parameters_by_group`, those of routed experts."""
+        if self.experts is None:
+            return {}
+        routed = self.moe_layers * self.hidden * self.experts.total * self.experts.intermediate
+        return {"gate_proj": routed if self.gated_mlp else 0, "up_proj": routed, "down_proj": routed}
+
     @property
     def parameters(self) -> int:
         """Parameters of the whole model, biases included."""

@@ -197,7 +197,7 @@ def _fit_warnings(
         warnings.append(f"{shape.name} was made for {shape.max_context:,} tokens, {context:,} are asked for")
     try:
         check_fits(
-            footprint(shape, precision, PLAIN),
+            footprint(shape, precision, PLAIN, parallel),
             part,
             devices=parallel.tp * parallel.pp,
             usable_share=1.0,
