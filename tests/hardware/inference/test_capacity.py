@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from linepress_hardware.catalog.accelerators import accelerator
 from linepress_hardware.inference.capacity import budget_bytes, capacity_tokens, footprint
 from linepress_hardware.inference.catalog import model
 from linepress_hardware.inference.compression import PLAIN, Compression
@@ -20,7 +21,6 @@ from linepress_hardware.inference.roofline import roofline
 from linepress_hardware.inference.scenario import Scenario
 from linepress_hardware.inference.serving import kv_room_tokens
 from linepress_hardware.inference.system import evaluate
-from linepress_hardware.racks.accelerators import accelerator
 
 P = Precision()
 GEMMA_3_27B = {
