@@ -36,6 +36,7 @@ from linepress_hardware.inference.shapes import ModelShape
 MAX_LAYERS = 10_000
 # Where multimodal files keep the language model; what stands outside counts where the inside says nothing.
 _NESTED = ("text_config", "llm_config", "language_config", "thinker_config")
+_SIZES = ("hidden_size", "num_hidden_layers", "num_layers")
 _OUTSIDE = ("tie_word_embeddings", "quantization_config", "compression_config", "_hf_quant_config")
 
 
@@ -61,10 +62,16 @@ def parse_config(config: Mapping[str, Any], name: str | None = None) -> ModelSha
         )
     kind = config.get("model_type")
     label = str(name or config.get("_name_or_path") or (kind if isinstance(kind, str) else "config"))
-    config = _language_model(config)
+    nested, config = config, _language_model(config)
     family = families().get(config.get("model_type") or "")
     if family is None:
         raise ConfigurationError(_unknown(label, config.get("model_type")))
+    if nested is config and not any(config.get(key) is not None for key in (*_SIZES, family.layers.get("field"))):
+        # wrappers leave out whole language models that equal their class; a file of its own does not
+        raise ConfigurationError(
+            f"{label}: config has no num_hidden_layers and no hidden_size, so it is not whole; give "
+            f"the model's own config.json, or add them"
+        )
     return _shape(Fields(label, config, family.defaults), family)
 
 

@@ -80,7 +80,7 @@ def test_null_is_a_value_and_absence_is_not() -> None:
     absent = {key: value for key, value in lite.items() if key != "q_lora_rank"}
     assert parse_config(lite).parameters == 15_706_484_224
     assert parse_config(absent).parameters == 15_748_993_024
-    mistral = {"model_type": "mistral", "max_position_embeddings": 32_768}
+    mistral = {"model_type": "mistral", "hidden_size": 4096, "max_position_embeddings": 32_768}
     assert parse_config(mistral).sliding_layers == 32
     assert parse_config({**mistral, "sliding_window": None}).sliding_layers == 0
 
@@ -94,17 +94,27 @@ def test_a_window_no_shorter_than_the_context_is_none() -> None:
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({"model_type": "glm4_moe"}, "hidden_size 4096 is not divisible by num_attention_heads 96.*add head_dim"),
-        ({"model_type": "deepseek_v4"}, "compress_ratios"),
-        ({"model_type": "minimax"}, "attn_type_list"),
-        ({"model_type": "bamba"}, "attn_layer_indices is None.*give a list"),
+        (
+            {"model_type": "glm4_moe", "num_hidden_layers": 8},
+            "hidden_size 4096 is not divisible by num_attention_heads 96.*add head_dim",
+        ),
+        ({"model_type": "deepseek_v4", "num_hidden_layers": 8}, "compress_ratios"),
+        ({"model_type": "minimax", "num_hidden_layers": 8}, "attn_type_list"),
+        ({"model_type": "bamba", "num_hidden_layers": 8}, "attn_layer_indices is None.*give a list"),
         ({"model_type": "bamba", "attn_layer_indices": [40]}, "names layer 40, beyond the 32 layers"),
+        ({"model_type": "llama"}, "no num_hidden_layers and no hidden_size, so it is not whole"),
         ({"model_type": "nemotron_h", "hybrid_override_pattern": "MX*"}, "has 'X'"),
         ({"model_type": "nemotron_h", "hybrid_override_pattern": "M-M-"}, "no layer has attention"),
-        ({"model_type": "qwen3", "layer_types": ["psychic_attention"] * 32}, "psychic_attention.*known are"),
-        ({"model_type": "gemma3n_text", "num_kv_shared_layers": 35}, "leaves no layer"),
-        ({"model_type": "gemma3n_text", "intermediate_size": [1, 2]}, "2 entries for 35 layers"),
-        ({"model_type": "hunyuan_v1_moe", "num_experts": 4, "moe_topk": [1, 2]}, r"moe_topk is \[1, 2\]"),
+        (
+            {"model_type": "qwen3", "hidden_size": 4096, "layer_types": ["psychic_attention"] * 32},
+            "psychic_attention.*known are",
+        ),
+        ({"model_type": "gemma3n_text", "hidden_size": 2048, "num_kv_shared_layers": 35}, "leaves no layer"),
+        ({"model_type": "gemma3n_text", "hidden_size": 2048, "intermediate_size": [1, 2]}, "2 entries for 35 layers"),
+        (
+            {"model_type": "hunyuan_v1_moe", "hidden_size": 4096, "num_experts": 4, "moe_topk": [1, 2]},
+            r"moe_topk is \[1, 2\]",
+        ),
         ({"model_type": "llama", "num_hidden_layers": 10**9}, "more than any model"),
         ({"model_type": "llama", "hidden_size": 10**30}, "hidden_size is 1000"),
         ({"model_type": "gemma3", "text_config": {"hidden_size": -1}}, "hidden_size is -1"),
@@ -221,11 +231,11 @@ def test_stored_bytes_of_a_quantised_checkpoint() -> None:
     # openai/gpt-oss-20b: 13.76 GB of safetensors (model card: fits 16 GB)
     stored = shape_of("openai--gpt-oss-20b").stored_weight_bytes
     assert stored == pytest.approx(13.76e9, rel=0.01)
-    unknown = {"model_type": "llama", "quantization_config": {"quant_method": "hqq"}}
+    unknown = {"model_type": "llama", "hidden_size": 4096, "quantization_config": {"quant_method": "hqq"}}
     assert parse_config(unknown).quantised is not None
     assert parse_config(unknown).stored_weight_bytes is None
     with pytest.raises(ConfigurationError, match="quant_algo 'W2'"):
-        parse_config({"model_type": "llama", "quantization_config": {"quant_method": "modelopt", "quant_algo": "W2"}})
+        parse_config({**unknown, "quantization_config": {"quant_method": "modelopt", "quant_algo": "W2"}})
 
 
 def test_active_parameters_are_those_of_a_token() -> None:
