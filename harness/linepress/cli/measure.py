@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from linepress.cli.common import json_option, print_json, stderr, stdout
+from linepress.cli.common import BYTES, json_option, print_json, stderr, stdout
 from linepress.errors import (
     EXIT_CASES_FAILED,
     EXIT_NOTHING_MEASURED,
@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 
 DEFAULT_CODECS = ("raw", "lz4:block=64KiB", "zstd:level=3:block=64KiB", "huffman")
 ROWS_SHOWN = 48
-TABLE_COLUMNS = 132
-"""Characters a table takes at least; a narrower terminal wraps its lines rather than lose digits."""
-COLUMNS = ("raw", "payload ↑", "packed ↑", "bound", "above bound ↓", "lossless", "enc GB/s", "dec GB/s", "size GB/s")
+COLUMNS = ("raw", "codec", "payload", "packed", "bound", "above bound", "lossless", "encode", "decode", "measure")
 
 EPILOG = """\b
 Examples:
@@ -53,21 +51,8 @@ class Outcome:
     rows: list[dict[str, Any]] = field(default_factory=list)
     failed: list[dict[str, str]] = field(default_factory=list)
     skipped: list[dict[str, str]] = field(default_factory=list)
-
-
-def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
-    """Option callback: bytes of a size such as 64MiB."""
-    from linepress_codecs.variant import parse_size
-
-    if value is None:
-        return None
-    try:
-        size = parse_size(value)
-    except ValueError as error:
-        raise click.BadParameter(f"{value!r}: {error}", ctx, param) from None
-    if size < 1:
-        raise click.BadParameter(f"{value!r} is no size; give at least 1B", ctx, param)
-    return size
+    counted: list[dict[str, Any]] = field(default_factory=list)
+    """Every case as a row of the table ``measure``, with its status."""
 
 
 def _layers(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...]:
@@ -89,11 +74,9 @@ def _layers(ctx: click.Context, param: click.Parameter, value: str | None) -> tu
 @click.option("--tensor", "names", multiple=True, metavar="GLOB", help="Only tensors of these names.")
 @click.option("--group", "groups", multiple=True, metavar="G", help="Only tensors of these groups.")
 @click.option("--layers", callback=_layers, metavar="N,…", help="Only tensors of these layers.")
-@click.option("--max-bytes", callback=_size, metavar="SIZE", help="Take whole tensors of each PATH up to this size.")
+@click.option("--max-bytes", type=BYTES, metavar="SIZE", help="Take whole tensors of each PATH up to this size.")
 @click.option("--repeats", type=click.IntRange(0, 1000), default=3, show_default=True, help="Timed rounds.")
-@click.option(
-    "--chunk", "chunk_bytes", callback=_size, default="16MiB", show_default=True, help="Bytes held at a time."
-)
+@click.option("--chunk", "chunk_bytes", type=BYTES, default="16MiB", show_default=True, help="Bytes held at a time.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of samples and spot checks.")
 @click.option("--dtype", metavar="FORMAT", help="Element format of .npy files that hold bits.")
 @click.option("--split-scales", is_flag=True, help="Scales and quants of GGUF blocks as tensors of their own.")
@@ -219,14 +202,17 @@ def _run(
         for tensor in tensors:
             for variant in variants:
                 case = {"tensor": tensor.name, "codec": variant.spec, "cast": tensor.cast}
+                outcome.counted.append(_identity(tensor, variant))
                 failures = len(outcome.failed)
                 try:
                     row = measure_case(
                         tensor, variant, packings=packings, repeats=repeats, chunk_bytes=chunk_bytes, seed=seed
                     )
                     outcome.rows.append(row)
+                    outcome.counted[-1] = {**row, "status": "ok"}
                 except (UnsupportedFormatError, SpecError) as error:
                     outcome.skipped.append({**case, "reason": str(error)})
+                    outcome.counted[-1]["status"] = "skipped"
                 except (LinepressError, CodecError, OSError) as error:
                     outcome.failed.append({**case, "error_type": type(error).__name__, "error": str(error)})
                 progress.advance(len(outcome.failed) == failures, tensor.n_bytes)
@@ -235,11 +221,23 @@ def _run(
     return outcome
 
 
-def _document(outcome: Outcome, sources: Sequence[Source], histogram: bool) -> dict[str, Any]:
-    from linepress.records.totals import totals
+def _identity(tensor: TensorRef, variant: Variant) -> dict[str, Any]:
+    """The columns that say what a case is, for one that has failed unless it is measured."""
+    return {
+        "status": "failed",
+        "source": tensor.uri,
+        "kind": tensor.kind,
+        "group": tensor.group,
+        "format": tensor.format.name,
+        "cast": tensor.cast,
+        "variant": variant.spec,
+        "codec": variant.codec.codec_id,
+        "codec_kind": variant.codec.kind,
+    }
 
-    def count(cases: Sequence[dict[str, str]]) -> Counter[tuple[str, str]]:
-        return Counter((case["codec"], case["cast"]) for case in cases)
+
+def _document(outcome: Outcome, sources: Sequence[Source], histogram: bool) -> dict[str, Any]:
+    from linepress.records.summary import frame_of, headline
 
     cases = []
     for row in outcome.rows:
@@ -249,7 +247,7 @@ def _document(outcome: Outcome, sources: Sequence[Source], histogram: bool) -> d
         cases.append(shown)
     return {
         "cases": cases,
-        "totals": totals(outcome.rows, count(outcome.failed), count(outcome.skipped)),
+        "totals": headline(frame_of(outcome.counted)),
         "failed": outcome.failed,
         "skipped": outcome.skipped,
         "sources": [{**source.provenance(), "skipped": source.skipped()} for source in sources],
@@ -257,46 +255,28 @@ def _document(outcome: Outcome, sources: Sequence[Source], histogram: bool) -> d
 
 
 def _table(document: dict[str, Any], show_all: bool) -> None:
-    cases, found = document["cases"], document["totals"]
+    from linepress.tables.ratios import headline_table
+    from linepress.tables.text import show
+
+    cases, totals = document["cases"], document["totals"]
     many = len(cases) > ROWS_SHOWN and not show_all
-    if not many and len({case["tensor"] for case in cases}) > 1:
-        _print_rows("tensor", cases, [f"{case['tensor']} ({case['cast'] or case['dtype']})" for case in cases])
-    labels = [f"{t['tensors']} of {t['planned']} tensors" + (f" as {t['cast']}" if t["cast"] else "") for t in found]
-    _print_rows("total, byte-weighted", found, labels)
-    if many:
-        stdout().print(f"{len(cases):,} rows of tensors not shown; --all shows them, --json has everything")
-
-
-def _print_rows(first: str, rows: Sequence[dict[str, Any]], labels: Sequence[str]) -> None:
-    from rich import box
-    from rich.table import Table
-
-    from linepress.tables import format as fmt
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(first, overflow="fold")
-    table.add_column("codec", overflow="fold")
-    for title in COLUMNS:
-        table.add_column(title, justify="right", no_wrap=True)
-    sampled = False
-    for label, row in zip(labels, rows, strict=True):
-        sampled |= bool(row["sampled"])
-        table.add_row(
-            label,
-            row["codec"] + ("*" if row["sampled"] else ""),
-            fmt.bytes_si(row["raw_bytes"]),
-            fmt.ratio(row["payload_ratio"]),
-            fmt.ratio(row["packed_ratio"]),
-            fmt.ratio(row["bound_ratio"]),
-            fmt.percent(row["above_bound_pct"], signed=True),
-            {True: "yes", False: "NO", None: fmt.ABSENT}[row["lossless"]],
-            *(fmt.significant(row[f"{work}_GBps"]) for work in ("encode", "decode", "measure")),
-        )
     console = stdout()
-    console.width = max(console.width if console.is_terminal else 200, TABLE_COLUMNS)
-    console.print(table)
-    if sampled:
-        console.print("* blocks under 4 KiB: a seeded sample of them was coded, sizes are scaled")
+    if not many and len({case["tensor"] for case in cases}) > 1:
+        show(headline_table({"": [_case_line(case) for case in cases]}, ("tensor", *COLUMNS)), console)
+    show(headline_table({"total, byte-weighted": totals}, ("data", *COLUMNS, "ok/plan")), console)
+    if many:
+        console.print(f"{len(cases):,} rows of tensors not shown; --all shows them, --json has everything")
+
+
+def _case_line(case: dict[str, Any]) -> dict[str, Any]:
+    """One tensor as a line of the headline."""
+    return case | {
+        "variant": case["codec"],
+        "bound": case["bound_name"],
+        "ok": int(case["lossless"] is not None),
+        "planned": 1,
+        "lossless": int(case["lossless"] is True),
+    }
 
 
 def _tell(outcome: Outcome, sources: Sequence[Source]) -> None:
