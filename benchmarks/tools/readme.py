@@ -8,12 +8,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from linepress import format as fmt
 from linepress.claims import Verdict, verdicts
 from linepress.errors import EXIT_OK, EXIT_USAGE, LinepressError
 from linepress.records import RunStore
 from linepress.report.sections.overview import claim_marks
 from linepress.report.view import RunView
+from linepress.tables import format as fmt
 
 BEGIN, END = "<!-- ratios: begin -->", "<!-- ratios: end -->"
 

@@ -58,7 +58,7 @@ def _code(text: str) -> list[str]:
 
 
 def test_the_suite_of_the_readme_is_one(tmp_path: Path) -> None:
-    from linepress.suite import load_suite
+    from linepress.suite.model import load_suite
 
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     suites = [block for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "sources:" in block]

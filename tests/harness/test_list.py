@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from linepress.cli.list import KIND_NAMES, SHOWN, command
-from linepress.listing import KINDS, age
+from linepress.cli.list import KIND_NAMES, KINDS, SHOWN, command
 from linepress.records import RunStore
+from linepress.run.folders import age
 from linepress_codecs.formats import FORMATS
 
 

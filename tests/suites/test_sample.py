@@ -10,7 +10,7 @@ import pytest
 from benchmarks.tools.cut_sample import CUTS, cut, main
 
 from linepress.sources import open_source
-from linepress.testing.safetensors_files import build
+from linepress.submission.fixtures import build
 
 DATA = Path(__file__).parents[2] / "suites" / "linepress_suites" / "data"
 

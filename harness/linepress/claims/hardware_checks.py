@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from linepress import format as fmt
 from linepress.claims.finding import Finding, missing
 from linepress.claims.model import (
     DecodeDominates,
@@ -24,6 +23,7 @@ from linepress.claims.model import (
     RooflineTable,
     RoundTrip,
 )
+from linepress.tables import format as fmt
 
 
 def roofline_table(check: RooflineTable) -> Finding:
