@@ -50,31 +50,46 @@ class Design:
         return (self.core or self.make)()
 
 
+_WINDOW, _HUFFMAN, _TANS = "window", "huffman:substreams=8", "tans:streams=8"
+
 DESIGNS = {
     design.name: design
     for design in (
-        Design("window", DECODER, "window", "bf16", "count escapes, select", WindowDecoder),
-        Design("window-e4m3", DECODER, "window", "e4m3", "the same generator", lambda: WindowDecoder(E4M3)),
-        Design("huffman", DECODER, "huffman:substreams=8", "bf16", "8 lanes, a code in two clocks", HuffmanDecoder),
+        Design("window-decoder", DECODER, _WINDOW, "bf16", "count escapes, select", WindowDecoder),
+        Design("window-e4m3-decoder", DECODER, _WINDOW, "e4m3", "the same generator", lambda: WindowDecoder(E4M3)),
+        Design("huffman8-decoder", DECODER, _HUFFMAN, "bf16", "8 lanes, a code in two clocks", HuffmanDecoder),
         Design(
-            "huffman-short", DECODER, "huffman:substreams=8", "bf16", "8 lanes, a code in a clock",
+            "huffman8-short-decoder",
+            DECODER,
+            _HUFFMAN,
+            "bf16",
+            "8 lanes, a code in a clock",
             lambda: HuffmanDecoder(two_clock=False),
         ),
         Design(
-            "huffman-64", DECODER, "huffman:substreams=8", "bf16", "as huffman, tables of at most 64 symbols",
-            lambda: HuffmanDecoder(symbols=64), symbols=64,
+            "huffman8-64-decoder",
+            DECODER,
+            _HUFFMAN,
+            "bf16",
+            "as huffman8-decoder, tables of at most 64 symbols",
+            lambda: HuffmanDecoder(symbols=64),
+            symbols=64,
         ),
         Design(
-            "tans", DECODER, "tans:streams=8", "bf16", "two lines in a ring of two clocks", TansDecoder, TansCore,
+            "tans8-decoder",
+            DECODER,
+            _TANS,
+            "bf16",
+            "two lines in a ring of two clocks",
+            TansDecoder,
+            TansCore,
             "eight memories of 2,048 x 22 bits, one read port each",
         ),
-        Design("window-encoder", ENCODER, "window", "bf16", "compare, count, a selection a slot", WindowEncoder),
-        Design(
-            "window-e4m3-encoder", ENCODER, "window", "e4m3", "the same generator", lambda: WindowEncoder(E4M3)
-        ),
-        Design("align", PLACEMENT, "", "", "a line out of two 64 B beats, from any byte", ByteAligner),
+        Design("window-encoder", ENCODER, _WINDOW, "bf16", "compare, count, a selection a slot", WindowEncoder),
+        Design("window-e4m3-encoder", ENCODER, _WINDOW, "e4m3", "the same generator", lambda: WindowEncoder(E4M3)),
+        Design("aligner", PLACEMENT, "", "", "a line out of two 64 B beats, from any byte", ByteAligner),
     )
-}  # fmt: skip
+}
 
 
 def design(name: str) -> Design:

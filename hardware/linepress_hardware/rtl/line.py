@@ -102,7 +102,7 @@ class LineEngine(Elaboratable):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.tables = self._tables = TableRegisters(self.cfg_we, self.cfg_addr, self.cfg_data)
+        m.submodules.config = self._tables = TableRegisters(self.cfg_we, self.cfg_addr, self.cfg_data)
         self.build(m)
         return m
 

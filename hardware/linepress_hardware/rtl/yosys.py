@@ -40,10 +40,18 @@ def cxxrtl_include() -> Path:
 
 
 def run_yosys(passes: list[str], folder: Path) -> str:
-    """Run ``passes`` in ``folder``; returns what yosys printed. Raises `ConfigurationError` with yosys' own reason."""
+    """Run ``passes`` in ``folder``; returns what yosys printed.
+
+    Raises `ConfigurationError` with yosys' own reason.
+    """
     check_yosys()
     done = subprocess.run(
-        [sys.executable, "-c", _WORKER], input="\n".join(passes), capture_output=True, text=True, cwd=folder, check=False
+        [sys.executable, "-c", _WORKER],
+        input="\n".join(passes),
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        check=False,
     )
     if done.returncode:
         reasons = [line for line in (done.stdout + done.stderr).splitlines() if "ERROR" in line]

@@ -28,6 +28,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "list": ("linepress.cli.list", "List codecs, suites, memories, accelerators, models, racks, runs or claims."),
     "dram": ("linepress.cli.hardware.dram", "Simulate one memory channel."),
     "channel": ("linepress.cli.hardware.channel", "Simulate a compressed memory channel."),
+    "rtl": ("linepress.cli.hardware.rtl", "Decoders as RTL: Verilog, simulation against the codec, synthesis."),
     "roofline": ("linepress.cli.hardware.roofline", "Operators of a model on an accelerator."),
     "racks": ("linepress.cli.hardware.racks", "Rack tables, checked and derived."),
     "system": (

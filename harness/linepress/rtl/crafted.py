@@ -67,7 +67,7 @@ def _huffman(codec: LineCodec, tables: Tables, rng: np.random.Generator) -> list
             options = [s for s in order if 0 <= int(lengths[s]) - int(lengths[chosen[j]]) <= max(left, 0)]
             chosen[j] = options[-1]
         value, at = 0, fixed
-        for j, symbol in enumerate(chosen):
+        for symbol in chosen:
             value |= codes[symbol] << at
             at += int(lengths[symbol])
         if at != target:

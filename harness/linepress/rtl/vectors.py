@@ -1,4 +1,4 @@
-"""Vectors of a design: lines coded by the Python codec, damaged lines with its verdict, tables as the design takes them."""
+"""Vectors of a design: lines coded by the Python codec, damaged lines with its verdict, tables as table writes."""
 
 from __future__ import annotations
 
@@ -112,7 +112,10 @@ def _with_verdict(
 
 
 def corner_lines(lines: Lines, n: int, rng: np.random.Generator) -> Lines:
-    """Four kinds of ``n`` lines each that real tensors seldom hold: zero, noise, a few odd elements, many zeros."""
+    """Four kinds of ``n`` lines each that real tensors seldom hold: zero, many zeros, noise, a few odd elements.
+
+    The first two hold no value that ``lines`` has not, so tables may be fitted on them too.
+    """
     kind = lines.format.storage
     take = lambda: lines.data[rng.integers(0, len(lines), n)].copy()  # noqa: E731
     noise = rng.integers(0, 256, (n, 64), dtype=np.uint8)
@@ -122,7 +125,7 @@ def corner_lines(lines: Lines, n: int, rng: np.random.Generator) -> Lines:
         at = rng.choice(count, i % count, replace=False)
         odd.view(kind)[i, at] = np.frombuffer(rng.bytes(kind.itemsize * len(at)), kind)
         holes.view(kind)[i, rng.choice(count, i % count, replace=False)] = 0
-    return replace(lines, data=np.concatenate([np.zeros((n, 64), np.uint8), noise, odd, holes]), channel=None)
+    return replace(lines, data=np.concatenate([np.zeros((n, 64), np.uint8), holes, noise, odd]), channel=None)
 
 
 def _codes_of(packed: Packed, rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -36,7 +36,9 @@ def huffman_config(lengths: NDArray[np.uint8], zero_lines: bool, symbols: int = 
             f"the table has {len(order)} symbols and this engine room for {symbols}: take the design of 256 symbols"
         )
     if int(lengths.max(initial=0)) > LIMIT:
-        raise ConfigurationError(f"a code has {int(lengths.max())} bits and this engine takes {LIMIT}: fit with limit={LIMIT}")
+        raise ConfigurationError(
+            f"a code has {int(lengths.max())} bits and this engine takes {LIMIT}: fit with limit={LIMIT}"
+        )
     writes = [(SYMBOL + i, int(s)) for i, s in enumerate(order)]
     code = place = 0
     for length in range(1, LIMIT + 1):
@@ -69,7 +71,7 @@ class HuffmanDecoder(LineEngine):
         field = (steps * limit).bit_length()
         fixed = 1 + (lanes - 1) * field + count * rest
         rest_at = 1 + (lanes - 1) * field
-        most = RAW_BITS + 1 - fixed                           # code bits of the longest coded line
+        most = RAW_BITS + 1 - fixed  # code bits of the longest coded line
         lane_bits = steps * limit
 
         table = [self.config(SYMBOL + i, 8, f"symbol{i}") for i in range(self.symbols)]
@@ -104,7 +106,7 @@ class HuffmanDecoder(LineEngine):
         )
         bad = bad | (coded & (Cat(*beyond).any() | last[-1] | (last[:-1] > lane_bits)))
 
-        indices: list[Any] = []                                # of earlier steps, travelling along
+        indices: list[Any] = []  # of earlier steps, travelling along
         for t in range(steps):
             heads = [named(m, _code(w), f"head{t}_{j}") for j, w in enumerate(windows)]
             below = [
@@ -138,7 +140,9 @@ class HuffmanDecoder(LineEngine):
             new = []
             for j in range(lanes):
                 hit = list(hits[j])
-                code = one_hot(hit, [resized(heads[j][limit - n - 1 :], index_bits) for n in range(limit)], index_bits)
+                code = one_hot(
+                    hit, [resized(heads[j][limit - n - 1 :], index_bits) for n in range(limit)], index_bits
+                )
                 first = one_hot(hit, [resized(o, index_bits) for o in offset], index_bits)
                 new.append(named(m, (code + first)[:index_bits], f"index{t}_{j}"))
             indices = [*indices, *new]

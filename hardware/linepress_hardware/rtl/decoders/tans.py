@@ -74,7 +74,7 @@ class TansCore(LineEngine):
         # Read stage: the body not yet moved, its move, and what is known of the line.
         a_valid, a_phase = held("a_valid", reset_less=False), held("a_phase", STEPS + 1)
         a_body, a_move = held("a_body", self.line_bits), held("a_move", 7)
-        a_known = held("a_known", 20 + 3)                      # size, used, raw, zero, bad
+        a_known = held("a_known", 20 + 3)  # size, used, raw, zero, bad
         a_symbols = held("a_symbol", 8, STREAMS * (STEPS - 1))
         # Step stage.
         b_valid, b_phase = held("b_valid", reset_less=False), held("b_phase", STEPS + 1)
@@ -104,7 +104,9 @@ class TansCore(LineEngine):
         ends = prefix_sums(m, pairs, 80, "nbs", done=2)
         nexts = []
         for c in range(STREAMS):
-            bits = b_body[:r] if c == 0 else shift_out(m, b_body[:80], ends[c - 1], r, r * c, f"next{c}", low_first=True)
+            bits = (
+                b_body[:r] if c == 0 else shift_out(m, b_body[:80], ends[c - 1], r, r * c, f"next{c}", low_first=True)
+            )
             nexts.append(named(m, entry[c][:r] | (bits & masks[c]), f"x{c}_next"))
         total = ends[STREAMS - 1]
 
@@ -119,8 +121,11 @@ class TansCore(LineEngine):
             each.eq(Mux(b_phase[1 + i // STREAMS], entry[i % STREAMS][r + 4 :], b_symbols[i]))
             for i, each in enumerate(a_symbols)
         ]
-        used_after = Mux(b_phase[0], named(m, r + nb0 + Mux(mode_raw, RAW_BITS - r, r * (STREAMS - 1)), "head_used"),
-                         named(m, used + Mux(raw, 0, total), "used_after"))[:10]
+        used_after = Mux(
+            b_phase[0],
+            named(m, r + nb0 + Mux(mode_raw, RAW_BITS - r, r * (STREAMS - 1)), "head_used"),
+            named(m, used + Mux(raw, 0, total), "used_after"),
+        )[:10]
         with m.If(take):
             m.d.sync += [a_body.eq(self.line), a_known.eq(self.size)]
         with m.Elif(b_phase[0]):
@@ -162,7 +167,7 @@ class TansCore(LineEngine):
             raw, eights, escape, zero, exponent, size, used, is_raw, is_zero, bad
         )
         sums = prefix_sums(m, eights, 2 * BF16.count, "at", done=8)
-        flushed = STREAMS * PRECISION // 8                     # bytes that the end states hold
+        flushed = STREAMS * PRECISION // 8  # bytes that the end states hold
         some = [named(m, raw[8 * i : 8 * i + 8].any(), f"some{i}") for i in range(flushed)]
         raw, sums, escape, zero, exponent, size, used, is_raw, is_zero, bad, some = pipe.cut(
             raw, sums, escape, zero, exponent, size, used, is_raw, is_zero, bad, some

@@ -44,7 +44,9 @@ class CompiledModel:
                 f"{simulator} needs a C++ compiler and there is none: install g++, or take --simulator amaranth"
             )
         if simulator == VERILATOR and shutil.which("verilator") is None:
-            raise ConfigurationError("verilator is not installed: apt-get install verilator, or take --simulator cxxrtl")
+            raise ConfigurationError(
+                "verilator is not installed: apt-get install verilator, or take --simulator cxxrtl"
+            )
         began = time.perf_counter()
         self._place = tempfile.TemporaryDirectory(prefix="linepress-rtl-")
         folder = self.folder = Path(self._place.name)
@@ -78,16 +80,22 @@ class CompiledModel:
     def _run(self, command: list[str]) -> str:
         done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
         if done.returncode:
-            reasons = [line for line in (done.stderr + done.stdout).splitlines() if "rror" in line] or ["no reason given"]
-            raise ConfigurationError(f"{self.simulator} could not be built: {Path(command[0]).name}: {reasons[0].strip()}")
+            reasons = [line for line in (done.stderr + done.stdout).splitlines() if "rror" in line] or [
+                "no reason given"
+            ]
+            raise ConfigurationError(
+                f"{self.simulator} could not be built: {Path(command[0]).name}: {reasons[0].strip()}"
+            )
         return done.stdout
 
     def run(self, vectors: Vectors, mutant: int = 0) -> Outcome:
         """Every vector through the model; ``mutant`` picks one of the mutations it was built with."""
         records = np.concatenate(
             [
-                fitted(vectors.given, words_of(self.engine.line_bits)), vectors.size[:, None],
-                fitted(vectors.wanted, words_of(self.engine.data_bits)), vectors.wanted_bits[:, None],
+                fitted(vectors.given, words_of(self.engine.line_bits)),
+                vectors.size[:, None],
+                fitted(vectors.wanted, words_of(self.engine.data_bits)),
+                vectors.wanted_bits[:, None],
                 vectors.error[:, None],
             ],
             axis=1,

@@ -72,7 +72,8 @@ def interpret(engine: LineEngine, vectors: Vectors) -> Outcome:
         simulator.run()
     return Outcome(
         simulator=AMARANTH, lines=len(cycles), refused=refused, differ=len(differing),
-        first=differing[0] if differing else -1, cycles_least=min(cycles, default=0), cycles_most=max(cycles, default=0),
+        first=differing[0] if differing else -1,
+        cycles_least=min(cycles, default=0), cycles_most=max(cycles, default=0),
         interval=steady_clocks / (steady - 1) if steady > 1 else 0.0, build_s=built - began,
         run_s=time.perf_counter() - built,
     )  # fmt: skip

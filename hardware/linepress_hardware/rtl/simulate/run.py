@@ -16,7 +16,7 @@ FEW_LINES = 300
 
 
 def pick_simulator(lines: int) -> str:
-    """verilator where it and a compiler are, CXXRTL with a compiler only, Amaranth's own otherwise or for few lines."""
+    """verilator with a compiler, CXXRTL without verilator, Amaranth's own without a compiler or for few lines."""
     if compiler() is None or lines <= FEW_LINES:
         return AMARANTH
     return VERILATOR if shutil.which("verilator") else CXXRTL

@@ -47,12 +47,16 @@ class Vectors:
     def __len__(self) -> int:
         return len(self.size)
 
-    def first(self, n: int) -> Vectors:
-        """The first ``n`` lines."""
+    def taken(self, at: NDArray[np.int64]) -> Vectors:
+        """The lines at these places, in this order."""
         return replace(
-            self, given=self.given[:n], size=self.size[:n], wanted=self.wanted[:n],
-            wanted_bits=self.wanted_bits[:n], error=self.error[:n],
-        )  # fmt: skip
+            self,
+            given=self.given[at],
+            size=self.size[at],
+            wanted=self.wanted[at],
+            wanted_bits=self.wanted_bits[at],
+            error=self.error[at],
+        )
 
     def joined(self, other: Vectors) -> Vectors:
         """These lines, then those of ``other`` (same tables)."""

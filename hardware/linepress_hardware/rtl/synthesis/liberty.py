@@ -107,10 +107,12 @@ def read_liberty(path: Path) -> Liberty:
         raise ConfigurationError(f"{path} cannot be read ({error}): give a liberty file, .lib or .lib.gz") from None
     name = re.search(r"^\s*library\s*\(\s*\"?([^)\"]+?)\"?\s*\)", text, re.MULTILINE)
     if name is None:
-        raise ConfigurationError(f"{path} has no library group: give a liberty file of standard cells, .lib or .lib.gz")
+        raise ConfigurationError(
+            f"{path} has no library group: give a liberty file of standard cells, .lib or .lib.gz"
+        )
     if not re.search(r"^\s*ff\s*\(", text, re.MULTILINE):
         raise ConfigurationError(
-            f"the library {name[1]} of {path} has no flip-flop: give a liberty file that holds the sequential cells too"
+            f"the library {name[1]} of {path} has no flip-flop: give a liberty file with the sequential cells too"
         )
     time = re.search(r"time_unit\s*:\s*\"?\s*([\d.]+)\s*(\w+)", text)
     load = re.search(r"capacitive_load_unit\s*\(\s*([\d.]+)\s*,\s*\"?(\w+)", text)

@@ -9,8 +9,9 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from linepress_hardware.errors import ConfigurationError
 from linepress_hardware.rtl.emit import module_name, to_rtlil
@@ -77,6 +78,20 @@ class Mapped:
     timings: tuple[Timing, ...]
     synthesis_s: float
 
+    def to_dict(self, cycles: int) -> dict[str, Any]:
+        """Plain data, each timing with its clock and the latency of ``cycles`` clocks."""
+        timings = [
+            {
+                **asdict(t),
+                "critical_ps": t.critical_ps,
+                "clock_GHz": t.clock_GHz,
+                "latency_ns": cycles / t.clock_GHz,
+                "memory_ps": t.memory_ps,
+            }
+            for t in self.timings
+        ]
+        return {**asdict(self), "timings": timings}
+
 
 def check_timer() -> str:
     """Path of OpenSTA; raises `ConfigurationError` where it is not installed."""
@@ -108,16 +123,20 @@ def synthesise(
         (folder / "script.abc").write_text(ABC_SCRIPT.format(period=period_ps))
         run_yosys(
             [
-                "read_rtlil design.il", f"hierarchy -check -top {top}",
-                "setattr -mod -set keep_hierarchy 1 *.tables", "proc", "flatten", "opt -full", "wreduce", "alumacc", "share", "opt", "memory -nomap", "memory_map",
-                "opt -full", "techmap", "opt -fast", "opt_clean", "dfflibmap -liberty cells.lib", "opt",
-                f"abc -liberty cells.lib -constr cells.constr -D {period_ps} -script script.abc", "opt_clean -purge", "setundef -zero",
-                "splitnets -ports", "splitnets", "opt_clean -purge",
+                "read_rtlil design.il",
+                f"hierarchy -check -top {top}",
+                "setattr -mod -set keep_hierarchy 1 *.config",
+                *("proc", "flatten", "opt -full", "wreduce", "alumacc", "share", "opt"),
+                *("memory -nomap", "memory_map", "opt -full", "techmap", "opt -fast", "opt_clean"),
+                "dfflibmap -liberty cells.lib",
+                "opt",
+                f"abc -liberty cells.lib -constr cells.constr -D {period_ps} -script script.abc",
+                *("opt_clean -purge", "setundef -zero", "splitnets -ports", "splitnets", "opt_clean -purge"),
                 "tee -q -o stat.json stat -json -liberty cells.lib",
                 "write_verilog -noattr -noexpr -nohex -nodec netlist.v",
             ],
             folder,
-        )  # fmt: skip
+        )
         took = time.perf_counter() - began
         modules = json.loads((folder / "stat.json").read_text())["modules"]
         outside = any(port.name.startswith("rd_data") for port in engine.ports())
@@ -130,14 +149,14 @@ def _mapped(modules: dict[str, dict[str, object]], timings: tuple[Timing, ...], 
     """Sums over the modules of yosys' statistics, each of which counts its own cells."""
 
     def total(key: str, tables_only: bool = False) -> float:
-        picked = [m for name, m in modules.items() if not tables_only or name.endswith(".tables")]
+        picked = [m for name, m in modules.items() if not tables_only or name.endswith(".config")]
         return sum(float(m.get(key) or 0.0) for m in picked)  # type: ignore[arg-type]
 
     cells = sum(
         int(n)
         for m in modules.values()
         for kind, n in m["num_cells_by_type"].items()  # type: ignore[attr-defined]
-        if not kind.endswith(".tables")
+        if not kind.endswith(".config")
     )
     return Mapped(cells, total("area"), total("sequential_area"), total("area", tables_only=True), timings, took)
 
@@ -145,22 +164,24 @@ def _mapped(modules: dict[str, dict[str, object]], timings: tuple[Timing, ...], 
 def _time(folder: Path, top: str, library: Liberty, wire_fF: float, outside: bool) -> Timing:
     """Longest paths of the netlist in ``folder`` under one library."""
     (folder / "timed.lib").write_text(library.with_wires(wire_fF))
-    period = FAR_PS / library.ps
+    longest = "report_checks -path_delay max -digits 4"
+    registers = "[all_registers -clock_pins]", "[all_registers -data_pins]"
     script = [
-        "read_liberty timed.lib", "read_verilog netlist.v", f"link_design {top}",
-        f"create_clock -name clk -period {period} [get_ports clk]", f"set_input_transition {20 / library.ps} [all_inputs]",
-        "set_false_path -from [get_cells tables/*]",
-        'puts "PATH register"',
-        "report_checks -path_delay max -from [all_registers -clock_pins] -to [all_registers -data_pins] -digits 4",
-    ]  # fmt: skip
+        "read_liberty timed.lib",
+        "read_verilog netlist.v",
+        f"link_design {top}",
+        f"create_clock -name clk -period {FAR_PS / library.ps} [get_ports clk]",
+        f"set_input_transition {20 / library.ps} [all_inputs]",
+        "set_false_path -from [get_cells config/*]",
+        f'puts "PATH register"; {longest} -from {registers[0]} -to {registers[1]}',
+    ]
     if outside:
         script += [
-            "set_input_delay 0 -clock clk [get_ports rd_data*]", "set_output_delay 0 -clock clk [get_ports rd_addr*]",
-            'puts "PATH from_memory"',
-            "report_checks -path_delay max -from [get_ports rd_data*] -to [all_registers -data_pins] -digits 4",
-            'puts "PATH to_memory"',
-            "report_checks -path_delay max -from [all_registers -clock_pins] -to [get_ports rd_addr*] -digits 4",
-        ]  # fmt: skip
+            "set_input_delay 0 -clock clk [get_ports rd_data*]",
+            "set_output_delay 0 -clock clk [get_ports rd_addr*]",
+            f'puts "PATH from_memory"; {longest} -from [get_ports rd_data*] -to {registers[1]}',
+            f'puts "PATH to_memory"; {longest} -from {registers[0]} -to [get_ports rd_addr*]',
+        ]
     (folder / "timing.tcl").write_text("\n".join([*script, "exit", ""]))
     done = subprocess.run(["sta", "-exit", "timing.tcl"], cwd=folder, capture_output=True, text=True, check=False)
     paths = {}
