@@ -26,7 +26,7 @@ from linepress_hardware.errors import HardwareError
 from linepress_hardware.inference.catalog import model as find_model
 from linepress_hardware.inference.precision import parse_precision
 
-CHANNEL_TARGET = "linepress.stages.channel:channel_case"
+CHANNEL_TARGET = "linepress.stages.channel.row:channel_case"
 FABRIC_TARGET = "linepress.stages.fabric:fabric_case"
 SYSTEM_TARGET = "linepress.stages.system:system_case"
 

@@ -401,7 +401,7 @@ def test_manifests_by_a_strict_loader(kind: str) -> None:
 
 
 def worker(code: str, **more: Any) -> sandbox.Answer:
-    prelude = "import sys, json, os\nfrom linepress.submission import isolation\n"
+    prelude = "import sys, json, os\nfrom linepress.submission.box import isolation\n"
     request = {"work": "inspect", **more}
     return sandbox.ask(request, 10, (sys.executable, "-I", "-c", prelude + code))
 
@@ -431,7 +431,7 @@ def test_the_sandbox_reads_the_submission_alone(tmp_path: Path) -> None:
     (tmp_path / "mine" / "a").write_text("a", encoding="utf-8")
     (tmp_path / "other").write_text("secret", encoding="utf-8")
     answer = worker(
-        "from linepress.submission import landlock\n"
+        "from linepress.submission.box import landlock\n"
         "from pathlib import Path\n"
         "request = json.loads(sys.stdin.read())\n"
         "base = Path(request['base'])\n"
