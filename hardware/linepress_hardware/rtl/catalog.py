@@ -59,14 +59,6 @@ DESIGNS = {
         Design("window-e4m3-decoder", DECODER, _WINDOW, "e4m3", "the same generator", lambda: WindowDecoder(E4M3)),
         Design("huffman8-decoder", DECODER, _HUFFMAN, "bf16", "8 lanes, a code in two clocks", HuffmanDecoder),
         Design(
-            "huffman8-short-decoder",
-            DECODER,
-            _HUFFMAN,
-            "bf16",
-            "8 lanes, a code in a clock",
-            lambda: HuffmanDecoder(two_clock=False),
-        ),
-        Design(
             "huffman8-64-decoder",
             DECODER,
             _HUFFMAN,

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from linepress_hardware.errors import ConfigurationError
 from linepress_hardware.rtl.blocks import Pipe, less, mux_tree, named, one_hot, prefix_sums, resized, shift_out
-from linepress_hardware.rtl.line import BF16, RAW_BITS, Element, LineEngine
+from linepress_hardware.rtl.line import BF16, RAW_BITS, SIZE_BITS, Element, LineEngine
 
-LANES, LIMIT = 8, 12
+LANES, LIMIT, COARSE = 8, 12, 64
 SYMBOL, BOUND, OFFSET, ZERO_MODE = 0, 256, 272, 288
 """Configuration addresses: symbols in canonical order; for code length l, BOUND + l and OFFSET + l; the zero mode."""
 
@@ -52,15 +52,15 @@ def huffman_config(lengths: NDArray[np.uint8], zero_lines: bool, symbols: int = 
 class HuffmanDecoder(LineEngine):
     """Starts of the lanes by a prefix sum, a shifter a lane, ``count / 8`` codes in a row, then all symbols at once.
 
-    ``symbols``: room of the symbol table, 256 or fewer. ``two_clock``: a step compares in one clock and moves on in
-    the next, which raises the clock. Checks travel behind the data, so none of them limits it.
+    A code takes two clocks: one to compare with the bounds of all lengths, one to move on. ``symbols``: room of the
+    symbol table, 256 or fewer. Checks travel behind the data, so none of them limits the clock.
     """
 
     line_bits = RAW_BITS + 2
 
-    def __init__(self, element: Element = BF16, symbols: int = 256, two_clock: bool = True) -> None:
+    def __init__(self, element: Element = BF16, symbols: int = 256) -> None:
         super().__init__()
-        self.element, self.symbols, self.two_clock = element, symbols, two_clock
+        self.element, self.symbols = element, symbols
         self.whole = element.bits == 8
         """Whether the symbol is the whole element."""
 
@@ -84,27 +84,41 @@ class HuffmanDecoder(LineEngine):
         line, size = pipe.cut(self.line, self.size)
         coded = line[0]
         lengths = [line[1 + field * j : 1 + field * (j + 1)] for j in range(lanes - 1)]
-        ends = prefix_sums(m, lengths, ((1 << field) - 1) * (lanes - 1), "end")
+        all_lengths = ((1 << field) - 1) * (lanes - 1)
+        fours = prefix_sums(m, lengths, all_lengths, "fours", until=4)
         raw = Mux(zero_mode, line[2 : 2 + RAW_BITS], line[1 : 1 + RAW_BITS])
         raw_bits = named(m, RAW_BITS + 1 + zero_mode, "raw_bits")
         zero = named(m, ~coded & zero_mode & line[1], "zero")
         code_bits = named(m, size - fixed, "code_bits")
         body = named(m, Mux(coded, resized(line[rest_at:], RAW_BITS), raw), "body")
-        bad = named(m, Mux(coded, (size < fixed) | (size >= raw_bits), Mux(zero, size != 2, size != raw_bits)), "bad")
-        body, ends, lengths, coded, zero, bad, code_bits = pipe.cut(body, ends, lengths, coded, zero, bad, code_bits)
+        too_long = named(m, size >= raw_bits, "check_longest")
+        zero_bad, raw_bad = named(m, size != 2, "check_zero_size"), named(m, size != raw_bits, "check_raw_size")
+        bad = named(m, Mux(coded, too_long, Mux(zero, zero_bad, raw_bad)), "bad")
+        body, fours, lengths, coded, zero, bad, code_bits = pipe.cut(
+            body, fours, lengths, coded, zero, bad, code_bits
+        )
 
+        # A lane moves to its start by multiples of `COARSE` bits as soon as the sums are there, then by the rest.
+        ends = prefix_sums(m, fours, all_lengths, "end", done=4)
         codes = body[count * rest : count * rest + most]
         far = [min(lane_bits * j, most) for j in range(lanes)]
-        windows = [codes[:lane_bits]] + [
-            shift_out(m, codes, ends[j - 1], lane_bits, far[j], f"lane{j}") for j in range(1, lanes)
+        near = -(-(lane_bits + COARSE - 1) // COARSE)
+        low = (COARSE - 1).bit_length()
+        coarse = [
+            shift_out(m, codes, ends[j - 1][low:], near, far[j] // COARSE, f"coarse{j}", unit=COARSE)
+            for j in range(1, lanes)
         ]
-        beyond = [named(m, ends[j - 1] > far[j], f"beyond{j}") for j in range(1, lanes)]
-        last = named(m, code_bits - ends[lanes - 2], "last")  # below zero where the lengths lie
-        left = [*lengths, last[:field]]
-        body, windows, left, coded, zero, bad, beyond, last = pipe.cut(
-            body, windows, left, coded, zero, bad, beyond, last
+        # What is left of each lane must come to zero. The last one's is wide enough never to pass zero twice, so a
+        # start beyond `far`, lengths beyond the size and a size below `fixed` all show there.
+        left = [*lengths, named(m, code_bits - ends[lanes - 2], "last")]
+        body, coarse, starts, left, coded, zero, bad = pipe.cut(
+            body, coarse, [end[:low] for end in ends], left, coded, zero, bad
         )
-        bad = bad | (coded & (Cat(*beyond).any() | last[-1] | (last[:-1] > lane_bits)))
+        windows = [body[count * rest :][:lane_bits]] + [
+            shift_out(m, coarse[j - 1], starts[j - 1], lane_bits, min(COARSE - 1, far[j]), f"lane{j}")
+            for j in range(1, lanes)
+        ]
+        body, windows, left, coded, zero, bad = pipe.cut(body, windows, left, coded, zero, bad)
 
         indices: list[Any] = []  # of earlier steps, travelling along
         for t in range(steps):
@@ -116,10 +130,9 @@ class HuffmanDecoder(LineEngine):
                 ]
                 for j, head in enumerate(heads)
             ]
-            if self.two_clock:
-                windows, heads, below, left, body, coded, zero, bad, indices = pipe.cut(
-                    windows, heads, below, left, body, coded, zero, bad, indices
-                )
+            windows, heads, below, left, body, coded, zero, bad, indices = pipe.cut(
+                windows, heads, below, left, body, coded, zero, bad, indices
+            )
             room = (steps - 1 - t) * limit
             hits, taken, after = [], [], []
             for j, w in enumerate(windows):
@@ -135,8 +148,11 @@ class HuffmanDecoder(LineEngine):
             windows, heads, hits, none, taken, left, body, coded, zero, bad, indices = pipe.cut(
                 after, heads, hits, none, taken, left, body, coded, zero, bad, indices
             )
-            left = [named(m, (left[j] - taken[j])[: field + 1], f"left{t}_{j}") for j in range(lanes)]
-            bad = bad | (coded & none.any())
+            left = [
+                named(m, (left[j] - taken[j])[: field + 1 if j < lanes - 1 else SIZE_BITS + 2], f"left{t}_{j}")
+                for j in range(lanes)
+            ]
+            bad = bad | (coded & named(m, none.any(), f"check_code{t}"))
             new = []
             for j in range(lanes):
                 hit = list(hits[j])
@@ -146,10 +162,17 @@ class HuffmanDecoder(LineEngine):
                 first = one_hot(hit, [resized(o, index_bits) for o in offset], index_bits)
                 new.append(named(m, (code + first)[:index_bits], f"index{t}_{j}"))
             indices = [*indices, *new]
-        bad = bad | (coded & Cat(*[named(m, n != 0, f"unmet{j}") for j, n in enumerate(left)]).any())
+        unmet = [named(m, n != 0, f"check_lane{j}") for j, n in enumerate(left)]
+        bad = bad | (coded & Cat(*unmet).any())
         indices, body, coded, zero, bad = pipe.cut(indices, body, coded, zero, bad)
-        symbols = [mux_tree(m, table, index, f"symbol{i}") for i, index in enumerate(indices)]
-        symbols, body, coded, zero, bad = pipe.cut(symbols, body, coded, zero, bad)
+        fours = [mux_tree(m, _fours(table), index[2:], f"four{i}") for i, index in enumerate(indices)]
+        fours, indices, body, coded, zero, bad = pipe.cut(
+            fours, [index[:2] for index in indices], body, coded, zero, bad
+        )
+        symbols = [
+            mux_tree(m, [four[8 * k : 8 * k + 8] for k in range(4)], index, f"symbol{i}")
+            for i, (four, index) in enumerate(zip(fours, indices, strict=True))
+        ]
 
         elements: list[Any] = [None] * count
         for at, element_at in enumerate(coding_order(element)):
@@ -159,6 +182,11 @@ class HuffmanDecoder(LineEngine):
             raw = body[element.bits * element_at : element.bits * (element_at + 1)]
             elements[element_at] = Mux(coded, both, Mux(zero, 0, raw))
         self.finish(m, pipe, Cat(*elements), bad)
+
+
+def _fours(table: list[Any]) -> list[Any]:
+    """Entries of the table, four to an item."""
+    return [Cat(*table[i : i + 4]) for i in range(0, len(table), 4)]
 
 
 def _code(window: Any) -> Any:

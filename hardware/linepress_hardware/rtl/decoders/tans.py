@@ -112,6 +112,7 @@ class TansCore(LineEngine):
 
         size, used, raw, zero, bad = b_known[:10], b_known[10:20], b_known[20], b_known[21], b_known[22]
         mode_raw, mode_zero = named(m, mode == RAW, "mode_raw"), named(m, b_body[:4] == 15, "mode_zero")
+        check_mode = named(m, ~mode_zero & (mode > 1 + tables), "check_mode")
         m.d.sync += [
             a_valid.eq(take | (b_valid & ~b_phase[STEPS])),
             a_phase.eq(Mux(take, 1, Cat(0, b_phase[:STEPS]))),
@@ -131,7 +132,7 @@ class TansCore(LineEngine):
         with m.Elif(b_phase[0]):
             m.d.sync += [
                 a_body.eq(Mux(mode_raw, Cat(x0, after), after[r * (STREAMS - 1) :])),
-                a_known.eq(Cat(size, used_after, mode_raw & ~mode_zero, mode_zero, ~mode_zero & (mode > 1 + tables))),
+                a_known.eq(Cat(size, used_after, mode_raw & ~mode_zero, mode_zero, check_mode)),
             ]
         with m.Else():
             m.d.sync += [a_body.eq(b_body), a_known.eq(Cat(size, used_after, raw, zero, bad))]
@@ -173,11 +174,14 @@ class TansCore(LineEngine):
             raw, sums, escape, zero, exponent, size, used, is_raw, is_zero, bad, some
         )
         fill = sums[-1]
-        padding = Cat(*[(fill <= i) & each for i, each in enumerate(some)]).any()
         short = named(m, fill < flushed, "short")
-        met = Mux(short, (size == used) & ~padding, (used + (fill << 3)) == (size + 8 * flushed))
-        coded_fault = named(m, bad | ~met | (size >= RAW_BITS), "coded_fault")
-        fault = named(m, Mux(is_zero, size != 4, Mux(is_raw, size != used, coded_fault)), "fault")
+        padding = named(m, Cat(*[(fill <= i) & each for i, each in enumerate(some)]).any(), "check_padding")
+        unmet_short = named(m, size != used, "check_size")
+        unmet_full = named(m, (used + (fill << 3)) != (size + 8 * flushed), "check_full_size")
+        too_long = named(m, size >= RAW_BITS, "check_longest")
+        coded_bad = named(m, bad | Mux(short, unmet_short | padding, unmet_full) | too_long, "coded_bad")
+        zero_bad = named(m, size != 4, "check_zero_size")
+        fault = named(m, Mux(is_zero, zero_bad, Mux(is_raw, unmet_short, coded_bad)), "fault")
         field = [raw[:16]] + [
             shift_out(m, raw, sums[j - 1], 2, min(2 * j, 62), f"field{j}", unit=8) for j in range(1, BF16.count)
         ]

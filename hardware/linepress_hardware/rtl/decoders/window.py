@@ -59,6 +59,11 @@ class WindowDecoder(LineEngine):
             coded = Cat(own[:-1], Mux(escape[j], taken, value[:exponent]), own[-1])
             elements.append(Mux(line[0], Mux(line[1], 0, raw), coded))
         escapes = counts[-1]
-        wrong = (size != named(m, fixed + exponent * escapes, "want")) | (escapes > most) | Cat(*beyond).any()
-        error = Mux(line[0], Mux(line[1], size != 2, size != RAW_BITS + 2), wrong)
+        value_bad = named(m, Cat(*beyond).any(), "check_value")
+        too_long = named(m, escapes > most, "check_escapes")
+        unmet = named(m, size != fixed + exponent * escapes, "check_size")
+        zero_bad, raw_bad = (
+            named(m, size != n, f"check_{what}_size") for n, what in ((2, "zero"), (RAW_BITS + 2, "raw"))
+        )
+        error = Mux(line[0], Mux(line[1], zero_bad, raw_bad), value_bad | too_long | unmet)
         self.finish(m, pipe, Cat(*elements), error)

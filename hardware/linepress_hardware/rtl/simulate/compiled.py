@@ -20,8 +20,6 @@ from linepress_hardware.rtl.yosys import cxxrtl_include, run_yosys
 
 BENCH = Path(__file__).with_name("bench.cpp")
 VERILATOR, CXXRTL = "verilator", "cxxrtl"
-MUTANT_BITS = 6
-"""Width of the input ``mutant`` that a design with mutants has; 0 selects none."""
 
 
 def compiler() -> str | None:
