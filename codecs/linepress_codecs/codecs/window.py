@@ -20,6 +20,7 @@ from linepress_codecs.tans.engine import line_words, one_line, padded_words, rai
 from linepress_codecs.tans.kernels import (
     BAD_END,
     BAD_LENGTH,
+    BAD_LONG,
     BAD_VALUE,
     OK,
     U0,
@@ -116,6 +117,8 @@ def window_decode(words, n_bits, starts, bits, width, mantissa, exponent_bits, c
                 at += width
         else:
             code_at = at + U1
+            if size >= np.uint64(m) * width:
+                return i, BAD_LONG
             rest_at = code_at + np.uint64(m) * code_bits
             at = rest_at + np.uint64(m) * rest_bits
             if at > end:

@@ -25,13 +25,14 @@ MODE_RAW, MODE_ZERO, MODE_CODED = 0, 1, 2
 ESCAPE, ZERO, FIRST = 0, 1, 2
 """Symbol ids of static rows: escape, the element whose bits are all zero, the first field value."""
 
-OK, BAD_MODE, BAD_END, BAD_LENGTH, BAD_PADDING, BAD_VALUE = 0, 1, 2, 3, 4, 5
+OK, BAD_MODE, BAD_END, BAD_LENGTH, BAD_PADDING, BAD_VALUE, BAD_LONG = 0, 1, 2, 3, 4, 5, 6
 PROBLEMS = {
     BAD_MODE: "its mode has no table",
     BAD_END: "its code does not end where its size says",
     BAD_LENGTH: "its code lies outside the payload",
     BAD_PADDING: "bits that an encoder leaves zero are set",
     BAD_VALUE: "a coded value does not exist in the element format",
+    BAD_LONG: "its code is as long as the line itself, which an encoder stores raw",
 }
 
 U0, U1, U6, U12, U15, U16, U32, U63, U64 = (np.uint64(i) for i in (0, 1, 6, 12, 15, 16, 32, 63, 64))

@@ -8,6 +8,7 @@ from numba import njit
 from linepress_codecs.tans.kernels import (
     BAD_END,
     BAD_LENGTH,
+    BAD_LONG,
     BAD_MODE,
     BAD_PADDING,
     BUFFER_WORDS,
@@ -269,6 +270,8 @@ def static_decode(  # type: ignore[no-untyped-def]
                 line[j] = U0
         elif mode == MODE_RAW:
             at = read_raw(words, at, x, precision, width, m, line)
+        elif end - start >= np.uint64(m) * width:
+            return i, BAD_LONG
         else:
             base = np.uint64(mode - MODE_CODED + 1) << r
             state[0] = x
