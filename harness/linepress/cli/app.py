@@ -28,15 +28,13 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "sync": ("linepress.cli.sync", "Bring MLflow up to date with a run's record."),
     },
     "Every night": {
-        "nightly": (
-            "linepress.cli.nightly",
-            "Run, compare with the last good run, gate, report.",
-        ),
+        "nightly": ("linepress.cli.nightly", "Run, compare with the last good run, gate, report."),
         "compare": ("linepress.cli.compare", "Compare two runs: what changed, and a gate over it."),
     },
     "Hardware": {
         "dram": ("linepress.cli.hardware.dram", "Simulate one memory channel."),
         "channel": ("linepress.cli.hardware.channel", "Simulate a compressed memory channel."),
+        "rtl": ("linepress.cli.hardware.rtl", "Decoders as RTL: Verilog, simulation against the codec, synthesis."),
         "roofline": ("linepress.cli.hardware.roofline", "Operators of a model on an accelerator."),
         "system": ("linepress.cli.hardware.system", "What ratios are worth: tokens/s, capacity, racks."),
         "serving": ("linepress.cli.hardware.serving", "Continuous batching: TTFT and TPOT, plain and compressed."),
@@ -45,33 +43,18 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Partners": {
         "pack": ("linepress.cli.partner.pack", "Make a submission of a model or KV snapshot."),
-        "fetch": (
-            "linepress.cli.partner.fetch",
-            "Fetch the files that a submission refers to, checked.",
-        ),
-        "submit": (
-            "linepress.cli.partner.submit",
-            "Check a submission against rules S01 to S21.",
-        ),
+        "fetch": ("linepress.cli.partner.fetch", "Fetch the files that a submission refers to, checked."),
+        "submit": ("linepress.cli.partner.submit", "Check a submission against rules S01 to S21."),
         "explain": ("linepress.cli.partner.explain", "What a rule of submit asks, why, and fixtures that show it."),
         "certify": ("linepress.cli.partner.certify", "Sign what a run found about a submission, in one file."),
         "verify": ("linepress.cli.partner.verify", "Check a certificate anywhere, and re-run it to the bit."),
         "send": ("linepress.cli.partner.send", "Hand a packed submission to an intake service, resuming."),
-        "serve": (
-            "linepress.cli.partner.serve",
-            "Take partners' submissions over HTTP and judge them.",
-        ),
-        "partners": (
-            "linepress.cli.partner.partners",
-            "Partners of the service: add, revoke, list, audit log.",
-        ),
+        "serve": ("linepress.cli.partner.serve", "Take partners' submissions over HTTP and judge them."),
+        "partners": ("linepress.cli.partner.partners", "Partners of the service: add, revoke, list, audit log."),
     },
     "This machine": {
         "doctor": ("linepress.cli.doctor", "Check this machine for what a run needs."),
-        "warm": (
-            "linepress.cli.warm",
-            "Compile the kernels of a suite before its next run.",
-        ),
+        "warm": ("linepress.cli.warm", "Compile the kernels of a suite before its next run."),
     },
 }
 VERBS = {verb: entry for group in GROUPS.values() for verb, entry in group.items()}
