@@ -207,9 +207,10 @@ MEASURE = (
     ),
     flag("lossless", "Whether every line came back bit for bit."),
     count("mismatch_line", "First line that did not; null when lossless."),
-    samples("encode_s", "Seconds of each timed encode round.", "s"),
-    samples("decode_s", "Seconds of each timed decode round.", "s"),
-    samples("measure_s", "Seconds of each timed measure round.", "s"),
+    count("timed_bytes", "Raw bytes of a timed round: all of a small tensor, a sample of a large one.", "B"),
+    samples("encode_s", "Seconds of each timed encode round, scaled from timed_bytes to raw_bytes.", "s"),
+    samples("decode_s", "Seconds of each timed decode round, scaled from timed_bytes to raw_bytes.", "s"),
+    samples("measure_s", "Seconds of each timed measure round, scaled from timed_bytes to raw_bytes.", "s"),
     real("encode_GBps", "Median rate of encoding, raw bytes.", "GB/s"),
     real("decode_GBps", "Median rate of decoding, raw bytes.", "GB/s"),
     real("measure_GBps", "Median rate of measuring, raw bytes.", "GB/s"),
@@ -385,7 +386,7 @@ _OWN: dict[str, tuple[pa.Field, ...]] = {
     "failures": FAILURES,
 }
 
-ADDED = frozenset({("measure", "head_bits")})
+ADDED = frozenset({("measure", "head_bits"), ("measure", "timed_bytes")})
 """Columns that this schema version got later: a part written before has none, and holds null there."""
 
 TABLES = tuple(_OWN)

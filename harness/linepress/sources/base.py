@@ -179,6 +179,12 @@ class LineStream:
     first_chunk: int = 0
     end_chunk: int | None = None
 
+    @property
+    def n_chunks(self) -> int:
+        """Parts of the whole tensor, whichever of them this stream takes."""
+        step = whole_blocks(self.chunk_bytes, self.multiple_bytes)
+        return sum(1 for _ in chunks(self.tensor.shape, self.layout, self.tensor.format, step, self.line_bytes))
+
     def __iter__(self) -> Iterator[Lines]:
         return self.tensor.lines(
             self.chunk_bytes,
