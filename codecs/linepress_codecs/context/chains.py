@@ -25,8 +25,6 @@ from linepress_codecs.tans.chains import LANES
 FAR = 1 << 40
 """Cell index that stands for an escape: more bits than a mantissa has."""
 WIDTH = 16
-SLOPE_ROW, OFFSET_ROW, NEXT_ROW, FIRST_ROW, WIDEN_ROW, MEAN_ROW, CELL_FIRST_ROW, CELL_NEXT_ROW = range(8)
-"""Rows of the parameters of `channel_chains`, int64[8, LANES]."""
 ROW_AT, SHIFT_AT, MIRROR_AT, CELL_AT = range(4)
 """Columns of the elements of `row_chains`, int64[m, 4]."""
 

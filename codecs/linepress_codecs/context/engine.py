@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from linepress_codecs.bitio import frozen
+from linepress_codecs.bitio import line_words as as_lines
 from linepress_codecs.checks import checked_single
 from linepress_codecs.context import vector
 from linepress_codecs.context.cells import near_cells
@@ -16,14 +17,15 @@ from linepress_codecs.context.encode import channel_code
 from linepress_codecs.context.order import LineOrder, order_of
 from linepress_codecs.context.rows import channel_entries, channel_machine
 from linepress_codecs.context.vector import STREAMS, channel_constants, row_constants
+from linepress_codecs.context.words import ENCODERS
 from linepress_codecs.context.woven import woven_code, woven_decode
 from linepress_codecs.contracts import Lines, Packed
 from linepress_codecs.errors import UnsupportedFormatError
 from linepress_codecs.formats import Format
 from linepress_codecs.tans.engine import apart, check_packed, line_words, raise_problem
 from linepress_codecs.tans.kernels import OK
-from linepress_codecs.targets import target
 from linepress_codecs.tans.static import BLOCK_LINES, data_of, elements_of, per_line
+from linepress_codecs.targets import target
 
 
 def _check(fmt: Format, line_bytes: int) -> FloatShape:
@@ -31,6 +33,20 @@ def _check(fmt: Format, line_bytes: int) -> FloatShape:
         raise UnsupportedFormatError(f"channel tables cannot code {fmt.name}: fit tables on it, they will be static")
     per_line(fmt, line_bytes)
     return FloatShape.of(fmt)
+
+
+def encode_constants(
+    parameters: NDArray[np.int32], precision: int, shape: FloatShape, rows: bool, elements: int
+) -> NDArray[np.int32]:
+    """``constants`` of the kernels of `words`; rows are those of the machine, not offsets in its table."""
+    if not rows:
+        constants = channel_constants(parameters)
+        constants[:, 6:] += shape.bias
+        return np.ascontiguousarray(constants, np.int32)
+    constants = row_constants(parameters, 0)
+    constants[:, 3] += shape.bias
+    behind = np.repeat(constants[-1:], elements, axis=0)
+    return np.ascontiguousarray(np.concatenate([constants, behind]).T, np.int32)
 
 
 def _run(
@@ -46,6 +62,16 @@ def _run(
     words = np.empty(n * line_words(lines.line_bytes) + 2 if write else 1, np.uint64)
     order = order_of(lines, per_line(lines.format, lines.line_bytes), streams)
     woven = lines.channel is not None and not order.whole
+    if streams in STREAMS and shape.width == WIDTH and (not woven or order.plain_rows):
+        used = int(
+            ENCODERS[streams, woven, target().bit_moves](
+                as_lines(lines.data).view(np.uint16), rows, tables.parameters,
+                encode_constants(tables.parameters, precision, shape, woven, order.offset.shape[0]), order.before,
+                order.needed, order.offset, order.span, precision, shape.mantissa, shape.bias, frequency,
+                machine.encode_entries, machine.encode_state, words, starts, bits, write,
+            )
+        )  # fmt: skip
+        return bits, starts, words[: used // 64] if write else words
     used = 0
     for at in range(0, n, BLOCK_LINES):
         part = slice(at, min(at + BLOCK_LINES, n))

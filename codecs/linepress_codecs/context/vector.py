@@ -18,7 +18,6 @@ from linepress_codecs.context.cells import (
     CLASS_FIRST,
     CLASS_NEXT,
     MEAN_FIRST,
-    PARAMETERS,
     SLOPE,
     SLOPE_SHIFT,
 )
@@ -35,6 +34,8 @@ MOST_WORDS = 32
 BLOCK_LINES = 4096
 """Lines sorted by their first channel at a time, so that what they write stays in a core's cache."""
 STREAMS = (2, 4)
+SLOPE_OF, OFFSET_OF, NEXT_ROW, FIRST_ROW, WIDEN, MEAN, FIRST_CELL, NEXT_CELL = range(8)
+"""Columns of `channel_constants`."""
 
 
 def channel_constants(parameters: NDArray[np.int32]) -> NDArray[np.int64]:
