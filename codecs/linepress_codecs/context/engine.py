@@ -28,7 +28,8 @@ from linepress_codecs.tans.static import BLOCK_LINES, data_of, elements_of, per_
 from linepress_codecs.targets import target
 
 
-def _check(fmt: Format, line_bytes: int) -> FloatShape:
+def checked_shape(fmt: Format, line_bytes: int) -> FloatShape:
+    """What kernels need of ``fmt``; raises `UnsupportedFormatError` where the channel model does not take it."""
     if not models(fmt):
         raise UnsupportedFormatError(f"channel tables cannot code {fmt.name}: fit tables on it, they will be static")
     per_line(fmt, line_bytes)
@@ -52,7 +53,7 @@ def encode_constants(
 def _run(
     lines: Lines, tables: ChannelTables, streams: int, precision: int, write: bool
 ) -> tuple[NDArray[np.uint16], NDArray[np.uint64], NDArray[np.uint64]]:
-    shape = _check(lines.format, lines.line_bytes)
+    shape = checked_shape(lines.format, lines.line_bytes)
     n = len(lines)
     machine = channel_machine(precision)
     frequency = machine.frequency.reshape(-1)
@@ -133,7 +134,7 @@ def _decode(
     packed: Packed, rows: NDArray[np.int64], tables: ChannelTables, streams: int, precision: int, index: int
 ) -> NDArray[np.uint8]:
     """Lines of ``packed``; damage is reported as line ``index`` + its place."""
-    shape = _check(packed.format, packed.line_bytes)
+    shape = checked_shape(packed.format, packed.line_bytes)
     per = per_line(packed.format, packed.line_bytes)
     machine = channel_machine(precision)
     near = near_cells(shape.mantissa)
