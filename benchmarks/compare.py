@@ -52,7 +52,7 @@ import sys
 from pathlib import Path
 from linepress import environment
 environment.prepare()
-from linepress import manifest
+from linepress.run import manifest
 from linepress.cluster.tasks import pin_threads, run_task
 from linepress.run.plan import make_plan
 from linepress.records import RunStore

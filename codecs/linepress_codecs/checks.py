@@ -109,3 +109,13 @@ def single(packed: Packed, i: int) -> Packed:
         position=None if packed.position is None else packed.position[part],
         base=None if packed.base is None else packed.base[part],
     )
+
+
+def checked_single(packed: Packed, i: int) -> Packed:
+    """`single`, refused with the line's own index where it lies outside the payload."""
+    one = single(packed, i)
+    try:
+        check_geometry(one)
+    except CorruptDataError as error:
+        raise error.at(i) from None
+    return one

@@ -177,7 +177,7 @@ class TurningBound(Counts):
         for start in range(0, len(lines), BLOCK_LINES):
             part = slice(start, start + BLOCK_LINES)
             elements = elements_of(lines.data[part], lines.format)
-            coded = self.take_modes(modes[part].astype(np.uint8), elements)
+            coded = self.take_modes(modes[part].astype(np.uint8), 8 * lines.line_bytes)
             row, mean = placed(
                 self.tables, _part(lines.channel, part), _part(lines.position, part), len(elements), per, order
             )
