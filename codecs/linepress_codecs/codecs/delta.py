@@ -169,7 +169,7 @@ class _DeltaBound(Counts):
             part = slice(at, at + BLOCK_LINES)
             elements = elements_of(lines.data[part], lines.format)
             base = base_elements(None if lines.base is None else lines.base[part], lines.data[part], lines.format)
-            coded = self.take_modes(modes[part].astype(np.uint8), elements)
+            coded = self.take_modes(modes[part].astype(np.uint8), 8 * lines.line_bytes)
             self.raw_bits += int(
                 _count(
                     elements, base, coded, *shape_of(lines.format), self.tables.first, self.tables.low, self.flat,
