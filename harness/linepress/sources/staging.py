@@ -138,6 +138,8 @@ _CONTENT: Memo[str] = Memo(4096)
 
 def staged(tensor: TensorRef) -> Staged:
     """The tensor's bytes on local disk, each fetched, drawn or cast once, with the hash of the bytes as stored."""
+    if tensor.base is not None:
+        tensor = replace(tensor, base=staged(tensor.base).tensor)
     source = stored = tensor.stored()
     key = cache_key(stored.location)
     if stored.location.local:
