@@ -61,8 +61,13 @@ def operators(
         raise ConfigurationError(f"stage {stage!r} is unknown in reference mode; use prefill or decode")
     lacking = [
         name
-        for name, present in (("experts", shape.experts), ("latent attention", shape.latent))
-        if present is not None
+        for name, present in (
+            ("experts", shape.experts is not None),
+            ("latent attention", shape.latent is not None),
+            ("recurrent layers", any(not mixer.attends for mixer in shape.mixers)),
+            ("layers without attention or MLP", not shape.experts and shape.dense_layers != shape.layers),
+        )
+        if present
     ]
     if lacking:
         raise ConfigurationError(

@@ -110,14 +110,14 @@ def step_cost(
     per_token = seconds(two, ("matmul", "vector")) - seconds(one, ("matmul", "vector"))
     per_head = seconds(one, ("matmul", "vector")) - per_token
     # One key more against one less, with windows off: the loop weighs full and sliding layers by their share.
-    open_shape = replace(shape, sliding_window=None, sliding_layers=0)
+    open_shape = shape.without_windows()
     more, less = (
         ops_of.operators(open_shape, ops_of.decode(1, keys), precision, fused_attention=True, parallel=parallel)
         for keys in (1001, 1000)
     )
     decode_pair = seconds(more, ("attention",)) - seconds(less, ("attention",))
     prefill_pair = seconds(one, ("attention",))
-    share = shape.sliding_layers / shape.layers if shape.sliding_window is not None else 0.0
+    share = shape.window_share
     raw_kv = float(total(more, "kv_read_bytes") - total(less, "kv_read_bytes"))
     kv = raw_kv / compression.kv_traffic_gain
     acts = float(
