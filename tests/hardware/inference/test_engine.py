@@ -152,6 +152,16 @@ def test_the_pool_keeps_the_window_of_sliding_layers() -> None:
     assert many.summary["kv_blocks_used"] > 0.9 * blocks
 
 
+def test_a_recurrent_state_is_held_beside_the_cache() -> None:
+    shape = next(one for one in models().values() if one.state_bytes(2.0) > 0)
+    part = accelerator("b200")
+    found = simulate(
+        shape, part, closed_loop(1, 100, 2, rounds=1), parallel=Parallel(1), engine=Engine(1, 4096, True)
+    )
+    held = 101 + shape.state_bytes(2.0) / shape.kv_bytes_per_token(2.0)
+    assert found.summary["kv_blocks_used"] == -(-held // 16)
+
+
 def test_replication_halves_the_pool() -> None:
     shape, part = model("qwen3-30b-a3b"), accelerator("b200")
     blocks = [

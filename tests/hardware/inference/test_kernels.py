@@ -219,5 +219,5 @@ def test_forms_are_checked_data() -> None:
         forms_of("h100")
     with pytest.raises(ConfigurationError, match=r"x\.toml"):
         parse_forms('name = "x"', "x.toml")
-    with pytest.raises(ConfigurationError, match="latent attention"):
+    with pytest.raises(ConfigurationError, match=r"latent attention\) for which no kernel"):
         heads(model("deepseek-v3"), 8)

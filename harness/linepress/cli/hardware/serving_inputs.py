@@ -124,6 +124,7 @@ def kernels_of(
     """(kernels or None for the roofline, where steps come from, band of the forms)."""
     from linepress_hardware.inference.compression import PLAIN
     from linepress_hardware.inference.kernels.forms import all_forms
+    from linepress_hardware.inference.kernels.layers import profiled
     from linepress_hardware.inference.kernels.times import KernelTimes
     from linepress_hardware.inference.serving import Kernels
 
@@ -142,7 +143,7 @@ def kernels_of(
         if value
     ]
     if choice == "auto":
-        choice = "roofline" if forms is None or shape.latent is not None or asks_roofline else "forms"
+        choice = "roofline" if forms is None or not profiled(shape) or asks_roofline else "forms"
     if choice == "roofline":
         if dp > 1:
             raise LinepressError("--dp needs kernels: --kernels forms on a GPU that has some, or a table")
