@@ -153,11 +153,10 @@ def test_the_pool_keeps_the_window_of_sliding_layers() -> None:
 
 
 def test_a_recurrent_state_is_held_beside_the_cache() -> None:
-    shape = next(one for one in models().values() if one.state_bytes(2.0) > 0)
-    part = accelerator("b200")
-    found = simulate(
-        shape, part, closed_loop(1, 100, 2, rounds=1), parallel=Parallel(1), engine=Engine(1, 4096, True)
-    )
+    state = Mixer("linear_attention", 1, (), state_elements=10**6)
+    shape = replace(LLAMA, layers=33, mixers=(*LLAMA.mixers, state))
+    found = simulate(shape, H100, closed_loop(1, 100, 2, rounds=1), engine=Engine(1, 4096, True))
+    assert shape.state_bytes(2.0) > 1e6
     held = 101 + shape.state_bytes(2.0) / shape.kv_bytes_per_token(2.0)
     assert found.summary["kv_blocks_used"] == -(-held // 16)
 
