@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from linepress_hardware.inference.kernels.forms import forms_of
 from linepress_hardware.inference.kernels.layers import LINEAR
 from linepress_hardware.inference.kernels.tables import KernelTable, read_rows
 from linepress_hardware.inference.kernels.times import KernelTimes
+from linepress_hardware.inference.layers import Mixer
 from linepress_hardware.inference.parallel import Parallel
 from linepress_hardware.inference.precision import Precision
 from linepress_hardware.inference.serving import Engine, Kernels, ServingResult, engine, engines, simulate
