@@ -55,6 +55,8 @@ class Pool(NamedTuple):
 @njit(cache=True)
 def blocks_of(rules: Rules, tokens: int) -> int:
     """Blocks that a sequence of `tokens` holds; sliding layers keep their window only, recurrent ones a state."""
+    if rules.window_share == 0.0 and rules.state_tokens == 0.0:
+        return (tokens + rules.block_tokens - 1) // rules.block_tokens
     held = float(tokens)
     if rules.window_share > 0.0:
         held = (1.0 - rules.window_share) * held + rules.window_share * min(held, rules.window)
