@@ -1,4 +1,4 @@
-"""Speed of the inference model, and every accuracy table of ``hardware/MODEL.md``: ``python -m benchmarks.inference``.
+"""Speed of the inference model and the accuracy tables of its MODEL.md: ``python -m benchmarks.inference``.
 
 Sweep: 10,000 points of model × accelerator × batch × context, prefill and decode, plain and compressed, against the
 same points evaluated one by one (interleaved rounds). Serving: steps a second of the event loop. With ``--accuracy``
