@@ -115,9 +115,9 @@ def ceiling(
     rate = 0.0  # sequences a second, each device at its own peak
     for part, n in parts:
         on = device(part, precision)
-        seconds = sum(op.count * op.ops / on.peak_ops[op.kind] for op in prompt)
-        seconds += answer_tokens * sum(op.count * op.ops / on.peak_ops[op.kind] for op in step)
-        rate += n / float(seconds)
+        first = sum(float(op.count * op.ops / on.peak_ops[op.kind]) for op in prompt)
+        rest = answer_tokens * sum(float(op.count * op.ops / on.peak_ops[op.kind]) for op in step)
+        rate += n / (first + rest)
     compute = rate * answer_tokens
     if speculative:
         return compute, "compute"
