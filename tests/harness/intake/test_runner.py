@@ -462,7 +462,7 @@ def test_an_orphan_ends_with_its_parent(tmp_path: Path) -> None:
 
     script = (
         "import os, subprocess, sys, time\n"
-        "code = 'import sys, os, time; from linepress.cli.tied import tie_to; tie_to(int(sys.argv[1])); "
+        "code = 'import sys, os, time; from linepress.intake.work.processes import tie_to; tie_to(int(sys.argv[1])); "
         "print(os.getpid(), flush=True); time.sleep(60)'\n"
         "subprocess.Popen([sys.executable, '-c', code, str(os.getpid())])\n"
         "time.sleep(60)\n"

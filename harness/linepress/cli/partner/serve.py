@@ -114,6 +114,7 @@ def _serve(settings: Settings, host: str, port: int, trust_proxy: str, with_runn
     import uvicorn
 
     from linepress.intake.http.app import build_app
+    from linepress.intake.http.connections import limited
     from linepress.intake.store.partners import count_partners
     from linepress.intake.work.supervisor import Supervisor
 
@@ -128,13 +129,15 @@ def _serve(settings: Settings, host: str, port: int, trust_proxy: str, with_runn
         url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
         config = uvicorn.Config(
             app,
+            http=limited(settings.header_s, settings.connections, tuple(filter(None, trust_proxy.split(",")))),
             log_level="warning",
+            log_config=None,
             access_log=False,
             server_header=False,
             proxy_headers=bool(trust_proxy),
             forwarded_allow_ips=trust_proxy or None,
             timeout_keep_alive=15,
-            timeout_graceful_shutdown=10,
+            timeout_graceful_shutdown=3,
             h11_max_incomplete_event_size=64 << 10,
             limit_concurrency=2048,
             backlog=2048,
@@ -151,13 +154,10 @@ def _serve(settings: Settings, host: str, port: int, trust_proxy: str, with_runn
 
 
 def _run_only(settings: Settings) -> int:
-    import signal
-
-    from linepress.intake.work.runner_main import run
+    from linepress.intake.work.runner_main import end_on_signal, run
 
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    end_on_signal(stop)
     stderr().print(f"working on the submissions in {settings.data}", markup=False)
     run(settings, stop)
     return 0

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from linepress import __version__
-from linepress.intake.http import api, pages
+from linepress.intake.http import api, guard, pages
 from linepress.intake.http.answers import RefusedError
 from linepress.intake.http.web import Shield, problem, wants_json
 from linepress.intake.service import Service
@@ -51,7 +51,7 @@ def build_app(settings: Settings) -> FastAPI:
     app.include_router(pages.router)
     app.add_api_route("/healthz", healthz, methods=["GET"], include_in_schema=False)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(settings.allowed_hosts), www_redirect=False)
-    app.add_middleware(Shield, settings=settings)
+    app.add_middleware(Shield, settings=settings, known=lambda request: guard.admit(service, request))
     app.add_exception_handler(RefusedError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)

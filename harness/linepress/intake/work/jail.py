@@ -18,7 +18,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from linepress.cli.tied import tie_to
+from linepress.intake.work.processes import tie_to
 from linepress.submission.box import isolation, landlock
 
 _NEW_USER, _NEW_NETWORK, _NEW_IPC = 0x10000000, 0x40000000, 0x08000000
@@ -122,7 +122,9 @@ def main(arguments: Sequence[str]) -> None:
     tie_to(int(parent))
     asked = json.loads(shut)
     found = enter(Path(asked["work"]), Path(asked["temporary"]), asked["network"])
-    print(f"jail: network {found['network'] or 'not cut'}, Landlock {found['landlock'] or 'missing'}", file=sys.stderr)
+    print(
+        f"jail: network {found['network'] or 'not cut'}, Landlock {found['landlock'] or 'missing'}", file=sys.stderr
+    )
     sys.argv = ["linepress", *verb]
     from linepress.cli.app import main as run
 

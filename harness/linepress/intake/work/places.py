@@ -55,11 +55,16 @@ class Place:
             part = part_path(self.settings, str(self.row["id"]), int(file["number"]))
             if file["from_hub"]:
                 self._fetch(file, part, target)
-            elif part.exists():
+            elif target.exists():
+                part.unlink(missing_ok=True)  # what came after the file was whole is not the file
+            elif part.exists() and part.stat().st_size == file["bytes"]:
                 part.replace(target)
-            elif not target.exists() and not file["bytes"]:
+            elif part.exists():
+                have = part.stat().st_size
+                raise OSError(f"{part.name} of submission {self.row['id']} has {have} of {file['bytes']} B")
+            elif not file["bytes"]:
                 target.touch(mode=0o600)
-            elif not target.exists():
+            else:
                 raise OSError(f"{file['number']}.part of submission {self.row['id']} is gone")
 
     def _fetch(self, file: Row, part: Path, target: Path) -> None:
