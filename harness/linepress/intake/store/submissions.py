@@ -7,6 +7,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import Connection, and_, func, insert, or_, select, tuple_, update
@@ -174,10 +175,18 @@ def move(
     return _get(conn, submission)
 
 
-def lease(conn: Connection, now: float, owner: str, life_s: float, gone: Sequence[str] = ()) -> Row | None:
-    """The oldest submission with work to do that no living runner holds, now held by ``owner``; None without one.
+def lease(
+    conn: Connection,
+    now: float,
+    owner: str,
+    life_s: float,
+    gone: Sequence[str] = (),
+    turns: Mapping[str, int] = MappingProxyType({}),
+) -> Row | None:
+    """A submission with work to do that no living runner holds, now held by ``owner``; None without one.
 
-    ``gone`` are owners known to be dead, whose leases need not run out first.
+    The partner who has had the fewest ``turns`` comes first, and of its submissions the oldest. ``gone`` are owners
+    known to be dead, whose leases need not run out first.
     """
     free = or_(
         submissions.c.lease_until.is_(None),
@@ -185,7 +194,13 @@ def lease(conn: Connection, now: float, owner: str, life_s: float, gone: Sequenc
         submissions.c.lease_owner.in_(list(gone)),
     )
     waiting = and_(submissions.c.state.in_(states.WORK), free)
-    query = select(submissions).where(waiting).order_by(submissions.c.created_at).limit(1)
+    oldest = select(submissions.c.partner, func.min(submissions.c.created_at)).where(waiting)
+    each = [(str(name), float(at)) for name, at in conn.execute(oldest.group_by(submissions.c.partner))]
+    if not each:
+        return None
+    first = min(each, key=lambda entry: (turns.get(entry[0], 0), entry[1]))[0]
+    query = select(submissions).where(and_(waiting, submissions.c.partner == first))
+    query = query.order_by(submissions.c.created_at).limit(1)
     found = conn.execute(query.with_for_update(skip_locked=True)).mappings().first()
     if found is None:
         return None

@@ -110,7 +110,7 @@ async def _fill(writer: _Writer, settings: Settings, checksum: bytes | None, bod
             broken = RefusedError(
                 408,
                 "slow",
-                f"{came} B came in {elapsed_s:.0f} s; ask for the offset and go on when the way is faster",
+                f"{came} B came in {elapsed_s:.0f} s; ask for the offset and go on over a faster way",
             )
             break
         try:
