@@ -30,7 +30,7 @@ class Service:
         settings.prepare()
         self.settings = settings
         self.now = clock
-        self.db = Database(settings.url)
+        self.db = Database(settings.url, settings.busy_s)
         self.rates = Rates()
         self.offers = Offers(settings.suites)
 

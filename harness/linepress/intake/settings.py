@@ -51,6 +51,8 @@ class Settings(BaseModel):
         Time for the hub to begin, in seconds.
     fetches : int
         References fetched at a time; never two of one partner.
+    busy_s : float
+        How long a request waits for a locked database before it is answered with 503.
     files, file_bytes, submission_bytes : int
         Most files of a submission, largest file, largest sum, in bytes.
     disk_reserve_bytes : int
@@ -93,6 +95,7 @@ class Settings(BaseModel):
     hub_Bps: PositiveFloat = 100_000.0
     hub_grace_s: PositiveFloat = 60.0
     fetches: PositiveInt = 4
+    busy_s: PositiveFloat = 4.0
     files: PositiveInt = 1024
     file_bytes: PositiveInt = 64 << 30
     submission_bytes: PositiveInt = 256 << 30

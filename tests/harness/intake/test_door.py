@@ -211,15 +211,13 @@ def test_what_is_declared_and_still_to_come_is_not_free(
     monkeypatch.setattr(uploads.shutil, "disk_usage", lambda path: Disk((1 << 30) + 400_000_000))
     body = declare({"manifest.yaml": b"x"})
     body["files"].append({"path": "a.safetensors", "bytes": 399_000_000, "sha256": "0" * 64})
-    taken = []
-    for number in range(3):
-        wanted = NewSubmission.model_validate({**body, "name": f"n{number}"})
-        try:
-            taken.append(service.create(caller, Actor("acme"), wanted, None)[0])
-        except RefusedError as refusal:
-            assert refusal.status == 507
-            assert refusal.headers["Retry-After"]
-    assert len(taken) == 1
+    names = [NewSubmission.model_validate({**body, "name": f"n{number}"}) for number in range(3)]
+    taken = [service.create(caller, Actor("acme"), names[0], None)[0]]
+    for wanted in names[1:]:
+        with pytest.raises(RefusedError) as refused:
+            service.create(caller, Actor("acme"), wanted, None)
+        assert refused.value.status == 507
+        assert refused.value.headers["Retry-After"]
     service.withdraw(caller, Actor("acme"), taken[0]["id"])
     wanted = NewSubmission.model_validate({**body, "name": "n9"})
     assert service.create(caller, Actor("acme"), wanted, None)[1], "what was deleted is free again"

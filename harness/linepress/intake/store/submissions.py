@@ -14,7 +14,7 @@ from sqlalchemy import Connection, and_, func, insert, or_, select, tuple_, upda
 
 from linepress.intake.http.answers import RefusedError, unknown_submission
 from linepress.intake.http.forms import NewSubmission
-from linepress.intake.store import audit, states
+from linepress.intake.store import audit, names, states
 from linepress.intake.store.audit import Actor
 from linepress.intake.store.database import events, files, partners, submissions
 from linepress.intake.store.partners import Caller
@@ -44,6 +44,7 @@ def create(
                     409, "key_used", "this Idempotency-Key was used for another request; choose a new one"
                 )
             return dict(found), False
+    names.check(conn, caller.partner, wanted.name, names.content_of(file.model_dump() for file in wanted.files))
     total = sum(file.bytes for file in wanted.files)
     used, uploading = usage(conn, caller.partner)
     if used + total > caller.quota_bytes:
@@ -163,7 +164,9 @@ def move(
     if not states.allowed(before, to):
         raise RefusedError(409, "state", f"the submission is {before} and cannot become {to}")
     reason = escaped(reason)[:REASON_WIDTH]
-    released = {"lease_owner": None, "lease_until": None} if to in states.FINAL else {}
+    released: dict[str, Any] = {"lease_owner": None, "lease_until": None} if to in states.FINAL else {}
+    if to == states.WITHDRAWN:
+        released["idempotency_key"] = None  # the same files may be declared again
     done = conn.execute(
         update(submissions)
         .where(and_(submissions.c.id == submission, submissions.c.state == before))

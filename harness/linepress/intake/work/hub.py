@@ -1,4 +1,4 @@
-"""Files of a hub reference, fetched by a process of its own: ``python -m linepress.intake.work.hub PARENT < request``.
+"""Files of a hub reference, fetched by a process of its own: ``python -m linepress.intake.work.hub PARENT``.
 
 A hub is anybody's. It may drip, hang or lie, so what it sends is received (by the fetcher of `linepress fetch`) where
 it can be ended at any moment, where nothing but the parts of this submission can be written, and without a token.

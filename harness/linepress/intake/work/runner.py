@@ -19,12 +19,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from linepress.errors import LinepressError
 from linepress.intake.http.answers import RefusedError
 from linepress.intake.service import Service
-from linepress.intake.store import audit, leaderboard, states, submissions, waivers
+from linepress.intake.store import audit, leaderboard, names, states, submissions, waivers
 from linepress.intake.store.retention import sweep
 from linepress.intake.work import hub, jail, judging, processes
 from linepress.intake.work.places import Place, tensor_files
@@ -67,7 +67,11 @@ class Runner:
         """Work until ``stop`` is set; hub references are fetched beside everything else."""
         self._aside = {}
         while not stop.is_set():
-            if not self.step(stop):
+            try:
+                worked = self.step(stop)
+            except OperationalError:
+                worked = False  # the database is busy; what was begun is taken up again
+            if not worked:
                 stop.wait(POLL_S)
         for thread in list(self._aside.values()):
             thread.join()
@@ -233,7 +237,16 @@ class Runner:
         if named is not None and named not in granted:
             self._move(row, states.REJECTED, f"S12 FAIL: waiver {name_of(named)} was revoked before the verdict")
             return
-        document["certificate"] = judging.certify(place, granted)
+        with self.service.db.write() as conn:
+            files = submissions.files_of(conn, row["id"])
+            try:
+                names.claim(conn, self.service.now(), row["partner"], row["name"], names.content_of(files), row["id"])
+            except RefusedError as refusal:
+                submissions.move(conn, self.service.now(), row["id"], states.REJECTED, audit.SERVICE, refusal.text)
+                return
+            audit.note(conn, self.service.now(), audit.SERVICE, "certificate issued", row["id"])
+            head = audit.head(conn)
+        document["certificate"] = judging.certify(place, granted, head)
         self._validated(place, document)
 
     def _validated(self, place: Place, document: Row) -> None:
