@@ -24,6 +24,7 @@ from linepress_codecs.context.rows import ESCAPE_SYMBOL, NEAR, OFFSET
 from linepress_codecs.tans.kernels import (
     BAD_END,
     BAD_LENGTH,
+    BAD_LONG,
     BAD_MODE,
     BAD_PADDING,
     BAD_VALUE,
@@ -232,6 +233,9 @@ def channel_decode(  # type: ignore[no-untyped-def]
                 lines, problem = g, BAD_MODE
                 break
             if modes[g] == MODE_CODED:
+                if end - starts[i] >= np.uint64(m) * width:
+                    lines, problem = g, BAD_LONG
+                    break
                 for c in range(1, streams):
                     state[g, c] = low_bits(read64(words, at[g]), r)
                     at[g] += r

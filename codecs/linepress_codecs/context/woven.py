@@ -29,6 +29,7 @@ from linepress_codecs.context.rows import ESCAPE_SYMBOL, NEAR, OFFSET
 from linepress_codecs.tans.kernels import (
     BAD_END,
     BAD_LENGTH,
+    BAD_LONG,
     BAD_MODE,
     BUFFER_WORDS,
     MODE_CODED,
@@ -226,6 +227,8 @@ def woven_decode(  # type: ignore[no-untyped-def]
         elif mode == MODE_RAW:
             at = read_raw(words, at, state[0, 0], precision, width, m, elements[i])
         elif mode == MODE_CODED:
+            if end - starts[i] >= np.uint64(m) * width:
+                return i, BAD_LONG
             for c in range(1, streams):
                 state[0, c] = low_bits(read64(words, at), r)
                 at += r

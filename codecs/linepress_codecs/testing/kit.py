@@ -24,6 +24,7 @@ from linepress_codecs.errors import CodecError, CorruptDataError, UnsupportedFor
 from linepress_codecs.formats import FORMATS, Format
 from linepress_codecs.packing import TAG_ONLY_BITS
 from linepress_codecs.registry import make, parse_spec
+from linepress_codecs.testing.memory import check_ends, check_packed_memory
 
 SEED = 20260718
 LineCheck = Callable[[LineCodec], None]
@@ -105,6 +106,30 @@ def sample_lines(fmt: Format, line_bytes: int = LINE_BYTES) -> Iterator[tuple[st
     # Neighbours of different channels, as in rows and pages: a line reaches back to its own channels' last token.
     woven = lines(np.tile(gaussian_bits(fmt, 8, 0.5, 5), 6 * per) ^ gaussian_bits(fmt, 48 * per, 1e-3, 6))
     yield "woven", Lines(woven.data, fmt, np.zeros(48, np.uint32), 8, 1, 8)
+    yield "turning", _turning(fmt, line_bytes)
+
+
+def _turning(fmt: Format, line_bytes: int) -> Lines:
+    """Tokens of one head whose channels turn in pairs with the position, where the format has such values."""
+    dim, tokens = 8, 256
+    per = line_bytes // fmt.storage.itemsize
+    noise = gaussian_bits(fmt, tokens * dim, 0.02, 7)
+    if fmt.is_float and fmt.sign_bits and fmt.bits >= 8:
+        angle = np.arange(tokens)[:, None] * 2.0 ** -np.arange(dim // 2)
+        means = np.concatenate([np.cos(angle), np.sin(angle)], axis=1) + 0.01 * np.sin(
+            np.arange(tokens * dim)
+        ).reshape(-1, dim)
+        bits = np.ascontiguousarray(means, np.float32).view(np.uint32) >> (32 - 16)
+        top = bits.astype(np.int64) & 0x7FFF
+        bias = (1 << (fmt.exponent_bits - 1)) - 1
+        exponent = np.clip((top >> 7) - 127 + bias, 0, (1 << fmt.exponent_bits) - 2)
+        mantissa = (top & 127) << max(fmt.mantissa_bits - 7, 0) >> max(7 - fmt.mantissa_bits, 0)
+        sign = (bits >> 15).astype(np.int64) << (fmt.bits - 1)
+        noise = (sign | exponent << fmt.mantissa_bits | mantissa).reshape(-1).astype(fmt.storage)
+    n = len(noise) // per
+    data = np.ascontiguousarray(noise[: n * per]).view(np.uint8).reshape(n, line_bytes)
+    first = per * np.arange(n)
+    return Lines(data, fmt, (first % dim).astype(np.uint32), dim, 1, dim, (first // dim).astype(np.uint32), dim)
 
 
 def formats_of(codec: LineCodec) -> list[Format]:
@@ -129,8 +154,8 @@ def _small(codec: LineCodec) -> Iterator[tuple[str, Lines, Tables]]:
     """A few inputs a format for the hostile checks."""
     for fmt in formats_of(codec):
         for name, lines in sample_lines(fmt):
-            if name in ("mixed", "channels", "woven"):
-                part = lines[:12]
+            if name in ("mixed", "channels", "woven", "turning"):
+                part = lines[: 20 if name == "turning" else 12]
                 yield f"{codec.spec} {fmt.name} {name}", part, codec.fit([part])
 
 
@@ -254,7 +279,8 @@ def check_chunks(codec: LineCodec) -> None:
 def check_other_tables(codec: LineCodec) -> None:
     """Lines the tables never saw still code losslessly (raw if need be); foreign tables decode or are refused."""
     for fmt in formats_of(codec):
-        inputs = {name: lines for name, lines in sample_lines(fmt) if name not in ("channels", "woven", "empty")}
+        left_out = ("channels", "woven", "turning", "empty")
+        inputs = {name: lines for name, lines in sample_lines(fmt) if name not in left_out}
         fitted = {name: codec.fit([inputs[name]]) for name in ("gaussian", "zeros", "random bytes")}
         for fitted_on, tables in fitted.items():
             for name, lines in inputs.items():
@@ -334,6 +360,32 @@ def check_hostile_geometry(codec: LineCodec) -> None:
             decode_or_refuse(codec, changed(packed, starts=starts), tables, f"{where} starts off by a little")
 
 
+def check_longest(codec: LineCodec) -> None:
+    """No line longer than a raw one decodes, whatever bits follow and whatever size in reach it claims.
+
+    Escapes and rare symbols can make a well-formed code longer than the line; no encoder writes it, it writes the
+    line raw. Codes that need more craft than runs of zeros, ones and random bits are the business of a codec's tests.
+    A byte is allowed to codecs made of codecs, whose parts differ in the few bits before a raw line.
+    """
+    rng = np.random.Generator(np.random.PCG64(SEED))
+    for where, lines, tables in _small(codec):
+        if lines.format.name not in ("bf16", "fp32", "e4m3") or "mixed" not in where:
+            continue
+        noise = dataclasses.replace(lines, data=rng.integers(0, 256, (256, lines.line_bytes), dtype=np.uint8))
+        noise = dataclasses.replace(noise, channel=None, n_channels=0)
+        longest = int(codec.measure(noise, tables).max()) + 8
+        for fill in (np.zeros(256, np.uint8), np.full(256, 255, np.uint8), rng.integers(0, 256, 256, dtype=np.uint8)):
+            for head in (0, 1):
+                payload = fill.copy()
+                payload[0] = payload[0] & 0xFE | head
+                for size in range(longest + 1, longest + 8 * lines.line_bytes // 3):
+                    alone = Packed(
+                        payload, np.zeros(1, np.uint64), np.array([size], np.uint16), lines.format, lines.line_bytes
+                    )
+                    got = decode_or_refuse(codec, alone, tables, f"{where} of {size} bits")
+                    assert got == "refused", f"{where}: a line of {size} bits decoded, a raw one at most {longest}"
+
+
 def check_formats(codec: LineCodec) -> None:
     """An unsupported format is refused with the typed error by measure and encode."""
     for fmt in FORMATS.values():
@@ -374,6 +426,16 @@ def check_card(codec: LineCodec) -> None:
         assert card.clock_GHz.value > 0, f"{codec.spec}: clock of {card.clock_GHz.value} GHz"
 
 
+def check_packings(codec: LineCodec) -> None:
+    """Lines say themselves where they end, and come back from the memory of every packing; see `testing.memory`."""
+    fmt = formats_of(codec)[0]
+    inputs = dict(sample_lines(fmt))
+    for name in ("mixed", "sparse", "turning"):
+        where = f"{codec.spec} {fmt.name} {name}"
+        check_ends(codec, inputs[name][:24], where)
+        check_packed_memory(codec, inputs[name], where)
+
+
 def line_checks() -> list[LineCheck]:
     """Every check a line codec must pass."""
     return [
@@ -388,8 +450,10 @@ def line_checks() -> list[LineCheck]:
         check_truncated,
         check_flipped,
         check_hostile_geometry,
+        check_longest,
         check_formats,
         check_card,
+        check_packings,
     ]
 
 
