@@ -384,8 +384,8 @@ def _machine_table() -> Table:
         "All-reduce on measured machines",
         columns,
         (RowGroup("", tuple(out)),),
-        "Curves calibrated on published rows; the library takes the least time. Nothing transfers to a machine without "
-        "rows. `linepress fabric collective` shows every size, `--check` the rows held out.",
+        "Curves calibrated on published rows; the library takes the least time. Nothing transfers to a machine "
+        "without rows. `linepress fabric collective` shows every size, `--check` the rows held out.",
     )
 
 
