@@ -19,9 +19,10 @@ from __future__ import annotations
 import csv
 import io
 import math
+from bisect import bisect_left
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
 from typing import Any
 
@@ -89,6 +90,10 @@ class Curve:
     def library(self) -> str:
         return self.name.split("-")[0]
 
+    @cached_property
+    def _log_knots(self) -> list[tuple[float, float]]:
+        return [(math.log(x), math.log(y)) for x, y in zip(self.moved_bytes, self.transfer_us, strict=True)]
+
     def latency_us(self, operation: str, n: int) -> float:
         """Launch and messages."""
         return self.launch_us + self.step_us * self.messages(operation, n)
@@ -100,14 +105,16 @@ class Curve:
     def transfer_s(self, operation: str, n: int, size_bytes: float) -> float:
         """Seconds at the port; the rate at both ends of the measured range is kept beyond them."""
         moved = _work(self.algorithm, operation, n, size_bytes)[1]
-        x, y = self.moved_bytes, self.transfer_us
-        if moved <= x[0] or x.size == 1:
-            transfer = y[0] * moved / x[0]
-        elif moved >= x[-1]:
-            transfer = y[-1] * moved / x[-1]
+        at, knots = math.log(moved), self._log_knots
+        i = min(max(bisect_left(knots, (at,)), 1), len(knots) - 1)
+        if at <= knots[0][0]:
+            log_us = knots[0][1] + at - knots[0][0]
+        elif at >= knots[-1][0]:
+            log_us = knots[-1][1] + at - knots[-1][0]
         else:
-            transfer = math.exp(np.interp(math.log(moved), np.log(x), np.log(y)))
-        return float(transfer) * 1e-6
+            (x0, y0), (x1, y1) = knots[i - 1], knots[i]
+            log_us = y0 + (y1 - y0) * (at - x0) / (x1 - x0)
+        return math.exp(log_us) * 1e-6
 
     def fixed_s(self, operation: str, n: int, size_bytes: float) -> float:
         """Seconds that fewer bytes on the wire do not save: latency, and the copy of one's own part."""
@@ -388,14 +395,20 @@ def collective_time(
         )
     times = {one.name: one.time_s(operation, n, size_bytes) for one in taken}
     best = min(taken, key=lambda one: times[one.name])
-    own = [row for row in rows() if row.system == system.name and row.curve == best.name and row.role in CALIBRATING]
-    numbers = sorted({row.n for row in own})
-    basis = f"{len(own)} rows of {system.title} over {', '.join(map(str, numbers))} accelerators"
+    count, numbers = _evidence(system.name, best.name)
+    basis = f"{count} rows of {system.title} over {', '.join(map(str, numbers))} accelerators"
     if carried:
         basis += f"; carried over: {carried}"
     return Estimate(
         times[best.name], best.name, best.algorithm, best.library, times, basis, band(system.name), n in numbers
     )
+
+
+@cache
+def _evidence(system: str, curve: str) -> tuple[int, tuple[int, ...]]:
+    """Rows that fix a curve, and the numbers of accelerators they have."""
+    own = [row for row in rows() if row.system == system and row.curve == curve and row.role in CALIBRATING]
+    return len(own), tuple(sorted({row.n for row in own}))
 
 
 def _closed_form(
