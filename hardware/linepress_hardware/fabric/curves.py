@@ -63,8 +63,10 @@ class Curve:
 
     Attributes
     ----------
-    n, chosen : (int, int)
-        Numbers for which it holds, and for which its library takes it by itself.
+    n : (int, int)
+        Numbers for which it holds.
+    chosen : dict
+        By operation, the numbers for which its library takes it by itself; `n` where not said.
     most_bytes : float
         Largest payload its library takes it for.
     launch_us, step_us, copy_GBps : float
@@ -78,7 +80,7 @@ class Curve:
     algorithm: str
     operations: tuple[str, ...]
     n: tuple[int, int]
-    chosen: tuple[int, int]
+    chosen: Mapping[str, tuple[int, int]]
     most_bytes: float
     launch_us: float
     step_us: float
@@ -126,7 +128,7 @@ class Curve:
 
     def takes(self, operation: str, n: int, size_bytes: float, forced: bool = False) -> bool:
         """Whether the library takes it at this number and size; `forced` asks only whether it holds there."""
-        low, high = self.n if forced else self.chosen
+        low, high = self.n if forced else self.chosen.get(operation, self.n)
         return operation in self.operations and low <= n <= high and (forced or size_bytes <= self.most_bytes)
 
 
@@ -306,7 +308,7 @@ def _curve(raw: dict[str, Any], system: str, own: Sequence[Row], known: Mapping[
         algorithm,
         tuple(raw["operations"]),
         span,
-        tuple(raw.get("chosen", span)),
+        {operation: (int(low), int(high)) for operation, (low, high) in raw.get("chosen", {}).items()},
         float(raw.get("most", math.inf)),
         float(launch),
         float(step),
@@ -388,7 +390,7 @@ def collective_time(
     wanted = [one for one in usable if (not library or one.library == library) and (not curve or one.name == curve)]
     taken = [one for one in wanted if one.takes(operation, n, size_bytes, forced=bool(curve))]
     if not taken:
-        near = ", ".join(f"{one.name} ({one.chosen[0]} to {one.chosen[1]})" for one in usable) or "none"
+        near = ", ".join(f"{one.name} ({one.n[0]} to {one.n[1]})" for one in usable) or "none"
         raise ConfigurationError(
             f"{system.name} has no curve {curve or library or 'at all'} for {operation} over {n} accelerators of "
             f"{size_bytes:g} B; it has {near}"
