@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from linepress_codecs.errors import UnsupportedFormatError
+from linepress_codecs.errors import CorruptDataError, UnsupportedFormatError
 from linepress_codecs.formats import Format
 
 LINE_BYTES = 64
@@ -240,6 +240,11 @@ class Codec(ABC):
     source: ClassVar[str]
     """Publication or library that defines the algorithm."""
 
+    def card(self, fmt: Format) -> HardwareCard | None:
+        """What an implementation in silicon costs on elements of ``fmt``; None where nothing is known."""
+        del fmt
+        return None
+
     def options(self) -> dict[str, Any]:
         """Every option with its resolved value."""
         return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
@@ -305,9 +310,18 @@ class LineCodec(Codec):
     def decode(self, packed: Packed, tables: Tables) -> NDArray[np.uint8]:
         """All lines, uint8[n, line_bytes]; raises `CorruptDataError` where the format can tell."""
 
-    @abstractmethod
     def decode_line(self, packed: Packed, i: int, tables: Tables) -> NDArray[np.uint8]:
-        """Line ``i`` alone, uint8[line_bytes], reading only its own code and the tables."""
+        """Line ``i`` alone, uint8[line_bytes], reading only its own code and the tables.
+
+        Here by `decode` of that line alone; a codec whose decoder wants aligned or padded code has its own way.
+        """
+        from linepress_codecs.checks import single
+
+        try:
+            line: NDArray[np.uint8] = self.decode(single(packed, i), tables)[0]
+        except CorruptDataError as error:
+            raise error.at(i) from None
+        return line
 
     @abstractmethod
     def tables_from_bytes(self, data: bytes) -> Tables:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,7 +138,10 @@ def formats_of(codec: LineCodec) -> list[Format]:
     return [f for f in FORMATS.values() if codec.supports(f)]
 
 
-def _cases(codec: LineCodec) -> Iterator[tuple[str, Lines, Tables]]:
+@lru_cache(maxsize=2)
+def _cases(codec: LineCodec) -> tuple[tuple[str, Lines, Tables], ...]:
+    """Lines of every kind with the tables fitted to them, kept for the checks that follow on the same codec."""
+    found = []
     for fmt in formats_of(codec):
         for line_bytes in (64, 32):
             for name, lines in sample_lines(fmt, line_bytes):
@@ -147,16 +151,20 @@ def _cases(codec: LineCodec) -> Iterator[tuple[str, Lines, Tables]]:
                     if line_bytes == 64:
                         raise
                     continue
-                yield f"{codec.spec} {fmt.name} {line_bytes} B {name}", lines, tables
+                found.append((f"{codec.spec} {fmt.name} {line_bytes} B {name}", lines, tables))
+    return tuple(found)
 
 
-def _small(codec: LineCodec) -> Iterator[tuple[str, Lines, Tables]]:
+@lru_cache(maxsize=2)
+def _small(codec: LineCodec) -> tuple[tuple[str, Lines, Tables], ...]:
     """A few inputs a format for the hostile checks."""
+    found = []
     for fmt in formats_of(codec):
         for name, lines in sample_lines(fmt):
             if name in ("mixed", "channels", "woven", "turning"):
                 part = lines[: 20 if name == "turning" else 12]
-                yield f"{codec.spec} {fmt.name} {name}", part, codec.fit([part])
+                found.append((f"{codec.spec} {fmt.name} {name}", part, codec.fit([part])))
+    return tuple(found)
 
 
 def changed(packed: Packed, **values: object) -> Packed:

@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 
 from linepress_codecs.intrinsics import count_ones, load64, store8, store64, trailing_zeros
-from linepress_codecs.tans.kernels import U0, U1, U2, U6, U63, U64, low_bits
+from linepress_codecs.tans.kernels import U0, U1, U2, U63, U64, low_bits
 from linepress_codecs.tans.words import place_raw, put_bits, take_raw, window
 
 U3, U8 = np.uint64(3), np.uint64(8)

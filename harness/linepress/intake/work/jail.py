@@ -122,7 +122,9 @@ def main(arguments: Sequence[str]) -> None:
     tie_to(int(parent))
     asked = json.loads(shut)
     found = enter(Path(asked["work"]), Path(asked["temporary"]), asked["network"])
-    print(f"jail: network {found['network'] or 'not cut'}, Landlock {found['landlock'] or 'missing'}", file=sys.stderr)
+    print(
+        f"jail: network {found['network'] or 'not cut'}, Landlock {found['landlock'] or 'missing'}", file=sys.stderr
+    )
     sys.argv = ["linepress", *verb]
     from linepress.cli.app import main as run
 

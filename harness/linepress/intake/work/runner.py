@@ -223,7 +223,9 @@ class Runner:
         end_s = time.monotonic() + settings.run_timeout_s
         try:
             jail.copy_kernels(temporary / "kernels")
-            return self._watch(place, command, {**kept, **own, "PYTHONSAFEPATH": "1", "NO_COLOR": "1"}, stopped, end_s)
+            return self._watch(
+                place, command, {**kept, **own, "PYTHONSAFEPATH": "1", "NO_COLOR": "1"}, stopped, end_s
+            )
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
