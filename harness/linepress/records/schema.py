@@ -347,6 +347,10 @@ FABRIC = (
     real("plain_simulated_s", "The same without compression.", "s"),
     real("bound_s", "What no schedule of the algorithm beats, with compression.", "s"),
     count("packets", "Packets simulated, without compression.", "packets"),
+    real("machine_s", "Time on a measured machine with compression, coder at the accelerators; null: none.", "s"),
+    real("plain_machine_s", "The same without compression, at its best.", "s"),
+    real("machine_speedup", "plain_machine_s over machine_s."),
+    real("machine_band", "Largest error of the machine's held-out rows from 1 MiB on, as a share."),
 )
 
 CLAIMS = (
@@ -397,7 +401,10 @@ _OWN: dict[str, tuple[pa.Field, ...]] = {
     "failures": FAILURES,
 }
 
-ADDED = frozenset({("measure", "head_bits"), ("measure", "timed_bytes")})
+ADDED = frozenset(
+    {("measure", "head_bits"), ("measure", "timed_bytes")}
+    | {("fabric", name) for name in ("machine_s", "plain_machine_s", "machine_speedup", "machine_band")}
+)
 """Columns that this schema version got later: a part written before has none, and holds null there."""
 
 TABLES = tuple(_OWN)
