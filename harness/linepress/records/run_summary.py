@@ -68,7 +68,7 @@ def _add(found: _Sum, row: dict[str, Any]) -> None:
     found.raw_bytes += row["raw_bytes"] or 0
     found.payload_bits += row["payload_bits"] or 0
     found.packed_bytes += row["packed_bytes"] or 0
-    found.bound_bytes += (row["raw_bytes"] or 0) / row["bound_ratio"] if row["bound_ratio"] else 0.0
+    found.bound_bytes += (row["raw_bytes"] or 0) / row["bound_ratio"] if row["bound_ratio"] else float("nan")
     for speed in ("encode_GBps", "decode_GBps"):
         if row[speed]:
             getattr(found, speed).append(row[speed])
@@ -83,7 +83,7 @@ def _line(key: tuple[str, str, str, str], found: _Sum) -> dict[str, Any]:
         "packing": packing,
         "payload_ratio": 8 * found.raw_bytes / found.payload_bits if found.payload_bits else None,
         "packed_ratio": found.raw_bytes / found.packed_bytes if found.packed_bytes else None,
-        "bound_ratio": found.raw_bytes / found.bound_bytes if found.bound_bytes else None,
+        "bound_ratio": found.raw_bytes / found.bound_bytes if found.bound_bytes > 0 else None,
         "lossless": found.lossless,
         "ok": found.ok,
         "planned": found.planned,

@@ -37,7 +37,9 @@ def _total(key: tuple[str, str], rows: Sequence[Mapping[str, Any]], failed: int,
     raw = sum(row["raw_bytes"] for row in rows)
     payload_bits = sum(row["payload_bits"] for row in rows)
     packed = sum(row["packed_bytes"] for row in rows)
-    bound_bits = sum(row["bound_bits_per_value"] * row["elements"] for row in rows)
+    bounds = [row["bound_bits_per_value"] for row in rows]
+    # one tensor without a bound (its codec is in none of the classes) leaves the whole without
+    bound_bits = 0.0 if None in bounds else sum(b * row["elements"] for b, row in zip(bounds, rows, strict=True))
     return {
         "codec": key[0],
         "cast": key[1],

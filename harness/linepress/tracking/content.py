@@ -148,7 +148,7 @@ class _Tally:
         self.raw_bytes += row["raw_bytes"] or 0
         self.payload_bits += row["payload_bits"] or 0
         self.packed_bytes += row["packed_bytes"] or 0
-        self.bound_bytes += (row["raw_bytes"] or 0) / row["bound_ratio"] if row["bound_ratio"] else 0.0
+        self.bound_bytes += (row["raw_bytes"] or 0) / row["bound_ratio"] if row["bound_ratio"] else math.nan
         for name in ("encode_GBps", "decode_GBps", "measure_GBps"):
             if row[name]:
                 self.speeds.setdefault(name, []).append(row[name])
@@ -157,7 +157,7 @@ class _Tally:
         found = {
             "payload_ratio": 8 * self.raw_bytes / self.payload_bits if self.payload_bits else math.nan,
             "packed_ratio": self.raw_bytes / self.packed_bytes if self.packed_bytes else math.nan,
-            "bound_ratio": self.raw_bytes / self.bound_bytes if self.bound_bytes else math.nan,
+            "bound_ratio": self.raw_bytes / self.bound_bytes if self.bound_bytes > 0 else math.nan,
         }
         return {name: value for name, value in found.items() if not math.isnan(value)}
 
