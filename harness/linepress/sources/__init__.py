@@ -60,7 +60,7 @@ def open_source(uri: str, **options: Any) -> Source:
 
             _only(uri, options, "split")
             return open_gguf_folder(uri, path, **options)
-        from linepress.sources.safetensors.reader import open_folder
+        from linepress.sources.safetensors.folder import open_folder
 
         _only(uri, options)
         return open_folder(uri, path)

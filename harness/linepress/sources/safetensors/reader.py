@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +24,6 @@ from linepress.sources.text import StrictJsonError, shown, strict_json
 INDEX_NAME = "model.safetensors.index.json"
 MAX_INDEX_BYTES = 100_000_000
 MAX_CONFIG_BYTES = 64 << 20
-_SHARD = re.compile(r"^(?P<stem>.*)-(?P<i>\d{5})-of-(?P<n>\d{5})\.safetensors$")
 
 
 def read_header(path: Path) -> Header:
@@ -106,26 +104,6 @@ def refs_of(
     return tensors, skipped
 
 
-def shards_of(names: Iterable[str], what: str) -> tuple[list[str], bool]:
-    """The safetensors files of a folder without an index, in order, and whether their tensors need the file's name.
-
-    Files named ``x-00001-of-00003.safetensors`` are shards and must be complete; other files stand on their own, and
-    where there are several (snapshots of several prompts) a tensor is called ``file/name``.
-    """
-    files = sorted(name for name in names if name.endswith(".safetensors") and not name.startswith("."))
-    shards = [found for name in files if (found := _SHARD.match(name))]
-    if len(shards) == len(files) and shards:
-        have = {(s["stem"], int(s["i"])) for s in shards}
-        for shard in shards:
-            for i in range(1, int(shard["n"]) + 1):
-                if (shard["stem"], i) not in have:
-                    raise SourceError(
-                        f"{what}: shard {i} of {int(shard['n'])} of {shown(shard['stem'])} is missing; fetch it"
-                    )
-        return files, len({s["stem"] for s in shards}) > 1
-    return files, len(files) > 1
-
-
 def parse_index(raw: bytes, what: str) -> dict[str, str]:
     """Tensor name → shard of an index file; shard names are bare file names ending in ``.safetensors``."""
     try:
@@ -155,30 +133,6 @@ def check_index(weight_map: dict[str, str], owner: dict[str, str], what: str) ->
         raise SourceError(f"{what} does not name {shown(extra[0])}, which {owner[extra[0]]} holds; write it again")
 
 
-def open_folder(uri: str, folder: Path) -> SafetensorsSource:
-    """A folder of shards (with or without an index) or of separate files."""
-    index = folder / INDEX_NAME
-    if index.exists():
-        if index.stat().st_size > MAX_INDEX_BYTES:
-            raise SourceError(f"{index} is over {MAX_INDEX_BYTES} B; it is not a shard index")
-        weight_map = parse_index(index.read_bytes(), str(index))
-        names = sorted(set(weight_map.values()))
-        for name in names:
-            if not (folder / name).is_file():
-                raise SourceError(f"{folder}: shard {name}, which the index names, is missing; fetch it")
-        source = SafetensorsSource(uri, [folder / name for name in names])
-        check_index(weight_map, source.owner, str(index))
-        return source
-    present = [path.name for path in folder.iterdir()]
-    names, qualified = shards_of(present, str(folder))
-    if not names:
-        other = next((n for n in sorted(present) if n.endswith((".bin", ".pt", ".pth", ".ckpt"))), None)
-        if other:
-            kind_of(folder / other)
-        raise SourceError(f"{folder} holds no .safetensors file; give a file or a folder of safetensors shards")
-    return SafetensorsSource(uri, [folder / name for name in names], qualified=qualified)
-
-
 def quantised_bits(folder: Path) -> dict[str, int]:
     """``bits`` of the integers that the ``config.json`` of a folder says its files pack; empty where it says nothing.
 
@@ -199,10 +153,19 @@ def quantised_bits(folder: Path) -> dict[str, int]:
 
 
 class SafetensorsSource(Source):
-    """One file, or the shards of a folder."""
+    """One file, or the shards of a folder; ``left_out`` is what the folder holds beside them, with the reason."""
 
-    def __init__(self, uri: str, paths: Iterable[Path], *, qualified: bool = False, view: str = "tokens") -> None:
+    def __init__(
+        self,
+        uri: str,
+        paths: Iterable[Path],
+        *,
+        qualified: bool = False,
+        view: str = "tokens",
+        left_out: Mapping[str, str] | None = None,
+    ) -> None:
         self.uri = uri
+        self._left_out = dict(left_out or {})
         self._tensors: list[TensorRef] = []
         self._skipped: dict[str, str] = {}
         self._files: list[dict[str, object]] = []
@@ -265,6 +228,9 @@ class SafetensorsSource(Source):
 
     def skipped(self) -> dict[str, str]:
         return dict(self._skipped)
+
+    def left_out(self) -> dict[str, str]:
+        return dict(self._left_out)
 
     def provenance(self) -> dict[str, object]:
         return {
