@@ -296,6 +296,7 @@ def _add_source(plan: Plan, number: int, spec: SourceSpec) -> None:
         "selected_tensors": len(chosen),
         "tensors": len(everything),
         "skipped_tensors": source.skipped(),
+        "left_out_files": source.left_out(),
     }
     plan.provenance.append(provenance)
 

@@ -270,6 +270,10 @@ class Source(ABC):
         """Tensors that cannot be measured, by name, with the reason."""
         return {}
 
+    def left_out(self) -> dict[str, str]:
+        """Files beside those read that hold weights too, by name, with the reason why they are not read."""
+        return {}
+
     def tensor(self, name: str) -> TensorRef:
         """The tensor called ``name``; raises `SourceError` naming some that exist."""
         for tensor in self.tensors():

@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from linepress.sources import LineStream, TensorRef
+from linepress.sources.packed import SAMPLE_BYTES, narrower
 from linepress.sources.staging import staged
 from linepress.stages.measure.bounds import KnownBounds
-from linepress.stages.measure.coded import Coded
+from linepress.stages.measure.coded import Coded, MeasureError
 from linepress.stages.measure.heads import head_bits
-from linepress_codecs.bounds import BoundAccumulator
+from linepress_codecs.bounds import BoundAccumulator, held_against
 from linepress_codecs.contracts import BlockCodec, Bound, Codec
 from linepress_codecs.formats import Format
 from linepress_codecs.layout import geometry
@@ -215,16 +216,39 @@ def _block_cost(coded: Coded, raw_bytes: int) -> dict[str, Any]:
 
 
 def _bound_columns(bounds: dict[str, Bound], name: str, coded: Coded, tensor: TensorRef) -> dict[str, Any]:
-    bound = bounds.get(name, bounds["field_order0"])
+    own = bounds.get(name, bounds["field_order0"])
+    payload_ratio = _ratio(8 * tensor.n_bytes, coded.payload_bits)
+    held, _ = held_against(own.name, own.ratio, {b.name: b.ratio for b in bounds.values()}, payload_ratio)
+    bound = bounds.get(held)
+    if bound is not own:
+        _check_width(tensor, own, payload_ratio)
+    every = [{"name": b.name, "bits_per_value": b.bits_per_value, "ratio": b.ratio} for b in bounds.values()]
+    if bound is None:
+        unbounded = ("bound_ratio", "bound_bits_per_value", "above_bound_pct", "above_bound_bits_per_value")
+        return {"bound_name": None, "bounds": every, **dict.fromkeys(unbounded)}
     found = coded.payload_bits / tensor.n_elements if tensor.n_elements else float("nan")
     return {
         "bound_name": bound.name,
         "bound_ratio": bound.ratio,
         "bound_bits_per_value": bound.bits_per_value,
-        "bounds": [{"name": b.name, "bits_per_value": b.bits_per_value, "ratio": b.ratio} for b in bounds.values()],
+        "bounds": every,
         "above_bound_pct": 100 * (found / bound.bits_per_value - 1) if bound.bits_per_value else float("nan"),
         "above_bound_bits_per_value": found - bound.bits_per_value,
     }
+
+
+def _check_width(tensor: TensorRef, own: Bound, payload_ratio: float) -> None:
+    """Raise `MeasureError` where a codec beats its bound because the elements are not what the format says."""
+    width = tensor.format.storage.itemsize
+    if tensor.format.is_float or width < 2:
+        return
+    found = narrower(tensor.read(0, min(tensor.n_bytes, SAMPLE_BYTES) // width * width), width)
+    if found is not None:
+        raise MeasureError(
+            f"{tensor.name}: a ratio of {payload_ratio:.3f} is above the bound {own.ratio:.3f} of {own.name}: "
+            f"the {tensor.format.name} elements are {found}-bit integers packed together; store them as bytes, or "
+            f"beside the scales and shape that their tool writes"
+        )
 
 
 def _spread_columns(coded: Coded, line_bytes: int) -> dict[str, Any]:
