@@ -138,7 +138,10 @@ def _card(codec_id: str) -> dict[str, Any] | None:
         return None
     formats = sorted(FORMATS.values(), key=lambda f: f.name != "bf16")
     taken = next((f for f in formats if not isinstance(codec, LineCodec) or codec.supports(f)), None)
-    return None if taken is None else {"format": taken.name, **asdict(card(taken))}
+    if taken is None:
+        return None
+    figures = {name: figure for name, figure in asdict(card(taken)).items() if figure is not None}
+    return {"format": taken.name, **figures}
 
 
 def suites() -> Rows:
