@@ -54,7 +54,7 @@ SPECS = (
     "deflate:lib=libdeflate",
 )
 REFERENCE = "zstd"
-PACKINGS = ("stream", "classes:set=auto", "groups:lines=48:size=33")
+PACKINGS = ("stream", "pairs", "spill", "classes:set=auto", "groups:lines=48:size=33")
 TIMED_FROM_BYTES = 64 << 10
 SAMPLE_S = 0.02
 TARGETS = {"measure": 5.0, "encode": 1.5, "decode": 1.5}

@@ -11,17 +11,42 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from linepress_codecs.errors import UnsupportedFormatError
+from linepress_codecs.errors import CorruptDataError, UnsupportedFormatError
 from linepress_codecs.formats import Format
 
 LINE_BYTES = 64
 LINE_BITS = 8 * LINE_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """How a rotary position embedding turns the channels of a head.
+
+    Channels ``offset`` to ``offset + 2 len(steps)`` of each head turn in pairs; the others do not. Pair i turns by
+    ``steps[i]`` at each position.
+
+    Attributes
+    ----------
+    head_dim : int
+        Channels of a head.
+    offset : int
+        First turning channel.
+    interleaved : bool
+        Whether pair i is channels (2i, 2i + 1) of the turning part, or (i, i + half of it).
+    steps : tuple of int
+        Phase steps in 2^-32 turns, 0 to 2^32 - 1.
+    """
+
+    head_dim: int
+    offset: int
+    interleaved: bool
+    steps: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +69,14 @@ class Lines:
         Channels after which the elements of a line start again (a head's, or a token's); 0 means never.
         With f the channel of its first element, element j belongs to channel
         ``f - f % span + (f % span + j // run) % span``.
+    position : uint32[n] | None
+        Position (token) of each line's first element, where the layout knows tokens. In runs of one channel element j
+        is ``j % run`` positions later; otherwise ``(f % span + j) // span`` later.
+    head_dim : int
+        Channels of a head where ``position`` is known.
+    rotation : Rotation | None
+        What the model's configuration says of its rotary embedding, if anything: a hint for `LineCodec.fit`, no part
+        of the geometry a decoder is given.
     """
 
     data: NDArray[np.uint8]
@@ -52,13 +85,17 @@ class Lines:
     n_channels: int = 1
     channel_run: int = 0
     channel_span: int = 0
+    position: NDArray[np.uint32] | None = None
+    head_dim: int = 0
+    rotation: Rotation | None = None
 
     def __len__(self) -> int:
         return int(self.data.shape[0])
 
     def __getitem__(self, part: slice) -> Lines:
         channel = None if self.channel is None else self.channel[part]
-        return Lines(self.data[part], self.format, channel, self.n_channels, self.channel_run, self.channel_span)
+        position = None if self.position is None else self.position[part]
+        return replace(self, data=self.data[part], channel=channel, position=position)
 
     @property
     def line_bytes(self) -> int:
@@ -94,7 +131,7 @@ class Packed:
         Coded bits of each line, per-line headers included; equal to ``measure`` on the same lines.
     format : Format
     line_bytes : int
-    channel, n_channels, channel_run, channel_span
+    channel, n_channels, channel_run, channel_span, position, head_dim
         As in `Lines`; part of the geometry a decoder is given, not of the code.
     """
 
@@ -107,6 +144,8 @@ class Packed:
     n_channels: int = 1
     channel_run: int = 0
     channel_span: int = 0
+    position: NDArray[np.uint32] | None = None
+    head_dim: int = 0
 
     @classmethod
     def of(
@@ -123,6 +162,8 @@ class Packed:
             lines.n_channels,
             lines.channel_run,
             lines.channel_span,
+            lines.position,
+            lines.head_dim,
         )
 
     def __len__(self) -> int:
@@ -217,6 +258,11 @@ class Codec(ABC):
     source: ClassVar[str]
     """Publication or library that defines the algorithm."""
 
+    def card(self, fmt: Format) -> HardwareCard | None:
+        """What an implementation in silicon costs on elements of ``fmt``; None where nothing is known."""
+        del fmt
+        return None
+
     def options(self) -> dict[str, Any]:
         """Every option with its resolved value."""
         return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
@@ -282,9 +328,18 @@ class LineCodec(Codec):
     def decode(self, packed: Packed, tables: Tables) -> NDArray[np.uint8]:
         """All lines, uint8[n, line_bytes]; raises `CorruptDataError` where the format can tell."""
 
-    @abstractmethod
     def decode_line(self, packed: Packed, i: int, tables: Tables) -> NDArray[np.uint8]:
-        """Line ``i`` alone, uint8[line_bytes], reading only its own code and the tables."""
+        """Line ``i`` alone, uint8[line_bytes], reading only its own code and the tables.
+
+        Here by `decode` of that line alone; a codec whose decoder wants aligned or padded code has its own way.
+        """
+        from linepress_codecs.checks import single
+
+        try:
+            line: NDArray[np.uint8] = self.decode(single(packed, i), tables)[0]
+        except CorruptDataError as error:
+            raise error.at(i) from None
+        return line
 
     @abstractmethod
     def tables_from_bytes(self, data: bytes) -> Tables:

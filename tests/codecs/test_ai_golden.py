@@ -22,7 +22,9 @@ def lines_of(record: dict[str, Any]) -> Lines:
     data = np.frombuffer(bytes.fromhex(record["lines"]), np.uint8).reshape(-1, record["line_bytes"])
     channel = None if record["channel"] is None else np.array(record["channel"], np.uint32)
     run, span = record.get("channel_run", 0), record.get("channel_span", 0)
-    return Lines(data, FORMATS[record["format"]], channel, record["n_channels"], run, span)
+    position = np.array(record["position"], np.uint32) if "position" in record else None
+    form = FORMATS[record["format"]]
+    return Lines(data, form, channel, record["n_channels"], run, span, position, record.get("head_dim", 0))
 
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda p: p.stem)

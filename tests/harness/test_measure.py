@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from linepress.records.schema import MEASURE
-from linepress.records.totals import totals
+from linepress.records.summary import frame_of, headline
 from linepress.sources import TensorRef, open_source
 from linepress.sources.staging import staged
 from linepress.stages.measure import case as stage
@@ -320,7 +320,7 @@ def test_what_a_decoder_builds_once_is_not_timed(tmp_path: Path, verify: bool) -
 def total_of(path: Path, spec: str) -> dict[str, Any]:
     rows = [measure_case(t, Variant.parse(spec), repeats=0) for t in open_source(str(path)).tensors()]
     assert all(row["lossless"] for row in rows)
-    return totals(rows)[0]
+    return headline(frame_of({**row, "status": "ok"} for row in rows))[0]
 
 
 FILES = {
@@ -348,35 +348,6 @@ def test_dequantised_weights_overstate_and_deflate_shows_it() -> None:
     """Sixteen values a block repeat, mantissa and all; an entropy coder of the exponent alone does not profit."""
     deflate = total_of(FILES["dequantised"], "deflate:level=6:block=64KiB")["payload_ratio"]
     assert deflate > 1.4 > total_of(FILES["whisper"], "deflate:level=6:block=64KiB")["payload_ratio"]
-
-
-def row_of(variant: str, raw: int, coded_bits: int, **more: Any) -> dict[str, Any]:
-    return {
-        "variant": variant, "cast": "", "raw_bytes": raw, "payload_bits": coded_bits, "packed_bytes": coded_bits // 4,
-        "bound_bits_per_value": 8.0, "elements": raw // 2, "payload_ratio": 8 * raw / coded_bits, "packing": "stream",
-        "sampled": False, "lossless": True, "encode_GBps": 1.0, "encode_s": [raw / 1e9], "decode_GBps": None,
-        "decode_s": [], "measure_GBps": 2.0, "measure_s": [raw / 2e9], **more,
-    }  # fmt: skip
-
-
-def test_totals_are_byte_weighted_and_the_geometric_mean_is_not() -> None:
-    (total,) = totals([row_of("a", 1000, 8000), row_of("a", 3000, 6000)])
-    assert total["payload_ratio"] == 8 * 4000 / 14000
-    assert total["geomean_payload_ratio"] == pytest.approx(math.sqrt(1.0 * 4.0))
-    assert total["bound_ratio"] == 2.0
-    assert total["encode_GBps"] == pytest.approx(1.0)
-    assert total["decode_GBps"] is None
-    assert (total["tensors"], total["planned"], total["lossless"]) == (2, 2, True)
-
-
-def test_totals_count_what_failed_and_never_average_it_in() -> None:
-    rows = [row_of("a", 1000, 8000, lossless=False)]
-    found = totals(rows, failed={("a", ""): 2, ("b", ""): 1}, skipped={("a", ""): 3})
-    by_codec = {total["codec"]: total for total in found}
-    assert (by_codec["a"]["planned"], by_codec["a"]["failed"], by_codec["a"]["skipped"]) == (6, 2, 3)
-    assert by_codec["a"]["lossless"] is False
-    assert by_codec["b"]["payload_ratio"] is None
-    assert by_codec["b"]["planned"] == 1
 
 
 def test_memory_is_bounded_by_the_chunk_not_the_tensor(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -187,3 +187,8 @@ def test_case_key_ignores_order_of_names() -> None:
     assert case_key("s", a=1, b=[2]) == case_key("s", b=[2], a=1)
     assert case_key("s", a=1) != case_key("t", a=1)
     assert case_key("s", a=1) != case_key("s", a="1")
+
+
+def test_the_largest_tensors_go_first() -> None:
+    sizes = [task.n_bytes for task in make_plan(load_suite("smoke")).tasks({})]
+    assert sizes == sorted(sizes, reverse=True)

@@ -20,11 +20,12 @@ from linepress_codecs.checks import (
     misplaced,
     single,
 )
-from linepress_codecs.contracts import Figure, HardwareCard, LineCodec, Lines, Packed, Tables
+from linepress_codecs.contracts import ClassBound, Figure, HardwareCard, LineCodec, Lines, Packed, Tables
 from linepress_codecs.errors import CorruptDataError, UnsupportedFormatError
 from linepress_codecs.fields import exponent_field
 from linepress_codecs.formats import Format
 from linepress_codecs.huffman import kernels as kernels
+from linepress_codecs.huffman.bound import TableBound
 from linepress_codecs.huffman.decode import decode_any, decode_bytes, decode_plain_bf16
 from linepress_codecs.huffman.fit import fit_tables
 from linepress_codecs.huffman.tables import MAX_TABLES, HuffmanTables
@@ -113,6 +114,10 @@ class Huffman(LineCodec):
 
     def tables_from_bytes(self, data: bytes) -> HuffmanTables:
         return HuffmanTables.from_bytes(data, self.limit)
+
+    def class_bound(self, fmt: Format, tables: Tables) -> ClassBound | None:
+        own = self._own(tables)
+        return TableBound(own, fmt) if len(own) > 1 or own.zero_lines else None
 
     def _own(self, tables: Tables) -> HuffmanTables:
         check_tables_type(self, tables, HuffmanTables)

@@ -19,7 +19,8 @@ from linepress_codecs.tans.engine import check_packed, line_words, one_line, pad
 from linepress_codecs.tans.static import BLOCK_LINES, data_of, elements_of, per_line
 
 
-def _check(fmt: Format, line_bytes: int) -> FloatShape:
+def checked_shape(fmt: Format, line_bytes: int) -> FloatShape:
+    """What kernels need of ``fmt``; raises `UnsupportedFormatError` where the channel model does not take it."""
     if not models(fmt):
         raise UnsupportedFormatError(f"channel tables cannot code {fmt.name}: fit tables on it, they will be static")
     per_line(fmt, line_bytes)
@@ -29,7 +30,7 @@ def _check(fmt: Format, line_bytes: int) -> FloatShape:
 def _run(
     lines: Lines, tables: ChannelTables, streams: int, precision: int, write: bool
 ) -> tuple[NDArray[np.uint16], NDArray[np.uint64], NDArray[np.uint64]]:
-    shape = _check(lines.format, lines.line_bytes)
+    shape = checked_shape(lines.format, lines.line_bytes)
     n = len(lines)
     machine = channel_machine(precision)
     frequency = machine.frequency.reshape(-1)
@@ -85,7 +86,7 @@ def _decode(
     precision: int,
     index: int,
 ) -> NDArray[np.uint8]:
-    shape = _check(packed.format, packed.line_bytes)
+    shape = checked_shape(packed.format, packed.line_bytes)
     per = per_line(packed.format, packed.line_bytes)
     machine = channel_machine(precision)
     near = near_cells(shape.mantissa)

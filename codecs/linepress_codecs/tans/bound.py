@@ -67,11 +67,11 @@ class Counts:
         ratio = self.fmt_bits / plain if plain else float("inf")
         return Bound(self.name, plain, ratio, corrected, tables, contexts, self.values)
 
-    def take_modes(self, modes: NDArray[np.uint8], elements: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    def take_modes(self, modes: NDArray[np.uint8], line_bits: int) -> NDArray[np.bool_]:
         """Count the lines' modes, raw lines whole; which lines are coded."""
-        self.values += elements.size
+        self.values += len(modes) * line_bits // self.fmt_bits
         self.modes += np.bincount(modes, minlength=len(self.modes))
-        self.raw_bits += int((modes == MODE_RAW).sum()) * elements.shape[1] * self.fmt_bits
+        self.raw_bits += int((modes == MODE_RAW).sum()) * line_bits
         return modes >= MODE_CODED
 
 
@@ -90,7 +90,7 @@ class StaticBound(Counts):
             elements = elements_of(lines.data[at : at + BLOCK_LINES], lines.format)
             modes = np.zeros(len(elements), np.uint8)
             measure_static(elements, self.format, self.tables, self.streams, modes)
-            coded = self.take_modes(modes, elements)
+            coded = self.take_modes(modes, 8 * lines.line_bytes)
             self._count(elements[coded], modes[coded].astype(np.int64) - MODE_CODED)
 
     def _count(self, elements: NDArray[np.uint64], row: NDArray[np.int64]) -> None:

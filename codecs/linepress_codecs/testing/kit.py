@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from linepress_codecs.errors import CodecError, CorruptDataError, UnsupportedFor
 from linepress_codecs.formats import FORMATS, Format
 from linepress_codecs.packing import TAG_ONLY_BITS
 from linepress_codecs.registry import make, parse_spec
+from linepress_codecs.testing.memory import check_ends, check_packed_memory
 
 SEED = 20260718
 LineCheck = Callable[[LineCodec], None]
@@ -105,6 +107,30 @@ def sample_lines(fmt: Format, line_bytes: int = LINE_BYTES) -> Iterator[tuple[st
     # Neighbours of different channels, as in rows and pages: a line reaches back to its own channels' last token.
     woven = lines(np.tile(gaussian_bits(fmt, 8, 0.5, 5), 6 * per) ^ gaussian_bits(fmt, 48 * per, 1e-3, 6))
     yield "woven", Lines(woven.data, fmt, np.zeros(48, np.uint32), 8, 1, 8)
+    yield "turning", _turning(fmt, line_bytes)
+
+
+def _turning(fmt: Format, line_bytes: int) -> Lines:
+    """Tokens of one head whose channels turn in pairs with the position, where the format has such values."""
+    dim, tokens = 8, 256
+    per = line_bytes // fmt.storage.itemsize
+    noise = gaussian_bits(fmt, tokens * dim, 0.02, 7)
+    if fmt.is_float and fmt.sign_bits and fmt.bits >= 8:
+        angle = np.arange(tokens)[:, None] * 2.0 ** -np.arange(dim // 2)
+        means = np.concatenate([np.cos(angle), np.sin(angle)], axis=1) + 0.01 * np.sin(
+            np.arange(tokens * dim)
+        ).reshape(-1, dim)
+        bits = np.ascontiguousarray(means, np.float32).view(np.uint32) >> (32 - 16)
+        top = bits.astype(np.int64) & 0x7FFF
+        bias = (1 << (fmt.exponent_bits - 1)) - 1
+        exponent = np.clip((top >> 7) - 127 + bias, 0, (1 << fmt.exponent_bits) - 2)
+        mantissa = (top & 127) << max(fmt.mantissa_bits - 7, 0) >> max(7 - fmt.mantissa_bits, 0)
+        sign = (bits >> 15).astype(np.int64) << (fmt.bits - 1)
+        noise = (sign | exponent << fmt.mantissa_bits | mantissa).reshape(-1).astype(fmt.storage)
+    n = len(noise) // per
+    data = np.ascontiguousarray(noise[: n * per]).view(np.uint8).reshape(n, line_bytes)
+    first = per * np.arange(n)
+    return Lines(data, fmt, (first % dim).astype(np.uint32), dim, 1, dim, (first // dim).astype(np.uint32), dim)
 
 
 def formats_of(codec: LineCodec) -> list[Format]:
@@ -112,7 +138,10 @@ def formats_of(codec: LineCodec) -> list[Format]:
     return [f for f in FORMATS.values() if codec.supports(f)]
 
 
-def _cases(codec: LineCodec) -> Iterator[tuple[str, Lines, Tables]]:
+@lru_cache(maxsize=2)
+def _cases(codec: LineCodec) -> tuple[tuple[str, Lines, Tables], ...]:
+    """Lines of every kind with the tables fitted to them, kept for the checks that follow on the same codec."""
+    found = []
     for fmt in formats_of(codec):
         for line_bytes in (64, 32):
             for name, lines in sample_lines(fmt, line_bytes):
@@ -122,16 +151,20 @@ def _cases(codec: LineCodec) -> Iterator[tuple[str, Lines, Tables]]:
                     if line_bytes == 64:
                         raise
                     continue
-                yield f"{codec.spec} {fmt.name} {line_bytes} B {name}", lines, tables
+                found.append((f"{codec.spec} {fmt.name} {line_bytes} B {name}", lines, tables))
+    return tuple(found)
 
 
-def _small(codec: LineCodec) -> Iterator[tuple[str, Lines, Tables]]:
+@lru_cache(maxsize=2)
+def _small(codec: LineCodec) -> tuple[tuple[str, Lines, Tables], ...]:
     """A few inputs a format for the hostile checks."""
+    found = []
     for fmt in formats_of(codec):
         for name, lines in sample_lines(fmt):
-            if name in ("mixed", "channels", "woven"):
-                part = lines[:12]
-                yield f"{codec.spec} {fmt.name} {name}", part, codec.fit([part])
+            if name in ("mixed", "channels", "woven", "turning"):
+                part = lines[: 20 if name == "turning" else 12]
+                found.append((f"{codec.spec} {fmt.name} {name}", part, codec.fit([part])))
+    return tuple(found)
 
 
 def changed(packed: Packed, **values: object) -> Packed:
@@ -254,7 +287,8 @@ def check_chunks(codec: LineCodec) -> None:
 def check_other_tables(codec: LineCodec) -> None:
     """Lines the tables never saw still code losslessly (raw if need be); foreign tables decode or are refused."""
     for fmt in formats_of(codec):
-        inputs = {name: lines for name, lines in sample_lines(fmt) if name not in ("channels", "woven", "empty")}
+        left_out = ("channels", "woven", "turning", "empty")
+        inputs = {name: lines for name, lines in sample_lines(fmt) if name not in left_out}
         fitted = {name: codec.fit([inputs[name]]) for name in ("gaussian", "zeros", "random bytes")}
         for fitted_on, tables in fitted.items():
             for name, lines in inputs.items():
@@ -400,6 +434,16 @@ def check_card(codec: LineCodec) -> None:
         assert card.clock_GHz.value > 0, f"{codec.spec}: clock of {card.clock_GHz.value} GHz"
 
 
+def check_packings(codec: LineCodec) -> None:
+    """Lines say themselves where they end, and come back from the memory of every packing; see `testing.memory`."""
+    fmt = formats_of(codec)[0]
+    inputs = dict(sample_lines(fmt))
+    for name in ("mixed", "sparse", "turning"):
+        where = f"{codec.spec} {fmt.name} {name}"
+        check_ends(codec, inputs[name][:24], where)
+        check_packed_memory(codec, inputs[name], where)
+
+
 def line_checks() -> list[LineCheck]:
     """Every check a line codec must pass."""
     return [
@@ -417,6 +461,7 @@ def line_checks() -> list[LineCheck]:
         check_longest,
         check_formats,
         check_card,
+        check_packings,
     ]
 
 

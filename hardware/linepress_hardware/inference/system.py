@@ -4,7 +4,7 @@ Every compressed number stands beside the plain one, and each modelled time besi
 
 - step time t = max((W/r_w + B S k/r_kv + A) / (η BW n), op / (P n)) + t_comm + t_overhead (overlapped bound);
 - memory-bound speed-up (W + B S k) / (W/r_w + B S k/r_kv); 1 / r_eff = Σ f_i / r_i over byte shares;
-- capacity B S ≤ r_kv (u M n − W_all/r_w) / k; gain r_kv (u M n − W/r_w) / (u M n − W).
+- capacity B S ≤ r_kv (u M n − W_all/r_w) / k, k over all copies; gain r_kv (u M n − W/r_w) / (u M n − W).
 """
 
 from __future__ import annotations
@@ -209,8 +209,8 @@ def _capacity(setting: _Setting, compression: Compression) -> dict[str, Any]:
     rack = chips_per_rack(part.name)
     out: dict[str, Any] = {"chips_per_rack": rack.chips, "chips_per_rack_status": rack.status}
     held = {
-        "plain": capacity.footprint(shape, precision, PLAIN),
-        "compressed": capacity.footprint(shape, precision, compression),
+        "plain": capacity.footprint(shape, precision, PLAIN, setting.parallel),
+        "compressed": capacity.footprint(shape, precision, compression, setting.parallel),
     }
     for side, print_ in held.items():
         needed = capacity.devices_needed(print_, part, s.usable_share, batch, s.context_tokens) * s.dp
@@ -246,7 +246,7 @@ def _crossovers(
     step_weights = {group: n * precision.weight_bytes for group, n in shape.parameters_by_group().items()}
     if not shape.tied_embeddings:
         step_weights.pop("embed")
-    per_token = shape.kv_bytes_per_token(precision.kv_bytes)
+    per_token = shape.kv_bytes_per_token(precision.kv_bytes) * setting.parallel.kv_copies(shape)
     ridge = setting.on.ridge_op_per_B * precision.weight_bytes / 2
     out: dict[str, Any] = {}
     for side, what in (("plain", PLAIN), ("compressed", compression)):

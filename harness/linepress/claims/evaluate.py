@@ -44,6 +44,7 @@ _HARDWARE_CHECKS: dict[str, Callable[[Any], Finding]] = {
     "mesh_growth": hardware.mesh_growth,
     "largest_mesh": hardware.largest_mesh,
     "in_network_gain": hardware.in_network_gain,
+    "compressed_messages": hardware.compressed_messages,
     "energy_per_bit": hardware.energy_per_bit,
 }
 

@@ -174,6 +174,18 @@ class InNetworkGain(_Strict):
     accelerators: int
 
 
+class CompressedMessages(_Strict):
+    """Gain of large messages compressed without loss over `link`, coding overlapped with the wire."""
+
+    by: Literal["compressed_messages"]
+    ratio: Input
+    coder: Input
+    link: str
+    system: str
+    accelerators: int
+    note: str = ""
+
+
 class EnergyPerBit(_Strict):
     """Energy a bit that two power figures imply over a topology's links, pJ; the power itself is never verified."""
 
@@ -207,6 +219,7 @@ Check = Annotated[
     | MeshGrowth
     | LargestMesh
     | InNetworkGain
+    | CompressedMessages
     | EnergyPerBit
     | Uncheckable,
     Field(discriminator="by"),

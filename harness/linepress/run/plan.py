@@ -16,7 +16,7 @@ from linepress.cluster.tasks import Split, Task
 from linepress.errors import SourceError
 from linepress.run.keys import HashCache, case_key, content_ids
 from linepress.sources import Selection, TensorRef, open_source
-from linepress.stages.measure.split import PARTS_OF_SPLIT, SPLIT_BYTES, parts_of, shared_key
+from linepress.stages.measure.split import PARTS_OF_SPLIT, SPLIT_BYTES, parts_of
 from linepress.suite.model import CodecSpec, SourceSpec, Suite
 from linepress_codecs.contracts import LineCodec
 from linepress_codecs.errors import CodecError
@@ -104,8 +104,9 @@ class Plan:
         return {case.key: place for place, case in enumerate(self.cases)}
 
     def tasks(self, done: Mapping[str, str]) -> Iterator[Task]:
-        """Tasks of the cases that are neither skipped nor in ``done`` as ok or skipped."""
-        for case in self.cases:
+        """Tasks of the cases that are neither skipped nor in ``done`` as ok or skipped; the largest tensors first, so
+        that a run does not end in one worker's last large case."""
+        for case in sorted(self.cases, key=lambda case: -self.tensors[case.tensor].n_bytes):
             if not case.skip and done.get(case.key) not in ("ok", "skipped"):
                 yield self.task(case)
 
@@ -140,7 +141,7 @@ class Plan:
             return None
         part_bytes = self.split_bytes // PARTS_OF_SPLIT + chunk_bytes
         memory_bytes = WORKER_BYTES + CHUNK_COPIES * chunk_bytes + LINE_COST_BYTES * part_bytes // 64
-        return Split(SPLIT_MODULE, parts, memory_bytes, shared_key(tensor, variant))
+        return Split(SPLIT_MODULE, parts, memory_bytes)
 
     def identity(self, case: Case) -> dict[str, Any]:
         """Columns of ``measure`` that say which case a row without results is."""

@@ -296,7 +296,9 @@ def _fill(descriptor: int, entry: FileEntry, file: HubFile, had: int, done: Fetc
 def _check_head(head: bytes, entry: FileEntry, file: HubFile) -> None:
     if not head:
         return
-    reason = content.archive_of(head, b"") or content.refused_of(head, entry.bytes)
+    reason = content.archive_of(
+        head, b"", entry.bytes, lambda offset, n: head[offset : offset + n]
+    ) or content.refused_of(head, entry.bytes)
     if reason is None and (entry.format == "safetensors") != content.looks_safetensors(head, entry.bytes):
         reason = f"not {entry.format}"
     if reason is None and entry.format == "json" and head.lstrip(b" \t\r\n\xef\xbb\xbf")[:1] not in b"{[":

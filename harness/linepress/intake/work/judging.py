@@ -13,8 +13,8 @@ from linepress.intake.settings import PRIVATE_KEY, Settings
 from linepress.intake.work import verdict
 from linepress.intake.work.places import Place, tensor_files
 from linepress.records.files import write_atomically
-from linepress.records.run_summary import summary
 from linepress.records.store import RunStore
+from linepress.records.summary import headline, measured
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -42,7 +42,8 @@ def judge(place: Place, check: Row, exit_code: int) -> Row:
         verdict.expectation(figures),
     ]
     validated, reason = verdict.outcome(lines)
-    head = verdict.headline(rows)
+    ratios = headline(measured(store))
+    head = verdict.leading(ratios)
     document: Row = {
         "validated": validated,
         "reason": reason,
@@ -52,9 +53,9 @@ def judge(place: Place, check: Row, exit_code: int) -> Row:
         "suite": {key: (store.manifest.get("suite") or {}).get(key) for key in ("name", "version", "sha256")},
         "seeds": store.manifest.get("seeds"),
         "counts": store.manifest.get("counts"),
-        "data_format": head[0] if head else None,
-        "packed_ratio": head[1] if head else None,
-        "ratios": summary(store),
+        "data_format": head["format"] if head else None,
+        "packed_ratio": head["packed_ratio"] if head else None,
+        "ratios": ratios,
         "expected": figures,
         "claims": [claim for claim in claims if claim["verdict"] != "not checkable"],
         "claims_not_checkable": sum(claim["verdict"] == "not checkable" for claim in claims),

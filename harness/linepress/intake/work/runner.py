@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -23,7 +26,7 @@ from linepress.intake.http.answers import RefusedError
 from linepress.intake.service import Service
 from linepress.intake.store import audit, leaderboard, states, submissions, waivers
 from linepress.intake.store.retention import sweep
-from linepress.intake.work import judging, processes
+from linepress.intake.work import jail, judging, processes
 from linepress.intake.work.places import HubError, Place, tensor_files
 from linepress.intake.work.validation import check_runnable, write_suite
 from linepress.records.files import write_atomically
@@ -36,7 +39,7 @@ Row = dict[str, Any]
 POLL_S = 0.25
 SWEEP_EVERY_S = 20.0
 PAUSE_S = 10.0
-RUN_ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "NUMBA_CACHE_DIR", "VIRTUAL_ENV", "PYTHONPATH")
+RUN_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "VIRTUAL_ENV", "PYTHONPATH")
 USAGE_CODES = (0, 1, 2, 3)
 """Exit codes of ``linepress run`` that say something about the data; others are the service's own trouble."""
 
@@ -205,11 +208,31 @@ class Runner:
         """``(exit code, why there is no verdict)`` of the run, in a process group that ends with this runner."""
         settings = self.service.settings
         self._end_leftover(place)
-        command = [sys.executable, "-m", "linepress.cli.tied", str(os.getpid()), "run", "suite.yaml"]
-        command += ["--out", "run", "--workers", str(settings.workers), "--no-mlflow", "--json"]
+        temporary = Path(tempfile.mkdtemp(prefix="lprun-", dir="/tmp" if os.name == "posix" else None))
+        shut = {
+            "work": str(place.path),
+            "temporary": str(temporary),
+            "network": settings.ray_address is not None,
+        }
+        command = [sys.executable, "-m", "linepress.intake.work.jail", str(os.getpid()), json.dumps(shut)]
+        command += ["run", "suite.yaml", "--out", "run", "--workers", str(settings.workers), "--no-mlflow", "--json"]
         command += ["--ray-address", settings.ray_address] if settings.ray_address else []
         kept = {name: os.environ[name] for name in RUN_ENVIRONMENT if name in os.environ}
+        own = {name: str(temporary) for name in ("HOME", "TMPDIR")}
+        own["NUMBA_CACHE_DIR"] = str(temporary / "kernels")
         end_s = time.monotonic() + settings.run_timeout_s
+        try:
+            jail.copy_kernels(temporary / "kernels")
+            return self._watch(
+                place, command, {**kept, **own, "PYTHONSAFEPATH": "1", "NO_COLOR": "1"}, stopped, end_s
+            )
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def _watch(
+        self, place: Place, command: list[str], environment: dict[str, str], stopped: Callable[[], bool], end_s: float
+    ) -> tuple[int, str]:
+        settings = self.service.settings
         with place.log.open("ab") as log, (place.path / "run.json").open("wb") as out:
             process = subprocess.Popen(
                 command,
@@ -217,7 +240,7 @@ class Runner:
                 stdout=out,
                 stderr=log,
                 cwd=place.path,
-                env={**kept, "NO_COLOR": "1"},
+                env=environment,
                 start_new_session=True,
             )
             birth = processes.birth_of(process.pid) or ""

@@ -8,12 +8,13 @@ from numpy.typing import NDArray
 from linepress.records.frame import Frame
 from linepress.records.measured import NO_CAST
 from linepress.records.summary import DataClass
-from linepress.report.model import Column, Figure, Note, Row, RowGroup, Section, Table, cell
+from linepress.report.model import Figure, Section
 from linepress.report.plots import system as plots
 from linepress.report.plots.style import inline_svg
 from linepress.report.sections import racks, sensitivity
 from linepress.report.view import RunView
 from linepress.tables import format as fmt
+from linepress.tables.model import Column, Note, Row, RowGroup, Table, cell
 from linepress.tables.ratios import number_cell
 
 MAX_ROWS = 80

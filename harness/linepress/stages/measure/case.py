@@ -18,7 +18,7 @@ from linepress.sources.staging import staged
 from linepress.stages.measure.coded import Coded
 from linepress.stages.measure.heads import head_bits
 from linepress_codecs.bounds import BoundAccumulator
-from linepress_codecs.contracts import BlockCodec, Bound, HardwareCard
+from linepress_codecs.contracts import BlockCodec, Bound, Codec
 from linepress_codecs.formats import Format
 from linepress_codecs.layout import geometry
 from linepress_codecs.packing import Packing, parse_packing
@@ -107,7 +107,7 @@ def row_of(
     geo = geometry(tensor.shape, variant.layout, fmt, variant.line_bytes)
     costs = _packing_costs(variant, coded, packings, tensor.n_bytes)
     own = coded.class_bound
-    name = getattr(codec, "bound", "field_order0") if own is None else own.name
+    name = "field_order0" if own is None else own.name
     return {
         **_tensor_columns(tensor, content_sha256),
         **_variant_columns(variant),
@@ -267,9 +267,8 @@ def _time_columns(coded: Coded) -> dict[str, Any]:
     return columns
 
 
-def _card_columns(codec: object, fmt: Format) -> dict[str, Any]:
-    make = getattr(codec, "card", None)
-    card: HardwareCard | None = make(fmt) if make is not None else None
+def _card_columns(codec: Codec, fmt: Format) -> dict[str, Any]:
+    card = codec.card(fmt)
     if card is None:
         return dict.fromkeys(("decode_latency_ns", "encode_latency_ns", "initiation_interval_ns", "card_status"))
     return {
