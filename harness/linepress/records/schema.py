@@ -217,7 +217,7 @@ MEASURE = (
     real("decode_latency_ns", "Decode latency of the codec's hardware card.", "ns"),
     real("encode_latency_ns", "Encode latency of the codec's hardware card.", "ns"),
     real("initiation_interval_ns", "Time between lines of one engine on the codec's hardware card.", "ns"),
-    text("card_status", "published, derived or estimated: standing of the card's decode latency."),
+    text("card_status", "published, derived, estimated or simulated: standing of the card's decode latency."),
 )
 
 # The stage declares what it returns; what is added here says which measurement the line sizes came from.
