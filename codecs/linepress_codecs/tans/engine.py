@@ -83,7 +83,7 @@ def _fast_code(
     used = kernel(
         as_lines(lines.data), np.uint64(tables.precision), np.uint64(fmt.bits), np.uint64(field.low),
         np.uint64(field.signed == SIGN_RAW), shape, tables.symbol_of, tables.use_zero, *choice, len(tables.frequency),
-        tables.encode_entries, tables.machine.encode_state, words, starts, bits, write,
+        tables.machine.encode_entries, tables.machine.encode_state, words, starts, bits, write,
     )  # fmt: skip
     return bits, starts, int(used)
 

@@ -92,6 +92,13 @@ def test_least_time_is_the_rule_of_the_library(n: int, bus: float) -> None:
     assert found.time_s == min(found.candidates.values())
 
 
+@pytest.mark.parametrize("operation", ["all_gather", "reduce_scatter", "all_to_all"])
+@pytest.mark.parametrize("n", [2, 3, 8])
+def test_only_an_all_reduce_of_two_has_a_protocol_of_its_own(operation: str, n: int) -> None:
+    for name in ("h100", "a100"):
+        assert collective_time(name, operation, n, MIB, library="nccl").curve != "nccl-pair"
+
+
 def test_nvl72_is_below_the_highest_public_figure() -> None:
     """847 GB/s at 8 GiB is the most anybody has shown; the wires alone would carry 1,295 at 1 GiB."""
     for size in (2**20, 2**26, 2**30, 2**33):
