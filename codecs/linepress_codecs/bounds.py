@@ -49,6 +49,9 @@ from linepress_codecs.errors import CodecError
 from linepress_codecs.fields import bound_field
 from linepress_codecs.formats import Format
 
+BOUNDS_VERSION = 1
+"""Raised when a bound of the same lines may come out differently: results are remembered by it."""
+
 MAX_CONTEXT_CELLS = 1 << 26
 """Largest channels × symbols table kept (256 MiB of uint32); with more channels their bounds are left out."""
 
