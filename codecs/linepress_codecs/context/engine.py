@@ -28,6 +28,10 @@ from linepress_codecs.tans.static import BLOCK_LINES, data_of, elements_of, per_
 from linepress_codecs.targets import target
 
 
+NO_SINES = np.zeros(1, np.int32)
+"""Stands for the wave of channels that do not turn."""
+
+
 def checked_shape(fmt: Format, line_bytes: int) -> FloatShape:
     """What kernels need of ``fmt``; raises `UnsupportedFormatError` where the channel model does not take it."""
     if not models(fmt):
@@ -65,11 +69,12 @@ def _run(
     woven = lines.channel is not None and not order.whole
     if streams in STREAMS and shape.width == WIDTH and (not woven or order.plain_rows):
         used = int(
-            ENCODERS[streams, woven, target().bit_moves](
+            ENCODERS[streams, woven, target().bit_moves, False](
                 as_lines(lines.data).view(np.uint16), rows, tables.parameters,
                 encode_constants(tables.parameters, precision, shape, woven, order.offset.shape[0]), order.before,
                 order.needed, order.offset, order.span, precision, shape.mantissa, shape.bias, frequency,
-                machine.encode_entries, machine.encode_state, words, starts, bits, write,
+                machine.encode_entries, machine.encode_state, words, starts, bits, write, np.zeros(1, np.uint32),
+                order.later, NO_SINES,
             )
         )  # fmt: skip
         return bits, starts, words[: used // 64] if write else words

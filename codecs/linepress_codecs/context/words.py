@@ -15,6 +15,9 @@ from numba import njit
 from linepress_codecs.context.cells import PARAMETERS, SLOPE_SHIFT
 from linepress_codecs.context.encode import NO_SYMBOL, classify
 from linepress_codecs.context.rows import NEAR, OFFSET, SMALL_CELLS
+from linepress_codecs.context.turning import QUARTER
+from linepress_codecs.context.turning_kernels import HALF_STEP, TO_INDEX, place_line
+from linepress_codecs.context.turning_kernels import classify as classify_turning
 from linepress_codecs.context.vector import (
     FIRST_CELL,
     FIRST_ROW,
@@ -48,6 +51,10 @@ PAIR = np.uint64(0xFFFF)
 FLIGHT = 4
 MOST_ELEMENTS = 64
 I0, I1 = np.int32(0), np.int32(1)
+TURN_OWN, TURN_CROSS, TURN_STEP, TURN_SHIFT, TURN_ROUND, TURN_ROW, TURN_CELL = range(7)
+TURN_NEXT_ROW, TURN_NEXT_CELL, TURN_SLOPE, TURN_WIDEN = range(7, 11)
+"""Columns of `turning_engine.encode_constants`: int32, by channel, transposed and repeated behind the last for rows."""
+TURN_HALF, TURN_TO_INDEX = np.uint32(HALF_STEP), np.uint32(TO_INDEX)
 
 
 @njit(inline="always")
@@ -100,13 +107,56 @@ def _places_of_channel(index, chain, slope, offset, mean, finer, row, guess, pla
         place[j] = _place(row[j] + near, ((index[j] ^ mirror) - mirror) - (cells - near) + np.int32(OFFSET))
 
 
-def _encoder(streams: int, rows: bool, bit_moves: bool) -> Any:
-    """The kernel of lines of neighbouring channels (``rows``) or of one channel."""
+@njit(inline="always")
+def _turned(c0, position, constants, sines, mean):  # type: ignore[no-untyped-def]
+    """Means of a line of neighbouring channels, int32[m], from `turning_words.row_constants`."""
+    for j in range(mean.shape[0]):
+        c = c0 + j
+        phase = np.uint32(np.uint32(position) * np.uint32(constants[TURN_STEP, c]) + TURN_HALF)
+        at = np.int32(phase >> TURN_TO_INDEX)
+        total = constants[TURN_OWN, c] * sines[at + np.int32(QUARTER)] + constants[TURN_CROSS, c] * sines[at]
+        mean[j] = (total + constants[TURN_ROUND, c]) >> constants[TURN_SHIFT, c]
+
+
+@njit(inline="always")
+def _turned_channel(own, position, sines, mean):  # type: ignore[no-untyped-def]
+    """Means of a line of one channel, int32[m], from a row of `turning_words.channel_constants`."""
+    for j in range(mean.shape[0]):
+        phase = np.uint32((np.uint32(position) + np.uint32(j)) * np.uint32(own[TURN_STEP]) + TURN_HALF)
+        at = np.int32(phase >> TURN_TO_INDEX)
+        total = own[TURN_OWN] * sines[at + np.int32(QUARTER)] + own[TURN_CROSS] * sines[at]
+        mean[j] = (total + own[TURN_ROUND]) >> own[TURN_SHIFT]
+
+
+@njit(inline="always")
+def _places_of_turned(index, mean, row, place):  # type: ignore[no-untyped-def]
+    for j in range(index.shape[0]):
+        mirror = mean[j] >> np.int32(31)
+        cells = ((mean[j] ^ mirror) - mirror + np.int32(4)) >> np.int32(3)
+        near = min(cells, np.int32(NEAR))
+        place[j] = _place(row[j] + near, ((index[j] ^ mirror) - mirror) - (cells - near) + np.int32(OFFSET))
+
+
+@njit(inline="always")
+def _guesses_of_turned(index, chain, slope, widen, finer, mean, guess):  # type: ignore[no-untyped-def]
+    """Predictions of a line of one channel whose means turn."""
+    m = index.shape[0]
+    for j in range(m - 1):
+        sign = index[j] >> np.int32(31)
+        middle = max(((index[j] ^ sign) - sign) * np.int32(8) - np.int32(8 * SMALL_CELLS - 4), I0)
+        off = (((middle ^ sign) - sign) << finer[j]) - (mean[j] << widen)
+        guess[j + 1] = (mean[j + 1] << widen) + ((slope * off + np.int32(4)) >> np.int32(SLOPE_SHIFT))
+    for j in range(0, m, chain):
+        guess[j] = mean[j]
+
+
+def _encoder(streams: int, rows: bool, bit_moves: bool, turning: bool) -> Any:
+    """The kernel of lines of neighbouring channels (``rows``) or of one channel, whose means turn or do not."""
 
     @njit(cache=True)
     def encode(  # type: ignore[no-untyped-def]
         data, channel, parameters, constants, before, needed, offsets, span, precision, mantissa, bias, frequency,
-        entries_in, states_in, words, starts, bits, write
+        entries_in, states_in, words, starts, bits, write, position, later, sines
     ):  # fmt: skip
         """Sizes (and with ``write`` the code) of lines uint16[n, m]; returns the bits of ``words`` used.
 
@@ -139,6 +189,7 @@ def _encoder(streams: int, rows: bool, bit_moves: bool) -> Any:
         state = np.zeros((FLIGHT, streams), np.uint64)
         values, counts = np.zeros((FLIGHT, MOST_ELEMENTS), np.uint64), np.zeros((FLIGHT, MOST_ELEMENTS), np.uint64)
         stepped, fills = np.zeros(FLIGHT, np.uint64), np.zeros(FLIGHT, np.uint64)
+        mean, at_row, wide_mean = np.zeros(m, np.int32), np.zeros(m, np.int64), np.zeros(m, np.int64)
         cursor = U0
         for block in range(0, n, FLIGHT):
             lines = min(FLIGHT, n - block)
@@ -146,7 +197,24 @@ def _encoder(streams: int, rows: bool, bit_moves: bool) -> Any:
                 i = block + g
                 c0 = channel[i]
                 odd = I0
-                if rows:
+                if rows and turning:
+                    if c0 % span + m > span:
+                        odd = np.int32(-1)
+                    else:
+                        _turned(c0, position[i], constants, sines, mean)
+                        odd = _cells(data[i], wide, constants[TURN_CELL, c0 : c0 + m], index, free)
+                        _places_of_turned(index, mean, constants[TURN_ROW, c0 : c0 + m], place[g])
+                elif turning:
+                    own = constants[c0]
+                    _turned_channel(own, position[i], sines, mean)
+                    for j in range(m):
+                        cell[j], finer[j], row[j] = own[TURN_NEXT_CELL], I0, own[TURN_NEXT_ROW]
+                    for j in range(0, m, chain):
+                        cell[j], finer[j], row[j] = own[TURN_CELL], own[TURN_WIDEN], own[TURN_ROW]
+                    odd = _cells(data[i], wide, cell, index, free)
+                    _guesses_of_turned(index, chain, own[TURN_SLOPE], own[TURN_WIDEN], finer, mean, guess)
+                    _places_of_turned(index, guess, row, place[g])
+                elif rows:
                     if c0 % span + m > span:
                         odd = np.int32(-1)
                     else:
@@ -197,7 +265,15 @@ def _encoder(streams: int, rows: bool, bit_moves: bool) -> Any:
                 else:
                     for j in range(m):
                         elements[0, j] = np.uint64(data[i, j])
-                    if rows:
+                    if turning:
+                        place_line(
+                            c0, position[i], parameters, offsets, later, span, not rows, sines, at_row, wide_mean
+                        )
+                        fills[g] = classify_turning(
+                            elements[0], 0, parameters, at_row, wide_mean, before, needed, width,
+                            np.uint64(mantissa), bias, frequency, places, guesses, general,
+                        )  # fmt: skip
+                    elif rows:
                         fills[g] = classify_woven(
                             elements[0], 0, c0, flat, last, before, needed, offsets, span, width, np.uint64(mantissa),
                             bias, frequency, places, guesses, general,
@@ -341,9 +417,10 @@ def _encoder(streams: int, rows: bool, bit_moves: bool) -> Any:
 
 
 ENCODERS = {
-    (streams, rows, bit_moves): _encoder(streams, rows, bit_moves)
+    (streams, rows, bit_moves, turning): _encoder(streams, rows, bit_moves, turning)
     for streams in (2, 4)
     for rows in (False, True)
     for bit_moves in (False, True)
+    for turning in (False, True)
 }
-"""By streams, whether neighbours are of different channels, and whether the target has pext."""
+"""By streams, whether neighbours are of different channels, whether the target has pext, and whether means turn."""
