@@ -79,18 +79,29 @@ class _Model(Lanes):
         number = b.fsub(
             b.bitcast(b.or_(linear, self.constant(magic)), doubles), ir.Constant(doubles, [float(1 << 52)] * self.n)
         )
-        pattern = b.lshr(b.bitcast(number, self.vector), b.sub(self.constant(52), self.mantissa))
+        beyond = b.sub(self.constant(52), self.mantissa)
+        pattern = b.lshr(b.bitcast(number, self.vector), beyond)
+        # A cell finer than the element format: of its values only those without further bits exist.
+        missing = b.and_(b.bitcast(number, self.vector), b.sub(b.shl(one, beyond), one))
         up = b.sub(pattern, b.shl(self.constant(1023), self.mantissa))
         over = b.lshr(up, self.mantissa)
         below = b.shl(b.sub(size, self.constant(SMALL_CELLS + 1)), self.mantissa)
         small = b.icmp_signed("<=", size, self.constant(SMALL_CELLS))
         magnitude = b.add(cell, b.select(small, below, up))
         exponent = b.ashr(magnitude, self.mantissa)
-        left = b.sub(self.mantissa, over)
-        odd = b.or_(b.or_(b.sub(exponent, one), b.sub(self.top, exponent)), b.or_(left, b.sub(size, one)))
+        left = self.larger(b.sub(self.mantissa, over), 0)
+        exists = b.sub(self.constant(0), missing)
+        odd = b.or_(b.or_(b.sub(exponent, one), b.sub(self.top, exponent)), b.or_(exists, b.sub(size, one)))
         mask = b.sub(b.shl(one, b.and_(left, self.constant(15))), one)
         low = b.and_(magnitude, self.constant((1 << (WIDTH - 1)) - 1))
-        return b.or_(low, b.and_(sign, self.constant(1 << (WIDTH - 1)))), mask, odd
+        value = b.or_(low, b.and_(sign, self.constant(1 << (WIDTH - 1))))
+        # An escape is an element of raw bits only.
+        escape, none = self.escape(index), self.constant(0)
+        mask = b.select(escape, self.constant((1 << WIDTH) - 1), mask)
+        return b.select(escape, none, value), mask, b.select(escape, none, odd)
+
+    def escape(self, index: Any) -> Any:
+        return self.builder.icmp_signed("==", index, self.constant(FAR))
 
 
 class _Words:
@@ -180,6 +191,7 @@ def _channel_chains(streams: int) -> Any:
                 model.load(parameters, k) for k in range(8)
             )
             slope = b.ashr(b.shl(slope, model.constant(32)), model.constant(32))
+            wide_mean = b.shl(mean, widen)
             guess = [cgutils.alloca_once_value(b, mean) for _ in range(streams)]
             row = cgutils.alloca_once_value(b, first_row)
             cell = cgutils.alloca_once_value(b, cell_first)
@@ -211,6 +223,7 @@ def _channel_chains(streams: int) -> Any:
                         middle = b.sub(b.shl(model.negate(index, sign), model.constant(3)),
                                        model.constant(8 * SMALL_CELLS - 4))  # fmt: skip
                         middle = b.shl(model.negate(model.larger(middle, 0), sign), b.load(finer))
+                        middle = b.select(model.escape(index), wide_mean, middle)
                         # Both operands fit 32 bits in every line that is kept: one multiplication a lane.
                         short = b.ashr(b.shl(middle, model.constant(32)), model.constant(32))
                         product = b.add(b.mul(short, slope), offset)

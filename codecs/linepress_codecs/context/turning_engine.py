@@ -152,8 +152,8 @@ def _fast(
     kernel = (decode_channels if order.whole else decode_rows)[streams]
     position = np.zeros(len(packed), np.uint32) if packed.position is None else packed.position
     left = kernel(
-        frozen(packed.payload), frozen(packed.starts), frozen(packed.bits), tables.rows_of(packed.channel, len(packed)),
-        frozen(position), turning_constants(tables.parameters, shape.mantissa, shape.bias), order.offset, order.later,
+        frozen(packed.payload), frozen(packed.starts), frozen(packed.bits),
+        tables.rows_of(packed.channel, len(packed)), frozen(position), turning_constants(tables.parameters, shape.mantissa, shape.bias), order.offset, order.later,
         order.span, precision, np.uint64(shape.mantissa), np.uint64(shape.top), channel_entries(precision), turns(),
         out, rest,
     )  # fmt: skip

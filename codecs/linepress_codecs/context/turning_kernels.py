@@ -179,7 +179,10 @@ def turning_decode(  # type: ignore[no-untyped-def]
     words, starts, bits, parameters, at, mean, steps, before, needed, width, mantissa, bias, top, streams,
     precision, near_cells, machine_decode, elements,
 ):  # fmt: skip
-    """Inverse of `turning_code` on lines taken `apart`; returns (line, problem) of the first damaged line, problem 0 where there is none."""
+    """Inverse of `turning_code` on lines taken `apart`.
+
+    Returns (line, problem) of the first damaged line, problem 0 where there is none.
+    """
     n, m = elements.shape
     r = np.uint64(precision)
     index = np.zeros((1, m), np.int64)

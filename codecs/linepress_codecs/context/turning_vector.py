@@ -1,8 +1,8 @@
 """Decoding of lines of 16-bit elements under turning channels, sixteen side by side; see `chains` and `vector`.
 
 Two kinds of lines, as there: of neighbouring channels without context in the line, in batches that begin at the same
-channel, so that only the position differs from lane to lane; and of one channel, each lane with parameters of its own.
-A mean is one gather (sine and cosine of a phase in one word) and two multiplications in every lane.
+channel, so that only the position differs from lane to lane; and of one channel, each lane with its own parameters. A
+mean is one gather (sine and cosine of a phase in one word) and two multiplications in every lane.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from linepress_codecs.context.turning import (
     wave,
 )
 from linepress_codecs.context.turning_kernels import HALF_STEP, TO_INDEX
-from linepress_codecs.context.vector import BLOCK_LINES, CODED, MOST_WORDS, _by_channel
+from linepress_codecs.context.vector import BLOCK_LINES, CODED, MOST_RAW_BITS, MOST_WORDS, _by_channel
 from linepress_codecs.intrinsics import count_ones, deposit, store64
 from linepress_codecs.tans.chains import LANES
 from linepress_codecs.tans.kernels import U0, U64
@@ -239,6 +239,7 @@ def _channel_chains(streams: int) -> Any:
                                        model.constant(8 * SMALL_CELLS - 4))  # fmt: skip
                         middle = b.shl(model.negate(model.larger(middle, 0), sign), b.load(finer))
                         off = model.short(b.sub(middle, b.load(means[c])))
+                        off = b.select(model.escape(index), model.constant(0), off)
                         phase = b.add(b.load(phases[c]), step)
                         mean = b.shl(model.mean(phase, own, cross, shift, half), widen)
                         add = b.ashr(b.add(b.mul(off, slope), model.constant(4)), model.constant(SLOPE_SHIFT))
@@ -394,10 +395,11 @@ def _decoder(streams: int, rows: bool) -> Any:
                     for c in range(1, streams):
                         ends |= states[c, z] << (np.uint64(c) * r)
                     first = ends | (window(payload, at) << flush)
-                    raw, p = at - flush, U0
+                    raw, p, most = at - flush, U0, U0
                     for t in range(n_words):
                         free = masks[t, z]
                         count = count_ones(free)
+                        most = max(most, count)
                         if p >= flush:
                             y = window(payload, raw + p)
                         else:
@@ -406,7 +408,7 @@ def _decoder(streams: int, rows: bool) -> Any:
                                 y |= window(payload, raw + U64) << (U64 - p)
                         store64(to + (np.uint64(t) << U3), values[t, z] | deposit(y, free))
                         p += count
-                    if p < flush or raw + p != end:
+                    if p < flush or raw + p != end or most > MOST_RAW_BITS:
                         left_over[left] = k
                         left += 1
         return left

@@ -31,6 +31,8 @@ from linepress_codecs.tans.words import head_of, plain_line, window
 U3 = np.uint64(3)
 CODED = np.uint64(MODE_CODED)
 MOST_WORDS = 32
+MOST_RAW_BITS = np.uint64(56)
+"""Most raw bits of one word, so that one `window` holds them; three escapes side by side have more."""
 BLOCK_LINES = 4096
 """Lines sorted by their first channel at a time, so that what they write stays in a core's cache."""
 STREAMS = (2, 4)
@@ -196,10 +198,11 @@ def _decoder(streams: int, rows: bool) -> Any:
                     for c in range(1, streams):
                         ends |= states[c, z] << (np.uint64(c) * r)
                     first = ends | (window(payload, at) << flush)
-                    raw, p = at - flush, U0
+                    raw, p, most = at - flush, U0, U0
                     for t in range(n_words):
                         free = masks[t, z]
                         count = count_ones(free)
+                        most = max(most, count)
                         if p >= flush:
                             y = window(payload, raw + p)
                         else:
@@ -208,7 +211,7 @@ def _decoder(streams: int, rows: bool) -> Any:
                                 y |= window(payload, raw + U64) << (U64 - p)
                         store64(to + (np.uint64(t) << U3), values[t, z] | deposit(y, free))
                         p += count
-                    if p < flush or raw + p != end:
+                    if p < flush or raw + p != end or most > MOST_RAW_BITS:
                         left_over[left] = k
                         left += 1
         return left

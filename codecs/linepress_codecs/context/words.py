@@ -14,7 +14,7 @@ from numba import njit
 
 from linepress_codecs.context.cells import PARAMETERS, SLOPE_SHIFT
 from linepress_codecs.context.encode import NO_SYMBOL, classify
-from linepress_codecs.context.rows import NEAR, OFFSET, SMALL_CELLS
+from linepress_codecs.context.rows import ESCAPE_SYMBOL, NEAR, OFFSET, SMALL_CELLS
 from linepress_codecs.context.turning import QUARTER
 from linepress_codecs.context.turning_kernels import HALF_STEP, TO_INDEX, place_line
 from linepress_codecs.context.turning_kernels import classify as classify_turning
@@ -50,6 +50,12 @@ U3, U7, U48, U56 = (np.uint64(i) for i in (3, 7, 48, 56))
 PAIR = np.uint64(0xFFFF)
 FLIGHT = 4
 MOST_ELEMENTS = 64
+FINER_CELLS = np.int32(4)
+"""Octaves by which cells may be finer than the element format, in a line of the fast kind."""
+NO_CELL = np.int32(1 << 20)
+"""Index of an element too small for any cell; no row has a symbol for it."""
+MOST_ESCAPES = 2
+"""Escapes in a line of the fast kind: so many whole elements and the raw bits of others fit a word's 56 bits."""
 I0, I1 = np.int32(0), np.int32(1)
 TURN_OWN, TURN_CROSS, TURN_STEP, TURN_SHIFT, TURN_ROUND, TURN_ROW, TURN_CELL = range(7)
 TURN_NEXT_ROW, TURN_NEXT_CELL, TURN_SLOPE, TURN_WIDEN = range(7, 11)
@@ -68,11 +74,13 @@ def _cells(line, mantissa, cell, index, mask):  # type: ignore[no-untyped-def]
         magnitude = u & np.int32(0x7FFF)
         exponent = magnitude >> mantissa
         over = exponent - cell[j]
-        odd |= (over + np.int32(SMALL_CELLS)) | (mantissa - over) | (exponent - I1)
-        raw = mantissa - max(over, I0)
-        k = np.int32(SMALL_CELLS) + (((magnitude & low) | (low + I1)) >> (raw & np.int32(31))) + min(over, I0)
+        odd |= (mantissa + FINER_CELLS - over) | (exponent - I1)
+        raw = max(mantissa - max(over, I0), I0)
+        finer = min(max(over - mantissa, I0), FINER_CELLS)
+        k = (((magnitude & low) | (low + I1)) >> (raw & np.int32(31))) << finer
+        k += np.int32(SMALL_CELLS) + min(over, I0)
         sign = -(u >> np.int32(15))
-        index[j] = (k ^ sign) - sign
+        index[j] = (k ^ sign) - sign if over >= np.int32(-SMALL_CELLS) else NO_CELL
         mask[j] = np.uint16((I1 << (raw & np.int32(15))) - I1)
     return odd
 
@@ -239,7 +247,15 @@ def _encoder(streams: int, rows: bool, bit_moves: bool, turning: bool) -> Any:
                     for j in range(m):
                         seen |= load64(entries + (np.uint64(place[g, j]) << U3))
                     if seen & MISSING:
-                        odd = np.int32(-1)
+                        escapes = 0
+                        for j in range(m):
+                            if load64(entries + (np.uint64(place[g, j]) << U3)) & MISSING:
+                                place[g, j] = (place[g, j] & np.uint16(0xFF00)) | np.uint16(ESCAPE_SYMBOL)
+                                free[j] = np.uint16(0xFFFF)
+                                escapes += 1
+                        # Where elements are context, what follows an escape is predicted otherwise.
+                        if not rows or escapes > MOST_ESCAPES:
+                            odd = np.int32(-1)
                 if odd >= 0 and bit_moves:
                     held, used, fill, to = U0, U0, U0, at
                     line = source + (np.uint64(i * m) << U1)
