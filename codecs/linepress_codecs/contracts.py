@@ -8,6 +8,7 @@ line belongs to.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
@@ -175,12 +176,16 @@ class Packed:
         return int(self.bits.shape[0])
 
 
+STATUSES = ("published", "derived", "estimated", "simulated", "synthesised")
+
+
 @dataclass(frozen=True, slots=True)
 class Figure:
     """One figure of a hardware card with where it comes from.
 
-    ``status`` is ``published`` (the source states it), ``derived`` (closed form over the codec's structure) or
-    ``estimated`` (an assumption, stated in ``source``).
+    ``status`` is one of `STATUSES`: ``published`` (the source states it), ``derived`` (closed form over the codec's
+    structure), ``estimated`` (an assumption, stated in ``source``), ``simulated`` (an RTL design that was proven
+    equal to the codec) or ``synthesised`` (that design as cells; node, corner and wires in ``source``, pre-layout).
     """
 
     value: float
@@ -191,7 +196,10 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class HardwareCard:
-    """What a hardware implementation of the codec costs. Latencies in cycles of ``clock_GHz``."""
+    """What a hardware implementation of the codec costs. Latencies in cycles of ``clock_GHz``.
+
+    ``area_um2`` is the decoder's, without memories; None where no design was synthesised.
+    """
 
     decode_latency_cycles: Figure
     encode_latency_cycles: Figure
@@ -199,6 +207,7 @@ class HardwareCard:
     clock_GHz: Figure
     table_sram_bytes: Figure
     anchors: tuple[Figure, ...] = field(default=())
+    area_um2: Figure | None = None
 
     @property
     def decode_latency_ns(self) -> float:
@@ -207,6 +216,15 @@ class HardwareCard:
     @property
     def encode_latency_ns(self) -> float:
         return self.encode_latency_cycles.value / self.clock_GHz.value
+
+    @property
+    def engine_GBps(self) -> float:
+        """Raw bytes that one decoder gives: a line of 64 B an interval."""
+        return LINE_BYTES * self.clock_GHz.value / self.initiation_interval_cycles.value
+
+    def engines_for(self, raw_GBps: float) -> int:
+        """Decoders side by side that give ``raw_GBps`` of raw lines."""
+        return max(1, math.ceil(raw_GBps / self.engine_GBps - 1e-9))
 
 
 @dataclass(frozen=True, slots=True)

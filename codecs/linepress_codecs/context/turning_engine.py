@@ -6,36 +6,15 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from linepress_codecs.bitio import frozen
-from linepress_codecs.bitio import line_words as as_lines
 from linepress_codecs.checks import checked_single
 from linepress_codecs.context.cells import near_cells
-from linepress_codecs.context.chains import WIDTH
 from linepress_codecs.context.channel import FloatShape
 from linepress_codecs.context.engine import checked_shape
+from linepress_codecs.context.fast import decode_fast, encode_fast
 from linepress_codecs.context.order import LineOrder, order_of
-from linepress_codecs.context.rows import channel_entries, channel_machine
+from linepress_codecs.context.rows import channel_machine
 from linepress_codecs.context.turning import TurningTables, wave
 from linepress_codecs.context.turning_kernels import classify, place_elements, turning_code, turning_decode
-from linepress_codecs.context.turning_vector import (
-    CELL_AT,
-    CROSS_AT,
-    FINER_AT,
-    HALF_AT,
-    NEXT_CELL_AT,
-    NEXT_ROW_AT,
-    OWN_AT,
-    ROW_AT,
-    SHIFT_AT,
-    SLOPE_AT,
-    STEP_AT,
-    decode_channels,
-    decode_rows,
-    turning_constants,
-    turns,
-)
-from linepress_codecs.context.vector import STREAMS
-from linepress_codecs.context.words import ENCODERS
 from linepress_codecs.contracts import Lines, Packed
 from linepress_codecs.formats import Format
 from linepress_codecs.tans.bound import Counts
@@ -43,7 +22,6 @@ from linepress_codecs.tans.engine import apart, check_packed, line_words, raise_
 from linepress_codecs.tans.kernels import BUFFER_WORDS, MODE_CODED, MODE_RAW, MODE_ZERO, OK
 from linepress_codecs.tans.static import BLOCK_LINES, data_of, elements_of, per_line
 from linepress_codecs.tans.tables import ROW_SYMBOLS
-from linepress_codecs.targets import target
 
 Placed = tuple[NDArray[np.int64], NDArray[np.int64]]
 
@@ -70,18 +48,6 @@ def placed(
     return row, mean
 
 
-def encode_constants(parameters: NDArray[np.int64], bias: int, rows: bool, elements: int) -> NDArray[np.int32]:
-    """``constants`` of the turning kernels of `words`; cells with the bias added."""
-    c = turning_constants(parameters, 0, bias)
-    columns = (
-        OWN_AT, CROSS_AT, STEP_AT, SHIFT_AT, HALF_AT, ROW_AT, CELL_AT, NEXT_ROW_AT, NEXT_CELL_AT, SLOPE_AT, FINER_AT,
-    )  # fmt: skip
-    out = c[:, columns].astype(np.uint32).view(np.int32)
-    if not rows:
-        return np.ascontiguousarray(out)
-    return np.ascontiguousarray(np.concatenate([out, np.repeat(out[-1:], elements, axis=0)]).T)
-
-
 def _part(ids: NDArray[np.uint32] | None, part: slice | NDArray[np.int64]) -> NDArray[np.uint32] | None:
     return None if ids is None else ids[part]
 
@@ -97,21 +63,10 @@ def _run(
     starts = np.zeros(n, np.uint64)
     words = np.empty(n * line_words(lines.line_bytes) + 2 if write else 1, np.uint64)
     order = order_of(lines, per, streams)
-    if (
-        streams in STREAMS
-        and shape.width == WIDTH
-        and lines.channel is not None
-        and (order.whole or order.plain_rows)
-    ):
-        position = np.zeros(n, np.uint32) if lines.position is None else lines.position
-        used = int(
-            ENCODERS[streams, not order.whole, target().bit_moves, True](
-                as_lines(lines.data).view(np.uint16), tables.rows_of(lines.channel, n), tables.parameters,
-                encode_constants(tables.parameters, shape.bias, not order.whole, per), order.before, order.needed,
-                order.offset, order.span, precision, shape.mantissa, shape.bias, frequency, machine.encode_entries,
-                machine.encode_state, words, starts, bits, write, position, order.later, wave(),
-            )
-        )  # fmt: skip
+    rows = tables.rows_of(lines.channel, n)
+    fast = encode_fast(lines, order, rows, tables, streams, precision, shape, words, write)
+    if fast is not None:
+        bits, starts, used = fast
         return bits, starts, words[: used // 64] if write else words
     used = 0
     for at in range(0, n, BLOCK_LINES):
@@ -140,26 +95,6 @@ def encode_turning(lines: Lines, tables: TurningTables, streams: int, precision:
     return Packed.of(lines, words.view(np.uint8), starts, bits)
 
 
-def _fast(
-    packed: Packed, order: LineOrder, tables: TurningTables, streams: int, precision: int, shape: FloatShape,
-    out: NDArray[np.uint8],
-) -> NDArray[np.int64]:  # fmt: skip
-    """Decode into ``out`` what the kernels of `turning_vector` take; the other lines, ascending."""
-    rest = np.arange(len(packed))
-    kinds = order.whole or order.plain_rows
-    if not target().lanes or shape.width != WIDTH or streams not in STREAMS or packed.channel is None or not kinds:
-        return rest
-    kernel = (decode_channels if order.whole else decode_rows)[streams]
-    position = np.zeros(len(packed), np.uint32) if packed.position is None else packed.position
-    left = kernel(
-        frozen(packed.payload), frozen(packed.starts), frozen(packed.bits),
-        tables.rows_of(packed.channel, len(packed)), frozen(position), turning_constants(tables.parameters, shape.mantissa, shape.bias), order.offset, order.later,
-        order.span, precision, np.uint64(shape.mantissa), np.uint64(shape.top), channel_entries(precision), turns(),
-        out, rest,
-    )  # fmt: skip
-    return np.sort(rest[:left])
-
-
 def _decode(packed: Packed, tables: TurningTables, streams: int, precision: int, index: int) -> NDArray[np.uint8]:
     """Lines of ``packed``; damage is reported as line ``index`` + its place."""
     shape = checked_shape(packed.format, packed.line_bytes)
@@ -167,7 +102,8 @@ def _decode(packed: Packed, tables: TurningTables, streams: int, precision: int,
     machine = channel_machine(precision)
     order = order_of(packed, per, streams)
     out = np.empty((len(packed), packed.line_bytes), np.uint8)
-    rest = _fast(packed, order, tables, streams, precision, shape, out)
+    channel = tables.rows_of(packed.channel, len(packed))
+    rest = decode_fast(packed, order, channel, tables, streams, precision, shape, out)
     for at in range(0, len(rest), BLOCK_LINES):
         part = rest[at : at + BLOCK_LINES]
         words, starts = apart(packed, part)

@@ -29,6 +29,7 @@ from linepress_codecs.context.turning import (
 from linepress_codecs.tans.flight import FLIGHT, U8, code_flight
 from linepress_codecs.tans.kernels import (
     BAD_END,
+    BAD_LONG,
     BAD_MODE,
     BUFFER_WORDS,
     MODE_CODED,
@@ -59,37 +60,30 @@ def turned(own, cross, step_, coarser, position, sines):  # type: ignore[no-unty
     return (total + (np.int64(1) << (shift - 1))) >> shift
 
 
-@njit(cache=True, inline="always")
-def place_line(channel, position, parameters, offset, later, span, in_runs, sines, row, mean):  # type: ignore[no-untyped-def]
-    """Row of ``parameters`` and mean of every element of a line, into int64[m] each.
-
-    ``channel`` and ``position`` are those of the first element; ``offset``, ``later`` and ``span`` those of
-    `order.LineOrder`; ``in_runs`` where elements of one channel follow one another, whose tokens a new span does not
-    advance.
-    """
-    last = parameters.shape[0] - 1
-    ahead = channel % span
-    for j in range(row.shape[0]):
-        at = channel + offset[j]
-        token = np.int64(position) + later[j]
-        if ahead + offset[j] >= span:
-            at -= span
-            if not in_runs:
-                token += 1
-        at = min(at, last)
-        row[j] = at
-        mean[j] = turned(
-            parameters[at, OWN], parameters[at, CROSS], parameters[at, STEP], parameters[at, COARSER], token, sines
-        )
-
-
 @njit(cache=True)
 def place_elements(  # type: ignore[no-untyped-def]
     channel, position, parameters, offset, later, span, in_runs, sines, row, mean,
 ):  # fmt: skip
-    """`place_line` of every line, into int64[n, m] each; channel int64[n], position uint32[n]."""
+    """Row of ``parameters`` and mean of every element, into int64[n, m] each.
+
+    ``channel`` int64[n] and ``position`` uint32[n] are those of each line's first element; ``offset``, ``later`` and
+    ``span`` those of `order.LineOrder`; ``in_runs`` where elements of one channel follow one another, whose
+    tokens a new span does not advance.
+    """
+    last = parameters.shape[0] - 1
     for i in range(row.shape[0]):
-        place_line(channel[i], position[i], parameters, offset, later, span, in_runs, sines, row[i], mean[i])
+        ahead = channel[i] % span
+        for j in range(row.shape[1]):
+            at = channel[i] + offset[j]
+            token = np.int64(position[i]) + later[j]
+            if ahead + offset[j] >= span:
+                at -= span
+                if not in_runs:
+                    token += 1
+            at = min(at, last)
+            row[i, j] = at
+            p = parameters[at]
+            mean[i, j] = turned(p[OWN], p[CROSS], p[STEP], p[COARSER], token, sines)
 
 
 @njit(cache=True, inline="always")
@@ -104,17 +98,17 @@ def classify(  # type: ignore[no-untyped-def]
         raw[i_word + np.uint64(w)] = U0
     fill = U0
     for j in range(line.shape[0]):
-        p = at[j]
+        p = parameters[at[j]]
         b = before[j]
-        finer = parameters[p, CELL_FIRST] - parameters[p, CELL_NEXT]
+        finer = p[CELL_FIRST] - p[CELL_NEXT]
         if b < 0:
-            cell = parameters[p, CELL_FIRST]
+            cell = p[CELL_FIRST]
             prediction = mean[j]
-            row = 1 + parameters[p, CLASS_FIRST] * (NEAR + 1)
+            row = 1 + p[CLASS_FIRST] * (NEAR + 1)
         else:
-            cell = parameters[p, CELL_NEXT]
-            prediction = (mean[j] << finer) + ((parameters[p, SLOPE] * off[b] + 4) >> SLOPE_SHIFT)
-            row = 1 + parameters[p, CLASS_NEXT] * (NEAR + 1)
+            cell = p[CELL_NEXT]
+            prediction = (mean[j] << finer) + ((p[SLOPE] * off[b] + 4) >> SLOPE_SHIFT)
+            row = 1 + p[CLASS_NEXT] * (NEAR + 1)
         row, shift, mirror = row_and_shift(prediction, row)
         u = line[j]
         index, raw_bits = cell_of(u, cell, width, mantissa, bias)
@@ -179,10 +173,7 @@ def turning_decode(  # type: ignore[no-untyped-def]
     words, starts, bits, parameters, at, mean, steps, before, needed, width, mantissa, bias, top, streams,
     precision, near_cells, machine_decode, elements,
 ):  # fmt: skip
-    """Inverse of `turning_code` on lines taken `apart`.
-
-    Returns (line, problem) of the first damaged line, problem 0 where there is none.
-    """
+    """Inverse of `turning_code`; returns (line, problem) of the first damaged line, problem 0 where there is none."""
     n, m = elements.shape
     r = np.uint64(precision)
     index = np.zeros((1, m), np.int64)
@@ -199,6 +190,8 @@ def turning_decode(  # type: ignore[no-untyped-def]
         elif mode == MODE_RAW:
             here = read_raw(words, here, state[0, 0], precision, width, m, elements[i])
         elif mode == MODE_CODED:
+            if end - starts[i] >= np.uint64(m) * width:
+                return i, BAD_LONG
             for c in range(1, streams):
                 state[0, c] = low_bits(read64(words, here), r)
                 here += r
@@ -206,17 +199,17 @@ def turning_decode(  # type: ignore[no-untyped-def]
             for q in range(m):
                 j = steps[q]
                 c = c + 1 if c + 1 < streams else 0
-                p = at[i, j]
+                p = parameters[at[i, j]]
                 b = before[j]
-                finer = parameters[p, CELL_FIRST] - parameters[p, CELL_NEXT]
+                finer = p[CELL_FIRST] - p[CELL_NEXT]
                 if b < 0:
-                    cell = parameters[p, CELL_FIRST]
+                    cell = p[CELL_FIRST]
                     prediction = mean[i, j]
-                    row = 1 + parameters[p, CLASS_FIRST] * (NEAR + 1)
+                    row = 1 + p[CLASS_FIRST] * (NEAR + 1)
                 else:
-                    cell = parameters[p, CELL_NEXT]
-                    prediction = (mean[i, j] << finer) + ((parameters[p, SLOPE] * off[b] + 4) >> SLOPE_SHIFT)
-                    row = 1 + parameters[p, CLASS_NEXT] * (NEAR + 1)
+                    cell = p[CELL_NEXT]
+                    prediction = (mean[i, j] << finer) + ((p[SLOPE] * off[b] + 4) >> SLOPE_SHIFT)
+                    row = 1 + p[CLASS_NEXT] * (NEAR + 1)
                 k, state[0, c], _, nb = step(state[0, c], prediction, row, read64(words, here), r, machine_decode)
                 here += nb
                 index[0, j] = k

@@ -14,10 +14,9 @@ from numba import njit
 
 from linepress_codecs.context.cells import PARAMETERS, SLOPE_SHIFT
 from linepress_codecs.context.encode import NO_SYMBOL, classify
-from linepress_codecs.context.rows import ESCAPE_SYMBOL, NEAR, OFFSET, SMALL_CELLS
-from linepress_codecs.context.turning import QUARTER
-from linepress_codecs.context.turning_kernels import HALF_STEP, TO_INDEX, place_line
+from linepress_codecs.context.rows import NEAR, OFFSET, SMALL_CELLS
 from linepress_codecs.context.turning_kernels import classify as classify_turning
+from linepress_codecs.context.turning_kernels import place_elements
 from linepress_codecs.context.vector import (
     FIRST_CELL,
     FIRST_ROW,
@@ -27,6 +26,8 @@ from linepress_codecs.context.vector import (
     OFFSET_OF,
     SLOPE_OF,
     WIDEN,
+    means_of_channel,
+    means_of_row,
 )
 from linepress_codecs.context.woven import classify_woven
 from linepress_codecs.intrinsics import count_ones, extract, load64, store64
@@ -50,17 +51,7 @@ U3, U7, U48, U56 = (np.uint64(i) for i in (3, 7, 48, 56))
 PAIR = np.uint64(0xFFFF)
 FLIGHT = 4
 MOST_ELEMENTS = 64
-FINER_CELLS = np.int32(4)
-"""Octaves by which cells may be finer than the element format, in a line of the fast kind."""
-NO_CELL = np.int32(1 << 20)
-"""Index of an element too small for any cell; no row has a symbol for it."""
-MOST_ESCAPES = 2
-"""Escapes in a line of the fast kind: so many whole elements and the raw bits of others fit a word's 56 bits."""
 I0, I1 = np.int32(0), np.int32(1)
-TURN_OWN, TURN_CROSS, TURN_STEP, TURN_SHIFT, TURN_ROUND, TURN_ROW, TURN_CELL = range(7)
-TURN_NEXT_ROW, TURN_NEXT_CELL, TURN_SLOPE, TURN_WIDEN = range(7, 11)
-"""Columns of `turning_engine.encode_constants`: int32, by channel, transposed and repeated behind the last for rows."""
-TURN_HALF, TURN_TO_INDEX = np.uint32(HALF_STEP), np.uint32(TO_INDEX)
 
 
 @njit(inline="always")
@@ -74,13 +65,11 @@ def _cells(line, mantissa, cell, index, mask):  # type: ignore[no-untyped-def]
         magnitude = u & np.int32(0x7FFF)
         exponent = magnitude >> mantissa
         over = exponent - cell[j]
-        odd |= (mantissa + FINER_CELLS - over) | (exponent - I1)
-        raw = max(mantissa - max(over, I0), I0)
-        finer = min(max(over - mantissa, I0), FINER_CELLS)
-        k = (((magnitude & low) | (low + I1)) >> (raw & np.int32(31))) << finer
-        k += np.int32(SMALL_CELLS) + min(over, I0)
+        odd |= (over + np.int32(SMALL_CELLS)) | (mantissa - over) | (exponent - I1)
+        raw = mantissa - max(over, I0)
+        k = np.int32(SMALL_CELLS) + (((magnitude & low) | (low + I1)) >> (raw & np.int32(31))) + min(over, I0)
         sign = -(u >> np.int32(15))
-        index[j] = (k ^ sign) - sign if over >= np.int32(-SMALL_CELLS) else NO_CELL
+        index[j] = (k ^ sign) - sign
         mask[j] = np.uint16((I1 << (raw & np.int32(15))) - I1)
     return odd
 
@@ -116,28 +105,8 @@ def _places_of_channel(index, chain, slope, offset, mean, finer, row, guess, pla
 
 
 @njit(inline="always")
-def _turned(c0, position, constants, sines, mean):  # type: ignore[no-untyped-def]
-    """Means of a line of neighbouring channels, int32[m], from `turning_words.row_constants`."""
-    for j in range(mean.shape[0]):
-        c = c0 + j
-        phase = np.uint32(np.uint32(position) * np.uint32(constants[TURN_STEP, c]) + TURN_HALF)
-        at = np.int32(phase >> TURN_TO_INDEX)
-        total = constants[TURN_OWN, c] * sines[at + np.int32(QUARTER)] + constants[TURN_CROSS, c] * sines[at]
-        mean[j] = (total + constants[TURN_ROUND, c]) >> constants[TURN_SHIFT, c]
-
-
-@njit(inline="always")
-def _turned_channel(own, position, sines, mean):  # type: ignore[no-untyped-def]
-    """Means of a line of one channel, int32[m], from a row of `turning_words.channel_constants`."""
-    for j in range(mean.shape[0]):
-        phase = np.uint32((np.uint32(position) + np.uint32(j)) * np.uint32(own[TURN_STEP]) + TURN_HALF)
-        at = np.int32(phase >> TURN_TO_INDEX)
-        total = own[TURN_OWN] * sines[at + np.int32(QUARTER)] + own[TURN_CROSS] * sines[at]
-        mean[j] = (total + own[TURN_ROUND]) >> own[TURN_SHIFT]
-
-
-@njit(inline="always")
-def _places_of_turned(index, mean, row, place):  # type: ignore[no-untyped-def]
+def _places_around(index, row, mean, place):  # type: ignore[no-untyped-def]
+    """Places of elements that are predicted by ``mean`` int32[m] alone; ``row`` is that of a mean near zero."""
     for j in range(index.shape[0]):
         mirror = mean[j] >> np.int32(31)
         cells = ((mean[j] ^ mirror) - mirror + np.int32(4)) >> np.int32(3)
@@ -146,8 +115,8 @@ def _places_of_turned(index, mean, row, place):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def _guesses_of_turned(index, chain, slope, widen, finer, mean, guess):  # type: ignore[no-untyped-def]
-    """Predictions of a line of one channel whose means turn."""
+def _guess_turning(index, chain, slope, widen, finer, mean, guess):  # type: ignore[no-untyped-def]
+    """Predictions of a line of one channel whose mean turns, into ``guess`` int32[m]."""
     m = index.shape[0]
     for j in range(m - 1):
         sign = index[j] >> np.int32(31)
@@ -158,17 +127,18 @@ def _guesses_of_turned(index, chain, slope, widen, finer, mean, guess):  # type:
         guess[j] = mean[j]
 
 
-def _encoder(streams: int, rows: bool, bit_moves: bool, turning: bool) -> Any:
-    """The kernel of lines of neighbouring channels (``rows``) or of one channel, whose means turn or do not."""
+def _encoder(streams: int, rows: bool, turning: bool, bit_moves: bool) -> Any:
+    """The kernel of lines of neighbouring channels (``rows``) or of one channel."""
 
     @njit(cache=True)
     def encode(  # type: ignore[no-untyped-def]
-        data, channel, parameters, constants, before, needed, offsets, span, precision, mantissa, bias, frequency,
-        entries_in, states_in, words, starts, bits, write, position, later, sines
+        data, channel, position, parameters, constants, turns, sines, before, needed, offsets, later, span, in_runs,
+        precision, mantissa, bias, frequency, entries_in, states_in, words, starts, bits, write
     ):  # fmt: skip
         """Sizes (and with ``write`` the code) of lines uint16[n, m]; returns the bits of ``words`` used.
 
-        channel int64[n]; parameters int32[n_channels + 1, 6]; constants int32: of `vector.row_constants` transposed
+        channel int64[n]; position uint32[n], turns and sines as of `vector`, where means turn; parameters: of the
+        tables; constants int32: of `vector.row_constants` transposed
         and repeated behind the last channel, or of `vector.channel_constants`, cells with the bias added; before,
         needed, offsets, span of `order.LineOrder`; frequency : flat int32[rows * 256]; entries : `encode_entries`.
         """
@@ -181,6 +151,8 @@ def _encoder(streams: int, rows: bool, bit_moves: bool, turning: bool) -> Any:
         wide, width = np.int32(mantissa), np.uint64(16)
         line_bits = np.uint64(16 * m)
         mask_r, size, flush = (U1 << r) - U1, U1 << r, np.uint64(streams) * r
+        mean = np.zeros(m, np.int32)
+        at_row, at_mean, off = np.zeros((1, m), np.int64), np.zeros((1, m), np.int64), np.zeros(m, np.int64)
         flat = parameters.reshape(-1)
         last = parameters.shape[0] - 1
         index, guess = np.zeros(m, np.int32), np.zeros(m, np.int32)
@@ -197,7 +169,6 @@ def _encoder(streams: int, rows: bool, bit_moves: bool, turning: bool) -> Any:
         state = np.zeros((FLIGHT, streams), np.uint64)
         values, counts = np.zeros((FLIGHT, MOST_ELEMENTS), np.uint64), np.zeros((FLIGHT, MOST_ELEMENTS), np.uint64)
         stepped, fills = np.zeros(FLIGHT, np.uint64), np.zeros(FLIGHT, np.uint64)
-        mean, at_row, wide_mean = np.zeros(m, np.int32), np.zeros(m, np.int64), np.zeros(m, np.int64)
         cursor = U0
         for block in range(0, n, FLIGHT):
             lines = min(FLIGHT, n - block)
@@ -205,32 +176,19 @@ def _encoder(streams: int, rows: bool, bit_moves: bool, turning: bool) -> Any:
                 i = block + g
                 c0 = channel[i]
                 odd = I0
-                if rows and turning:
-                    if c0 % span + m > span:
-                        odd = np.int32(-1)
-                    else:
-                        _turned(c0, position[i], constants, sines, mean)
-                        odd = _cells(data[i], wide, constants[TURN_CELL, c0 : c0 + m], index, free)
-                        _places_of_turned(index, mean, constants[TURN_ROW, c0 : c0 + m], place[g])
-                elif turning:
-                    own = constants[c0]
-                    _turned_channel(own, position[i], sines, mean)
-                    for j in range(m):
-                        cell[j], finer[j], row[j] = own[TURN_NEXT_CELL], I0, own[TURN_NEXT_ROW]
-                    for j in range(0, m, chain):
-                        cell[j], finer[j], row[j] = own[TURN_CELL], own[TURN_WIDEN], own[TURN_ROW]
-                    odd = _cells(data[i], wide, cell, index, free)
-                    _guesses_of_turned(index, chain, own[TURN_SLOPE], own[TURN_WIDEN], finer, mean, guess)
-                    _places_of_turned(index, guess, row, place[g])
-                elif rows:
+                if rows:
                     if c0 % span + m > span:
                         odd = np.int32(-1)
                     else:
                         odd = _cells(data[i], wide, constants[3, c0 : c0 + m], index, free)
-                        _places_of_rows(
-                            index, constants[0, c0 : c0 + m], constants[1, c0 : c0 + m], constants[2, c0 : c0 + m],
-                            place[g],
-                        )  # fmt: skip
+                        if turning:
+                            means_of_row(turns, c0, position[i], sines, mean)
+                            _places_around(index, constants[0, c0 : c0 + m], mean, place[g])
+                        else:
+                            _places_of_rows(
+                                index, constants[0, c0 : c0 + m], constants[1, c0 : c0 + m],
+                                constants[2, c0 : c0 + m], place[g],
+                            )  # fmt: skip
                 else:
                     own = constants[c0]
                     for j in range(m):
@@ -238,24 +196,21 @@ def _encoder(streams: int, rows: bool, bit_moves: bool, turning: bool) -> Any:
                     for j in range(0, m, chain):
                         cell[j], finer[j], row[j] = own[FIRST_CELL], own[WIDEN], own[FIRST_ROW]
                     odd = _cells(data[i], wide, cell, index, free)
-                    _places_of_channel(
-                        index, chain, own[SLOPE_OF], own[OFFSET_OF], own[MEAN], finer, row, guess, place[g]
-                    )
+                    if turning:
+                        means_of_channel(turns, c0, position[i], sines, mean)
+                        _guess_turning(index, chain, own[SLOPE_OF], own[WIDEN], finer, mean, guess)
+                        _places_around(index, row, guess, place[g])
+                    else:
+                        _places_of_channel(
+                            index, chain, own[SLOPE_OF], own[OFFSET_OF], own[MEAN], finer, row, guess, place[g]
+                        )
                 at = raw_at + np.uint64(g) * raw_size
                 if odd >= 0:
                     seen = U0
                     for j in range(m):
                         seen |= load64(entries + (np.uint64(place[g, j]) << U3))
                     if seen & MISSING:
-                        escapes = 0
-                        for j in range(m):
-                            if load64(entries + (np.uint64(place[g, j]) << U3)) & MISSING:
-                                place[g, j] = (place[g, j] & np.uint16(0xFF00)) | np.uint16(ESCAPE_SYMBOL)
-                                free[j] = np.uint16(0xFFFF)
-                                escapes += 1
-                        # Where elements are context, what follows an escape is predicted otherwise.
-                        if not rows or escapes > MOST_ESCAPES:
-                            odd = np.int32(-1)
+                        odd = np.int32(-1)
                 if odd >= 0 and bit_moves:
                     held, used, fill, to = U0, U0, U0, at
                     line = source + (np.uint64(i * m) << U1)
@@ -282,12 +237,13 @@ def _encoder(streams: int, rows: bool, bit_moves: bool, turning: bool) -> Any:
                     for j in range(m):
                         elements[0, j] = np.uint64(data[i, j])
                     if turning:
-                        place_line(
-                            c0, position[i], parameters, offsets, later, span, not rows, sines, at_row, wide_mean
-                        )
+                        place_elements(
+                            channel[i : i + 1], position[i : i + 1], parameters, offsets, later, span, in_runs, sines,
+                            at_row, at_mean,
+                        )  # fmt: skip
                         fills[g] = classify_turning(
-                            elements[0], 0, parameters, at_row, wide_mean, before, needed, width,
-                            np.uint64(mantissa), bias, frequency, places, guesses, general,
+                            elements[0], 0, parameters, at_row[0], at_mean[0], before, needed, width,
+                            np.uint64(mantissa), bias, frequency, places, off, general,
                         )  # fmt: skip
                     elif rows:
                         fills[g] = classify_woven(
@@ -433,10 +389,10 @@ def _encoder(streams: int, rows: bool, bit_moves: bool, turning: bool) -> Any:
 
 
 ENCODERS = {
-    (streams, rows, bit_moves, turning): _encoder(streams, rows, bit_moves, turning)
+    (streams, rows, turning, bit_moves): _encoder(streams, rows, turning, bit_moves)
     for streams in (2, 4)
     for rows in (False, True)
-    for bit_moves in (False, True)
     for turning in (False, True)
+    for bit_moves in (False, True)
 }
-"""By streams, whether neighbours are of different channels, whether the target has pext, and whether means turn."""
+"""By streams, whether neighbours are of different channels, whether means turn, and whether the target has pext."""

@@ -148,7 +148,9 @@ def _document(outcome: Measured, sources: Sequence[Source], histogram: bool) -> 
         "totals": outcome.headline(),
         "failed": outcome.failed,
         "skipped": outcome.skipped,
-        "sources": [{**source.provenance(), "skipped": source.skipped()} for source in sources],
+        "sources": [
+            {**source.provenance(), "skipped": source.skipped(), "left_out": source.left_out()} for source in sources
+        ],
     }
 
 
@@ -185,6 +187,8 @@ def _tell(outcome: Measured, sources: Sequence[Source]) -> None:
         if left_out:
             name, reason = next(iter(left_out.items()))
             console.print(f"{source.uri}: {len(left_out)} tensors left out, first {name}: {reason}", markup=False)
+        for name, reason in source.left_out().items():
+            console.print(f"{source.uri}: {name} is not read: {reason}", markup=False)
     reasons = Counter((case["codec"], case["reason"]) for case in outcome.skipped)
     for (codec, reason), n in reasons.items():
         console.print(f"skipped {n} × {codec}: {reason}", markup=False)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from linepress.records.frame import Frame
 from linepress.records.measured import measure_frame
 from linepress.records.store import RunStore
+from linepress_codecs.bounds import held_against
 
 COLUMNS = (
     "status",
@@ -215,19 +216,6 @@ def _weighted(raw: NDArray[np.float64], ratio: NDArray[np.float64]) -> float:
     return _divide(float(raw.sum()), float((raw / ratio).sum()))
 
 
-def _bound(own: str, own_ratio: float, bounds: dict[str, float], payload_ratio: float) -> tuple[str, float]:
-    """The bound to hold a codec against: its own class, or, where it conditions on more, the next class above it.
-
-    A codec that beats its own class is not better than entropy: it belongs to a class with more context.
-    """
-    if not np.isfinite(own_ratio) or not payload_ratio > own_ratio:
-        return own, own_ratio
-    above = {name: ratio for name, ratio in bounds.items() if ratio >= payload_ratio}
-    if above:
-        return min(above.items(), key=lambda item: item[1])
-    return max(bounds.items(), key=lambda item: item[1], default=(own, own_ratio))
-
-
 def _rate(raw: NDArray[np.float64], rate_GBps: NDArray[np.float64]) -> float:
     """Rate of the whole: all bytes over all time, of the cases that were timed."""
     known = np.isfinite(rate_GBps) & (rate_GBps > 0) & (raw > 0)
@@ -261,7 +249,7 @@ def summarise(rows: Frame, variant: str) -> Summary:
     }
     own = ", ".join(x for x in ok.unique("bound_name") if x)
     total = _divide(float(raw.sum()), float(payload.sum()))
-    bound_name, bound_ratio = _bound(own, _weighted(raw, ok.real("bound_ratio")), bounds, total)
+    bound_name, bound_ratio = held_against(own, _weighted(raw, ok.real("bound_ratio")), bounds, total)
     packings = [p for p in ok.unique("packing") if p]
     ratios = raw[payload > 0] / payload[payload > 0]
     return Summary(

@@ -205,6 +205,12 @@ class LineStream:
     first_chunk: int = 0
     end_chunk: int | None = None
 
+    @property
+    def n_chunks(self) -> int:
+        """Parts of the whole tensor, whichever of them this stream takes."""
+        step = whole_blocks(self.chunk_bytes, self.multiple_bytes)
+        return sum(1 for _ in chunks(self.tensor.shape, self.layout, self.tensor.format, step, self.line_bytes))
+
     def __iter__(self) -> Iterator[Lines]:
         return self.tensor.lines(
             self.chunk_bytes,
@@ -262,6 +268,10 @@ class Source(ABC):
 
     def skipped(self) -> dict[str, str]:
         """Tensors that cannot be measured, by name, with the reason."""
+        return {}
+
+    def left_out(self) -> dict[str, str]:
+        """Files beside those read that hold weights too, by name, with the reason why they are not read."""
         return {}
 
     def tensor(self, name: str) -> TensorRef:

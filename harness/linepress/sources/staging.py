@@ -89,18 +89,20 @@ class _Stage:
             )
 
     def _write(self, tensor: TensorRef) -> tuple[FileBytes, str]:
-        digest = hashlib.sha256()
+        # The hash is that of the bytes as stored; nobody asks for a cast's.
+        digest = None if tensor.cast else hashlib.sha256()
         descriptor, path = tempfile.mkstemp(dir=self._folder)
         try:
             with os.fdopen(descriptor, "wb") as out:
                 for start in range(0, tensor.n_bytes, STAGE_CHUNK_BYTES):
                     part = tensor.read(start, min(start + STAGE_CHUNK_BYTES, tensor.n_bytes)).data
-                    digest.update(part)
+                    if digest is not None:
+                        digest.update(part)
                     out.write(part)
         except BaseException:
             Path(path).unlink(missing_ok=True)
             raise
-        return FileBytes.of(Path(path), 0, tensor.n_bytes), digest.hexdigest()
+        return FileBytes.of(Path(path), 0, tensor.n_bytes), digest.hexdigest() if digest is not None else ""
 
     def _begin(self) -> None:
         # a forked worker must neither use nor delete its parent's files

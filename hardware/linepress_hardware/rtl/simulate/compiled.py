@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +108,10 @@ class CompiledModel:
         given = {"lines": 0, "refused": 0, "cycles_least": 0, "cycles_most": 0, "interval": 0.0, **answer}
         given.pop("reason", None)
         return Outcome(simulator=self.simulator, build_s=self.build_s, run_s=ran, **given)
+
+    def run_all(self, sets: Sequence[Vectors], mutant: int = 0) -> Outcome:
+        """Every set of vectors in turn, each with its tables."""
+        return reduce(lambda before, now: now.after(before), [self.run(each, mutant) for each in sets])
 
     def __enter__(self) -> CompiledModel:
         return self
