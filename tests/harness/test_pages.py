@@ -175,3 +175,36 @@ def test_bad_usage_is_one_sentence(args: list[str], words: str) -> None:
     done = CliRunner().invoke(command, args, standalone_mode=False)
     assert done.exception is not None
     assert words in str(done.exception)
+
+
+SUITE = """name: pg
+version: 1
+sources: [{{uri: "{uri}"}}]
+codecs: [raw]
+claims: false
+pages:
+  snapshot: {snapshot}
+  contracts: [{contract}]
+  codecs: [huffman]
+"""
+
+
+def test_a_suite_records_what_the_verb_says(tmp_path: Path) -> None:
+    from linepress.run.pages_stage import check_pages, pages_tasks
+    from linepress.stages.measure.pages import pages_case
+    from linepress.suite.model import SuiteError, load_suite
+
+    uri = kv(tmp_path / "s.safetensors", 8)
+    file = tmp_path / "pg.yaml"
+    file.write_text(SUITE.format(uri=uri, snapshot=uri, contract="vllm-0.26"), encoding="utf-8")
+    tasks = list(pages_tasks(load_suite(str(file))))
+    found = rows_of(uri, "vllm-0.26", "huffman")
+    assert len({task.key for task in tasks}) == len(tasks) == 3
+    for task in tasks:
+        row = pages_case(*task.arguments)
+        assert row["ratio"] == found[task.identity["granularity"]]["ratio"]
+        assert row["contract"] == task.identity["contract"]
+    for change, words in (({"contract": "vllm-9"}, "is not one of"), ({"snapshot": "none.safetensors"}, "no such")):
+        file.write_text(SUITE.format(**{"uri": uri, "snapshot": uri, "contract": "vllm-0.26", **change}))
+        with pytest.raises(SuiteError, match=words):
+            check_pages(load_suite(str(file)))

@@ -17,13 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from linepress.errors import SourceError
+from linepress.sources import open_source
 from linepress.sources.base import TensorRef
 from linepress.sources.rotation import tokens_of
-from linepress.sources.snapshot.contract import Bits, Layout
+from linepress.sources.snapshot.contract import Bits, Layout, layout_named
 from linepress.sources.snapshot.lay import blocks_of, lay_out, plan_blocks
 from linepress_codecs.codecs.block import LARGEST_BLOCK
 from linepress_codecs.contracts import LINE_BITS, LINE_BYTES, BlockCodec, LineCodec, Lines
 from linepress_codecs.formats import Format
+from linepress_codecs.variant import Variant
 
 SIZE_BITS = 10
 """Bits that tell a line's coded size, 0 to 513 bits."""
@@ -201,6 +203,16 @@ def _geometry(index: NDArray[np.unsignedinteger], place: _Places, per: int) -> t
         later = j % run if run > 1 else (first % span + j) // span
         return run, span, bool((slot == slot[:, :1] + later).all())
     return 0, 0, False
+
+
+def pages_case(uri: str, fit: str, contract: str, codec: str, granularity: str, seed: int) -> dict[str, Any]:
+    """A row of the table ``pages``; see `linepress.run.pages_stage`."""
+    layout = layout_named(contract, "contract")
+    laid = lay(open_source(uri).tensors(), layout)
+    fitted = lay(open_source(fit).tensors(), layout) if fit else laid
+    rows = measure_pages(laid, fitted, Variant.parse(codec).codec, seed=seed)  # type: ignore[arg-type]
+    row = next(row for row in rows if row["granularity"] == granularity)
+    return {key: value for key, value in row.items() if key != "line_codec"}
 
 
 def measure_pages(laid: Laid, fitted: Laid, codec: LineCodec | BlockCodec, *, seed: int = 0) -> list[dict[str, Any]]:
