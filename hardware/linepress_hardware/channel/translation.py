@@ -116,13 +116,12 @@ def plain_layout(lines: int) -> StaticLayout:
 @njit(cache=True)
 def _expand(  # type: ignore[no-untyped-def]
     line, is_write, partial, start, length, pointer, stride, lines, lines_per_entry, atom, metadata_base, entry_bytes,
-    tag, stamp, pending, ahead, prefetch_entries, buffer_atom, buffer_request, buffer_stamp, prefetch, gates,
+    tag, stamp, pending, ahead, prefetch_entries, buffer_atom, buffer_request, buffer_stamp, prefetch,
     address, size, write, after, why, kind, access, first, last, shared, metadata, out_length, failed, counters,
 ):  # fmt: skip
     tile = start.shape[0]
     slots = buffer_atom.shape[0]
     entries = (lines + lines_per_entry - 1) // lines_per_entry
-    complete = np.full(line.shape[0], -1, np.int64)  # request whose finish stands for the access
     m = 0
     for i in range(line.shape[0]):
         first[i] = m
@@ -137,9 +136,8 @@ def _expand(  # type: ignore[no-untyped-def]
         if failed[i] != 0:
             last[i] = m
             continue
-        gate = complete[gates[i]] if gates[i] >= 0 else -1
-        depends = gate
-        reason = 1 if gate >= 0 else 0
+        depends = -1
+        reason = 0
         page = here // lines_per_entry  # numbered by metadata entry
         if entry_bytes > 0:
             counters[0] += 1
@@ -150,11 +148,10 @@ def _expand(  # type: ignore[no-untyped-def]
                 counters[1] += 1
                 onward = ahead[s, way] != 0
                 ahead[s, way] = 0
-                fetched = pending[s, way]
-                if fetched > gate:  # came in after the gate's line: the later of the two waits
-                    depends = fetched
-                    reason = 2
-                    metadata[i] = fetched
+                if pending[s, way] >= 0:  # perhaps still on its way
+                    depends = pending[s, way]
+                    reason = 1
+                    metadata[i] = depends
             for target in (page, page + 1):
                 if target == page:
                     if way >= 0:
@@ -165,13 +162,13 @@ def _expand(  # type: ignore[no-untyped-def]
                 address[m] = np.uint64(metadata_base + target * entry_bytes)
                 size[m] = (entry_bytes + atom - 1) // atom * atom
                 write[m] = False
-                after[m] = gate
-                why[m] = 1 if gate >= 0 else 0
+                after[m] = -1
+                why[m] = 0
                 kind[m] = 2
                 access[m] = i
                 if target == page:
                     depends = m
-                    reason = 2
+                    reason = 1
                     metadata[i] = m
                 free = victim(tag, stamp, target)
                 if free >= 0:
@@ -182,7 +179,6 @@ def _expand(  # type: ignore[no-untyped-def]
                     ahead[s, free] = target != page
                 m += 1
         out_length[i] = length[here % tile]
-        done = depends
         if pointer.shape[0] > 0 and pointer[here % tile] >= 0:
             slot = (here // tile) * stride + pointer[here % tile]
             address[m] = np.uint64(slot // atom * atom)
@@ -193,7 +189,7 @@ def _expand(  # type: ignore[no-untyped-def]
             kind[m] = 8
             access[m] = i
             depends = m
-            reason = 2
+            reason = 1
             m += 1
         for step in range(1 + prefetch):
             target = here + step
@@ -223,7 +219,6 @@ def _expand(  # type: ignore[no-untyped-def]
                             shared[i, 0] = buffer_request[hit]
                         else:
                             shared[i, 1] = buffer_request[hit]
-                        done = max(done, buffer_request[hit])
                     continue
                 if open_run:
                     size[m - 1] += atom
@@ -246,7 +241,7 @@ def _expand(  # type: ignore[no-untyped-def]
                     access[m] = i
                     if is_write[i] and partial[i]:
                         after[m] = m - 1
-                        why[m] = 3
+                        why[m] = 2
                     else:
                         after[m] = depends
                         why[m] = reason
@@ -261,9 +256,6 @@ def _expand(  # type: ignore[no-untyped-def]
                     buffer_atom[oldest] = a
                     buffer_request[oldest] = m - 1
                     buffer_stamp[oldest] = m + i
-                if step == 0:
-                    done = m - 1
-        complete[i] = done
         last[i] = m
     return m
 
@@ -274,14 +266,12 @@ def expand_static(
     *,
     atom_bytes: int,
     config: ChannelConfig,
-    window: int | None = None,
     line_buffer: bool = True,
     before: LineStream | None = None,
 ) -> RequestPlan:
     """Memory requests of ``accesses`` over a read-only layout.
 
-    ``window`` is the number of lines in flight at the port (`LineStream.gates`). ``before`` are past accesses that
-    left their entries in the metadata cache. Writes to a layout with metadata are refused (`REFUSED_READ_ONLY`),
+    ``before`` are past accesses that left their entries in the metadata cache. Writes to a layout with metadata are refused (`REFUSED_READ_ONLY`),
     lines outside it are unmapped.
     """
     n = len(accesses)
@@ -303,7 +293,7 @@ def expand_static(
         layout.metadata_base_bytes(atom_bytes, config), entry, cache.tag, cache.stamp, cache.pending, cache.ahead,
         config.metadata_prefetch,
         np.full(slots, -1, np.int64), np.full(slots, -1, np.int64), np.full(slots, -1, np.int64), prefetch,
-        accesses.gates(window), *buffers.arrays(), counters,
+        *buffers.arrays(), counters,
     )  # fmt: skip
     names = ("metadata_lookups", "metadata_hits", "atom_lookups", "line_buffer_hits")
     raw = None if layout.raw is None else layout.raw[accesses.line % layout.start_bytes.shape[0]]

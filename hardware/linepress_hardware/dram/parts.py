@@ -29,6 +29,7 @@ DEFAULTS: dict[str, str | int] = {
     "CCDL_WR": "CCDL",
     "CCDR": "CCDS",
     "FAW": 0,
+    "AW32": 0,
     "CS": 0,
     "RTW_other": 0,
     "PPD": 0,

@@ -26,7 +26,7 @@ COLUMN_COMMANDS = ("RD", "WR", "RDA", "WRA", "CAS")
 
 
 class Rule(NamedTuple):
-    """One minimum spacing; ``window`` 4 counts from the fourth-last ``first`` (the four-activate window)."""
+    """One minimum spacing; ``window`` n counts from the n-th last ``first`` (4 and 32: the activate windows)."""
 
     level: int
     first: str
@@ -158,6 +158,8 @@ def rules(standard: Standard, ck: Mapping[str, int], ticks_per_ck: int) -> list[
         add(GROUP, ("ACT",), ("ACT",), ck["RRDL"], "tRRD_L")
     if ck["FAW"]:
         add(scope, ("ACT",), ("ACT",), ck["FAW"], "tFAW", window=4)
+    if ck["AW32"]:
+        add(scope, ("ACT",), ("ACT",), ck["AW32"], "t32AW", window=32)
     add(BANK, ("ACT",), ("ACT",), ck["RC"], "tRC")
     add(BANK, ("ACT",), ("RD",), ck["RCDRD"], "tRCD")
     add(BANK, ("ACT",), ("WR",), ck["RCDWR"], "tRCD")

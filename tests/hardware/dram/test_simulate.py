@@ -150,7 +150,9 @@ def test_reads_of_queued_writes_are_forwarded_and_writes_coalesce() -> None:
 def test_window_bounds_the_requests_in_flight() -> None:
     trace = pattern("rw70", 3000)
     for window in (1, 4, 16):
-        result = simulate("hbm3", trace.address_bytes, trace.is_write, window=window, policy=QUIET)
+        result = simulate(
+            "hbm3", trace.address_bytes, trace.is_write, window=window, window_counts="requests", policy=QUIET
+        )
         events = sorted(
             [(t, 1) for t in result.start_ns] + [(t, -1) for t in result.finish_ns], key=lambda e: (e[0], e[1])
         )
@@ -160,6 +162,24 @@ def test_window_bounds_the_requests_in_flight() -> None:
     assert serial.bandwidth_GBps == pytest.approx(64 / serial.latency_ns.mean(), rel=0.01)
     wide = simulate("hbm3", trace.address_bytes, window=4096, policy=QUIET)
     assert (wide.finish_ns == simulate("hbm3", trace.address_bytes, policy=QUIET).finish_ns).all()
+
+
+def test_a_window_of_atoms_frees_each_atom_alone() -> None:
+    trace = pattern("rand", 3000)
+
+    def rate(part: str, counts: str, window: int = 4) -> float:
+        return simulate(
+            part, trace.address_bytes, trace.is_write, window=window, window_counts=counts, policy=QUIET
+        ).bandwidth_GBps
+
+    # One atom a request: the two definitions are one. Two atoms: a request may start on two halves freed by others.
+    assert rate("ddr5", "atoms") == rate("ddr5", "requests")
+    assert rate("gddr7", "requests") < rate("gddr7", "atoms")
+    # A request wider than the window runs alone.
+    lone = simulate("hbm3", np.array([0, 4096]), request_bytes=np.array([256, 64]), window=1, policy=QUIET)
+    assert lone.start_ns[1] >= lone.finish_ns[0] - lone.latency_ns[1]
+    with pytest.raises(ConfigurationError, match="window_counts 'lines'"):
+        simulate("hbm3", [0], window=1, window_counts="lines")
 
 
 def test_dependents_wait_and_hold_up_nobody() -> None:
