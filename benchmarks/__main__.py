@@ -10,9 +10,9 @@ from pathlib import Path
 
 
 def names() -> list[str]:
-    """Modules of this folder that have a ``main``; helpers start with an underscore."""
+    """Modules of this folder, each with a ``main``; helpers start with an underscore or lie in ``tools/``."""
     found = pkgutil.iter_modules([str(Path(__file__).parent)])
-    return sorted(m.name for m in found if not m.name.startswith("_"))
+    return sorted(m.name for m in found if not m.ispkg and not m.name.startswith("_"))
 
 
 def main(argv: list[str]) -> int:

@@ -21,11 +21,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.channel_order import order_rows, print_rows
-from linepress.stages.channel import channel_case
-from linepress.stages.channel_extras import block_rows, capacity_row, fault_rows, load_rows, sweep_rows
-from linepress.stages.channel_inputs import LineSizes, from_histogram, from_tensors
-from linepress.stages.channel_run import prepare
-from linepress.stages.channel_types import ChannelCase
+from linepress.stages.channel.case import ChannelCase
+from linepress.stages.channel.extras import block_rows, capacity_row, fault_rows, load_rows, sweep_rows
+from linepress.stages.channel.inputs import LineSizes, from_histogram, from_tensors
+from linepress.stages.channel.row import channel_case, prepare
 from linepress_hardware.channel.config import default_config
 from linepress_hardware.channel.simulate import Timing, run
 from linepress_hardware.channel.translation import expand_static

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from linepress.sources import LineStream, Selection, open_source
 from linepress.sources.staging import staged
-from linepress.stages.channel_run import configuration, subject
-from linepress.stages.channel_types import ChannelCase
-from linepress.stages.measure_lines import code_lines
+from linepress.stages.channel.case import ChannelCase
+from linepress.stages.channel.row import configuration, subject
+from linepress.stages.measure.lines import code_lines
 from linepress_codecs.layout import geometry
 from linepress_codecs.packing import Classes, parse_packing, stored_bytes
 from linepress_codecs.variant import Variant

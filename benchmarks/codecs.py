@@ -31,10 +31,10 @@ from linepress.sources import open_source
 from linepress_codecs.bounds import BoundAccumulator
 from linepress_codecs.contracts import BlockCodec, LineCodec, Lines, Packed, Tables
 from linepress_codecs.errors import CodecError, UnsupportedFormatError
-from linepress_codecs.fuzzing import fuzz
 from linepress_codecs.layout import to_lines
 from linepress_codecs.packing import parse_packing
 from linepress_codecs.registry import codecs
+from linepress_codecs.testing.fuzzing import fuzz
 from linepress_codecs.variant import Variant
 
 RESULTS = Path(__file__).parent / "results"

@@ -52,11 +52,11 @@ import sys
 from pathlib import Path
 from linepress import environment
 environment.prepare()
-from linepress import manifest
-from linepress.cluster_tasks import pin_threads, run_task
-from linepress.plan import make_plan
+from linepress.run import manifest
+from linepress.cluster.tasks import pin_threads, run_task
+from linepress.run.plan import make_plan
 from linepress.records import RunStore
-from linepress.suite import load_suite
+from linepress.suite.model import load_suite
 pin_threads()
 suite = load_suite(sys.argv[1])
 plan = make_plan(suite)
@@ -66,8 +66,8 @@ store.manifest["status"] = "complete"
 store.save_manifest()
 """
 SLOWER = """
-import linepress.stages.measure as stage
-from linepress.testing.worse_codecs import slower_decode
+import linepress.stages.measure.case as stage
+from linepress_kit.worse_codecs import slower_decode
 true = stage.measure_case
 def measure_case(tensor, variant, **options):
     with slower_decode(variant, 0.05):
@@ -75,9 +75,9 @@ def measure_case(tensor, variant, **options):
 stage.measure_case = measure_case
 """
 LOSING_A_BIT = """
-import linepress.plan
-from linepress.testing.worse_codecs import LOSING
-linepress.plan.MEASURE_TARGET = LOSING
+import linepress.run.plan
+from linepress_kit.worse_codecs import LOSING
+linepress.run.plan.MEASURE_TARGET = LOSING
 """
 
 
@@ -99,8 +99,8 @@ def speed(cases: int) -> dict[str, Any]:
 
 def large_runs(folder: Path, cases: int) -> tuple[tuple[Path, Path], int]:
     """Two complete runs of about ``cases`` invented cases, and how many they are."""
-    from linepress.testing.synthetic_run import Shape
-    from linepress.testing.timed_runs import timed_rows, write_run
+    from linepress_kit.synthetic_run import Shape
+    from linepress_kit.timed_runs import timed_rows, write_run
 
     rows = timed_rows(Shape(layers=32, copies=max(1, round(cases / 32 / 207)), failing=0))
     paths = folder / "base", folder / "new"
@@ -118,7 +118,7 @@ def store(cases: int) -> dict[str, Any]:
     from linepress.compare import compare_runs
     from linepress.compare.render import as_text
     from linepress.records.remote import open_place
-    from linepress.testing.object_store import bucket, environment, s3_server
+    from linepress_kit.object_store import bucket, environment, s3_server
 
     with tempfile.TemporaryDirectory() as folder, s3_server() as port, bucket(port, "benchmark") as proxy:
         paths, n = large_runs(Path(folder), cases)
@@ -138,8 +138,8 @@ def store(cases: int) -> dict[str, Any]:
 def synthetic(pairs: int) -> dict[str, Any]:
     """Share of A/A pairs with an alarm, and of pairs with an injected 5 % loss that are caught."""
     from linepress.compare import compare_runs
-    from linepress.testing.synthetic_run import Shape
-    from linepress.testing.timed_runs import timed_rows, write_run
+    from linepress_kit.synthetic_run import Shape
+    from linepress_kit.timed_runs import timed_rows, write_run
 
     rows = timed_rows(Shape(layers=1, failing=0))
     alarms, caught, wrong = 0, 0, 0
@@ -249,10 +249,10 @@ def nights(count: int) -> dict[str, Any]:
     """``count`` nights of the same code, then a bad one through the command, timed in turn with the good code."""
     import linepress_suites
     from linepress import environment
-    from linepress.cluster import Cluster
-    from linepress.nightly import NightlyOptions, run_nightly
-    from linepress.progress import Progress
-    from linepress.suite import load_suite
+    from linepress.cluster.join import Cluster
+    from linepress.nightly.night import NightlyOptions, run_nightly
+    from linepress.run.progress import Progress
+    from linepress.suite.model import load_suite
 
     environment.prepare()
     data = Path(linepress_suites.__path__[0]) / "data"

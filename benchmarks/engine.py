@@ -40,11 +40,11 @@ def seconds(work: Callable[[], object]) -> float:
 
 def overhead(rounds: int) -> dict[str, Any]:
     """Measure stage of the smoke suite: plain loop against Ray with one worker, interleaved rounds."""
-    from linepress.cluster import Cluster
-    from linepress.cluster_fanout import fan_out
-    from linepress.cluster_tasks import pin_threads, run_task
-    from linepress.plan import make_plan
-    from linepress.suite import load_suite
+    from linepress.cluster.fanout import fan_out
+    from linepress.cluster.join import Cluster
+    from linepress.cluster.tasks import pin_threads, run_task
+    from linepress.run.plan import make_plan
+    from linepress.suite.model import load_suite
 
     tasks = list(make_plan(load_suite("smoke")).tasks({}))
     timeout_s = 600.0
@@ -79,11 +79,11 @@ def overhead(rounds: int) -> dict[str, Any]:
 
 def no_op_cases(cases: int = 2000) -> dict[str, Any]:
     """What a case costs that does nothing: eight to a task, two workers."""
-    from linepress.cluster import Cluster
-    from linepress.cluster_fanout import fan_out
-    from linepress.cluster_tasks import Task
+    from linepress.cluster.fanout import fan_out
+    from linepress.cluster.join import Cluster
+    from linepress.cluster.tasks import Task
 
-    tasks = [Task(f"{i}", "measure", "linepress.testing.faults:fine", (i,)) for i in range(cases)]
+    tasks = [Task(f"{i}", "measure", "linepress_kit.faults:fine", (i,)) for i in range(cases)]
     with Cluster() as cluster:
         list(fan_out(tasks[:64], cluster, 60.0))
         took_s = seconds(lambda: list(fan_out(tasks, cluster, 60.0)))
@@ -92,8 +92,8 @@ def no_op_cases(cases: int = 2000) -> dict[str, Any]:
 
 PLAN_CODE = """
 import json, resource, sys, time
-from linepress.plan import make_plan
-from linepress.suite import load_suite
+from linepress.run.plan import make_plan
+from linepress.suite.model import load_suite
 suite = load_suite(sys.argv[1])
 start = time.perf_counter()
 plan = make_plan(suite)
@@ -178,8 +178,8 @@ def write_model(path: Path, n_bytes: int) -> None:
 
 def memory(folder: Path, gigabytes: float) -> dict[str, Any]:
     """A real run over a large model: peaks of driver and workers, and the memory that a case asked for."""
-    from linepress.plan import make_plan
-    from linepress.suite import load_suite
+    from linepress.run.plan import make_plan
+    from linepress.suite.model import load_suite
 
     model = folder / "model.safetensors"
     write_model(model, int(gigabytes * 1e9))

@@ -23,9 +23,9 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.tools.calibrate_fabric import measured_rows, predict
 from linepress_hardware.fabric import network as nets
 from linepress_hardware.fabric import simulate as simulation
-from linepress_hardware.fabric.calibrate import measured_rows, predict
 from linepress_hardware.fabric.collectives import ALL_REDUCE, PIPELINED
 from linepress_hardware.fabric.conventions import astra_sim_all_reduce_ns
 from linepress_hardware.fabric.evaluate import collective, fabric_of, plain_fabric

@@ -2,7 +2,7 @@
 ``results/fuzz.json``, every new finding as a file in ``results/findings/``.
 
 1. Bytes: seeded mutations of whole safetensors files (length, header and data) and of manifests, judged by
-   `linepress.testing.oracles`: the readers agree, only typed errors, one verdict wherever pieces end.
+   `linepress_kit.oracles`: the readers agree, only typed errors, one verdict wherever pieces end.
 2. HTTP: schemathesis on the service's own OpenAPI description, over a real service on loopback: once as it comes, and
    once aimed at a submission that exists. Needs the extra ``fuzz``, or ``--schemathesis PROGRAM`` of another
    environment; without either this part is left out, and said so.
@@ -29,11 +29,11 @@ from typing import Any
 
 import numpy as np
 
-from linepress.submission.manifest import write_manifest
+from linepress.submission.check.manifest import write_manifest
+from linepress.submission.fixtures import build
 from linepress.submission.pack import Terms, pack
-from linepress.testing.intake_server import IntakeServer
-from linepress.testing.oracles import judge_manifest, judge_safetensors
-from linepress.testing.safetensors_files import build
+from linepress_kit.intake_server import IntakeServer
+from linepress_kit.oracles import judge_manifest, judge_safetensors
 
 RESULTS = Path(__file__).parent / "results"
 SLOW_S = 2.0

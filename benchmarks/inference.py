@@ -17,16 +17,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.tools.grid import sweep
+from linepress_hardware.catalog.accelerators import accelerator
 from linepress_hardware.inference.calibrate import Model, fit, measured_points, report, split
 from linepress_hardware.inference.catalog import model
 from linepress_hardware.inference.compression import Compression
-from linepress_hardware.inference.grid import sweep
 from linepress_hardware.inference.precision import Precision
 from linepress_hardware.inference.scenario import Scenario
 from linepress_hardware.inference.serving import Engine, simulate
 from linepress_hardware.inference.system import evaluate
 from linepress_hardware.inference.trace import synthetic
-from linepress_hardware.racks.accelerators import accelerator
 
 MODELS = (
     "llama-2-7b",

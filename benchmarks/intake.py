@@ -25,12 +25,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from linepress.intake import states
 from linepress.intake.client import CHUNK_BYTES as SEND_BYTES
 from linepress.intake.client import Client
-from linepress.intake.database import Database, events, submissions
 from linepress.intake.settings import Settings
-from linepress.testing.intake_server import Answer, IntakeServer
+from linepress.intake.store import states
+from linepress.intake.store.database import Database, events, submissions
+from linepress_kit.intake_server import Answer, IntakeServer
 
 RESULTS = Path(__file__).parent / "results"
 CHUNK_BYTES = 128 << 10

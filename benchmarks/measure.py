@@ -31,7 +31,7 @@ MEMORY_PROGRAM = """
 import re, sys
 from pathlib import Path
 from linepress.sources import open_source
-from linepress.stages.measure import measure_case
+from linepress.stages.measure.case import measure_case
 from linepress_codecs.variant import Variant
 def peak_kib():
     return re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]
@@ -43,8 +43,8 @@ print(before, peak_kib(), row["lossless"])
 
 SERVER_PROGRAM = """
 import os, sys
-from linepress.testing.hub_server import HubServer, Repo
-from linepress.testing.safetensors_files import build
+from linepress_kit.hub_server import HubServer, Repo
+from linepress.submission.fixtures import build
 body = os.urandom(1 << 20) * (int(sys.argv[1]) >> 20)
 repo = Repo({"model.safetensors": build({"w": ("BF16", [len(body) // 2], body)})}, redirect=False)
 with HubServer({"acme/model": repo}) as server:
@@ -155,8 +155,8 @@ def hub_streaming(n_bytes: int, rounds: int) -> dict[str, Any]:
 
 def hub_opening() -> dict[str, Any]:
     from linepress.sources import open_source
-    from linepress.testing.hub_server import HubServer, Repo
-    from linepress.testing.safetensors_files import build
+    from linepress.submission.fixtures import build
+    from linepress_kit.hub_server import HubServer, Repo
 
     files: dict[str, bytes] = {}
     weight_map: dict[str, str] = {}
@@ -180,7 +180,7 @@ def hub_opening() -> dict[str, Any]:
 def stage_overhead(folder: Path, n_bytes: int, rounds: int) -> dict[str, Any]:
     from linepress.sources import open_source
     from linepress.sources.staging import staged
-    from linepress.stages.measure import measure_case
+    from linepress.stages.measure.case import measure_case
     from linepress_codecs.variant import Variant
 
     variant = Variant.parse("huffman")

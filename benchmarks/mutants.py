@@ -37,7 +37,7 @@ class Mutant:
 MUTANTS = (
     Mutant(
         "a lost worker's cases are not sent again",
-        "harness/linepress/cluster_fanout.py",
+        "harness/linepress/cluster/fanout.py",
         "    if len(group.tasks) > 1:\n        again.extend(_Group([task]) for task in group.tasks)\n        return\n"
         "    group.tries += 1\n    if group.tries < MAX_TRIES:\n",
         "    group.tries += 1\n    if group.tries < 0:\n",
@@ -45,7 +45,7 @@ MUTANTS = (
     ),
     Mutant(
         "a lost node's cases are not sent again",
-        "harness/linepress/cluster_fanout.py",
+        "harness/linepress/cluster/fanout.py",
         "    if len(group.tasks) > 1:\n        again.extend(_Group([task]) for task in group.tasks)\n        return\n"
         "    group.tries += 1\n    if group.tries < MAX_TRIES:\n",
         "    group.tries += 1\n    if group.tries < 0:\n",
@@ -53,14 +53,14 @@ MUTANTS = (
     ),
     Mutant(
         "a hung case is not ended",
-        "harness/linepress/cluster_tasks.py",
+        "harness/linepress/cluster/tasks.py",
         "faulthandler.dump_traceback_later(self.timeout_s,",
         "faulthandler.dump_traceback_later(1000 * self.timeout_s,",
         f"{FAULTS}/test_processes.py::test_poison_and_hung_cases_fail_alone_and_the_same_command_mends_them",
     ),
     Mutant(
         "a poisoned case takes its group along",
-        "harness/linepress/cluster_fanout.py",
+        "harness/linepress/cluster/fanout.py",
         "        again.extend(_Group([task]) for task in group.tasks)\n        return\n",
         "        for task in group.tasks:\n"
         "            yield task, [lost_row(task, error, MAX_TRIES, 0.0)]\n"
@@ -69,42 +69,42 @@ MUTANTS = (
     ),
     Mutant(
         "results are kept in the driver until the end",
-        "harness/linepress/run_record.py",
+        "harness/linepress/run/recorder.py",
         "if self._rows and now_s - self._last_s >= due_s:",
         "if self._rows and now_s < 0:",
         f"{FAULTS}/test_processes.py::test_the_driver_killed",
     ),
     Mutant(
         "nobody waits for a head that restarts",
-        "harness/linepress/cluster.py",
+        "harness/linepress/cluster/join.py",
         "        if self.local or gcs is None:\n",
         "        if gcs is not None or self.local:\n",
         f"{FAULTS}/test_processes.py::test_the_head_restarted_and_the_run_goes_on",
     ),
     Mutant(
         "a head that is gone is waited for without end",
-        "harness/linepress/cluster.py",
+        "harness/linepress/cluster/join.py",
         'patience_s = float(os.environ.get("LINEPRESS_HEAD_WAIT_S", REJOIN_WAIT_S))',
         "patience_s = 1e6",
         f"{FAULTS}/test_processes.py::test_the_head_gone_for_good_is_one_sentence_and_the_same_command_goes_on",
     ),
     Mutant(
         "a shard that changed is measured",
-        "harness/linepress/cluster_tasks.py",
+        "harness/linepress/cluster/tasks.py",
         "if task.content_sha256 and found and found != task.content_sha256:",
         "if task.content_sha256 and found is None:",
         f"{FAULTS}/test_data.py::test_a_shard_changed_or_gone_under_the_run",
     ),
     Mutant(
         "a clock that was set goes unnoticed",
-        "harness/linepress/run_log.py",
+        "harness/linepress/run/events.py",
         "if abs(step_s) > CLOCK_STEP_S:",
         "if abs(step_s) > 1e12:",
         f"{FAULTS}/test_data.py::test_a_clock_that_jumps_days_changes_nothing_and_is_noted",
     ),
     Mutant(
         "an unwritable failures.jsonl is a traceback",
-        "harness/linepress/run_record.py",
+        "harness/linepress/run/recorder.py",
         "        except OSError as error:\n            self._broken = True\n            raise RecordWriteError(\n"
         '                f"{path}: cannot',
         "        except KeyError as error:\n            self._broken = True\n            raise RecordWriteError(\n"

@@ -35,11 +35,11 @@ TENSORS_A_SOURCE = 25_000
 
 def overhead(rounds: int, cases: int = 2000) -> dict[str, Any]:
     """No-op cases through Ray with one worker and in a loop, interleaved; the difference is what Ray costs a case."""
-    from linepress.cluster import Cluster
-    from linepress.cluster_fanout import fan_out
-    from linepress.cluster_tasks import Task, pin_threads, run_task
+    from linepress.cluster.fanout import fan_out
+    from linepress.cluster.join import Cluster
+    from linepress.cluster.tasks import Task, pin_threads, run_task
 
-    tasks = [Task(f"{i}", "measure", "linepress.testing.faults:fine", (i,)) for i in range(cases)]
+    tasks = [Task(f"{i}", "measure", "linepress_kit.faults:fine", (i,)) for i in range(cases)]
     pin_threads()
     samples: dict[str, list[float]] = {"loop_s": [], "ray_s": []}
     with Cluster(workers=1) as cluster:
@@ -59,12 +59,12 @@ def overhead(rounds: int, cases: int = 2000) -> dict[str, Any]:
 
 def nodes(rounds: int, cases: int = 96) -> dict[str, Any]:
     """CPU-bound cases on one node of one core and on two; the ratio of rates, and what the machine itself allows."""
-    from linepress.cluster import Cluster
-    from linepress.cluster_fanout import fan_out
-    from linepress.cluster_tasks import Task
-    from linepress.testing.loopback import Loopback
+    from linepress.cluster.fanout import fan_out
+    from linepress.cluster.join import Cluster
+    from linepress.cluster.tasks import Task
+    from linepress_kit.loopback import Loopback
 
-    tasks = [Task(f"{i}", "measure", "linepress.testing.faults:computes", (60_000_000,)) for i in range(cases)]
+    tasks = [Task(f"{i}", "measure", "linepress_kit.faults:computes", (60_000_000,)) for i in range(cases)]
     samples: dict[str, list[float]] = {"one_s": [], "two_s": [], "loop_one_s": [], "loop_two_s": []}
     with Loopback() as pair:
         for number in range(rounds):
@@ -112,7 +112,7 @@ def wait_for_cores(cluster: Any, cores: int, limit_s: float = 60.0) -> None:
 
 LOOP_CODE = """
 import sys
-from linepress.testing.faults import computes
+from linepress_kit.faults import computes
 computes(1); print("ready", flush=True); sys.stdin.readline()
 for _ in range(int(sys.argv[1])): computes(60_000_000)
 """
@@ -146,10 +146,10 @@ from pathlib import Path
 from linepress import environment
 environment.prepare()
 from linepress import run as engine
-from linepress.progress import Progress
-from linepress.run_options import RunOptions
-from linepress.stages.measure import measure_case
-from linepress.suite import load_suite
+from linepress.run.progress import Progress
+from linepress.run.options import RunOptions
+from linepress.stages.measure.case import measure_case
+from linepress.suite.model import load_suite
 
 sample = {}
 
@@ -193,9 +193,9 @@ def rates(rows: int = 2048) -> dict[str, Any]:
 
     A case is all that a worker does for it: read, hash, fit, bounds, encode, decode, compare, measure, timed rounds.
     """
-    from linepress.cluster_tasks import pin_threads, run_task
-    from linepress.plan import make_plan
-    from linepress.suite import load_suite
+    from linepress.cluster.tasks import pin_threads, run_task
+    from linepress.run.plan import make_plan
+    from linepress.suite.model import load_suite
 
     pin_threads()
     source = f"sources=[{{uri: 'synthetic:gauss?shape={rows}x4096&tensors=2'}}]"
@@ -215,10 +215,10 @@ def split(folder: Path, rounds: int, spec: str = "huffman", n_bytes: int = 1 << 
     import ml_dtypes
     import numpy as np
 
-    from linepress.cluster import Cluster
-    from linepress.cluster_fanout import fan_out
-    from linepress.plan import make_plan
-    from linepress.suite import load_suite
+    from linepress.cluster.fanout import fan_out
+    from linepress.cluster.join import Cluster
+    from linepress.run.plan import make_plan
+    from linepress.suite.model import load_suite
 
     rng = np.random.Generator(np.random.PCG64(1))
     block = rng.standard_normal((2048, 8192), np.float32).astype(ml_dtypes.bfloat16).view(np.uint16)

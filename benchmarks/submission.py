@@ -89,8 +89,8 @@ def interleaved(works: dict[str, Callable[[], object]], rounds: int) -> dict[str
 
 
 def one_core(base: Path, n_bytes: int, rounds: int) -> dict[str, Any]:
-    from linepress.submission.check import inspect
-    from linepress.submission.limits import Limits
+    from linepress.submission.check.inspect import inspect
+    from linepress.submission.check.limits import Limits
     from linepress.submission.pack import Terms, pack
     from linepress.submission.submit import check_submission
 
@@ -126,9 +126,9 @@ def one_core(base: Path, n_bytes: int, rounds: int) -> dict[str, Any]:
 
 def fuzz(seconds: float, seed: int) -> dict[str, Any]:
     """Mutate headers for a while; raises nothing, counts outcomes and keeps every disagreement that matters."""
-    from linepress.submission.header import HeaderError, HeaderLimitError, read_tensors
-    from linepress.submission.library import HeaderCopy
-    from linepress.submission.limits import Limits
+    from linepress.submission.check.header import HeaderError, HeaderLimitError, read_tensors
+    from linepress.submission.check.library import HeaderCopy
+    from linepress.submission.check.limits import Limits
 
     rng = np.random.Generator(np.random.PCG64(seed))
     seeds = [

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from linepress.sources.snapshot_write import write_snapshot
+from linepress.sources.snapshot.write import write_snapshot
 
 FORMATS = {"torch.bfloat16": "bf16", "torch.float16": "fp16", "torch.uint8": "e4m3", "torch.float8_e4m3fn": "e4m3"}
 

@@ -238,7 +238,7 @@ class LineCodec(Codec):
         return True
 
     def class_bound(self, fmt: Format, tables: Tables) -> ClassBound | None:
-        """Accumulator of the bound of this codec's own class under ``tables``; see `class_bounds`.
+        """Accumulator of the bound of this codec's own class under ``tables``; see `tans.bound`.
 
         None (the default) where a class of `bounds` bounds the codec: no contexts beyond one table a tensor.
         """

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from linepress_codecs.bitio import BitReader, BitWriter
-from linepress_codecs.canonical import (
+from linepress_codecs.errors import CorruptDataError, SpecError
+from linepress_codecs.huffman.canonical import (
     check_lengths,
     code_lengths,
     decode_table,
@@ -19,7 +20,6 @@ from linepress_codecs.canonical import (
     reversed_codes,
     unpack_lengths,
 )
-from linepress_codecs.errors import CorruptDataError, SpecError
 
 counts_of = st.lists(st.integers(0, 5000), min_size=1, max_size=256)
 

@@ -7,13 +7,13 @@ import zlib
 import numpy as np
 import pytest
 
-from linepress_codecs.checksum import corrupt_lines, page_checksums
 from linepress_codecs.codecs.huffman import Huffman
 from linepress_codecs.codecs.raw import Raw
 from linepress_codecs.errors import CorruptDataError
 from linepress_codecs.formats import FORMATS
 from linepress_codecs.layout import to_lines
 from linepress_codecs.packing import parse_packing
+from linepress_codecs.packing.checksum import corrupt_lines, page_checksums
 from linepress_codecs.testing import changed, gaussian_bits
 
 LINES = to_lines(gaussian_bits(FORMATS["bf16"], 32 * 150, 0.02, 3), "row", FORMATS["bf16"])

@@ -5,17 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from linepress_codecs import classic_fpcd
 from linepress_codecs.bitio import BitWriter
-from linepress_codecs.classic_bdi import table_bits
+from linepress_codecs.classic import fpcd
+from linepress_codecs.classic.bdi import table_bits
 from linepress_codecs.codecs.bdi import Bdi
 from linepress_codecs.codecs.bpc import Bpc
 from linepress_codecs.codecs.cpack import Cpack
 from linepress_codecs.codecs.fpc import Fpc
 from linepress_codecs.codecs.fpcd import Fpcd
-from linepress_codecs.codecs.repeat import Repeat
 from linepress_codecs.codecs.sc2 import Sc2
-from linepress_codecs.codecs.zero import Zero
+from linepress_codecs.codecs.zero import Repeat, Zero
 from linepress_codecs.contracts import LineCodec, Lines, Tables
 from linepress_codecs.errors import CorruptDataError, SpecError, UnsupportedFormatError
 from linepress_codecs.formats import FORMATS
@@ -279,7 +278,7 @@ def test_fpcd_patterns(words: list[int], prefixes: list[int], stored: list[Field
 
 def test_fpcd_sizes_are_those_of_the_table() -> None:
     bits = {0: 4, 1: 4, 2: 4, 3: 4, 4: 12, 5: 12, 6: 12, 7: 12, 8: 12} | dict.fromkeys(range(9, 15), 20) | {15: 36}
-    assert [4 + int(b) for b in classic_fpcd.DATA_BITS] == [bits[p] for p in range(16)]
+    assert [4 + int(b) for b in fpcd.DATA_BITS] == [bits[p] for p in range(16)]
 
 
 def test_fpcd_of_32_bytes_and_raw() -> None:

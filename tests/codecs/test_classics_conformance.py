@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from linepress_codecs.contracts import LineCodec, Lines, Packed, Tables
 from linepress_codecs.errors import CorruptDataError
 from linepress_codecs.formats import FORMATS
-from linepress_codecs.fuzzing import fuzz
 from linepress_codecs.registry import make, parse_spec
 from linepress_codecs.testing import LineCheck, changed, line_checks, sample_lines
+from linepress_codecs.testing.fuzzing import fuzz
 
 SPECS = [
     "zero",
@@ -100,7 +100,7 @@ def test_mutations(spec: str) -> None:
 SCRIPT = """
 import numpy as np
 from linepress_codecs.formats import FORMATS
-from linepress_codecs.fuzzing import fuzz
+from linepress_codecs.testing.fuzzing import fuzz
 from linepress_codecs.registry import make, parse_spec
 from linepress_codecs.testing import sample_lines
 from numba import njit

@@ -12,9 +12,9 @@ import numpy as np
 from click.testing import CliRunner
 
 from linepress.cli.app import app
-from linepress.keys import HashCache
-from linepress.plan import make_plan
-from linepress.suite import load_suite
+from linepress.run.keys import HashCache
+from linepress.run.plan import make_plan
+from linepress.suite.model import load_suite
 from linepress_codecs.variant import expand
 
 FAMILY = ["zero", "repeat", "bdi", "fpc", "fpcd", "cpack", "bpc", "sc2", "best-of"]
@@ -99,9 +99,9 @@ def run(*arguments):
 run("list", "codecs", "--json")
 run("measure", sys.argv[1] + "/x.npy", "-c", "elsewhere:level=2", "--repeats", "0", "--json")
 
-from linepress.keys import HashCache
-from linepress.plan import make_plan
-from linepress.suite import load_suite
+from linepress.run.keys import HashCache
+from linepress.run.plan import make_plan
+from linepress.suite.model import load_suite
 from pathlib import Path
 folder = Path(FOLDER)
 plan = make_plan(load_suite(str(folder / "suite.yaml")), HashCache(folder / "cache.sqlite"))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from linepress_codecs import testing
-from linepress_codecs.block import sample_blocks
+from linepress_codecs.codecs.block import sample_blocks
 from linepress_codecs.codecs.raw import Raw
 from linepress_codecs.contracts import BlockCodec, LineCodec, Lines, Packed, Tables
 from linepress_codecs.registry import codecs, make, parse_spec

@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 
 from linepress_codecs.codecs.adaptive import Adaptive
 from linepress_codecs.codecs.context import Context, ContextTables
+from linepress_codecs.context.cells import ESCAPED, cell_of, middle, value_of
+from linepress_codecs.context.channel import COLUMNS, ChannelTables, FloatShape, fit_channels
+from linepress_codecs.context.rows import ESCAPE_SYMBOL, NEAR, OFFSET, ROWS, cell_edges, normal_cdf, row_frequencies
 from linepress_codecs.contracts import Lines, Packed
 from linepress_codecs.errors import CorruptDataError
 from linepress_codecs.formats import FORMATS, Format
-from linepress_codecs.kv_cells import ESCAPED, cell_of, middle, value_of
-from linepress_codecs.kv_channel import COLUMNS, ChannelTables, FloatShape, fit_channels
-from linepress_codecs.kv_rows import ESCAPE_SYMBOL, NEAR, OFFSET, ROWS, cell_edges, normal_cdf, row_frequencies
 from linepress_codecs.layout import to_lines
-from linepress_codecs.tans_bits import BitReader, BitWriter
-from linepress_codecs.tans_static import StaticTables, elements_of
+from linepress_codecs.tans.bits import BitReader, BitWriter
+from linepress_codecs.tans.static import StaticTables, elements_of
 
 from .test_tans import Stream, decode_states
 

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 from linepress_codecs.codecs.adaptive import Adaptive
 from linepress_codecs.codecs.context import Context, ContextTables
+from linepress_codecs.context.cells import ESCAPED
+from linepress_codecs.context.channel import ChannelTables, fit_channels
+from linepress_codecs.context.order import order_of
+from linepress_codecs.context.rows import ESCAPE_SYMBOL, NEAR, OFFSET, row_frequencies
 from linepress_codecs.contracts import Lines, Packed
 from linepress_codecs.errors import CorruptDataError
 from linepress_codecs.formats import FORMATS
-from linepress_codecs.kv_cells import ESCAPED
-from linepress_codecs.kv_channel import ChannelTables, fit_channels
-from linepress_codecs.kv_order import order_of
-from linepress_codecs.kv_rows import ESCAPE_SYMBOL, NEAR, OFFSET, row_frequencies
 from linepress_codecs.layout import to_lines
-from linepress_codecs.tans_static import elements_of
+from linepress_codecs.tans.static import elements_of
 
 from .test_context import autoregressive, bf16, reference_cell
 from .test_tans import Stream, decode_states

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from linepress_codecs.golden import check_record
 from linepress_codecs.registry import codecs
+from linepress_codecs.testing.golden import check_record
 
 FOLDER = Path(__file__).parent / "golden"
 FILES = sorted(FOLDER.glob("*.v*.json"))

@@ -11,9 +11,9 @@ import pytest
 
 from linepress_codecs.contracts import LineCodec
 from linepress_codecs.formats import FORMATS
-from linepress_codecs.fuzzing import fuzz
 from linepress_codecs.registry import make, parse_spec
 from linepress_codecs.testing import sample_lines
+from linepress_codecs.testing.fuzzing import fuzz
 
 CASES = [
     ("huffman", "bf16", 4000),
@@ -43,10 +43,10 @@ def test_mutations(spec: str, name: str, mutations: int) -> None:
 
 SCRIPT = """
 import numpy as np
-from linepress_codecs import huffman_kernels
+from linepress_codecs.huffman import kernels
 from linepress_codecs.contracts import Lines
 from linepress_codecs.formats import FORMATS
-from linepress_codecs.fuzzing import fuzz
+from linepress_codecs.testing.fuzzing import fuzz
 from linepress_codecs.registry import make
 from linepress_codecs.testing import sample_lines
 from numba import njit

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from linepress_codecs.bitio import BitReader
 from linepress_codecs.bounds import BoundAccumulator
-from linepress_codecs.canonical import reversed_codes
 from linepress_codecs.codecs.huffman import Huffman
 from linepress_codecs.contracts import Lines, Packed
 from linepress_codecs.errors import CorruptDataError, SpecError, UnsupportedFormatError
 from linepress_codecs.fields import exponent_field
 from linepress_codecs.formats import FORMATS, Format
-from linepress_codecs.huffman_tables import HuffmanTables
+from linepress_codecs.huffman.canonical import reversed_codes
+from linepress_codecs.huffman.tables import HuffmanTables
 from linepress_codecs.layout import to_lines
 from linepress_codecs.testing import changed, gaussian_bits, sample_lines
 

@@ -14,10 +14,10 @@ from linepress_codecs.contracts import Lines, Packed
 from linepress_codecs.errors import CorruptDataError, UnsupportedFormatError
 from linepress_codecs.formats import FORMATS, Format
 from linepress_codecs.layout import to_lines
-from linepress_codecs.tans_bits import BitReader, BitWriter
-from linepress_codecs.tans_fit import fit_static
-from linepress_codecs.tans_static import INTEGER, SIGN_CODED, SIGN_RAW, Field, StaticTables, data_of, elements_of
-from linepress_codecs.tans_tables import build, normalise
+from linepress_codecs.tans.bits import BitReader, BitWriter
+from linepress_codecs.tans.fit import fit_static
+from linepress_codecs.tans.static import INTEGER, SIGN_CODED, SIGN_RAW, Field, StaticTables, data_of, elements_of
+from linepress_codecs.tans.tables import build, normalise
 from linepress_codecs.testing import gaussian_bits, sample_lines
 
 BF16 = FORMATS["bf16"]

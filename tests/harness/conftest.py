@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from linepress import environment
-from linepress.cluster import Cluster
-from linepress.testing.object_store import s3_server
+from linepress.cluster.join import Cluster
+from linepress_kit.object_store import s3_server
 
 
 @pytest.fixture(scope="session")

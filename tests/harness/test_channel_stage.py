@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from linepress.cli.channel import command
+from linepress.cli.hardware.channel import command
 from linepress.errors import LinepressError, SourceError
-from linepress.stages.channel import channel_case
-from linepress.stages.channel_inputs import from_histogram
-from linepress.stages.channel_run import spread
-from linepress.stages.channel_types import CHANNEL_COLUMNS, ChannelCase
+from linepress.records.schema import CHANNEL_COLUMNS
+from linepress.stages.channel.case import ChannelCase
+from linepress.stages.channel.inputs import from_histogram
+from linepress.stages.channel.row import channel_case, spread
 from linepress_codecs.errors import SpecError
 from linepress_hardware.errors import ConfigurationError, UnknownPartError
 

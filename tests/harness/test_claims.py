@@ -33,7 +33,7 @@ from linepress.errors import LinepressError
 from linepress.records import RunStore
 from linepress.records.frame import Frame
 from linepress.records.measured import measure_frame
-from linepress.testing.synthetic_run import Shape, make_run, measure_rows
+from linepress_kit.synthetic_run import Shape, make_run, measure_rows
 
 CLAIMS = load_claims()
 RUN_CHECKS = ("codec_ratio", "codec_advantage", "card_latency", "block_time", "channel_gain")

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from linepress.cli.run import command as run_command
-from linepress.cluster_metrics import EXPORTED
+from linepress.cluster.metrics import EXPORTED
 
 ROOT = Path(__file__).resolve().parents[2]
 RAY_METRICS = {"ray_node_cpu_utilization", "ray_node_mem_used"}  # of Ray's reporter agent, one a node

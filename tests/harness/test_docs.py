@@ -58,7 +58,7 @@ def _code(text: str) -> list[str]:
 
 
 def test_the_suite_of_the_readme_is_one(tmp_path: Path) -> None:
-    from linepress.suite import load_suite
+    from linepress.suite.model import load_suite
 
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     suites = [block for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "sources:" in block]
@@ -80,8 +80,9 @@ def test_the_claim_of_the_claims_page_is_one(tmp_path: Path) -> None:
 
 
 def test_readme_table_goes_between_its_markers() -> None:
+    from benchmarks.tools.readme import BEGIN, END, with_table
+
     from linepress.errors import LinepressError
-    from linepress.report.readme import BEGIN, END, with_table
 
     once = with_table(f"a\n{BEGIN}\nold\n{END}\nb\n", "| new |", "from here")
     assert "old" not in once

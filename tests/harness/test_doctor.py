@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from linepress import doctor
+from linepress.cli import doctor
 from linepress.cli.doctor import command
 from linepress.errors import EXIT_GATE_FAILED, EXIT_OK
 

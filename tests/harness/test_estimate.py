@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from linepress.estimate import CASE_S, estimate, rate_of, rates
+from linepress.run.estimate import CASE_S, estimate, rate_of, rates
 
 
 def test_a_rate_is_the_variants_own_or_the_slowest_of_its_codec_or_of_all() -> None:

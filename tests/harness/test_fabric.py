@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from linepress.cli.fabric import command
+from linepress.cli.hardware.fabric import command
 from linepress.errors import LinepressError
 from linepress.records.schema import schema
 from linepress.stages.fabric import TOPOLOGIES, FabricCase, fabric_case

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from linepress.cluster import Cluster
-from linepress.cluster_fanout import GROUP_CASES, MAX_TRIES, fan_out, groups
-from linepress.cluster_tasks import Row, Task, run_task
+from linepress.cluster.fanout import GROUP_CASES, MAX_TRIES, fan_out, groups
+from linepress.cluster.join import Cluster
+from linepress.cluster.tasks import Row, Task, run_task
 
 TIMEOUT_S = 20.0
 
@@ -20,7 +20,7 @@ def task(number: int, name: str = "fine", *arguments: Any, **more: Any) -> Task:
     return Task(
         key=f"{number:04d}",
         stage="measure",
-        target=f"linepress.testing.faults:{name}",
+        target=f"linepress_kit.faults:{name}",
         arguments=arguments or ((number,) if name == "fine" else ()),
         identity={"tensor": f"t{number}", "variant": "raw"},
         **more,
@@ -85,7 +85,7 @@ def test_several_rows_of_a_case_are_numbered(ray_cluster: Cluster) -> None:
 
 
 def test_a_missing_target_is_a_failed_row(ray_cluster: Cluster) -> None:
-    found = run([Task("a", "measure", "linepress.testing.nowhere:f"), task(1)], ray_cluster)
+    found = run([Task("a", "measure", "linepress_kit.nowhere:f"), task(1)], ray_cluster)
     assert found["a"][0]["error_type"] == "ModuleNotFoundError"
     assert found["0001"][0]["status"] == "ok"
 

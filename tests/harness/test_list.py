@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from linepress.cli.list import KIND_NAMES, SHOWN, command
-from linepress.listing import KINDS, age
+from linepress.cli.list import KINDS, SHOWN, command
 from linepress.records import RunStore
+from linepress.run.folders import age
 from linepress_codecs.formats import FORMATS
 
 
 def test_the_command_knows_every_kind() -> None:
-    assert set(KIND_NAMES) == set(KINDS) == set(SHOWN)
+    assert set(KINDS) == set(KINDS) == set(SHOWN)
 
 
-@pytest.mark.parametrize("kind", [k for k in KIND_NAMES if k != "runs"])
+@pytest.mark.parametrize("kind", [k for k in KINDS if k != "runs"])
 def test_each_kind_lists_something_in_both_forms(kind: str) -> None:
     as_json = CliRunner().invoke(command, [kind, "--json"], catch_exceptions=False)
     rows = json.loads(as_json.stdout)

@@ -15,13 +15,13 @@ import pytest
 from numpy.typing import NDArray
 
 from linepress.records.schema import MEASURE
+from linepress.records.totals import totals
 from linepress.sources import TensorRef, open_source
 from linepress.sources.staging import staged
-from linepress.stages import measure as stage
-from linepress.stages.coded import MeasureError
-from linepress.stages.measure import measure_case
-from linepress.stages.totals import totals
-from linepress.testing.safetensors_files import build
+from linepress.stages.measure import case as stage
+from linepress.stages.measure.case import measure_case
+from linepress.stages.measure.coded import MeasureError
+from linepress.submission.fixtures import build
 from linepress_codecs.contracts import Figure, HardwareCard, LineCodec, Lines, NoTables, Packed, Tables
 from linepress_codecs.errors import SpecError
 from linepress_codecs.formats import FORMATS, Format

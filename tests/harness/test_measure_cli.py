@@ -20,7 +20,8 @@ from linepress.errors import (
     EXIT_OK,
     EXIT_USAGE,
 )
-from linepress.testing.safetensors_files import build, header_of, pack
+from linepress.submission.fixtures import build, header_of
+from linepress.submission.fixtures import safetensors_bytes as pack
 
 SAMPLE = Path(__file__).parents[2] / "suites" / "linepress_suites" / "data"
 KV = SAMPLE / "smollm2-135m-instruct-kv-handbook-512.safetensors"

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from linepress.errors import RecordError
 from linepress.records import RunStore
 from linepress.sources import open_source
-from linepress.sources.engine_vllm import plan_blocks, to_blocks
-from linepress.sources.snapshot_write import write_snapshot, write_tensors
-from linepress.stages.measure import measure_case
+from linepress.sources.snapshot.vllm import plan_blocks, to_blocks
+from linepress.sources.snapshot.write import write_snapshot, write_tensors
+from linepress.stages.measure.case import measure_case
 from linepress_codecs.layout import LAYOUTS
 from linepress_codecs.variant import Variant
 

@@ -21,29 +21,29 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from linepress.cli.run import command
-from linepress.cluster import Cluster
-from linepress.cluster_fanout import MAX_TRIES, _afresh, fan_out, groups
-from linepress.cluster_split import FIT, MERGE, PART, Shelf, SplitCase, Step, StepEnd
-from linepress.cluster_tasks import Row, Split, Task
+from linepress.cluster.fanout import MAX_TRIES, _afresh, fan_out, groups
+from linepress.cluster.join import Cluster
+from linepress.cluster.split import FIT, MERGE, PART, Shelf, SplitCase, Step, StepEnd
+from linepress.cluster.tasks import Row, Split, Task
 from linepress.errors import SourceError
-from linepress.plan import MEASURE_TARGET, make_plan
 from linepress.records import RunStore
 from linepress.records.schema import MEASURE
+from linepress.run.plan import MEASURE_TARGET, make_plan
 from linepress.sources import TensorRef, open_source
-from linepress.stages import measure_split
-from linepress.stages.coded import MeasureError
-from linepress.stages.measure import measure_case
-from linepress.stages.measure_split import CONTENT, measure_in_parts, parts_of
-from linepress.suite import load_suite
-from linepress.testing import split_faults
-from linepress.testing.faults import suite_text
-from linepress.testing.safetensors_files import build
+from linepress.stages.measure import split
+from linepress.stages.measure.case import measure_case
+from linepress.stages.measure.coded import MeasureError
+from linepress.stages.measure.split import CONTENT, measure_in_parts, parts_of
+from linepress.submission.fixtures import build
+from linepress.suite.model import load_suite
 from linepress_codecs.codecs.raw import Raw
 from linepress_codecs.contracts import LineCodec
 from linepress_codecs.errors import CodecError
 from linepress_codecs.formats import FORMATS
 from linepress_codecs.registry import codecs
 from linepress_codecs.variant import Variant
+from linepress_kit import split_faults
+from linepress_kit.faults import suite_text
 
 TIMED = {f"{work}_{unit}" for work in ("encode", "decode", "measure") for unit in ("s", "GBps")}
 EXACT = [field.name for field in MEASURE if field.name not in TIMED]
@@ -177,14 +177,14 @@ def test_a_file_touched_between_the_steps_is_refused(tmp_path: Path) -> None:
     ref = tensor(tmp_path, gauss((640, 64), 1))
     variant = Variant.parse("huffman")
     parts = parts_of(ref, variant, 4096, 40_960)
-    start = measure_split.fit(ref, variant, chunk_bytes=4096)
+    start = split.fit(ref, variant, chunk_bytes=4096)
     path = tmp_path / "w.safetensors"
     stat = path.stat()
     path.write_bytes(path.read_bytes()[:-1] + b"\0")
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # as size and date have it, nothing happened
     for where in parts[:2]:
         with pytest.raises(SourceError, match="was written to while it was measured"):
-            measure_split.part(ref, variant, start, where, chunk_bytes=4096)
+            split.part(ref, variant, start, where, chunk_bytes=4096)
 
 
 def test_bounds_of_a_file_that_changed_since_are_not_taken_over(tmp_path: Path) -> None:
@@ -192,19 +192,19 @@ def test_bounds_of_a_file_that_changed_since_are_not_taken_over(tmp_path: Path) 
     options: dict[str, Any] = {"chunk_bytes": 4096, "repeats": 0}
     first, second = Variant.parse("huffman"), Variant.parse("raw")
     parts = parts_of(ref, first, 4096, 40_960)
-    start = measure_split.fit(ref, first, **options)
-    made = [measure_split.part(ref, first, start, where, **options) for where in parts]
-    row, shared = measure_split.merge(ref, first, start, made, **options)
+    start = split.fit(ref, first, **options)
+    made = [split.part(ref, first, start, where, **options) for where in parts]
+    row, shared = split.merge(ref, first, start, made, **options)
     assert exact(row) == exact(measure_case(ref, first, **options))
-    start = measure_split.fit(ref, second, **options)
-    made = [measure_split.part(ref, second, start, where, count=False, **options) for where in parts]
-    row, _ = measure_split.merge(ref, second, start, made, shared, **options)
+    start = split.fit(ref, second, **options)
+    made = [split.part(ref, second, start, where, count=False, **options) for where in parts]
+    row, _ = split.merge(ref, second, start, made, shared, **options)
     assert exact(row) == exact(measure_case(ref, second, **options))
     (tmp_path / "w.safetensors").chmod(0o600)  # the inode changes, size and date do not
-    start = measure_split.fit(ref, second, **options)
-    made = [measure_split.part(ref, second, start, where, count=False, **options) for where in parts]
+    start = split.fit(ref, second, **options)
+    made = [split.part(ref, second, start, where, count=False, **options) for where in parts]
     with pytest.raises(SourceError, match="between two of its variants"):
-        measure_split.merge(ref, second, start, made, shared, **options)
+        split.merge(ref, second, start, made, shared, **options)
 
 
 def test_parts_that_are_missing_are_not_made_up(tmp_path: Path) -> None:
@@ -257,13 +257,13 @@ def split_task(
             split_faults.__name__,
             parts_of(ref, variant, 4096, split_bytes),
             256 << 20,
-            measure_split.shared_key(ref, variant),
+            split.shared_key(ref, variant),
         ),
     )
 
 
 def small(number: int) -> Task:
-    return Task(f"{number:04d}", "measure", "linepress.testing.faults:fine", (number,))
+    return Task(f"{number:04d}", "measure", "linepress_kit.faults:fine", (number,))
 
 
 def run(tasks: list[Task], cluster: Cluster) -> tuple[dict[str, list[Row]], list[str]]:

@@ -12,10 +12,10 @@ import pytest
 from safetensors.numpy import save_file
 
 from linepress.errors import SourceError, SuiteError
-from linepress.keys import HashCache, case_key, content_ids
-from linepress.plan import Plan, make_plan
+from linepress.run.keys import HashCache, case_key, content_ids
+from linepress.run.plan import Plan, make_plan
 from linepress.sources import open_source
-from linepress.suite import load_suite
+from linepress.suite.model import load_suite
 
 SUITE = """\
 name: planned

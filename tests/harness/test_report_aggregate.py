@@ -11,7 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linepress.records.aggregate import (
+from linepress.records.frame import Frame
+from linepress.records.measured import dequantised_sources
+from linepress.records.measured import measure_frame as frame_of
+from linepress.records.schema import schema
+from linepress.records.summary import (
     best_line_variant,
     classes,
     histograms,
@@ -20,10 +24,6 @@ from linepress.records.aggregate import (
     summaries,
     summarise,
 )
-from linepress.records.frame import Frame
-from linepress.records.measured import dequantised_sources
-from linepress.records.measured import measure_frame as frame_of
-from linepress.records.schema import schema
 from linepress.report.plots.style import spread
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from linepress.report import build_report
-from linepress.testing.synthetic_run import Shape, make_run
+from linepress_kit.synthetic_run import Shape, make_run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [

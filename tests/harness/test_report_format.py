@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from linepress import format as fmt
+from linepress.tables import format as fmt
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from linepress.report import build_report
 from linepress.report.model import Figure, Note, Table
 from linepress.report.sections import fabric, racks, sensitivity
 from linepress.report.view import RunView
-from linepress.testing.synthetic_run import make_run
+from linepress_kit.synthetic_run import make_run
 
 
 @pytest.fixture(scope="module")

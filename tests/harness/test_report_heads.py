@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from linepress.records.aggregate import classes, summaries
 from linepress.records.frame import Frame
+from linepress.records.summary import classes, summaries
 from linepress.report.model import Figure, Note, Table
 from linepress.report.sections.heads import by_head, head_ratios
 

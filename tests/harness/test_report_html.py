@@ -21,7 +21,7 @@ from linepress.records import RunStore
 from linepress.report import build_report
 from linepress.report.build import MAX_BYTES
 from linepress.report.sections.record import MAX_PLAIN_ROWS
-from linepress.testing.synthetic_run import Shape, make_run, measure_rows
+from linepress_kit.synthetic_run import Shape, make_run, measure_rows
 
 VOID = {"meta", "link", "br", "hr", "img", "input", "wbr", "col", "source"}
 SECTIONS = (

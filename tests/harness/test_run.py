@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from linepress.cluster import Cluster
+from linepress.cluster.join import Cluster
 from linepress.errors import EXIT_CASES_FAILED, EXIT_INTERRUPTED, RecordError
-from linepress.progress import Progress
 from linepress.records import RunStore
-from linepress.run import Run, default_folder
-from linepress.run_options import RunOptions, RunOutcome
-from linepress.suite import load_suite
-from linepress.testing.faults import suite_text
+from linepress.run.engine import Run, default_folder
+from linepress.run.options import RunOptions, RunOutcome
+from linepress.run.progress import Progress
+from linepress.suite.model import load_suite
+from linepress_kit.faults import suite_text
 
 LINEPRESS = [sys.executable, "-c", "from linepress.cli.app import main; main()"]
 SMALL = "synthetic:gauss?shape=64x64&tensors=6"
@@ -154,7 +154,7 @@ def test_some_failed_cases_are_exit_2_and_a_failed_gate_exit_1(
     empty = gate.replace("tans", "nothing")
     assert run(write(tmp_path, suite_text("empty", SMALL, more=empty)), out=tmp_path / "empty").exit_code == 1
 
-    from linepress.plan import Plan
+    from linepress.run.plan import Plan
 
     task = Plan.task
 
@@ -164,7 +164,7 @@ def test_some_failed_cases_are_exit_2_and_a_failed_gate_exit_1(
             return made
         from dataclasses import replace
 
-        return replace(made, target="linepress.testing.faults:raises", arguments=("no",), options={})
+        return replace(made, target="linepress_kit.faults:raises", arguments=("no",), options={})
 
     monkeypatch.setattr(Plan, "task", poisoned)
     outcome = run(write(tmp_path, suite_text("some", SMALL)), out=tmp_path / "some")
@@ -173,7 +173,7 @@ def test_some_failed_cases_are_exit_2_and_a_failed_gate_exit_1(
 
 
 def test_two_writers_at_once_are_refused(ray_cluster: Cluster, small: Path, tmp_path: Path) -> None:
-    from linepress.run_record import only_writer
+    from linepress.run.recorder import only_writer
 
     with only_writer(tmp_path / "run"), pytest.raises(RecordError, match="another linepress is writing"):
         run(small, out=tmp_path / "run")

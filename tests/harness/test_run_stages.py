@@ -12,19 +12,19 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from linepress.cluster import Cluster
+from linepress.cluster.join import Cluster
 from linepress.errors import RecordError
-from linepress.progress import Progress
 from linepress.records import RunStore
-from linepress.run import Run, exit_code
-from linepress.run_gates import aggregate, check_gates
-from linepress.run_options import RunOptions, RunOutcome
-from linepress.run_pools import pools
-from linepress.run_stages import channel_tasks, fabric_tasks, memory_of, system_tasks
-from linepress.run_summary import summary
-from linepress.stages.channel_inputs import from_tensors
+from linepress.records.pools import pools
+from linepress.records.run_summary import summary
+from linepress.run.engine import Run, exit_code
+from linepress.run.gates import aggregate, check_gates
+from linepress.run.later_stages import channel_tasks, fabric_tasks, memory_of, system_tasks
+from linepress.run.options import RunOptions, RunOutcome
+from linepress.run.progress import Progress
+from linepress.stages.channel.inputs import from_tensors
 from linepress.stages.fabric import FabricCase, fabric_case
-from linepress.suite import GateSpec, Suite, load_suite
+from linepress.suite.model import GateSpec, Suite, load_suite
 from linepress_hardware.errors import HardwareError
 
 SUITE = """\

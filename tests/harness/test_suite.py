@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from linepress.errors import SuiteError
-from linepress.plan import plan_variants
-from linepress.run_stages import check_later_stages
-from linepress.suite import builtin_suites, list_suites, load_suite
+from linepress.run.later_stages import check_later_stages
+from linepress.run.plan import plan_variants
+from linepress.suite.model import builtin_suites, list_suites, load_suite
 
 BASE = """\
 name: tiny

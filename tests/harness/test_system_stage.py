@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from linepress.cli import racks as racks_cli
-from linepress.cli import roofline as roofline_cli
-from linepress.cli import serving as serving_cli
-from linepress.cli import system as system_cli
+from linepress.cli.hardware import racks as racks_cli
+from linepress.cli.hardware import roofline as roofline_cli
+from linepress.cli.hardware import serving as serving_cli
+from linepress.cli.hardware import system as system_cli
 from linepress.errors import LinepressError
 from linepress.records.schema import SYSTEM
 from linepress.stages.system import Scenario, SystemCase, system_case

@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 
-from linepress.cluster import Cluster
-from linepress.progress import Progress
+from linepress.cluster.join import Cluster
 from linepress.records import RunStore
-from linepress.run import Run
-from linepress.run_options import RunOptions, RunOutcome
-from linepress.suite import load_suite
-from linepress.testing.faults import suite_text
+from linepress.run.engine import Run
+from linepress.run.options import RunOptions, RunOutcome
+from linepress.run.progress import Progress
+from linepress.suite.model import load_suite
 from linepress.tracking import MirrorError, mirror_run, sync_run
 from linepress.tracking.content import KEY_CHARACTERS, metric_key, mirror_content, model_name, short
 from linepress.tracking.mirror import METRICS_PER_BATCH
 from linepress.tracking.plots import plots
+from linepress_kit.faults import suite_text
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def everything(uri: str, run_id: str) -> dict[str, Any]:
     """All that MLflow holds of this run, by name."""
     found = client(uri)
     experiment = found.get_experiment_by_name("linepress")
-    runs = found.search_runs([experiment.experiment_id], f"tags.`linepress.run` LIKE '{run_id} %'")
+    runs = found.search_runs([experiment.experiment_id], f"tags.`linepress.run.engine` LIKE '{run_id} %'")
     models = found.search_logged_models([experiment.experiment_id])
     parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     return {

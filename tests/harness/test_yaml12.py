@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from linepress.errors import RecordError, SuiteError
-from linepress.yaml12 import parse_yaml, read_yaml
+from linepress.suite.yaml12 import parse_yaml, read_yaml
 
 PATH = Path("f.yaml")
 

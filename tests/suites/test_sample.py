@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 
 import pytest
+from benchmarks.tools.cut_sample import CUTS, cut, main
 
 from linepress.sources import open_source
-from linepress.testing.safetensors_files import build
-from linepress_suites.cut_sample import CUTS, cut, main
+from linepress.submission.fixtures import build
 
 DATA = Path(__file__).parents[2] / "suites" / "linepress_suites" / "data"
 
@@ -28,7 +28,7 @@ def test_files_hashes_and_sizes_are_those_of_the_readme() -> None:
 
 @pytest.mark.parametrize("one", CUTS, ids=lambda one: one.name)
 def test_every_file_states_origin_and_licence_and_holds_the_cut_rows(one: object) -> None:
-    from linepress_suites.cut_sample import Cut
+    from benchmarks.tools.cut_sample import Cut
 
     assert isinstance(one, Cut)
     source = open_source(str(DATA / one.name))

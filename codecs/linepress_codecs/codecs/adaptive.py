@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from linepress_codecs import tans_options as options
 from linepress_codecs.registry import register
-from linepress_codecs.tans_codec import StaticTansCodec
+from linepress_codecs.tans import options as options
+from linepress_codecs.tans.codec import StaticTansCodec
 
 
 @register

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from linepress_codecs import classic_bdi as kernels
-from linepress_codecs.classic_base import Bits, ThresholdCodec, Words
-from linepress_codecs.classic_cards import GEM5, classic_card, published
+from linepress_codecs.classic import bdi as kernels
+from linepress_codecs.classic.base import Bits, ThresholdCodec, Words
+from linepress_codecs.classic.cards import GEM5, classic_card, published
 from linepress_codecs.contracts import HardwareCard, Tables
 from linepress_codecs.formats import Format
 from linepress_codecs.registry import register
@@ -22,7 +22,7 @@ class Bdi(ThresholdCodec):
 
     ``paper``: a zero line is a byte, deltas use their whole range, and a mask (a bit an element: near zero or near
     the base) is written only in lines that have both kinds. ``gem5``: a zero line is its tag, the most negative delta
-    is refused, and every delta line has its base and mask. `linepress_codecs.classic_bdi.table_bits` gives the
+    is refused, and every delta line has its base and mask. `linepress_codecs.classic.bdi.table_bits` gives the
     published sizes without the tag.
     """
 

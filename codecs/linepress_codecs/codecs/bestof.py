@@ -10,11 +10,11 @@ from typing import Any, ClassVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from linepress_codecs import classic_bestof as kernels
 from linepress_codecs.bitio import as_words, frozen
 from linepress_codecs.checks import check_geometry, check_index, check_tables_type, single
-from linepress_codecs.classic_bestof import BestOfTables, split_tables
-from linepress_codecs.classic_bits import SLACK_WORDS
+from linepress_codecs.classic import bestof as kernels
+from linepress_codecs.classic.bestof import BestOfTables, split_tables
+from linepress_codecs.classic.bits import SLACK_WORDS
 from linepress_codecs.contracts import Figure, HardwareCard, LineCodec, Lines, Packed, Tables
 from linepress_codecs.errors import CorruptDataError, SpecError
 from linepress_codecs.formats import Format

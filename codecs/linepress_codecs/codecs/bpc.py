@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from linepress_codecs import classic_bpc as kernels
-from linepress_codecs.classic_base import Bits, ThresholdCodec, Words
-from linepress_codecs.classic_cards import classic_card, published
+from linepress_codecs.classic import bpc as kernels
+from linepress_codecs.classic.base import Bits, ThresholdCodec, Words
+from linepress_codecs.classic.cards import classic_card, published
 from linepress_codecs.contracts import Figure, HardwareCard, Tables
 from linepress_codecs.formats import Format
 from linepress_codecs.registry import register

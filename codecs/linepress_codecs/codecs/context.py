@@ -9,21 +9,22 @@ from typing import ClassVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from linepress_codecs import tans_options as options
 from linepress_codecs.checks import check_geometry, check_index, check_tables_type
-from linepress_codecs.class_bounds import ChannelBound, StaticBound
+from linepress_codecs.context.bound import ChannelBound
+from linepress_codecs.context.channel import ChannelTables, fit_channels, models
+from linepress_codecs.context.engine import decode_channel_line, decode_channels, encode_channels, measure_channels
+from linepress_codecs.context.rows import ROWS
 from linepress_codecs.contracts import ClassBound, HardwareCard, LineCodec, Lines, Packed, Tables
 from linepress_codecs.errors import UnsupportedFormatError
 from linepress_codecs.formats import Format
-from linepress_codecs.kv_channel import ChannelTables, fit_channels, models
-from linepress_codecs.kv_engine import decode_channel_line, decode_channels, encode_channels, measure_channels
-from linepress_codecs.kv_rows import ROWS
 from linepress_codecs.registry import register
-from linepress_codecs.tans_bits import BitReader, BitWriter
-from linepress_codecs.tans_card import context_card, static_card
-from linepress_codecs.tans_engine import decode_lines, decode_one, encode_lines, measure_lines
-from linepress_codecs.tans_fit import SAMPLE_LINES, fit_static
-from linepress_codecs.tans_static import StaticTables
+from linepress_codecs.tans import options as options
+from linepress_codecs.tans.bits import BitReader, BitWriter
+from linepress_codecs.tans.bound import StaticBound
+from linepress_codecs.tans.card import context_card, static_card
+from linepress_codecs.tans.engine import decode_lines, decode_one, encode_lines, measure_lines
+from linepress_codecs.tans.fit import SAMPLE_LINES, fit_static
+from linepress_codecs.tans.static import StaticTables
 
 
 @dataclass(frozen=True)

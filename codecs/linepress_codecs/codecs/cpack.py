@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from linepress_codecs import classic_cpack
-from linepress_codecs.classic_base import WordCodec, WordKernels
-from linepress_codecs.classic_cards import GEM5, classic_card, published
+from linepress_codecs.classic import cpack
+from linepress_codecs.classic.base import WordCodec, WordKernels
+from linepress_codecs.classic.cards import GEM5, classic_card, published
 from linepress_codecs.contracts import HardwareCard
 from linepress_codecs.formats import Format
 from linepress_codecs.registry import register
@@ -22,7 +22,7 @@ class Cpack(WordCodec):
     format_version: ClassVar[int] = 1
     summary: ClassVar[str] = "32-bit words against a 16-entry dictionary of the line itself"
     source: ClassVar[str] = "C-Pack, Chen et al., IEEE TVLSI 18(8), 2010"
-    kernels: ClassVar[WordKernels] = classic_cpack
+    kernels: ClassVar[WordKernels] = cpack
 
     def card(self, fmt: Format) -> HardwareCard:
         del fmt

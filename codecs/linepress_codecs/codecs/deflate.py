@@ -6,7 +6,7 @@ import importlib
 from dataclasses import dataclass, field
 from typing import ClassVar, cast
 
-from linepress_codecs.block import BLOCK_METADATA, LibraryCodec
+from linepress_codecs.codecs.block import BLOCK_METADATA, LibraryCodec
 from linepress_codecs.errors import CorruptDataError, SpecError
 from linepress_codecs.registry import register
 

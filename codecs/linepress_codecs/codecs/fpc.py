@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from linepress_codecs import classic_fpc
-from linepress_codecs.classic_base import WordCodec, WordKernels
-from linepress_codecs.classic_cards import GEM5, classic_card, published
+from linepress_codecs.classic import fpc
+from linepress_codecs.classic.base import WordCodec, WordKernels
+from linepress_codecs.classic.cards import GEM5, classic_card, published
 from linepress_codecs.contracts import HardwareCard
 from linepress_codecs.formats import Format
 from linepress_codecs.registry import register
@@ -22,7 +22,7 @@ class Fpc(WordCodec):
     format_version: ClassVar[int] = 1
     summary: ClassVar[str] = "frequent patterns of 32-bit words: zero runs, sign extensions, repeated bytes"
     source: ClassVar[str] = "Alameldeen and Wood, frequent pattern compression, UW-Madison TR 1500, 2004"
-    kernels: ClassVar[WordKernels] = classic_fpc
+    kernels: ClassVar[WordKernels] = fpc
 
     def card(self, fmt: Format) -> HardwareCard:
         del fmt

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from linepress_codecs import classic_fpcd
-from linepress_codecs.classic_base import WordCodec, WordKernels
-from linepress_codecs.classic_cards import GEM5, classic_card, published
+from linepress_codecs.classic import fpcd
+from linepress_codecs.classic.base import WordCodec, WordKernels
+from linepress_codecs.classic.cards import GEM5, classic_card, published
 from linepress_codecs.contracts import HardwareCard
 from linepress_codecs.formats import Format
 from linepress_codecs.registry import register
@@ -22,7 +22,7 @@ class Fpcd(WordCodec):
     format_version: ClassVar[int] = 1
     summary: ClassVar[str] = "frequent patterns of 32-bit words and matches with the two words before"
     source: ClassVar[str] = "FPC-D (MEMSYS 2018), ties and history as in gem5 v24.0.0.1"
-    kernels: ClassVar[WordKernels] = classic_fpcd
+    kernels: ClassVar[WordKernels] = fpcd
 
     def card(self, fmt: Format) -> HardwareCard:
         del fmt

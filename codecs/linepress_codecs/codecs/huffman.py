@@ -9,7 +9,6 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from linepress_codecs import huffman_kernels as kernels
 from linepress_codecs.anchors import HUFFMAN_ANCHORS
 from linepress_codecs.bitio import as_words, frozen, line_words
 from linepress_codecs.checks import (
@@ -24,9 +23,10 @@ from linepress_codecs.contracts import Figure, HardwareCard, LineCodec, Lines, P
 from linepress_codecs.errors import CorruptDataError, UnsupportedFormatError
 from linepress_codecs.fields import exponent_field
 from linepress_codecs.formats import Format
-from linepress_codecs.huffman_decode import decode_any, decode_bytes, decode_plain_bf16
-from linepress_codecs.huffman_fit import fit_tables
-from linepress_codecs.huffman_tables import MAX_TABLES, HuffmanTables
+from linepress_codecs.huffman import kernels as kernels
+from linepress_codecs.huffman.decode import decode_any, decode_bytes, decode_plain_bf16
+from linepress_codecs.huffman.fit import fit_tables
+from linepress_codecs.huffman.tables import MAX_TABLES, HuffmanTables
 from linepress_codecs.registry import register
 
 _KINDS = {

@@ -9,12 +9,12 @@ from typing import ClassVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from linepress_codecs import classic_sc2 as kernels
 from linepress_codecs.bitio import frozen, line_words
 from linepress_codecs.checks import check_tables_type
-from linepress_codecs.classic_base import Bits, ThresholdCodec, Words
-from linepress_codecs.classic_cards import GEM5, classic_card, published
-from linepress_codecs.classic_sc2_tables import Sc2Tables, fit_book
+from linepress_codecs.classic import sc2 as kernels
+from linepress_codecs.classic.base import Bits, ThresholdCodec, Words
+from linepress_codecs.classic.cards import GEM5, classic_card, published
+from linepress_codecs.classic.sc2_tables import Sc2Tables, fit_book
 from linepress_codecs.contracts import Figure, HardwareCard, Lines, Tables
 from linepress_codecs.errors import CorruptDataError
 from linepress_codecs.formats import Format

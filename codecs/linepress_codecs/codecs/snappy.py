@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from linepress_codecs.block import BLOCK_METADATA, LibraryCodec
+from linepress_codecs.codecs.block import BLOCK_METADATA, LibraryCodec
 from linepress_codecs.errors import CorruptDataError
 from linepress_codecs.registry import register
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
-from linepress_codecs.block import BLOCK_METADATA, LibraryCodec
+from linepress_codecs.codecs.block import BLOCK_METADATA, LibraryCodec
 from linepress_codecs.registry import register
 
 if TYPE_CHECKING:

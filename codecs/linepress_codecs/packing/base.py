@@ -19,7 +19,7 @@ POINTER_BYTES = 4
 """A page's or group's start address in its tensor: 32 bits of bytes, 4 GiB a tensor segment."""
 
 CHECKSUM_BYTES = 4
-"""CRC-32 a page, see `linepress_codecs.checksum`."""
+"""CRC-32 a page, see `linepress_codecs.packing.checksum`."""
 
 CRC_METADATA: dict[str, Any] = {"choices": ("off", "on"), "help": "on: a CRC-32 a page of 4 KiB raw, counted"}
 

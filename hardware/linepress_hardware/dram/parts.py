@@ -11,10 +11,11 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import resources
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from linepress_hardware.catalog.files import read_toml, texts
 from linepress_hardware.dram.standards import STANDARDS, Rule, Standard, rules
 from linepress_hardware.errors import ConfigurationError, UnknownPartError
 
@@ -335,17 +336,7 @@ def _check(part: Part) -> None:
     )
 
 
+@cache
 def _packaged() -> dict[str, dict[str, Any]]:
-    global _CACHE
-    if _CACHE is None:
-        folder = resources.files("linepress_hardware") / "data" / "memories"
-        found = {}
-        for entry in folder.iterdir():
-            if entry.name.endswith(".toml"):
-                doc = tomllib.loads(entry.read_text(encoding="utf-8"))
-                found[str(doc["name"])] = doc
-        _CACHE = found
-    return _CACHE
-
-
-_CACHE: dict[str, dict[str, Any]] | None = None
+    documents = [read_toml(text, where) for where, text in texts("memories")]
+    return {str(doc["name"]): doc for doc in documents}

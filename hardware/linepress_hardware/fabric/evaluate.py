@@ -22,8 +22,8 @@ from linepress_hardware.fabric.collectives import (
     bus_bandwidth_factor,
     exchange,
 )
-from linepress_hardware.fabric.data_files import parameter_ns
 from linepress_hardware.fabric.network import Network
+from linepress_hardware.fabric.parameters import parameter_ns
 from linepress_hardware.fabric.schedules import (
     MOST_MESSAGES,
     ONE_WAY,

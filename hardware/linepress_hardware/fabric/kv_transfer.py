@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from linepress_hardware.errors import ConfigurationError
-from linepress_hardware.fabric.data_files import parameter_ns
+from linepress_hardware.fabric.parameters import parameter_ns
 from linepress_hardware.fabric.simulate import Program, simulate
 from linepress_hardware.fabric.topologies import Topology
 

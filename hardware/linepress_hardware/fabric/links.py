@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from linepress_hardware.catalog.figures import Figure, figure
+from linepress_hardware.catalog.files import catalog, check_keys, lookup, read_toml
 from linepress_hardware.errors import ConfigurationError
-from linepress_hardware.fabric.data_files import catalog, check_keys, lookup, parameter_ns, read_toml
 from linepress_hardware.fabric.framing import Framing
-from linepress_hardware.racks.figures import Figure, figure
+from linepress_hardware.fabric.parameters import parameter_ns
 
 _NEEDED = ("name", "title", "family", "lanes", "lane_rate", "phy", "reach", "framing")
 _FRAMING = ("payload_max", "header", "gap", "granule", "minimum", "cell", "flit", "flit_overhead")

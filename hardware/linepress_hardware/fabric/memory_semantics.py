@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from linepress_hardware.errors import ConfigurationError
-from linepress_hardware.fabric.data_files import parameter, parameter_ns
 from linepress_hardware.fabric.framing import Framing
 from linepress_hardware.fabric.network import Network
+from linepress_hardware.fabric.parameters import parameter, parameter_ns
 from linepress_hardware.fabric.round_trip import alone_ns, payloads
 from linepress_hardware.fabric.simulate import Program, simulate
 from linepress_hardware.fabric.topologies import Topology

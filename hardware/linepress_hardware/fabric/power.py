@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from linepress_hardware.errors import ConfigurationError
-from linepress_hardware.fabric.data_files import parameters
+from linepress_hardware.fabric.parameters import parameters
 from linepress_hardware.fabric.topologies import Topology, medium_pJ
 
 

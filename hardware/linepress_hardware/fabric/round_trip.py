@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from linepress_hardware.errors import ConfigurationError
-from linepress_hardware.fabric.data_files import parameter, parameter_ns
 from linepress_hardware.fabric.links import Link
 from linepress_hardware.fabric.network import Floats, Ints, Network
+from linepress_hardware.fabric.parameters import parameter, parameter_ns
 from linepress_hardware.fabric.simulate import Program, simulate
 from linepress_hardware.fabric.switches import Switch
 from linepress_hardware.fabric.topologies import Topology, custom

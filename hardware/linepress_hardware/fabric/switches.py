@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
+from linepress_hardware.catalog.figures import Figure, figure
+from linepress_hardware.catalog.files import catalog, check_keys, lookup, read_toml
 from linepress_hardware.errors import ConfigurationError
-from linepress_hardware.fabric.data_files import catalog, check_keys, lookup, read_toml
-from linepress_hardware.racks.figures import Figure, figure
 
 
 @dataclass(frozen=True)

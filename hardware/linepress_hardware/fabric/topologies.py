@@ -7,20 +7,13 @@ from functools import cache
 from math import ceil, prod
 from typing import Any
 
+from linepress_hardware.catalog.figures import STATUSES
+from linepress_hardware.catalog.files import catalog, check_keys, lookup, read_toml, whole
 from linepress_hardware.errors import ConfigurationError
 from linepress_hardware.fabric import network as nets
-from linepress_hardware.fabric.data_files import (
-    catalog,
-    check_keys,
-    lookup,
-    parameter_ns,
-    parameters,
-    read_toml,
-    whole,
-)
 from linepress_hardware.fabric.links import Link, link
+from linepress_hardware.fabric.parameters import parameter_ns, parameters
 from linepress_hardware.fabric.switches import Switch, switch
-from linepress_hardware.racks.figures import STATUSES
 
 KINDS = ("mesh", "ring", "torus", "switch", "leaf-spine")
 SWITCHED = ("switch", "leaf-spine")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from linepress_hardware.catalog.accelerators import Accelerator
 from linepress_hardware.errors import ConfigurationError
 from linepress_hardware.inference.operators import decode, operators
 from linepress_hardware.inference.parallel import Parallel
@@ -19,7 +20,6 @@ from linepress_hardware.inference.shapes import ModelShape
 from linepress_hardware.inference.step_cost import Calibration, StepCost, step_cost
 from linepress_hardware.inference.trace import closed_loop
 from linepress_hardware.inference.traffic import step_time
-from linepress_hardware.racks.accelerators import Accelerator
 
 # Where the search starts: typical shares of peak, and a millisecond of host time a step.
 START = (0.8, 0.6, 1.0e-3)

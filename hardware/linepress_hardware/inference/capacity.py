@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from linepress_hardware.catalog.accelerators import Accelerator
 from linepress_hardware.errors import ConfigurationError
 from linepress_hardware.inference.compression import Compression
 from linepress_hardware.inference.precision import Precision
 from linepress_hardware.inference.shapes import ModelShape
-from linepress_hardware.racks.accelerators import Accelerator
 
 
 @dataclass(frozen=True)

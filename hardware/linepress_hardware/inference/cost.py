@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from linepress_hardware.catalog.accelerators import Accelerator
 from linepress_hardware.inference.scenario import economics
-from linepress_hardware.racks.accelerators import Accelerator
 
 _ORDER = ("sourced", "seed", "unverified")
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from linepress_hardware.catalog.accelerators import Accelerator, MemoryTier
 from linepress_hardware.errors import ConfigurationError
 from linepress_hardware.inference.capacity import footprint
 from linepress_hardware.inference.compression import PLAIN, Compression
 from linepress_hardware.inference.precision import Precision
 from linepress_hardware.inference.shapes import ModelShape
-from linepress_hardware.racks.accelerators import Accelerator, MemoryTier
 
 
 @dataclass(frozen=True)

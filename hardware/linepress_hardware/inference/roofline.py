@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from linepress_hardware.catalog.accelerators import Accelerator
 from linepress_hardware.errors import ConfigurationError
 from linepress_hardware.inference import operators as corrected
 from linepress_hardware.inference import reference
@@ -19,7 +20,6 @@ from linepress_hardware.inference.operator import Operator, Quantity, total
 from linepress_hardware.inference.parallel import ONE_DEVICE, Parallel
 from linepress_hardware.inference.precision import Precision
 from linepress_hardware.inference.shapes import ModelShape
-from linepress_hardware.racks.accelerators import Accelerator
 
 MODES = ("reference", "corrected")
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
+from linepress_hardware.catalog.figures import Figure, figure
 from linepress_hardware.errors import ConfigurationError
 from linepress_hardware.inference.parallel import Parallel
 from linepress_hardware.inference.precision import Precision, parse_precision
-from linepress_hardware.racks.figures import Figure, figure
 
 STAGES = ("decode", "prefill", "chunked-prefill", "speculative")
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from linepress_hardware.catalog.accelerators import Accelerator
 from linepress_hardware.errors import ConfigurationError
 from linepress_hardware.inference import capacity
 from linepress_hardware.inference.compression import PLAIN, Compression
@@ -21,7 +22,6 @@ from linepress_hardware.inference.precision import Precision
 from linepress_hardware.inference.shapes import ModelShape
 from linepress_hardware.inference.step_cost import Calibration, StepCost, step_cost
 from linepress_hardware.inference.trace import Requests
-from linepress_hardware.racks.accelerators import Accelerator
 
 POLICIES = {"mixed": 0, "prefill-first": 1}
 

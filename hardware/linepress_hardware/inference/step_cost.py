@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from linepress_hardware.catalog.accelerators import Accelerator
 from linepress_hardware.errors import ConfigurationError
 from linepress_hardware.inference import operators as ops_of
 from linepress_hardware.inference.compression import PLAIN, Compression
@@ -17,7 +18,6 @@ from linepress_hardware.inference.precision import Precision
 from linepress_hardware.inference.roofline import device
 from linepress_hardware.inference.shapes import ModelShape
 from linepress_hardware.inference.traffic import communication
-from linepress_hardware.racks.accelerators import Accelerator
 
 
 @dataclass(frozen=True)

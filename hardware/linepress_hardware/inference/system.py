@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from linepress_hardware.catalog.accelerators import Accelerator, accelerator
 from linepress_hardware.errors import ConfigurationError
 from linepress_hardware.inference import capacity, traffic
 from linepress_hardware.inference import operators as ops_of
@@ -27,7 +28,6 @@ from linepress_hardware.inference.parallel import Parallel
 from linepress_hardware.inference.roofline import Device, device
 from linepress_hardware.inference.scenario import Scenario
 from linepress_hardware.inference.shapes import ModelShape
-from linepress_hardware.racks.accelerators import Accelerator, accelerator
 from linepress_hardware.racks.racks import chips_per_rack
 
 __all__ = ["Scenario", "evaluate", "sensitivity"]

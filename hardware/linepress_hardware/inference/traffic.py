@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from linepress_hardware.catalog.accelerators import Accelerator
 from linepress_hardware.errors import ConfigurationError
 from linepress_hardware.fabric.collectives import all_reduce, exchange
 from linepress_hardware.inference.compression import Compression
@@ -16,7 +17,6 @@ from linepress_hardware.inference.parallel import Parallel
 from linepress_hardware.inference.precision import Precision
 from linepress_hardware.inference.roofline import Device
 from linepress_hardware.inference.shapes import ModelShape
-from linepress_hardware.racks.accelerators import Accelerator
 
 
 @dataclass(frozen=True)

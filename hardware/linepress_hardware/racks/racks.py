@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
-import tomllib
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from typing import Any
 
-from linepress_hardware.errors import ConfigurationError, UnknownPartError
-from linepress_hardware.racks.accelerators import Accelerator, accelerator
-from linepress_hardware.racks.figures import STATUSES, Figure, figure
+from linepress_hardware.catalog.accelerators import Accelerator, accelerator
+from linepress_hardware.catalog.figures import STATUSES, Figure, figure
+from linepress_hardware.catalog.files import catalog, check_keys, lookup, read_toml
+from linepress_hardware.errors import ConfigurationError
 
 _FIGURES = {
     "systems": "count",
@@ -36,6 +34,7 @@ class Rack:
     part: Accelerator
     figures: dict[str, Figure]
     note: str = ""
+    aliases: tuple[str, ...] = ()
 
     @property
     def chips(self) -> int:
@@ -79,16 +78,8 @@ def _times(one: Figure, many: Figure | None, note: str, count: int | None = None
 
 def parse_rack(text: str, where: str) -> Rack:
     """One data file → `Rack`; mistakes are `ConfigurationError` naming file and key."""
-    try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{where} is not TOML: {error}") from error
-    unknown = sorted(set(raw) - _KEYS)
-    if unknown:
-        raise ConfigurationError(f"{where} has the unknown key {unknown[0]!r}; use {', '.join(sorted(_KEYS))}")
-    for key in ("name", "title", "accelerator", "systems", "chips_per_system"):
-        if key not in raw:
-            raise ConfigurationError(f"{where} has no {key}; a rack needs it")
+    raw = read_toml(text, where)
+    check_keys(raw, where, ("name", "title", "accelerator", "systems", "chips_per_system"), _KEYS)
     figures = {key: figure(raw[key], f"{where} {key}", kind) for key, kind in _FIGURES.items() if key in raw}
     for key in ("systems", "chips_per_system"):
         if figures[key].value != int(figures[key].value):
@@ -99,22 +90,12 @@ def parse_rack(text: str, where: str) -> Rack:
 @cache
 def racks() -> dict[str, Rack]:
     """All packaged racks by name."""
-    folder = resources.files("linepress_hardware").joinpath("data", "racks")
-    out: dict[str, Rack] = {}
-    for entry in sorted(folder.iterdir(), key=lambda path: path.name):
-        if entry.name.endswith(".toml"):
-            part = parse_rack(entry.read_text(encoding="utf-8"), entry.name)
-            out[part.name] = part
-    return out
+    return catalog("racks", parse_rack)
 
 
 def rack(name: str) -> Rack:
     """By name; `UnknownPartError` lists the nearest ones."""
-    every = racks()
-    if name in every:
-        return every[name]
-    near = difflib.get_close_matches(name, every, n=3, cutoff=0.4) or list(every)
-    raise UnknownPartError(f"rack {name!r} is unknown; did you mean {', '.join(near)}?")
+    return lookup(name, racks(), "rack", "see linepress list racks")
 
 
 def chips_per_rack(accelerator_name: str) -> RackChips:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from linepress_hardware.racks.accelerators import MemoryTier, accelerator
+from linepress_hardware.catalog.accelerators import MemoryTier, accelerator
 
 # Published capacities against the talk's rounded cells: two printed digits carry half a percent at best.
 TOLERANCE = 0.02

@@ -18,11 +18,11 @@ from linepress.capture.options import CacheFormat, CaptureOptions
 from linepress.capture.runner import Bits, CaptureError, LayerCache, ModelFacts, Runner
 from linepress.capture.sequences import Fed, feed, stretches
 from linepress.sources.casts import cast_values, largest, to_float32
-from linepress.sources.engine_hf import to_batch
-from linepress.sources.engine_pages import Table
-from linepress.sources.engine_vllm import plan_blocks, to_blocks
-from linepress.sources.snapshot import BATCH, CONTIGUOUS
-from linepress.sources.snapshot_write import write_snapshot, write_tensors
+from linepress.sources.snapshot.format import BATCH, CONTIGUOUS
+from linepress.sources.snapshot.hf import to_batch
+from linepress.sources.snapshot.pages import Table
+from linepress.sources.snapshot.vllm import plan_blocks, to_blocks
+from linepress.sources.snapshot.write import write_snapshot, write_tensors
 
 Cached = dict[str, tuple[str, Bits]]
 

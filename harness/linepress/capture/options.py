@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from linepress.capture.runner import CaptureError
-from linepress.sources.engine_vllm import BLOCK_TOKENS
-from linepress.sources.snapshot import ARRANGEMENTS, BATCH, CONTIGUOUS
+from linepress.sources.snapshot.format import ARRANGEMENTS, BATCH, CONTIGUOUS
+from linepress.sources.snapshot.vllm import BLOCK_TOKENS
 
 PHASES = ("prefill", "decode")
 KEYS = ("post-rope", "pre-rope")

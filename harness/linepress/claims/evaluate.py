@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from linepress import format as fmt
 from linepress.claims import hardware_checks as hardware
 from linepress.claims import run_checks as run
 from linepress.claims.finding import Finding, missing
@@ -24,6 +23,7 @@ from linepress.records import RunStore
 from linepress.records.frame import Frame
 from linepress.records.measured import measure_frame
 from linepress.records.place import RunPlace
+from linepress.tables import format as fmt
 from linepress_hardware.errors import HardwareError
 
 _RUN_CHECKS: dict[str, Callable[[Any, run.Records], Finding]] = {

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from linepress import format as fmt
 from linepress.claims.finding import Finding, missing
 from linepress.claims.model import (
     DecodeDominates,
@@ -24,6 +23,7 @@ from linepress.claims.model import (
     RooflineTable,
     RoundTrip,
 )
+from linepress.tables import format as fmt
 
 
 def roofline_table(check: RooflineTable) -> Finding:
@@ -75,10 +75,10 @@ def decode_dominates(check: DecodeDominates) -> Finding:
 
 
 def _stage(check: RooflineTable | RooflineBound | DecodeDominates, stage: str, mode: str) -> dict[str, Any]:
+    from linepress_hardware.catalog.accelerators import accelerator
     from linepress_hardware.inference.catalog import model
     from linepress_hardware.inference.precision import parse_precision
     from linepress_hardware.inference.roofline import roofline
-    from linepress_hardware.racks.accelerators import accelerator
 
     return roofline(
         model(check.model),

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from linepress import format as fmt
 from linepress.errors import LinepressError
-from linepress.yaml12 import read_yaml
+from linepress.suite.yaml12 import read_yaml
+from linepress.tables import format as fmt
 
 REPRODUCED, NOT_REPRODUCED, NOT_CHECKABLE = "reproduced", "not reproduced", "not checkable"
 VERDICTS = (REPRODUCED, NOT_REPRODUCED, NOT_CHECKABLE)

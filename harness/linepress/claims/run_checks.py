@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from linepress import format as fmt
 from linepress.claims.finding import Finding, missing
 from linepress.claims.model import BlockTime, CardLatency, ChannelGain, CodecAdvantage, CodecRatio
-from linepress.records.aggregate import Summary, best_payload_line_variant, summarise
 from linepress.records.frame import Frame
+from linepress.records.summary import Summary, best_payload_line_variant, summarise
+from linepress.tables import format as fmt
 
 _KINDS = {"weights": ("weight",), "kv": ("key", "value")}
 

@@ -40,17 +40,6 @@ def stderr() -> Console:
 
 def print_json(document: Any) -> None:
     """One JSON document with sorted keys left as built; NaN and infinities become null (JSON has neither)."""
+    from linepress.records.files import finite
+
     sys.stdout.write(json.dumps(finite(document), indent=2, ensure_ascii=False) + "\n")
-
-
-def finite(value: Any) -> Any:
-    """``value`` with numpy scalars as Python numbers and non-finite floats as None."""
-    if isinstance(value, dict):
-        return {str(k): finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(v) for v in value]
-    if hasattr(value, "tolist"):
-        return finite(value.tolist())
-    if isinstance(value, float) and value not in (float("inf"), float("-inf")) and value == value:
-        return value
-    return None if isinstance(value, float) else value

@@ -81,10 +81,10 @@ def command(
     """
     from linepress.compare import CompareOptions, compare_runs
     from linepress.compare.document import document
-    from linepress.compare.nights import suite_runs
     from linepress.compare.render import as_markdown, as_text
     from linepress.errors import RecordError
     from linepress.records.files import write_atomically
+    from linepress.records.found import suite_runs
     from linepress.records.store import read_manifest
 
     earlier: list[RunPlace] = []

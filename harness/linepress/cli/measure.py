@@ -209,8 +209,8 @@ def _run(
     seed: int,
 ) -> Outcome:
     """Every tensor under every variant; one case that fails does not stop the others."""
-    from linepress.progress import Progress
-    from linepress.stages.measure import measure_case
+    from linepress.run.progress import Progress
+    from linepress.stages.measure.case import measure_case
 
     outcome = Outcome()
     progress = Progress()
@@ -236,7 +236,7 @@ def _run(
 
 
 def _document(outcome: Outcome, sources: Sequence[Source], histogram: bool) -> dict[str, Any]:
-    from linepress.stages.totals import totals
+    from linepress.records.totals import totals
 
     def count(cases: Sequence[dict[str, str]]) -> Counter[tuple[str, str]]:
         return Counter((case["codec"], case["cast"]) for case in cases)
@@ -271,7 +271,7 @@ def _print_rows(first: str, rows: Sequence[dict[str, Any]], labels: Sequence[str
     from rich import box
     from rich.table import Table
 
-    from linepress import format as fmt
+    from linepress.tables import format as fmt
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column(first, overflow="fold")

@@ -83,9 +83,9 @@ def command(
     environment.prepare()
     from linepress.compare import CompareOptions
     from linepress.errors import LinepressError
-    from linepress.nightly import NightlyOptions, night_folder, run_nightly
-    from linepress.nightly_summary import WebhookError, failed_summary, markdown, post
-    from linepress.suite import load_suite
+    from linepress.nightly.night import NightlyOptions, night_folder, run_nightly
+    from linepress.nightly.summary import WebhookError, failed_summary, markdown, post
+    from linepress.suite.model import load_suite
 
     def tell(summary: dict[str, object]) -> None:
         if not webhook:

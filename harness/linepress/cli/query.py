@@ -34,8 +34,8 @@ MOST_ROWS = 200
 @json_option
 def command(run: RunPlace, sql: str | None, show_columns: bool, as_csv: bool, as_json: bool) -> int:
     """One SELECT over the tables of a run, in a folder or at a place like s3://bucket/runs/night."""
-    from linepress.query import columns, query
     from linepress.records import RunStore
+    from linepress.records.query import columns, query
 
     if (sql is None) != show_columns:
         raise click.UsageError("give a query, or --columns")
@@ -87,7 +87,7 @@ def _print(names: list[str], rows: list[dict[str, Any]]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from linepress import format as fmt
+    from linepress.tables import format as fmt
 
     console = stdout()
     if not console.is_terminal:

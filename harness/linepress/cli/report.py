@@ -29,8 +29,8 @@ def command(run: RunPlace, as_json: bool) -> int:
     RUN is the folder that `linepress run` printed (`linepress runs list` shows them), or a place like
     s3://bucket/runs/night; then the report goes there too, and the path printed is that of the copy on this machine.
     """
-    from linepress import format as fmt
     from linepress.report import build_report
+    from linepress.tables import format as fmt
 
     path = build_report(run)
     there = "" if isinstance(run, Path) else f"   also at {run / 'report' / 'index.html'}"

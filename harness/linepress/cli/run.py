@@ -13,10 +13,10 @@ import click
 from linepress.cli.common import json_option, print_json, stdout
 
 if TYPE_CHECKING:
-    from linepress.plan import Plan
-    from linepress.run import Run
-    from linepress.run_options import RunOutcome
-    from linepress.suite import Suite
+    from linepress.run.engine import Run
+    from linepress.run.options import RunOutcome
+    from linepress.run.plan import Plan
+    from linepress.suite.model import Suite
 
 EPILOG = """\b
 Examples:
@@ -35,7 +35,7 @@ PLAIN_WIDTH = 200
 
 
 def _split_bytes(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
-    from linepress.suite import parse_bytes
+    from linepress.suite.model import parse_bytes
 
     del context, parameter
     try:
@@ -83,9 +83,9 @@ def command(
 
     environment.prepare()
     from linepress.records.remote import is_remote
-    from linepress.run import Run
-    from linepress.run_options import RunOptions
-    from linepress.suite import load_suite
+    from linepress.run.engine import Run
+    from linepress.run.options import RunOptions
+    from linepress.suite.model import load_suite
 
     suite = load_suite(suite_name, overrides)
     remote = out if out is not None and is_remote(out) else None
@@ -181,10 +181,10 @@ def _header(run: Run, plan: Plan, recorded: int) -> None:
 def _dry_run(run: Run, as_json: bool) -> int:
     from linepress.environment import usable_cores
     from linepress.errors import EXIT_NOTHING_MEASURED
-    from linepress.estimate import estimate
-    from linepress.plan import make_plan
     from linepress.records.store import MANIFEST, RunStore
-    from linepress.run_stages import check_later_stages
+    from linepress.run.estimate import estimate
+    from linepress.run.later_stages import check_later_stages
+    from linepress.run.plan import make_plan
 
     check_later_stages(run.suite)
     plan = make_plan(run.suite)
@@ -233,7 +233,7 @@ def _dry_run(run: Run, as_json: bool) -> int:
 
 
 def _document(run: Run, outcome: RunOutcome, resume: str) -> dict[str, Any]:
-    from linepress.run_summary import summary
+    from linepress.records.run_summary import summary
 
     store = outcome.store
     claims = [str(row["verdict"]) for row in store.rows("claims", ["verdict"])]

@@ -34,7 +34,7 @@ def command() -> None:
 @json_option
 def list_command(place: RunPlace, folder: RunPlace | None, suite: str | None, as_json: bool) -> int:
     """Runs in a folder (`runs` else) or in a store, the newest first, with verdict and size."""
-    from linepress.run_folders import listed
+    from linepress.run.folders import listed
 
     where = folder or place
     rows = listed(where, suite)
@@ -57,7 +57,7 @@ def list_command(place: RunPlace, folder: RunPlace | None, suite: str | None, as
 @json_option
 def show_command(run: RunPlace, as_json: bool) -> int:
     """What a run is: suite, commit, machine, sessions, counts, tables, verdict."""
-    from linepress.run_folders import described
+    from linepress.run.folders import described
 
     found = described(run)
     if as_json:
@@ -79,9 +79,9 @@ def delete_command(runs: tuple[RunPlace, ...], yes: bool, as_json: bool) -> int:
 
     Says so when a run is the latest good one of its suite, which the next night would be compared with.
     """
-    from linepress import format as fmt
     from linepress.records.place import size_bytes
-    from linepress.run_folders import check_deletable, delete, loss_of
+    from linepress.run.folders import check_deletable, delete, loss_of
+    from linepress.tables import format as fmt
 
     for run in runs:
         check_deletable(run)
@@ -112,7 +112,7 @@ def _table(rows: list[dict[str, Any]]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from linepress import format as fmt
+    from linepress.tables import format as fmt
 
     console = stdout()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)

@@ -25,7 +25,7 @@ def command(uris: tuple[str, ...], as_json: bool) -> int:
 
     PATH is whatever linepress measure takes; memory:PATH checks the engine's pages as they lie.
     """
-    from linepress.sources.snapshot_validate import FAIL, validate
+    from linepress.sources.snapshot.validate import FAIL, validate
 
     failed = False
     document = []

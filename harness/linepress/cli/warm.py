@@ -32,9 +32,9 @@ def command(suite_name: str, as_json: bool) -> int:
     from linepress import environment
 
     environment.prepare()
-    from linepress.run import Run
-    from linepress.run_options import RunOptions
-    from linepress.suite import load_suite
+    from linepress.run.engine import Run
+    from linepress.run.options import RunOptions
+    from linepress.suite.model import load_suite
 
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="linepress-warm-") as folder, contextlib.redirect_stdout(sys.stderr):

@@ -18,12 +18,10 @@ from linepress.compare.noise import noise
 from linepress.compare.options import METRICS
 from linepress.records import RunStore
 from linepress.records.files import RecordWriteError, write_atomically
-from linepress.records.found import found_runs
-from linepress.records.measured import dequantised_sources
+from linepress.records.measured import data_of, dequantised_sources
 from linepress.records.place import RunPlace
 from linepress.records.remote import cache_folder
 from linepress.records.store import read_manifest
-from linepress.run_pools import data_of
 
 ALL_DATA = "all data"
 EXACT_FIGURES = ("payload_ratio", "packed_ratio", "lossless")
@@ -65,19 +63,6 @@ class Night:
     suite_sha256: str
     figures: dict[str, float] = field(default_factory=dict)
     machine_GBps: float | None = None
-
-
-def suite_runs(folder: RunPlace, suite: str) -> list[tuple[RunPlace, dict[str, Any]]]:
-    """Complete runs of a suite under ``folder``, the oldest first; what cannot be read is left out, as
-    `linepress runs list` says."""
-    found = [
-        (run.place, run.manifest)
-        for run in found_runs(folder)
-        if run.manifest is not None
-        and (run.manifest.get("suite") or {}).get("name") == suite
-        and run.manifest.get("status") == "complete"
-    ]
-    return sorted(found, key=lambda item: (str(item[1].get("created_at")), item[0].name))
 
 
 def nights(runs: Sequence[RunPlace | RunStore]) -> list[Night]:

@@ -1,7 +1,7 @@
 """One side of a retiming: measures what it is asked for, one request a line on stdin, one answer a line on stdout.
 
 This file is also run by the interpreter of the other installation, so it uses nothing of linepress but what every
-version has: `linepress.sources.open_source`, `linepress.stages.measure.measure_case` and `Variant`.
+version has: `linepress.sources.open_source`, `linepress.stages.measure.case.measure_case` and `Variant`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 def answer(request: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
     """Raw samples of one case: seconds of each round by metric, or ``error``."""
     from linepress.sources import open_source
-    from linepress.stages.measure import measure_case
+    from linepress.stages.measure.case import measure_case
     from linepress_codecs.variant import Variant
 
     source, name, cast = request["source"], request["tensor"], request["cast"]

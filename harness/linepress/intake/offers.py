@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 
-from linepress.intake.answers import RefusedError
+from linepress.intake.http.answers import RefusedError
 from linepress.intake.settings import IntakeError
-from linepress.suite import Suite, load_suite
+from linepress.suite.model import Suite, load_suite
 
 
 class Offers:
@@ -26,16 +26,16 @@ class Offers:
     @cached_property
     def memories(self) -> tuple[str, ...]:
         """Names of memories a channel can be simulated with."""
-        from linepress.listing import memories
+        from linepress_hardware.dram.parts import part_names
 
-        return tuple(sorted(str(row["memory"]) for row in memories()))
+        return tuple(part_names())
 
     @cached_property
     def accelerators(self) -> tuple[str, ...]:
         """Names of accelerators."""
-        from linepress.listing import accelerators
+        from linepress_hardware.catalog.accelerators import accelerators
 
-        return tuple(sorted(str(row["accelerator"]) for row in accelerators()))
+        return tuple(sorted(accelerators()))
 
     def check(self, suite: str, memories: Sequence[str], accelerators: Sequence[str]) -> None:
         """Raise `RefusedError` (422) for a choice that is not on offer."""

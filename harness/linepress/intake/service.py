@@ -9,16 +9,16 @@ from typing import Any
 
 from sqlalchemy import and_, select
 
-from linepress.intake import audit, states, submissions
-from linepress.intake.answers import RefusedError
-from linepress.intake.audit import Actor
-from linepress.intake.database import Database, files
-from linepress.intake.forms import NewSubmission
+from linepress.intake.http.answers import RefusedError
+from linepress.intake.http.forms import NewSubmission
+from linepress.intake.http.rates import Rates
 from linepress.intake.offers import Offers
-from linepress.intake.partners import Caller
-from linepress.intake.rates import Rates
 from linepress.intake.settings import Settings
-from linepress.intake.uploads import check_room
+from linepress.intake.store import audit, states, submissions
+from linepress.intake.store.audit import Actor
+from linepress.intake.store.database import Database, files
+from linepress.intake.store.partners import Caller
+from linepress.intake.store.uploads import check_room
 
 Row = dict[str, Any]
 

@@ -62,3 +62,16 @@ def damaged(part: object, error: Exception) -> RecordError:
     return RecordError(
         f"{part}: damaged part ({error}); delete this file and give the same command again to measure its cases anew"
     )
+
+
+def finite(value: Any) -> Any:
+    """``value`` with numpy scalars as Python numbers and non-finite floats as None."""
+    if isinstance(value, dict):
+        return {str(k): finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(v) for v in value]
+    if hasattr(value, "tolist"):
+        return finite(value.tolist())
+    if isinstance(value, float) and value not in (float("inf"), float("-inf")) and value == value:
+        return value
+    return None if isinstance(value, float) else value

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from linepress.errors import RecordError
+from linepress.errors import EXIT_CASES_FAILED, EXIT_OK, RecordError
 from linepress.records.place import RunPlace, over
 from linepress.records.store import MANIFEST, read_manifest
+
+FOLDER = "nightly"
+SUMMARY = f"{FOLDER}/summary.json"
+GOOD_VERDICTS = ("PASS", "ACCEPTED")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +42,34 @@ def _look(place: RunPlace) -> FoundRun | None:
         return FoundRun(place, read_manifest(place))
     except RecordError as error:
         return FoundRun(place, None, str(error))
+
+
+def latest_good(runs: Sequence[RunPlace]) -> RunPlace | None:
+    """The newest of ``runs`` (oldest first) that is good; None without one."""
+    return next((path for path in reversed(runs) if is_good(path)), None)
+
+
+def is_good(path: RunPlace) -> bool:
+    """Whether a complete run may serve as a reference."""
+    manifest = read_manifest(path)
+    try:
+        verdict = json.loads((path / SUMMARY).read_text(encoding="utf-8"))["verdict"]
+    except FileNotFoundError:
+        # Failed cases are known to the comparison; a broken gate or nothing measured is no reference.
+        return manifest.get("exit_code") in (EXIT_OK, EXIT_CASES_FAILED)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return verdict in GOOD_VERDICTS
+
+
+def suite_runs(folder: RunPlace, suite: str) -> list[tuple[RunPlace, dict[str, Any]]]:
+    """Complete runs of a suite under ``folder``, the oldest first; what cannot be read is left out, as
+    `linepress runs list` says."""
+    found = [
+        (run.place, run.manifest)
+        for run in found_runs(folder)
+        if run.manifest is not None
+        and (run.manifest.get("suite") or {}).get("name") == suite
+        and run.manifest.get("status") == "complete"
+    ]
+    return sorted(found, key=lambda item: (str(item[1].get("created_at")), item[0].name))

@@ -67,3 +67,12 @@ def _bound_columns(column: Any) -> dict[str, Any]:
         values[owner[own]] = ratios[own]
         columns[f"bound:{name}"] = values
     return columns
+
+
+DATA_OF_KIND = {"weight": "weights", "key": "kv", "value": "kv", "activation": "activations"}
+
+
+def data_of(kind: str, source: str, cast: str, marked: Collection[str]) -> str:
+    """``weights``, ``dequantised weights``, ``kv`` or ``activations``; ``marked`` are the sources that call
+    themselves dequantised (`linepress.records.measured.dequantised_sources`)."""
+    return f"{origin_of(kind, source, cast, marked)} {DATA_OF_KIND.get(kind, 'weights')}".strip()

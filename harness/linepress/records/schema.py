@@ -23,12 +23,109 @@ from linepress.records.columns import (
     structs,
     text,
 )
-from linepress.stages.channel_types import CHANNEL_COLUMNS
 
 SCHEMA_VERSION = 1
 
 STATUSES = ("ok", "failed", "skipped")
 """States a recorded row can be in; planned and running cases have no row yet."""
+
+# column -> (Arrow-like type, what it holds with its unit). `list<...>` and `map` columns hold plain Python values.
+CHANNEL_COLUMNS: dict[str, tuple[str, str]] = {
+    "workload": ("string", "pattern whose latency is reported"),
+    "memory": ("string", "memory part"),
+    "mapping": ("string", "address mapping of the part"),
+    "packing": ("string", "packing specification"),
+    "codec": ("string", "codec variant"),
+    "data": ("string", "what the lines hold: weights, kv, …"),
+    "placement": ("string", "where the engine sits: controller, sram or dma"),
+    "mode": ("string", "offline (compressed once, read-only) or inline (both ways)"),
+    "line_bytes": ("int64", "bytes of a line"),
+    "lines": ("int64", "lines of the histogram"),
+    "n_requests": ("int64", "accesses of the latency runs"),
+    "n_requests_saturated": ("int64", "accesses of each bandwidth run: at least eight refresh intervals of them"),
+    "seed": ("int64", "seed of line order, workload and faults"),
+    "load_pct_peak": ("double", "offered load of the latency run, % of the pin peak of the plain channel"),
+    "load_sustained": (
+        "bool",
+        "whether the compressed channel kept up with that load; else latency grows with length",
+    ),
+    "plain_load_sustained": ("bool", "whether the plain channel kept up with that load"),
+    "peak_GBps": ("double", "pin peak of one channel"),
+    "atom_bytes": ("int64", "bytes of one column access"),
+    "raw_bytes": ("int64", "bytes of the lines before coding"),
+    "packed_bytes": ("int64", "bytes in memory: data, metadata and codec tables"),
+    "effective_capacity_ratio": ("double", "raw_bytes / packed_bytes"),
+    "atoms_per_line_sequential": ("double", "atoms fetched per line, neighbours shared"),
+    "atoms_per_line_random": ("double", "atoms fetched for a line alone"),
+    "effective_bandwidth_sequential_GBps": ("double", "useful bytes per ns, sequential reads, saturated"),
+    "effective_bandwidth_random_GBps": ("double", "useful bytes per ns, random line reads, saturated"),
+    "effective_bandwidth_mixed_GBps": (
+        "double",
+        "useful bytes per ns, half sequential half random, with writes inline",
+    ),
+    "plain_bandwidth_sequential_GBps": ("double", "the same channel without compression"),
+    "plain_bandwidth_random_GBps": ("double", "the same channel without compression"),
+    "plain_bandwidth_mixed_GBps": ("double", "the same channel without compression"),
+    "gain_sequential": ("double", "effective / plain"),
+    "gain_random": ("double", "effective / plain"),
+    "gain_mixed": ("double", "effective / plain"),
+    "effective_bandwidth_workload_GBps": ("double", "useful bytes per ns under the named workload, saturated"),
+    "plain_bandwidth_workload_GBps": ("double", "the same channel without compression"),
+    "gain_workload": ("double", "effective / plain under the named workload"),
+    "closed_form_gain_sequential": (
+        "double",
+        "raw / fetched bytes with metadata, and the engine's and port's ceiling",
+    ),
+    "closed_form_gain_random": ("double", "atoms raw / (atoms per line + metadata misses)"),
+    "closed_form_gain_mixed": ("double", "harmonic mean of the two by share, writes as read-modify-write"),
+    "closed_form_atoms_per_line_random": ("double", "1 + (s - 1) / A for a line of s bytes at any offset"),
+    "closed_form_capacity_ratio": ("double", "line bytes / (mean packed line bytes + metadata per line + tables)"),
+    "closed_form_latency_added_ns": ("double", "metadata, ECC and decode latency added to an idle read"),
+    "closed_form_metadata_hit_rate": ("double", "share of the footprint that the metadata cache reaches"),
+    "latency_mean_ns": ("double", "read latency at the port, compressed"),
+    "latency_p50_ns": ("double", "read latency at the port, compressed"),
+    "latency_p99_ns": ("double", "read latency at the port, compressed"),
+    "latency_p999_ns": ("double", "read latency at the port, compressed"),
+    "plain_latency_mean_ns": ("double", "read latency at the port, plain"),
+    "plain_latency_p50_ns": ("double", "read latency at the port, plain"),
+    "plain_latency_p99_ns": ("double", "read latency at the port, plain"),
+    "plain_latency_p999_ns": ("double", "read latency at the port, plain"),
+    "idle_latency_added_ns": ("double", "mean latency of random reads one at a time, compressed minus plain"),
+    "latency_histogram_ns": ("list<double>", "upper edges of the latency histogram bins"),
+    "latency_histogram": ("list<int64>", "reads per bin, compressed"),
+    "plain_latency_histogram": ("list<int64>", "reads per bin, plain"),
+    "where_bandwidth_went": ("map<string,double>", "shares of bus time of the sequential run, compressed"),
+    "where_bandwidth_went_random": ("map<string,double>", "shares of bus time of the random run, compressed"),
+    "metadata_hit_rate": ("double", "hits / look-ups of the metadata cache, latency run"),
+    "metadata_traffic_ratio": ("double", "metadata bytes / all bytes on the bus, latency run"),
+    "metadata_hit_rate_random": ("double", "the same in the random run"),
+    "metadata_traffic_ratio_random": ("double", "the same in the random run"),
+    "line_buffer_hit_rate": ("double", "atoms served by the line buffer / atoms needed, sequential run"),
+    "bytes_on_bus": ("int64", "bytes moved between controller and memory, latency run"),
+    "overflows": ("int64", "writes whose line outgrew its place, mixed run"),
+    "repacks": ("int64", "pages rewritten in place or smaller, mixed run"),
+    "page_moves": ("int64", "pages rewritten with more chunks, mixed run"),
+    "read_modify_writes": ("int64", "reads of atoms only to be merged and written back, mixed run"),
+    "ecc_code": ("string", "error-correcting code of the run"),
+    "ecc_injected": ("int64", "faults injected"),
+    "ecc_corrected": ("int64", "corrected, and right"),
+    "ecc_detected": ("int64", "detected, not corrected: poison"),
+    "ecc_miscorrected": ("int64", "reported corrected, but wrong"),
+    "ecc_silent": ("int64", "neither corrected nor detected"),
+    "blast_radius_values": ("double", "values lost per uncorrected code word, compressed"),
+    "plain_blast_radius_values": ("double", "values lost per uncorrected code word, plain"),
+    "blast_radius_metadata_values": ("double", "values lost per uncorrected metadata entry"),
+    "energy_pJ_per_useful_byte": ("double", "memory energy per byte delivered, sequential run, compressed"),
+    "plain_energy_pJ_per_useful_byte": ("double", "memory energy per byte delivered, sequential run, plain"),
+    "energy_random_pJ_per_useful_byte": ("double", "the same in the random run, compressed"),
+    "plain_energy_random_pJ_per_useful_byte": ("double", "the same in the random run, plain"),
+    "channels_per_device": ("int64", "channels of one stack, module or package"),
+    "device_bandwidth_sequential_GBps": ("double", "effective sequential bandwidth of all channels of the device"),
+    "decoders": ("int64", "decode pipelines of the channel: what keeps up with the port at this codec's interval"),
+    "decode_latency_ns": ("double", "decoder latency used"),
+    "encode_latency_ns": ("double", "encoder latency used"),
+    "decode_interval_ns": ("double", "time between two lines in one decoder"),
+}
 
 COMMON: tuple[pa.Field, ...] = (
     text("run_id", "Run that wrote the row: the name of its folder."),
@@ -305,3 +402,6 @@ def schema(table: str) -> pa.Schema:
 
 
 __all__ = ["ADDED", "SCHEMA_VERSION", "STATUSES", "TABLES", "schema"]
+
+
+# column -> (Arrow-like type, what it holds with its unit). `list<...>` and `map` columns hold plain Python values.

@@ -88,7 +88,7 @@ class RunStore:
     path : Path
         The run folder.
     manifest : dict
-        The content of ``manifest.json``, see `linepress.manifest`.
+        The content of ``manifest.json``, see `linepress.run.manifest`.
     copy : RemoteCopy | None
         Where every written file is carried on to.
     fetched : FetchedRecord | None

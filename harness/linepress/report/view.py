@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from linepress.records import RunStore
-from linepress.records.aggregate import DataClass, Summary, classes, summaries
 from linepress.records.frame import Frame
 from linepress.records.measured import measure_frame
+from linepress.records.summary import DataClass, Summary, classes, summaries
 
 if TYPE_CHECKING:
     from linepress.claims import Verdict

@@ -45,7 +45,7 @@ def open_source(uri: str, **options: Any) -> Source:
         _only(uri, options, "endpoint", "local")
         return open_hub(uri, **options)
     if uri.startswith("memory:"):
-        from linepress.sources.safetensors_reader import SafetensorsSource
+        from linepress.sources.safetensors.reader import SafetensorsSource
 
         _only(uri, options)
         return SafetensorsSource(uri, [Path(uri.removeprefix("memory:")).expanduser()], view="memory")
@@ -53,7 +53,7 @@ def open_source(uri: str, **options: Any) -> Source:
         raise SourceError(f"{uri}: no such kind of source; use a path, hf://org/name@revision or synthetic:…")
     path = Path(place).expanduser()
     if path.is_dir():
-        from linepress.sources.safetensors_reader import open_folder
+        from linepress.sources.safetensors.reader import open_folder
 
         _only(uri, options)
         return open_folder(uri, path)
@@ -66,12 +66,12 @@ def open_source(uri: str, **options: Any) -> Source:
         _only(uri, options, "dtype")
         return NpySource(uri, path, **options)
     if kind == "gguf":
-        from linepress.sources.gguf import GgufSource
+        from linepress.sources.gguf.reader import GgufSource
 
         _only(uri, options, "split")
         return GgufSource(uri, path, **options)
     _only(uri, options)
-    from linepress.sources.safetensors_reader import SafetensorsSource
+    from linepress.sources.safetensors.reader import SafetensorsSource
 
     return SafetensorsSource(uri, [path])
 

@@ -12,8 +12,9 @@ become the largest value, NaN stays NaN) and rounded to nearest, ties to even, b
 
 How a tensor was scaled changes how far it compresses, so the cast is part of the case.
 
-``dequant:bf16`` (``fp16``, ``fp32``) unpacks the blocks of a GGUF tensor to binary32 (`linepress.sources.dequantise`)
-and rounds to nearest, ties to even; floating-point tensors of the same file are rounded alike, as a loader does.
+``dequant:bf16`` (``fp16``, ``fp32``) unpacks the blocks of a GGUF tensor to binary32
+(`linepress.sources.gguf.dequantise`) and rounds to nearest, ties to even; floating-point tensors of the same file
+are rounded alike, as a loader does.
 Dequantised weights take few values and overstate how far trained weights compress: reports name them apart.
 """
 
@@ -30,8 +31,8 @@ from numpy.typing import NDArray
 
 from linepress.errors import EXIT_USAGE, SourceError
 from linepress.sources.bytes import Bytes, Location
-from linepress.sources.dequantise import DEQUANTISERS
-from linepress.sources.ggml import ggml_type
+from linepress.sources.gguf.dequantise import DEQUANTISERS
+from linepress.sources.gguf.ggml import ggml_type
 from linepress.sources.memo import Memo
 
 PASS_BYTES = 8 << 20

@@ -27,8 +27,8 @@ import numpy as np
 from linepress.errors import SourceError
 from linepress.sources.base import Source, TensorRef
 from linepress.sources.bytes import Bytes, check_range
-from linepress.sources.safetensors_header import Header, header_length, parse_header
-from linepress.sources.safetensors_reader import (
+from linepress.sources.safetensors.header import Header, header_length, parse_header
+from linepress.sources.safetensors.reader import (
     INDEX_NAME,
     MAX_INDEX_BYTES,
     check_index,
@@ -37,7 +37,7 @@ from linepress.sources.safetensors_reader import (
     refs_of,
     shards_of,
 )
-from linepress.sources.snapshot import check_snapshot, is_snapshot
+from linepress.sources.snapshot.format import check_snapshot, is_snapshot
 from linepress.sources.sniff import CONVERT, kind_of_head
 from linepress.sources.text import shown
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from linepress_hardware.catalog.accelerators import Link, accelerator
 from linepress_hardware.errors import ConfigurationError
 from linepress_hardware.fabric.collectives import (
     OPERATIONS,
@@ -20,7 +21,6 @@ from linepress_hardware.fabric.collectives import (
 )
 from linepress_hardware.fabric.collectives import TOPOLOGIES as PLAIN_TOPOLOGIES
 from linepress_hardware.fabric.topologies import topologies, topology
-from linepress_hardware.racks.accelerators import Link, accelerator
 
 if TYPE_CHECKING:
     from linepress_hardware.fabric.evaluate import Fabric

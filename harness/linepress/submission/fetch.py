@@ -21,13 +21,13 @@ from pathlib import Path
 
 from linepress.errors import LinepressError, SourceError
 from linepress.sources.hub import PIECE_BYTES, HubFile, hub_endpoint, is_offline, list_files
-from linepress.submission import content
-from linepress.submission.ledger import Ledger, name_of
-from linepress.submission.limits import MANIFEST_NAME, PARTS_FOLDER, Limits
-from linepress.submission.manifest import FileEntry, Manifest, parse_manifest
-from linepress.submission.rules.identity import check_source
-from linepress.submission.rules.names import check_names
-from linepress.submission.tree import open_root
+from linepress.submission.check import content
+from linepress.submission.check.ledger import Ledger, name_of
+from linepress.submission.check.limits import MANIFEST_NAME, PARTS_FOLDER, Limits
+from linepress.submission.check.manifest import FileEntry, Manifest, parse_manifest
+from linepress.submission.check.rules.identity import check_source
+from linepress.submission.check.rules.names import check_names
+from linepress.submission.check.tree import open_root
 
 DEFAULT_BUDGET_BYTES = 64 << 30
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -9,22 +9,42 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from linepress.submission import sandbox
-from linepress.submission.limits import MANIFEST_NAME
+from linepress.submission.box import sandbox
+from linepress.submission.check.limits import MANIFEST_NAME
 from linepress.submission.pack import Terms, pack, sha256_of
 from linepress.submission.report import render_page
 from linepress.submission.scanners import Scanner
-from linepress.testing.safetensors_files import build, header_of
-from linepress.testing.safetensors_files import pack as safetensors_bytes
 
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 INDEX = "model.safetensors.index.json"
 TERMS = Terms("Apache-2.0", "validation@partner.example", "hf://partner/tiny", "0123456789abcdef" * 2 + "01234567")
+
+
+def safetensors_bytes(header: bytes, body: bytes = b"", *, length: int | None = None) -> bytes:
+    """Length, header and body, with a length other than the header's where ``length`` is given."""
+    return (len(header) if length is None else length).to_bytes(8, "little") + header + body
+
+
+def header_of(entries: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> bytes:
+    """JSON header padded with spaces to eight bytes; entries as they stand."""
+    document = {**({"__metadata__": dict(metadata)} if metadata else {}), **entries}
+    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+    return text + b" " * (-len(text) % 8)
+
+
+def build(tensors: Mapping[str, tuple[str, list[int], bytes]], metadata: Mapping[str, str] | None = None) -> bytes:
+    """A true file of (dtype, shape, bytes) by name, in the order given."""
+    entries: dict[str, Any] = {}
+    body = b""
+    for name, (dtype, shape, data) in tensors.items():
+        entries[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(body), len(body) + len(data)]}
+        body += data
+    return safetensors_bytes(header_of(entries, metadata), body)
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from linepress.errors import LinepressError
-from linepress.submission.ledger import Ledger, name_of
-from linepress.submission.limits import MANIFEST_NAME, Limits
-from linepress.submission.manifest import (
+from linepress.submission.check.ledger import Ledger, name_of
+from linepress.submission.check.limits import MANIFEST_NAME, Limits
+from linepress.submission.check.manifest import (
     SCHEMA_VERSION,
     Declared,
     Expected,
@@ -25,10 +25,10 @@ from linepress.submission.manifest import (
     SourceRef,
     write_manifest,
 )
-from linepress.submission.reading import FileFacts, read_file
-from linepress.submission.rules.documents import CONFIG_NAME, INDEX_SUFFIX
-from linepress.submission.rules.identity import SLUG, UPLOAD, licences
-from linepress.submission.rules.names import name_problem
+from linepress.submission.check.reading import FileFacts, read_file
+from linepress.submission.check.rules.documents import CONFIG_NAME, INDEX_SUFFIX
+from linepress.submission.check.rules.identity import SLUG, UPLOAD, licences
+from linepress.submission.check.rules.names import name_problem
 
 _TEXTS = ("license", "licence", "copying", "notice")
 
@@ -212,7 +212,7 @@ def _expected(paths: dict[str, Path], variants: Sequence[str], limits: Limits) -
     if not variants:
         return []
     from linepress.sources import open_source
-    from linepress.stages.measure import measure_case
+    from linepress.stages.measure.case import measure_case
     from linepress_codecs.variant import Variant
 
     parsed = [Variant.parse(text) for text in variants]

@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from linepress.submission.ledger import Finding, exit_code
+from linepress.submission.check.ledger import Finding, exit_code
 
 VERDICTS = {0: "accepted", 1: "refused", 2: "undecided, refused until decided", 3: "nothing to check"}
 

@@ -8,8 +8,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from linepress.errors import LinepressError
-from linepress.submission.ledger import RULES
-from linepress.yaml12 import parse_yaml
+from linepress.submission.check.ledger import RULES
+from linepress.suite.yaml12 import parse_yaml
 
 
 @dataclass(frozen=True)

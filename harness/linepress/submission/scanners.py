@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Literal
 
 from linepress.errors import LinepressError
-from linepress.submission.isolation import clean_environment
-from linepress.submission.ledger import Ledger, escaped
-from linepress.yaml12 import parse_yaml
+from linepress.submission.box.isolation import clean_environment
+from linepress.submission.check.ledger import Ledger, escaped
+from linepress.suite.yaml12 import parse_yaml
 
 OUTPUT_BYTES = 2000
 

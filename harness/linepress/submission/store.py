@@ -20,10 +20,10 @@ import tempfile
 from pathlib import Path
 
 from linepress.errors import LinepressError
-from linepress.submission.ledger import EXIT_REFUSED, Ledger, name_of
-from linepress.submission.limits import MANIFEST_NAME, Limits
+from linepress.submission.check.ledger import EXIT_REFUSED, Ledger, name_of
+from linepress.submission.check.limits import MANIFEST_NAME, Limits
+from linepress.submission.check.tree import Found, open_file, open_root, walk
 from linepress.submission.report import Report
-from linepress.submission.tree import Found, open_file, open_root, walk
 
 BUFFER_BYTES = 1 << 20
 VERDICT = "verdict.json"

@@ -11,13 +11,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from linepress.errors import LinepressError
-from linepress.submission import sandbox
-from linepress.submission.ledger import RULES, Finding, Ledger, Verdict, name_of
-from linepress.submission.limits import Limits
-from linepress.submission.manifest import Manifest
+from linepress.submission.box import sandbox
+from linepress.submission.check.ledger import RULES, Finding, Ledger, Verdict, name_of
+from linepress.submission.check.limits import Limits
+from linepress.submission.check.manifest import Manifest
+from linepress.submission.check.tree import open_root, walk
 from linepress.submission.report import Report, harmless, render_page, skeleton
 from linepress.submission.scanners import Scanner, check_scans, scan
-from linepress.submission.tree import open_root, walk
 
 INSPECTED = RULES[:16]
 RERUN_MEMORY_BYTES = 6 << 30

@@ -15,9 +15,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from linepress.records.measured import DATA_OF_KIND
 from linepress.records.place import RunPlace
 from linepress.records.store import RunStore
-from linepress.run_pools import DATA_OF_KIND
 
 KEY_CHARACTERS = 250
 VALUE_CHARACTERS = 500
@@ -268,7 +268,7 @@ def _parent(store: RunStore, datasets: list[str], models: Mapping[str, ModelCont
         "linepress.kind": "suite run",
         "mlflow.source.name": short(f"linepress run {suite['name']}"),
         "mlflow.source.type": "LOCAL",
-        "linepress.suite": suite["name"],
+        "linepress.suite.model": suite["name"],
         "linepress.record": short(str(_absolute(store.place))),
         "linepress.schema_version": str(manifest["schema_version"]),
         "linepress.status": str(manifest["status"]),

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from linepress.errors import EXIT_USAGE, SourceError
 from linepress.sources import Source, TensorRef, open_source
-from linepress.sources.safetensors_header import MAX_HEADER_BYTES
-from linepress.sources.snapshot_write import DTYPE_OF_FORMAT, write_tensors
+from linepress.sources.safetensors.header import MAX_HEADER_BYTES
+from linepress.sources.snapshot.write import DTYPE_OF_FORMAT, write_tensors
 from linepress.sources.text import StrictJsonError, strict_json
 from linepress.twins.draw import draw
 from linepress.twins.fit import fit_tensor

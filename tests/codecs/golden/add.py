@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 from linepress_codecs.formats import format_named
-from linepress_codecs.golden import record_of
 from linepress_codecs.registry import make, parse_spec
+from linepress_codecs.testing.golden import record_of
 
 
 def main(arguments: list[str]) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from linepress.cli.dram import command
+from linepress.cli.hardware.dram import command
 from linepress.errors import LinepressError
 from linepress_hardware.errors import HardwareError
 

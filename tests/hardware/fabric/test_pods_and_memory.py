@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmarks.tools.calibrate_fabric import IN_SWITCH, fit, measured_rows, predict, split
 
 from linepress_hardware.errors import ConfigurationError
-from linepress_hardware.fabric.calibrate import IN_SWITCH, fit, measured_rows, predict, split
 from linepress_hardware.fabric.kv_transfer import kv_transfer
 from linepress_hardware.fabric.memory_semantics import (
     Pool,

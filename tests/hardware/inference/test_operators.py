@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from linepress_hardware.catalog.accelerators import accelerator
 from linepress_hardware.errors import ConfigurationError
 from linepress_hardware.inference import operators as ops_of
 from linepress_hardware.inference.catalog import model
@@ -17,7 +18,6 @@ from linepress_hardware.inference.operator import Operator, total
 from linepress_hardware.inference.parallel import Parallel
 from linepress_hardware.inference.precision import Precision
 from linepress_hardware.inference.roofline import device, roofline, step_time_s, time_s
-from linepress_hardware.racks.accelerators import accelerator
 
 P = Precision()
 

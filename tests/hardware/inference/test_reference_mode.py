@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from linepress_hardware.catalog.accelerators import accelerator
 from linepress_hardware.errors import ConfigurationError
 from linepress_hardware.inference import reference, talk_table
 from linepress_hardware.inference.catalog import model
 from linepress_hardware.inference.precision import Precision, parse_precision
 from linepress_hardware.inference.roofline import device, roofline
-from linepress_hardware.racks.accelerators import accelerator
 
 DATA = Path(__file__).parents[2] / "data" / "inference"
 NUMBERS = (

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from linepress_hardware.catalog.accelerators import accelerator
 from linepress_hardware.errors import ConfigurationError
 from linepress_hardware.inference.calibrate import MeasuredPoint, Model, fit, measured_points, report, split
 from linepress_hardware.inference.catalog import model
@@ -21,7 +22,6 @@ from linepress_hardware.inference.serving import Engine, ServingResult, simulate
 from linepress_hardware.inference.step_cost import Calibration
 from linepress_hardware.inference.trace import Requests, closed_loop, parse_trace, synthetic
 from linepress_hardware.inference.traffic import step_time
-from linepress_hardware.racks.accelerators import accelerator
 
 DATA = Path(__file__).parents[2] / "data" / "inference"
 LLAMA, H100 = model("llama-3.1-8b"), accelerator("h100")

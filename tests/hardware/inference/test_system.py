@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from benchmarks.tools.grid import sweep
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from linepress_hardware.catalog.accelerators import accelerator, parse_accelerator
 from linepress_hardware.errors import ConfigurationError
 from linepress_hardware.inference.capacity import (
     budget_bytes,
@@ -17,13 +19,11 @@ from linepress_hardware.inference.capacity import (
 )
 from linepress_hardware.inference.catalog import model
 from linepress_hardware.inference.compression import PLAIN, Compression, effective_ratio
-from linepress_hardware.inference.grid import sweep
 from linepress_hardware.inference.parallel import Parallel
 from linepress_hardware.inference.placement import place, summary
 from linepress_hardware.inference.precision import Precision
 from linepress_hardware.inference.scenario import Scenario
 from linepress_hardware.inference.system import evaluate, sensitivity
-from linepress_hardware.racks.accelerators import accelerator, parse_accelerator
 
 P = Precision()
 ONE_FIVE_TWO = Compression(weight_ratio=1.5, kv_ratio=2.0)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from linepress_hardware.catalog.accelerators import accelerator, accelerators, parse_accelerator
+from linepress_hardware.catalog.figures import STATUSES, UNITS, Figure, figure
 from linepress_hardware.errors import ConfigurationError, UnknownPartError
-from linepress_hardware.racks.accelerators import accelerator, accelerators, parse_accelerator
-from linepress_hardware.racks.figures import STATUSES, UNITS, Figure, figure
 from linepress_hardware.racks.racks import chips_per_rack, derive, parse_rack, rack, racks
 from linepress_hardware.racks.tables import table_a, table_b
 

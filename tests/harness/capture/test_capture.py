@@ -13,9 +13,9 @@ from linepress.capture.options import CacheFormat, CaptureOptions
 from linepress.capture.runner import CaptureError
 from linepress.sources import open_source
 from linepress.sources.casts import cast_values, to_float32
-from linepress.sources.safetensors_reader import read_header
-from linepress.sources.snapshot_validate import validate
-from linepress.testing.tiny_model import DIM, HEADS, LAYERS, TinyRunner, cache_bits
+from linepress.sources.safetensors.reader import read_header
+from linepress.sources.snapshot.validate import validate
+from linepress_kit.tiny_model import DIM, HEADS, LAYERS, TinyRunner, cache_bits
 
 WORDS = " ".join("w" * (1 + i * i % 7) for i in range(400))
 TEXT = Text("words", WORDS, hashlib.sha256(WORDS.encode()).hexdigest())

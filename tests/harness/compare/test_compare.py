@@ -17,8 +17,8 @@ from linepress.compare.document import document
 from linepress.compare.lines import covered
 from linepress.compare.render import as_markdown, as_text, escape_markdown
 from linepress.errors import RecordError
-from linepress.testing.synthetic_run import Shape
-from linepress.testing.timed_runs import Noise, Row, timed_rows, write_run
+from linepress_kit.synthetic_run import Shape
+from linepress_kit.timed_runs import Noise, Row, timed_rows, write_run
 
 Edit = Callable[[Row], Row]
 VICTIM = "model.layers.1.k_proj"

@@ -13,13 +13,13 @@ import pytest
 
 from linepress.compare import CompareOptions, compare_runs
 from linepress.compare.history import exact_steps, history, levels, speed_steps
-from linepress.compare.nights import Night, night, nights, reduce_run, suite_runs
+from linepress.compare.nights import Night, night, nights, reduce_run
 from linepress.compare.spread import sigma, spread_between_runs, spread_of
 from linepress.errors import RecordError
-from linepress.nightly import is_good, latest_good
 from linepress.records import RunStore
-from linepress.testing.synthetic_run import Shape
-from linepress.testing.timed_runs import timed_rows, write_run
+from linepress.records.found import is_good, latest_good, suite_runs
+from linepress_kit.synthetic_run import Shape
+from linepress_kit.timed_runs import timed_rows, write_run
 
 ROWS = timed_rows(Shape(layers=1, failing=0))
 

@@ -12,13 +12,13 @@ from linepress.compare import CompareOptions
 from linepress.compare.data import load_side
 from linepress.compare.pairs import pair
 from linepress.compare.retime import Request, RetimeError, RetimePlan, requests, retime
-from linepress.testing.timed_runs import timed_rows, write_run
+from linepress_kit.timed_runs import timed_rows, write_run
 
 PLAN = RetimePlan(sessions=2, turns=3, rounds=2, tensors=4)
 SOURCE = "synthetic:gauss?shape=512x512&tensors=4"
 SLOWER = """
-import linepress.stages.measure as stage
-from linepress.testing.worse_codecs import slower_decode
+import linepress.stages.measure.case as stage
+from linepress_kit.worse_codecs import slower_decode
 true = stage.measure_case
 def measure_case(tensor, variant, **options):
     with slower_decode(variant, 1.5):

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from linepress.testing.driver_kit import CASES, SOURCE, Drivers
-from linepress.testing.faults import suite_text
-from linepress.testing.loopback import Loopback
-from linepress.testing.records import stable_bytes
+from linepress_kit.driver_kit import CASES, SOURCE, Drivers
+from linepress_kit.faults import suite_text
+from linepress_kit.loopback import Loopback
+from linepress_kit.records import stable_bytes
 
 
 @pytest.fixture(scope="session")

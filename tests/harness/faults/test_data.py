@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from linepress.testing.driver_kit import CASES, Drivers
-from linepress.testing.faults import suite_text
-from linepress.testing.records import stable_bytes
+from linepress_kit.driver_kit import CASES, Drivers
+from linepress_kit.faults import suite_text
+from linepress_kit.records import stable_bytes
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 TENSORS = 64
@@ -76,8 +76,8 @@ def test_a_shard_changed_or_gone_under_the_run(drivers: Drivers, shard: Path) ->
 
 def test_another_content_is_another_case(drivers: Drivers, shard: Path) -> None:
     """Without a run in between: the hashes that planning remembers must not outlive the bytes."""
-    from linepress.plan import make_plan
-    from linepress.suite import load_suite
+    from linepress.run.plan import make_plan
+    from linepress.suite.model import load_suite
 
     suite = load_suite(str(drivers.suite))
     before = make_plan(suite)

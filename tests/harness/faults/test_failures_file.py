@@ -11,7 +11,7 @@ import pytest
 
 from linepress.records.files import RecordWriteError
 from linepress.records.store import RunStore
-from linepress.run_record import Recorder
+from linepress.run.recorder import Recorder
 
 FAILED = {"tensor": "t", "variant": "raw", "case_key": "k", "status": "failed", "error_type": "ValueError"}
 

@@ -9,9 +9,9 @@ import uuid
 
 import pytest
 
-from linepress.cluster_metrics import EXPORTED
-from linepress.testing.driver_kit import CASES, Drivers
-from linepress.testing.loopback import Loopback
+from linepress.cluster.metrics import EXPORTED
+from linepress_kit.driver_kit import CASES, Drivers
+from linepress_kit.loopback import Loopback
 
 SERIES = re.compile(r"^(ray_linepress_\w+)\{(.*)\} (\S+)$", re.MULTILINE)
 RUN = re.compile(r'\brun="([^"]*)"')

@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from linepress.cluster import Cluster
-from linepress.progress import Progress
-from linepress.run import Run
-from linepress.run_options import RunOptions
-from linepress.suite import load_suite
-from linepress.testing.faults import suite_text
-from linepress.testing.loopback import free_port
-from linepress.testing.proxy import CuttingProxy
+from linepress.cluster.join import Cluster
+from linepress.run.engine import Run
+from linepress.run.options import RunOptions
+from linepress.run.progress import Progress
+from linepress.suite.model import load_suite
 from linepress.tracking import MirrorError, sync_run
+from linepress_kit.faults import suite_text
+from linepress_kit.loopback import free_port
+from linepress_kit.proxy import CuttingProxy
 
 
 @pytest.fixture

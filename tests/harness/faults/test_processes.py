@@ -11,8 +11,8 @@ import time
 
 import pytest
 
-from linepress.testing.driver_kit import CASES, Drivers
-from linepress.testing.loopback import Loopback
+from linepress_kit.driver_kit import CASES, Drivers
+from linepress_kit.loopback import Loopback
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 

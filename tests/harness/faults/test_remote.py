@@ -9,18 +9,18 @@ import pyarrow.dataset as ds
 import pyarrow.fs as fs
 import pytest
 
-from linepress.cluster import Cluster
+from linepress.cluster.join import Cluster
 from linepress.errors import RecordError
-from linepress.progress import Progress
 from linepress.records import RunStore
 from linepress.records.remote import RemoteCopy, RemoteError, is_remote, open_place, working_folder
-from linepress.run import Run
-from linepress.run_options import RunOptions, RunOutcome
-from linepress.suite import load_suite
-from linepress.testing.faults import suite_text
-from linepress.testing.object_store import bucket, environment
-from linepress.testing.proxy import CuttingProxy
-from linepress.testing.records import stable_bytes
+from linepress.run.engine import Run
+from linepress.run.options import RunOptions, RunOutcome
+from linepress.run.progress import Progress
+from linepress.suite.model import load_suite
+from linepress_kit.faults import suite_text
+from linepress_kit.object_store import bucket, environment
+from linepress_kit.proxy import CuttingProxy
+from linepress_kit.records import stable_bytes
 
 URI = "s3://records/nights/one"
 

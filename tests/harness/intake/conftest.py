@@ -12,7 +12,7 @@ import pytest
 
 from linepress.intake.service import Service
 from linepress.intake.settings import Settings
-from linepress.testing.intake_server import IntakeServer
+from linepress_kit.intake_server import IntakeServer
 
 _NAMES = (f"partner-{number}" for number in itertools.count(1))
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from linepress.intake import partners
-from linepress.intake.audit import entries
 from linepress.intake.service import Service
 from linepress.intake.settings import IntakeError, Settings
-from linepress.testing.intake_server import IntakeServer
+from linepress.intake.store import partners
+from linepress.intake.store.audit import entries
+from linepress_kit.intake_server import IntakeServer
 
 FILES = {"manifest.yaml": b"schema_version: 1\n", "model.safetensors": b"x" * 100}
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -167,7 +167,7 @@ def test_quota_counts_what_is_declared_and_frees_what_is_deleted(
     assert server.request("GET", "/v1/me", token).json["used_bytes"] == 2 * total
     # the room comes back when the files are gone, which the sweep does
     server.request("DELETE", f"/v1/submissions/{first['id']}", token)
-    from linepress.intake.retention import sweep
+    from linepress.intake.store.retention import sweep
 
     beside = Service(Settings(data=server.data))
     sweep(beside)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from linepress.cli.partners import command as partners
-from linepress.cli.send import command as send
-from linepress.cli.serve import command as serve
+from linepress.cli.partner.partners import command as partners
+from linepress.cli.partner.send import command as send
+from linepress.cli.partner.serve import command as serve
 from linepress.errors import LinepressError
 from linepress.intake.client import Client, ClientError
 from linepress.submission.fixtures import submission

@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from linepress.intake import partners, states, submissions
-from linepress.intake.answers import RefusedError
-from linepress.intake.audit import SERVICE
-from linepress.intake.forms import NewFile, NewSubmission
-from linepress.intake.partners import Caller
-from linepress.intake.ray_serve import deployment
+from linepress.intake.http.answers import RefusedError
+from linepress.intake.http.forms import NewFile, NewSubmission
+from linepress.intake.http.ray_serve import deployment
 from linepress.intake.service import Service
 from linepress.intake.settings import IntakeError, Settings
+from linepress.intake.store import partners, states, submissions
+from linepress.intake.store.audit import SERVICE
+from linepress.intake.store.partners import Caller
 
 POSTGRES = os.environ.get("LINEPRESS_TEST_POSTGRES", "")
 WANTED = NewSubmission(name="m", files=[NewFile(path="manifest.yaml", bytes=10, sha256="0" * 64)])

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from linepress.testing.intake_server import IntakeServer
-from linepress.testing.oracles import judge_answer, judge_manifest, judge_safetensors
-from linepress.yaml12 import dotted
+from linepress.suite.yaml12 import dotted
+from linepress_kit.intake_server import IntakeServer
+from linepress_kit.oracles import judge_answer, judge_manifest, judge_safetensors
 
 FINDINGS = Path(__file__).parents[2] / "data" / "findings"
 FILES = sorted(path for path in FINDINGS.iterdir() if path.name != "README.md")

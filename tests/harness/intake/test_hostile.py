@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from linepress.intake import states, submissions
-from linepress.intake.audit import SERVICE
 from linepress.intake.service import Service
 from linepress.intake.settings import Settings
-from linepress.testing.intake_server import IntakeServer
+from linepress.intake.store import states, submissions
+from linepress.intake.store.audit import SERVICE
+from linepress_kit.intake_server import IntakeServer
 
 SHA = "0" * 64
 Declare = Callable[..., dict[str, Any]]

@@ -16,20 +16,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from linepress.errors import LinepressError
-from linepress.intake import partners, processes, states, submissions
-from linepress.intake.answers import RefusedError
-from linepress.intake.audit import SERVICE, Actor
-from linepress.intake.forms import NewSubmission
-from linepress.intake.partners import Caller
-from linepress.intake.places import Place
-from linepress.intake.retention import sweep
-from linepress.intake.runner import PAUSE_S, Runner
+from linepress.intake.http.answers import RefusedError
+from linepress.intake.http.forms import NewSubmission
 from linepress.intake.service import Service
 from linepress.intake.settings import Settings
-from linepress.intake.uploads import part_path
+from linepress.intake.store import partners, states, submissions
+from linepress.intake.store.audit import SERVICE, Actor
+from linepress.intake.store.partners import Caller
+from linepress.intake.store.retention import sweep
+from linepress.intake.store.uploads import part_path
+from linepress.intake.work import processes
+from linepress.intake.work.places import Place
+from linepress.intake.work.runner import PAUSE_S, Runner
 from linepress.submission.fixtures import TERMS, model_files
 from linepress.submission.pack import pack
-from linepress.testing.hub_server import HubServer, Repo, commit_of
+from linepress_kit.hub_server import HubServer, Repo, commit_of
 
 ACTOR = Actor("acme", "token")
 
@@ -165,7 +166,7 @@ def test_hardware_that_cannot_be_run_is_said_before_the_run(service: Service, ca
 
 
 def load(service: Service, text: str) -> Any:
-    from linepress.suite import load_suite
+    from linepress.suite.model import load_suite
 
     path = service.settings.data / "other.yaml"
     path.write_text(text, encoding="utf-8")
@@ -180,7 +181,7 @@ def test_a_try_that_breaks_is_repeated_after_a_pause_and_refused_in_the_end(
     def broken(*_: object, **__: object) -> None:
         raise LinepressError("the sandbox is on fire")
 
-    monkeypatch.setattr("linepress.intake.runner.check_submission", broken)
+    monkeypatch.setattr("linepress.intake.work.runner.check_submission", broken)
     runner = Runner(service)
     for attempt in range(1, service.settings.attempts + 1):
         assert runner.step()
@@ -196,7 +197,7 @@ def test_a_try_that_breaks_is_repeated_after_a_pause_and_refused_in_the_end(
 def test_a_check_that_gives_no_verdict_is_tried_again_and_never_passes(
     service: Service, caller: Caller, packed: Path, clock: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from linepress.submission import sandbox
+    from linepress.submission.box import sandbox
     from linepress.submission.submit import check_submission
 
     def dead(request: dict[str, Any], timeout_s: float) -> sandbox.Answer:
@@ -204,7 +205,7 @@ def test_a_check_that_gives_no_verdict_is_tried_again_and_never_passes(
 
     row = received(service, caller, contents(packed))
     monkeypatch.setattr(
-        "linepress.intake.runner.check_submission",
+        "linepress.intake.work.runner.check_submission",
         lambda *arguments, **options: check_submission(*arguments, **options, ask=dead),
     )
     runner = Runner(service)
@@ -228,7 +229,7 @@ def test_what_kills_its_runner_is_not_tried_for_ever(
     def die(*_: object, **__: object) -> None:
         raise Death
 
-    monkeypatch.setattr("linepress.intake.runner.check_submission", die)
+    monkeypatch.setattr("linepress.intake.work.runner.check_submission", die)
     for _ in range(service.settings.attempts):
         with pytest.raises(Death):
             Runner(service).step()
@@ -282,7 +283,7 @@ def test_a_run_past_its_time_is_ended_and_undecided(
     place = Place(service.settings, row)
     place.path.mkdir(exist_ok=True)
     (place.path / "check.json").write_text('{"manifest": {}}', encoding="utf-8")
-    monkeypatch.setattr("linepress.intake.runner.sys.executable", _sleeper(tmp_path))
+    monkeypatch.setattr("linepress.intake.work.runner.sys.executable", _sleeper(tmp_path))
     assert Runner(service).step()
     found = now(service, acme, row)
     assert (found["state"], "took over 0.5 s" in found["reason"]) == (states.REJECTED, True)
@@ -301,7 +302,7 @@ def test_a_service_that_stops_ends_its_run_and_does_not_count_the_try(
     place = Place(service.settings, row)
     place.path.mkdir(exist_ok=True)
     (place.path / "check.json").write_text('{"manifest": {}}', encoding="utf-8")
-    monkeypatch.setattr("linepress.intake.runner.sys.executable", _sleeper(tmp_path))
+    monkeypatch.setattr("linepress.intake.work.runner.sys.executable", _sleeper(tmp_path))
     stop = threading.Event()
     threading.Timer(0.5, stop.set).start()
     assert Runner(service).step(stop)
@@ -328,7 +329,7 @@ def test_a_submission_deleted_while_it_is_worked_on_stays_deleted(
         service.withdraw(caller, ACTOR, row["id"])
         return check_submission(*arguments, **options)
 
-    monkeypatch.setattr("linepress.intake.runner.check_submission", meanwhile)
+    monkeypatch.setattr("linepress.intake.work.runner.check_submission", meanwhile)
     assert Runner(service).step()
     assert now(service, caller, row)["state"] == states.WITHDRAWN
     sweep(service)
@@ -461,7 +462,7 @@ def test_an_orphan_ends_with_its_parent(tmp_path: Path) -> None:
 
     script = (
         "import os, subprocess, sys, time\n"
-        "code = 'import sys, os, time; from linepress.intake.child import tie_to; tie_to(int(sys.argv[1])); "
+        "code = 'import sys, os, time; from linepress.cli.tied import tie_to; tie_to(int(sys.argv[1])); "
         "print(os.getpid(), flush=True); time.sleep(60)'\n"
         "subprocess.Popen([sys.executable, '-c', code, str(os.getpid())])\n"
         "time.sleep(60)\n"

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from linepress.testing.intake_server import Answer, IntakeServer
+from linepress_kit.intake_server import Answer, IntakeServer
 
 CONTENT = bytes(range(256)) * 1200
 FILES = {"manifest.yaml": b"schema_version: 1\n", "model.safetensors": CONTENT}

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from linepress.intake import leaderboard, partners, states, submissions, verdict
-from linepress.intake.audit import SERVICE
-from linepress.intake.forms import NewFile, NewSubmission
-from linepress.intake.partners import Caller
-from linepress.intake.rates import Rates
+from linepress.intake.http.forms import NewFile, NewSubmission
+from linepress.intake.http.rates import Rates
 from linepress.intake.service import Service
+from linepress.intake.store import leaderboard, partners, states, submissions
+from linepress.intake.store.audit import SERVICE
+from linepress.intake.store.partners import Caller
+from linepress.intake.work import verdict
 
 FOLDER = "in/acme/tiny"
 

@@ -14,24 +14,23 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from linepress.cli.partners import command as partners_command
+from linepress.cli.partner.partners import command as partners_command
 from linepress.errors import LinepressError
-from linepress.intake import partners, states, submissions, waivers
-from linepress.intake.audit import Actor
-from linepress.intake.forms import NewSubmission
-from linepress.intake.partners import Caller
-from linepress.intake.places import Place
-from linepress.intake.runner import Runner
+from linepress.intake.http.forms import NewSubmission
+from linepress.intake.http.views import certificate_path
 from linepress.intake.service import Service
 from linepress.intake.settings import IntakeError
-from linepress.intake.uploads import part_path
-from linepress.intake.views import certificate_path
+from linepress.intake.store import partners, states, submissions, waivers
+from linepress.intake.store.audit import Actor
+from linepress.intake.store.partners import Caller
+from linepress.intake.store.uploads import part_path
+from linepress.intake.work.places import Place
+from linepress.intake.work.runner import Runner
 from linepress.records import RunStore
 from linepress.sources import open_source
-from linepress.stages.measure import measure_case
-from linepress.submission.fixtures import TERMS, weights
+from linepress.stages.measure.case import measure_case
+from linepress.submission.fixtures import TERMS, build, weights
 from linepress.submission.pack import pack
-from linepress.testing.safetensors_files import build
 from linepress_codecs.variant import Variant
 
 TERMS_OF_WAIVER = replace(TERMS, licence="Llama-3", redistribution=False, gated=True, waiver="W-1")

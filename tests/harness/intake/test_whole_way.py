@@ -24,14 +24,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from linepress.intake.audit import entries
 from linepress.intake.service import Service
 from linepress.intake.settings import Settings
-from linepress.intake.states import FINAL, MEANING
-from linepress.submission.bundle import read_bundle
-from linepress.testing.browser import CHROMIUM, Browser
-from linepress.testing.intake_server import IntakeServer
-from linepress.testing.safetensors_files import build
+from linepress.intake.store.audit import entries
+from linepress.intake.store.states import FINAL, MEANING
+from linepress.submission.certificate.bundle import read_bundle
+from linepress.submission.fixtures import build
+from linepress_kit.browser import CHROMIUM, Browser
+from linepress_kit.intake_server import IntakeServer
 
 SUITE = """\
 name: quick

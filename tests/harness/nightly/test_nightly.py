@@ -13,19 +13,19 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from linepress import plan
 from linepress.cli.nightly import command
-from linepress.cluster import Cluster
+from linepress.cluster.join import Cluster
 from linepress.compare import CompareOptions
 from linepress.compare.retime import RetimeError
 from linepress.errors import RecordError
-from linepress.nightly import NightlyOptions, NightlyOutcome, night_folder, read_summary, run_nightly
-from linepress.nightly_summary import WebhookError, failed_summary, markdown, post
-from linepress.progress import Progress
-from linepress.run_folders import check_deletable
-from linepress.suite import Suite, load_suite
-from linepress.testing.faults import suite_text
-from linepress.testing.worse_codecs import LOSING
+from linepress.nightly.night import NightlyOptions, NightlyOutcome, night_folder, read_summary, run_nightly
+from linepress.nightly.summary import WebhookError, failed_summary, markdown, post
+from linepress.run import plan
+from linepress.run.folders import check_deletable
+from linepress.run.progress import Progress
+from linepress.suite.model import Suite, load_suite
+from linepress_kit.faults import suite_text
+from linepress_kit.worse_codecs import LOSING
 
 SOURCE = "synthetic:gauss?shape=64x64&tensors=3"
 GATE = """gates:
@@ -109,7 +109,7 @@ def test_nights_in_a_row(ray_cluster: Cluster, tmp_path: Path, monkeypatch: pyte
     accepted = one_night(suite, "2026-01-03", accept="no")
     assert accepted.exit_code == 1, "a lost bit is never accepted"
 
-    monkeypatch.setattr(plan, "MEASURE_TARGET", "linepress.stages.measure:measure_case")
+    monkeypatch.setattr(plan, "MEASURE_TARGET", "linepress.stages.measure.case:measure_case")
     fourth = one_night(suite, "2026-01-04")
     assert (fourth.exit_code, fourth.baseline) == (0, good), "a bad night is no baseline"
     assert fourth.summary is not None
@@ -210,7 +210,7 @@ def test_a_webhook_that_refuses_is_one_sentence_without_its_path(hook: tuple[str
 
 
 def test_a_webhook_that_is_away_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("linepress.nightly_summary.WAIT_S", 0.0)
+    monkeypatch.setattr("linepress.nightly.summary.WAIT_S", 0.0)
     with pytest.raises(WebhookError, match=r"webhook at 127\.0\.0\.1: .*refused"):
         post("http://127.0.0.1:9/x", failed_summary("s", "no"))
 

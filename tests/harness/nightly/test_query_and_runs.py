@@ -15,11 +15,11 @@ from click.testing import CliRunner, Result
 from linepress.cli.query import command as query_command
 from linepress.cli.runs import command as runs_command
 from linepress.errors import LinepressError, RecordError
-from linepress.query import QueryError, columns, query
 from linepress.records import TABLES, RunStore
-from linepress.run_folders import check_deletable, delete, described, listed
-from linepress.run_record import only_writer
-from linepress.testing.synthetic_run import Shape, make_run
+from linepress.records.query import QueryError, columns, query
+from linepress.run.folders import check_deletable, delete, described, listed
+from linepress.run.recorder import only_writer
+from linepress_kit.synthetic_run import Shape, make_run
 
 
 @pytest.fixture(scope="module")

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from linepress import nightly, run_folders
 from linepress.cli.app import app
 from linepress.errors import LinepressError, RecordError
-from linepress.records import RunStore
+from linepress.records import RunStore, found
 from linepress.records.place import StorePath, size_bytes
 from linepress.records.remote import folder_name, working_folder
-from linepress.run_folders import delete, described, listed, loss_of
-from linepress.run_record import only_writer
-from linepress.testing.synthetic_run import Shape, make_run
+from linepress.run import folders
+from linepress.run.folders import delete, described, listed, loss_of
+from linepress.run.recorder import only_writer
+from linepress_kit.synthetic_run import Shape, make_run
 
 
 @pytest.fixture(scope="module")
@@ -136,8 +136,8 @@ def test_deleting_many_runs_of_a_folder_looks_at_it_once(run: Path, monkeypatch:
         looks.append(folder)
         return [(path, {}) for path in runs]
 
-    monkeypatch.setattr(run_folders, "suite_runs", counted)
-    monkeypatch.setattr(nightly, "is_good", lambda path: True)
+    monkeypatch.setattr(folders, "suite_runs", counted)
+    monkeypatch.setattr(found, "is_good", lambda path: True)
     assert "the latest good run of suite" in loss_of(runs)[0]
     assert looks == [run.parent]
 

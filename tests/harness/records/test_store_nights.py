@@ -12,13 +12,13 @@ import pytest
 from click.testing import CliRunner
 
 from linepress.cli.app import app
-from linepress.cluster import Cluster
-from linepress.nightly import NightlyOptions, NightlyOutcome, run_nightly
-from linepress.progress import Progress
+from linepress.cluster.join import Cluster
+from linepress.nightly.night import NightlyOptions, NightlyOutcome, run_nightly
 from linepress.records.place import StorePath, place_of
-from linepress.suite import load_suite
-from linepress.testing.faults import suite_text
-from linepress.testing.object_store import bucket, environment
+from linepress.run.progress import Progress
+from linepress.suite.model import load_suite
+from linepress_kit.faults import suite_text
+from linepress_kit.object_store import bucket, environment
 
 RUNS = "s3://nights/runs"
 

@@ -22,10 +22,10 @@ from linepress.records import RunStore
 from linepress.records.fetched import UNUSED_DAYS
 from linepress.records.place import StorePath, place_of
 from linepress.records.remote import cache_folder, open_place
-from linepress.testing.object_store import bucket, environment
-from linepress.testing.proxy import CuttingProxy
-from linepress.testing.synthetic_run import Shape, make_run
-from linepress.testing.timed_runs import timed_rows, write_run
+from linepress_kit.object_store import bucket, environment
+from linepress_kit.proxy import CuttingProxy
+from linepress_kit.synthetic_run import Shape, make_run
+from linepress_kit.timed_runs import timed_rows, write_run
 
 RUNS = "s3://shared/runs"
 

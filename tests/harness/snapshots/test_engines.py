@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from linepress.errors import SourceError
 from linepress.sources import open_source
-from linepress.sources.engine_hf import to_batch
-from linepress.sources.engine_pages import (
+from linepress.sources.snapshot.hf import to_batch
+from linepress.sources.snapshot.pages import (
     PADDING,
     UNUSED,
     WRITTEN,
@@ -23,8 +23,8 @@ from linepress.sources.engine_pages import (
     written_pages,
     written_rows,
 )
-from linepress.sources.engine_vllm import plan_blocks, to_blocks
-from linepress.sources.snapshot_write import write_snapshot
+from linepress.sources.snapshot.vllm import plan_blocks, to_blocks
+from linepress.sources.snapshot.write import write_snapshot
 from linepress_codecs.formats import format_named
 from linepress_codecs.layout import from_lines, to_lines
 

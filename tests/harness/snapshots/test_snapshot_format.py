@@ -15,10 +15,10 @@ from click.testing import CliRunner
 from linepress.cli.validate import command
 from linepress.errors import SourceError
 from linepress.sources import open_source
-from linepress.sources.engine_vllm import plan_blocks, to_blocks
-from linepress.sources.snapshot_validate import FAIL, PASS, WARN, Finding, validate
-from linepress.sources.snapshot_write import write_snapshot
-from linepress.testing.safetensors_files import build
+from linepress.sources.snapshot.validate import FAIL, PASS, WARN, Finding, validate
+from linepress.sources.snapshot.vllm import plan_blocks, to_blocks
+from linepress.sources.snapshot.write import write_snapshot
+from linepress.submission.fixtures import build
 
 Tensors = dict[str, tuple[str, list[int], bytes]]
 SAID = {

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from linepress.errors import SourceError
-from linepress.plan import make_plan
+from linepress.run.plan import make_plan
 from linepress.sources import open_source
-from linepress.sources.engine_vllm import plan_blocks, to_blocks
-from linepress.sources.snapshot_write import write_snapshot, write_tensors
-from linepress.stages.measure import measure_case
-from linepress.suite import load_suite
+from linepress.sources.snapshot.vllm import plan_blocks, to_blocks
+from linepress.sources.snapshot.write import write_snapshot, write_tensors
+from linepress.stages.measure.case import measure_case
+from linepress.suite.model import load_suite
 from linepress_codecs.variant import Variant
 
 PAGE = Path(__file__).parents[3] / "docs" / "your-model.md"

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from linepress.sources import open_source
-from linepress.sources.engine_vllm import plan_blocks, to_blocks
-from linepress.sources.snapshot_validate import PASS, validate
+from linepress.sources.snapshot.validate import PASS, validate
+from linepress.sources.snapshot.vllm import plan_blocks, to_blocks
 
 EXAMPLE = Path(__file__).parents[3] / "docs" / "vllm_export.py"
 

@@ -12,12 +12,12 @@ import pytest
 
 from linepress.errors import SourceError
 from linepress.sources import TensorRef, open_source
-from linepress.sources.dequantise import DEQUANTISERS
-from linepress.sources.ggml import TYPES, ggml_type
+from linepress.sources.gguf.dequantise import DEQUANTISERS
+from linepress.sources.gguf.ggml import TYPES, ggml_type
 from linepress.sources.staging import staged
-from linepress.stages.measure import measure_case
-from linepress.testing.gguf_files import build_gguf
+from linepress.stages.measure.case import measure_case
 from linepress_codecs.variant import Variant
+from linepress_kit.gguf_files import build_gguf
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "data" / "gguf" / "dequantised.json").read_text())
 IDS = {kind.name: number for number, kind in TYPES.items()}
@@ -75,8 +75,8 @@ def test_the_row_says_that_it_was_dequantised_and_the_report_keeps_it_apart(tmp_
 
     import pyarrow as pa
 
-    from linepress.records.aggregate import DataClass
     from linepress.records.measured import measure_frame
+    from linepress.records.summary import DataClass
 
     table = pa.table({"kind": ["weight"], "source": [row["source"]], "cast": [row["cast"]]})
     frame = measure_frame(table, {"sources": []})

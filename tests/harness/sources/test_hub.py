@@ -17,10 +17,10 @@ import pytest
 from linepress.errors import SourceError
 from linepress.sources import TensorRef, hub, open_source
 from linepress.sources.staging import staged
-from linepress.stages.measure import measure_case
-from linepress.testing.hub_server import Fault, HubServer, Repo, _Handler
-from linepress.testing.safetensors_files import build
+from linepress.stages.measure.case import measure_case
+from linepress.submission.fixtures import build
 from linepress_codecs.variant import Variant
+from linepress_kit.hub_server import Fault, HubServer, Repo, _Handler
 
 RNG = np.random.Generator(np.random.PCG64(1))
 BODY = RNG.integers(0, 256, 4 * 60_000, dtype=np.uint8).tobytes()

@@ -13,9 +13,9 @@ import pytest
 
 from linepress.errors import SourceError
 from linepress.sources import open_source
-from linepress.testing.gguf_files import build_gguf as gguf
-from linepress.testing.gguf_files import gguf_text as text
-from linepress.testing.safetensors_files import build
+from linepress.submission.fixtures import build
+from linepress_kit.gguf_files import build_gguf as gguf
+from linepress_kit.gguf_files import gguf_text as text
 
 RNG = np.random.Generator(np.random.PCG64(5))
 
@@ -229,8 +229,8 @@ def test_a_header_length_that_reads_as_pickle_opcodes_is_still_safetensors(tmp_p
 
 
 def test_a_uri_carries_its_options_into_a_suite(tmp_path: Path) -> None:
-    from linepress.plan import make_plan
-    from linepress.suite import load_suite
+    from linepress.run.plan import make_plan
+    from linepress.suite.model import load_suite
 
     write(tmp_path, gguf([("blk.0.ffn_up.weight", [64, 2], 8, Q8)]), "m.gguf")
     np.save(tmp_path / "x.npy", np.full((4, 64), 0x3F80, np.uint16))

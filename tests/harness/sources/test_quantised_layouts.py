@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from linepress.sources import TensorRef, open_source
-from linepress.stages.measure import measure_case
-from linepress.testing.safetensors_files import build
+from linepress.stages.measure.case import measure_case
+from linepress.submission.fixtures import build
 from linepress_codecs.variant import Variant
 
 RNG = np.random.Generator(np.random.PCG64(23))

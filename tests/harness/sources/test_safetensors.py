@@ -18,8 +18,9 @@ from safetensors.numpy import save_file
 
 from linepress.errors import EXIT_NOTHING_MEASURED, SourceError
 from linepress.sources import open_source
-from linepress.sources.safetensors_header import SafetensorsError, parse_header
-from linepress.testing.safetensors_files import build, header_of, pack
+from linepress.sources.safetensors.header import SafetensorsError, parse_header
+from linepress.submission.fixtures import build, header_of
+from linepress.submission.fixtures import safetensors_bytes as pack
 
 X = {"dtype": "BF16", "shape": [4, 4], "data_offsets": [0, 32]}
 BODY = bytes(range(32))

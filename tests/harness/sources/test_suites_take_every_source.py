@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from linepress.plan import Plan, make_plan
+from linepress.run.plan import Plan, make_plan
 from linepress.sources import hub
-from linepress.sources.ggml import TYPES
-from linepress.sources.snapshot_write import write_snapshot
-from linepress.stages.measure import measure_case
-from linepress.suite import list_suites, load_suite
-from linepress.testing.gguf_files import build_gguf
-from linepress.testing.hub_server import HubServer, Repo
-from linepress.testing.safetensors_files import build
+from linepress.sources.gguf.ggml import TYPES
+from linepress.sources.snapshot.write import write_snapshot
+from linepress.stages.measure.case import measure_case
+from linepress.submission.fixtures import build
+from linepress.suite.model import list_suites, load_suite
+from linepress_kit.gguf_files import build_gguf
+from linepress_kit.hub_server import HubServer, Repo
 
 SUITES = sorted(row["suite"] for row in list_suites())
 NORMAL = np.random.Generator(np.random.PCG64(3)).standard_normal((64, 128)).astype("<f4")

@@ -17,7 +17,7 @@ from linepress.sources import Selection, TensorRef, open_source
 from linepress.sources.casts import Cast, CastError, scales_of
 from linepress.sources.groups import place_of
 from linepress.sources.staging import staged
-from linepress.testing.safetensors_files import build
+from linepress.submission.fixtures import build
 
 RNG = np.random.Generator(np.random.PCG64(7))
 

@@ -18,17 +18,16 @@ import pytest
 from linepress.errors import LinepressError
 from linepress.records import RunStore
 from linepress.sources import open_source
-from linepress.stages.measure import measure_case
-from linepress.submission import dsse
-from linepress.submission.bundle import STATEMENT, read_bundle, write_bundle
-from linepress.submission.certificate import EXACT, TOTAL_COLUMNS, CertificateError, issue, totals
-from linepress.submission.fixtures import edit, submission, weights
-from linepress.submission.ledger import exit_code
-from linepress.submission.redaction import KEPT_COLUMNS
+from linepress.stages.measure.case import measure_case
+from linepress.submission.certificate import dsse
+from linepress.submission.certificate.bundle import STATEMENT, read_bundle, write_bundle
+from linepress.submission.certificate.issue import EXACT, TOTAL_COLUMNS, CertificateError, issue, totals
+from linepress.submission.certificate.redaction import KEPT_COLUMNS
+from linepress.submission.certificate.verify import _RERUN_COLUMNS, verify_bundle
+from linepress.submission.check.ledger import exit_code
+from linepress.submission.fixtures import build, edit, submission, weights
 from linepress.submission.store import SubmissionStore
 from linepress.submission.submit import check_submission
-from linepress.submission.verify import _RERUN_COLUMNS, verify_bundle
-from linepress.testing.safetensors_files import build
 from linepress_codecs.variant import Variant
 
 VARIANTS = ("huffman", "zstd:level=3:block=64KiB")

@@ -11,9 +11,9 @@ from click.testing import CliRunner, Result
 
 from linepress.cli.app import app
 from linepress.errors import LinepressError
+from linepress.submission.check.ledger import RULES
+from linepress.submission.check.manifest import Manifest, parse_manifest, write_manifest
 from linepress.submission.fixtures import FIXTURES, TERMS, model_files
-from linepress.submission.ledger import RULES
-from linepress.submission.manifest import Manifest, parse_manifest, write_manifest
 from linepress.submission.pack import Terms, pack
 
 

@@ -17,13 +17,12 @@ from linepress.cli.app import app
 from linepress.errors import EXIT_NOTHING_MEASURED, EXIT_USAGE, LinepressError, SourceError
 from linepress.sources import hub
 from linepress.submission import fetch as fetching
+from linepress.submission.check.limits import PARTS_FOLDER
+from linepress.submission.check.manifest import Manifest, write_manifest
 from linepress.submission.fetch import fetch
-from linepress.submission.fixtures import model_files, weights
-from linepress.submission.limits import PARTS_FOLDER
-from linepress.submission.manifest import Manifest, write_manifest
+from linepress.submission.fixtures import build, model_files, weights
 from linepress.submission.pack import Terms, pack
-from linepress.testing.hub_server import Fault, HubServer, Repo
-from linepress.testing.safetensors_files import build
+from linepress_kit.hub_server import Fault, HubServer, Repo
 
 
 @pytest.fixture(autouse=True)

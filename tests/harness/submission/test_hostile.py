@@ -18,10 +18,15 @@ import numpy as np
 import pytest
 
 from linepress.errors import LinepressError
-from linepress.submission import check, sandbox
-from linepress.submission.check import inspect
+from linepress.submission.box import sandbox
+from linepress.submission.check import inspect as checking
+from linepress.submission.check.inspect import inspect
+from linepress.submission.check.ledger import Ledger
+from linepress.submission.check.limits import Limits
+from linepress.submission.check.manifest import MANIFEST_NAME, ManifestError, parse_manifest
 from linepress.submission.fixtures import (
     SHARDS,
+    build,
     declare,
     edit,
     make_hard_link,
@@ -31,12 +36,8 @@ from linepress.submission.fixtures import (
     weights,
     with_file,
 )
-from linepress.submission.ledger import Ledger
-from linepress.submission.limits import Limits
-from linepress.submission.manifest import MANIFEST_NAME, ManifestError, parse_manifest
 from linepress.submission.store import StoreError, SubmissionStore
 from linepress.submission.submit import check_isolation, check_submission
-from linepress.testing.safetensors_files import build
 
 
 def verdicts(folder: Path, **limits: Any) -> dict[str, str]:
@@ -283,7 +284,7 @@ def test_a_header_of_100_MB_costs_little(tmp_path: Path) -> None:
 
 def test_a_file_that_changes_while_it_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = submission(tmp_path)
-    real = check.check_documents
+    real = checking.check_documents
 
     def meanwhile(*arguments: Any) -> None:
         data = bytearray((folder / SHARDS[0]).read_bytes())
@@ -291,20 +292,20 @@ def test_a_file_that_changes_while_it_is_checked(tmp_path: Path, monkeypatch: py
         (folder / SHARDS[0]).write_bytes(bytes(data))
         real(*arguments)
 
-    monkeypatch.setattr(check, "check_documents", meanwhile)
+    monkeypatch.setattr(checking, "check_documents", meanwhile)
     assert verdicts(folder)["S10"] == "FAIL"
 
 
 def test_a_file_that_is_exchanged_while_it_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = submission(tmp_path)
-    real = check.check_documents
+    real = checking.check_documents
 
     def meanwhile(*arguments: Any) -> None:
         (tmp_path / "other").write_bytes((folder / SHARDS[0]).read_bytes())
         (tmp_path / "other").replace(folder / SHARDS[0])
         real(*arguments)
 
-    monkeypatch.setattr(check, "check_documents", meanwhile)
+    monkeypatch.setattr(checking, "check_documents", meanwhile)
     assert verdicts(folder)["S10"] == "FAIL"
 
 
@@ -400,7 +401,7 @@ def test_manifests_by_a_strict_loader(kind: str) -> None:
 
 
 def worker(code: str, **more: Any) -> sandbox.Answer:
-    prelude = "import sys, json, os\nfrom linepress.submission import isolation\n"
+    prelude = "import sys, json, os\nfrom linepress.submission.box import isolation\n"
     request = {"work": "inspect", **more}
     return sandbox.ask(request, 10, (sys.executable, "-I", "-c", prelude + code))
 
@@ -430,7 +431,7 @@ def test_the_sandbox_reads_the_submission_alone(tmp_path: Path) -> None:
     (tmp_path / "mine" / "a").write_text("a", encoding="utf-8")
     (tmp_path / "other").write_text("secret", encoding="utf-8")
     answer = worker(
-        "from linepress.submission import landlock\n"
+        "from linepress.submission.box import landlock\n"
         "from pathlib import Path\n"
         "request = json.loads(sys.stdin.read())\n"
         "base = Path(request['base'])\n"

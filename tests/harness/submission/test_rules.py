@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from linepress.submission.check.ledger import RULES
 from linepress.submission.fixtures import FIXTURES, PASSES
-from linepress.submission.ledger import RULES
 from linepress.submission.report import Report
 from linepress.submission.rulebook import rule_called, rules
 from linepress.submission.submit import check_submission

@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from linepress.submission.header import HeaderError, HeaderLimitError, Tensors, read_tensors
-from linepress.submission.ledger import Ledger
-from linepress.submission.library import HeaderCopy
-from linepress.submission.limits import Limits
-from linepress.submission.reading import FileFacts, read_file
-from linepress.testing.safetensors_files import build, header_of, pack
+from linepress.submission.check.header import HeaderError, HeaderLimitError, Tensors, read_tensors
+from linepress.submission.check.ledger import Ledger
+from linepress.submission.check.library import HeaderCopy
+from linepress.submission.check.limits import Limits
+from linepress.submission.check.reading import FileFacts, read_file
+from linepress.submission.fixtures import build, header_of
+from linepress.submission.fixtures import safetensors_bytes as pack
 
 
 def judge(data: bytes, tmp_path: Path, limits: Limits | None = None) -> tuple[dict[str, str], FileFacts]:

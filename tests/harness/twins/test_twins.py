@@ -15,8 +15,8 @@ import linepress_suites
 from linepress.cli.fit import command
 from linepress.errors import SourceError
 from linepress.sources import open_source
-from linepress.sources.safetensors_reader import read_header
-from linepress.sources.snapshot_write import write_tensors
+from linepress.sources.safetensors.reader import read_header
+from linepress.sources.snapshot.write import write_tensors
 from linepress.twins.distance import distances
 from linepress.twins.draw import along, draw
 from linepress.twins.fit import fit_tensor

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure as MplFigure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
-from linepress.records.aggregate import Summary, pareto, percentile_bits
+from linepress.records.summary import Summary, pareto, percentile_bits
 from linepress.report.plots.style import GRID, INK, MARKERS, MUTED, canvas, end_labels, legend_above, spread
 
 

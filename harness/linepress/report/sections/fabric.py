@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from linepress import format as fmt
 from linepress.records.frame import Frame
 from linepress.report.model import Column, Figure, Note, Row, RowGroup, Section, Table, cell
 from linepress.report.plots import fabric as plots
 from linepress.report.plots.style import inline_svg
-from linepress.report.sections.common import number_cell
 from linepress.report.view import RunView
+from linepress.tables import format as fmt
+from linepress.tables.ratios import number_cell
 
 MAX_ROWS = 120
 MAX_CURVES = 6

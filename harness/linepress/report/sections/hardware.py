@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from linepress import format as fmt
-from linepress.records.aggregate import DataClass
 from linepress.records.frame import Frame
 from linepress.records.measured import NO_CAST
+from linepress.records.summary import DataClass
 from linepress.report.model import Column, Figure, Note, Row, RowGroup, Section, Table, cell
 from linepress.report.plots import system as plots
 from linepress.report.plots.style import inline_svg
 from linepress.report.sections import racks, sensitivity
-from linepress.report.sections.common import number_cell
 from linepress.report.view import RunView
+from linepress.tables import format as fmt
+from linepress.tables.ratios import number_cell
 
 MAX_ROWS = 80
 MAX_MARKS = 14
@@ -343,11 +343,11 @@ def _system_table(rows: Frame) -> Table:
 
 def _roofline_figure(rows: Frame) -> Figure | None:
     """Prefill and decode of the first system row under the roof of its accelerator."""
+    from linepress_hardware.catalog.accelerators import accelerator
     from linepress_hardware.errors import HardwareError
     from linepress_hardware.inference.catalog import model
     from linepress_hardware.inference.precision import parse_precision
     from linepress_hardware.inference.roofline import roofline
-    from linepress_hardware.racks.accelerators import accelerator
 
     context = rows.real("context_tokens")
     batch = rows.real("batch")

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from linepress import format as fmt
-from linepress.records.aggregate import DataClass, Summary, best_line_variant, summarise
 from linepress.records.frame import Frame
+from linepress.records.summary import DataClass, Summary, best_line_variant, summarise
 from linepress.report.model import Column, Figure, Note, Row, RowGroup, Table, cell
 from linepress.report.plots.heads import heads as draw
 from linepress.report.plots.style import inline_svg
-from linepress.report.sections.common import number_cell
+from linepress.tables import format as fmt
+from linepress.tables.ratios import number_cell
 
 _NAMES = {"key": "keys", "value": "values"}
 

@@ -1,6 +1,7 @@
 """What a nightly adds to the report: the comparison with the baseline, and the history of every figure.
 
-Both are read from the run's own folder, where `linepress.nightly` writes them; without them there is no such section.
+Both are read from the run's own folder, where `linepress.nightly.night` writes them; without them there is no
+such section.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from linepress import format as fmt
 from linepress.report.model import Column, Note, RowGroup, Section, Source, Table, cell, row
 from linepress.report.view import RunView
+from linepress.tables import format as fmt
 
 FOLDER = "nightly"
 BARS = "▁▂▃▄▅▆▇█"

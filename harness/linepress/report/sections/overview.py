@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from linepress import format as fmt
-from linepress.records.aggregate import best_line_variant
+from linepress.records.summary import best_line_variant
 from linepress.report.model import Facts, Figure, Note, RowGroup, Section, Table
-from linepress.report.sections.common import RATIO_COLUMNS, listed, ratio_row
 from linepress.report.view import RunView
+from linepress.tables import format as fmt
+from linepress.tables.ratios import RATIO_COLUMNS, listed, ratio_row
 
 if TYPE_CHECKING:
     from linepress.claims import Verdict

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from linepress import format as fmt
-from linepress.records.aggregate import best_line_variant
+from linepress.records.summary import best_line_variant
 from linepress.report.model import Cell, Column, Row, RowGroup, Table, cell
-from linepress.report.sections.common import number_cell
 from linepress.report.view import RunView
+from linepress.tables import format as fmt
+from linepress.tables.ratios import number_cell
 
 
 def tables(view: RunView) -> list[Table]:

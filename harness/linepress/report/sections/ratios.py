@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from linepress import format as fmt
-from linepress.records.aggregate import (
+from linepress.records.frame import Frame
+from linepress.records.summary import (
     DataClass,
     Summary,
     best_line_variant,
@@ -17,13 +17,13 @@ from linepress.records.aggregate import (
     summaries,
     summarise,
 )
-from linepress.records.frame import Frame
 from linepress.report.model import Column, Figure, Note, Row, RowGroup, Section, Table, cell
 from linepress.report.plots import ratios as plots
 from linepress.report.plots.style import SERIES, inline_svg
-from linepress.report.sections.common import number_cell
 from linepress.report.sections.heads import by_head
 from linepress.report.view import RunView
+from linepress.tables import format as fmt
+from linepress.tables.ratios import number_cell
 
 MAX_VARIANTS = 6
 MIN_SHARE = 0.005

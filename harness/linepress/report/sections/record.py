@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from linepress import format as fmt
 from linepress.report.model import Column, Facts, Note, Packed, Row, RowGroup, Section, Source, Table, cell
-from linepress.report.sections.common import number_cell
 from linepress.report.view import RunView
+from linepress.tables import format as fmt
+from linepress.tables.ratios import number_cell
 
 MAX_PLAIN_ROWS = 600
 MAX_FAILURES = 200

@@ -1,0 +1,99 @@
+"""The ratio table and the pictures of README.md, made anew from a run: ``python -m benchmarks.tools.readme RUN``.
+
+The table goes between two marker comments, so that prose and numbers cannot drift apart by hand.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from linepress.claims import Verdict, verdicts
+from linepress.errors import EXIT_OK, EXIT_USAGE, LinepressError
+from linepress.records import RunStore
+from linepress.report.sections.overview import claim_marks
+from linepress.report.view import RunView
+from linepress.tables import format as fmt
+
+BEGIN, END = "<!-- ratios: begin -->", "<!-- ratios: end -->"
+
+
+def ratio_table(view: RunView) -> str:
+    """Every variant by data class as a Markdown table; the raw row and dequantised weights are left to the report."""
+    lines = [
+        "| data | codec | payload ratio | packed ratio | bound | decode GB/s | lossless |",
+        "|---|---|---:|---:|---:|---:|---|",
+    ]
+    for data, found in view.summaries.items():
+        if data.origin:
+            continue
+        size = fmt.bytes_si(max((s.raw_bytes for s in found), default=0))
+        for i, s in enumerate(s for s in found if s.codec != "raw"):
+            label = f"{data.label}, {size}" if i == 0 else ""
+            lossless = f"{s.n_lossless}/{s.n_ok}"
+            bound = f"{fmt.ratio(s.bound_ratio)} `{s.bound_name}`" if s.bound_name else fmt.ABSENT
+            lines.append(
+                f"| {label} | `{s.variant}` | {fmt.ratio(s.payload_ratio)} | {fmt.ratio(s.packed_ratio)} | {bound} "
+                f"| {fmt.significant(s.decode_GBps, 2)} | {lossless} |"
+            )
+    return "\n".join(lines)
+
+
+def with_table(text: str, table: str, origin: str) -> str:
+    """``text`` with the table between the markers; raises `LinepressError` where they are missing."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise LinepressError(f"README has no markers {BEGIN} and {END}; put them where the table belongs")
+    return f"{before}{BEGIN}\n{table}\n\n{origin}\n{END}{after}"
+
+
+def pictures(view: RunView, found: list[Verdict], folder: Path) -> list[Path]:
+    """PNG files of the claims and of ratio against speed."""
+    from linepress.report.plots import ratios, system
+    from linepress.report.plots.style import png
+
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    marks = claim_marks(found)
+    if marks:
+        written.append(folder / "claims.png")
+        png(system.claims(marks), written[-1])
+    drawn = (ratios.ratio_against_speed(rows, view.colours) for rows in view.summaries.values())
+    first = next((figure for figure in drawn if figure is not None), None)
+    if first is not None:
+        written.append(folder / "ratio-against-speed.png")
+        png(first, written[-1])
+    return written
+
+
+def _origin(view: RunView) -> str:
+    suite, machine = view.manifest.get("suite") or {}, view.manifest.get("machine") or {}
+    return (
+        f"Suite `{suite.get('name', '')}` version {suite.get('version', '')}, one core of "
+        f"{machine.get('cpu', 'an unknown machine')}; every line of every case decoded and compared."
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """``RUN [README]``: rewrite the table in README.md and the pictures beside it in docs/images."""
+    if not 1 <= len(arguments) <= 2:
+        sys.stderr.write("usage: python -m benchmarks.tools.readme RUN [README.md]\n")
+        return EXIT_USAGE
+    readme = Path(arguments[1] if len(arguments) == 2 else "README.md")
+    try:
+        store = RunStore.open(arguments[0])
+        found = verdicts(store)
+        view = RunView.load(store, found)
+        text = with_table(readme.read_text(encoding="utf-8"), ratio_table(view), _origin(view))
+    except LinepressError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    readme.write_text(text, encoding="utf-8")
+    for path in [readme, *pictures(view, found, readme.parent / "docs" / "images")]:
+        sys.stdout.write(f"{path}\n")
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Canonical Huffman codes: lengths, tables, kernels."""

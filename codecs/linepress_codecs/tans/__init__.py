@@ -1,0 +1,1 @@
+"""Table-driven asymmetric numeral systems: fit, tables, engines of the codecs `tans` and `adaptive`."""

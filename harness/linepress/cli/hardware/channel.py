@@ -1,0 +1,350 @@
+"""``linepress channel INPUT``: the compressed memory channel on measured line sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from linepress.cli.common import json_option, print_json, stderr, stdout
+from linepress.errors import EXIT_CASES_FAILED, EXIT_NOTHING_MEASURED, EXIT_OK, LinepressError
+
+if TYPE_CHECKING:
+    from linepress.stages.channel.case import ChannelCase
+    from linepress.stages.channel.inputs import LineSizes
+
+EPILOG = """\b
+Examples:
+  linepress channel runs/smoke-1a2b3c4d
+  linepress channel model.safetensors --codec huffman --memory hbm3 --memory ddr5
+  linepress channel sizes.json --memory hbm3 --packing stream --packing classes:set=0/48/64 --json
+  linepress channel kv.safetensors -c huffman --layout channel --workload decode --mode inline --packing slots:slot=48
+  linepress channel sizes.csv --set axi_outstanding=64 --set metadata_cache_bytes=32768
+  linepress channel sizes.json --sweep decode_latency_ns --load-curve --blocks --capacity --faults
+  linepress channel sizes.json --trace accesses.bin --packing stream
+
+\b
+sizes.json     a list of line counts by coded bits, or {"344": 1200, "512": 3}
+sizes.csv      columns bits,lines
+accesses.bin   little-endian uint64 words, byte_address << 1 | is_write
+x              gain over the plain channel on the same accesses; (closed form beside it)
+
+Exit codes: 0 ok, 2 some cases failed, 3 nothing was measured, 4 usage, 130 interrupted.
+"""
+
+
+def _settings(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[tuple[str, float], ...]:
+    """Option callback: key=number pairs."""
+    found: dict[str, float] = {}
+    for text in value:
+        key, equals, number = text.partition("=")
+        try:
+            parsed = float(number)
+        except ValueError:
+            parsed = float("nan")
+        if not (key and equals) or parsed != parsed:
+            raise click.BadParameter(f"{text!r} is not key=number, for instance axi_outstanding=64", ctx, param)
+        found[key] = parsed
+    return tuple(found.items())
+
+
+def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    from linepress_codecs.variant import parse_size
+
+    if value is None:
+        return None
+    try:
+        return parse_size(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r}: {error}", ctx, param) from None
+
+
+@click.command(name="channel", epilog=EPILOG)
+@click.argument("source", metavar="INPUT")
+@click.option(
+    "-c", "--codec", "codecs", multiple=True, metavar="SPEC", help="Code the tensors of INPUT with this codec."
+)
+@click.option("--layout", metavar="L", help="How tensors become lines (row, channel, …).")
+@click.option("--max-bytes", callback=_size, metavar="SIZE", help="Take whole tensors of INPUT up to this size.")
+@click.option("--data", type=click.Choice(["weights", "kv"]), help="What the lines are; decides the mode.")
+@click.option(
+    "--memory", "memories", multiple=True, metavar="PART", help="Memory part (default hbm3); may be repeated."
+)
+@click.option(
+    "--packing",
+    "packings",
+    multiple=True,
+    metavar="P",
+    help="Packing (default stream, classes:set=auto); 'off' is the plain channel.",
+)
+@click.option(
+    "--workload", "workloads", multiple=True, metavar="W", help="Pattern whose latency is reported (default random)."
+)
+@click.option(
+    "--mode",
+    type=click.Choice(["auto", "offline", "inline"]),
+    default="auto",
+    show_default=True,
+    help="Compressed once and read-only, or both ways.",
+)
+@click.option("--placement", default="controller", show_default=True, help="controller, sram or dma.")
+@click.option("--mapping", metavar="M", help="Address mapping of the part.")
+@click.option(
+    "--load-pct", type=float, default=10.0, show_default=True, help="Offered load of the latency run, % of pin peak."
+)
+@click.option(
+    "--requests", type=click.IntRange(100, 10_000_000), default=20_000, show_default=True, help="Accesses a run."
+)
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of line order, workload and faults."
+)
+@click.option("--ecc", default="secded-72-64", show_default=True, help="secded-72-64, rs-34-32 or rs-36-32.")
+@click.option("--decode-ns", type=click.FloatRange(0), help="Decode latency instead of the hardware card's.")
+@click.option(
+    "--set", "settings", multiple=True, callback=_settings, metavar="KEY=N", help="A parameter of data/channel.toml."
+)
+@click.option("--sweep", "sweeps", multiple=True, metavar="KEY", help="Vary one parameter (of the first case).")
+@click.option("--load-curve", is_flag=True, help="Latency against load (of the first case).")
+@click.option("--blocks", is_flag=True, help="A 64 KiB and a 4 KiB block codec in the same place.")
+@click.option("--capacity", is_flag=True, help="Fill an over-subscribed device until it refuses.")
+@click.option("--faults", is_flag=True, help="Damage the memory and read all of it through the port (first case).")
+@click.option(
+    "--trace", "trace", type=click.Path(path_type=Path), help="Replay a recorded trace (on the first case)."
+)
+@json_option
+def command(
+    source: str,
+    codecs: tuple[str, ...],
+    layout: str | None,
+    max_bytes: int | None,
+    data: str | None,
+    memories: tuple[str, ...],
+    packings: tuple[str, ...],
+    workloads: tuple[str, ...],
+    mode: str,
+    placement: str,
+    mapping: str | None,
+    load_pct: float,
+    requests: int,
+    seed: int,
+    ecc: str,
+    decode_ns: float | None,
+    settings: tuple[tuple[str, float], ...],
+    sweeps: tuple[str, ...],
+    load_curve: bool,
+    blocks: bool,
+    capacity: bool,
+    faults: bool,
+    trace: Path | None,
+    as_json: bool,
+) -> int:
+    """Simulate a compressed memory channel, beside the plain channel and the closed forms.
+
+    INPUT is a histogram of coded line sizes (.json or .csv), a run folder, or a tensor file or hub repository
+    together with --codec.
+    """
+    from linepress import environment
+
+    environment.prepare()
+    from linepress.stages.channel import extras as extras
+    from linepress.stages.channel.case import ChannelCase
+    from linepress.stages.channel.row import channel_case
+    from linepress_codecs.errors import CodecError
+    from linepress_hardware.errors import HardwareError
+
+    sizes = _inputs(source, codecs, layout, max_bytes, data)
+    base = ChannelCase(
+        memory=(memories or ("hbm3",))[0],
+        packing=(packings or ("stream",))[0],
+        workload=(workloads or ("random",))[0],
+        codec="",
+        data="",
+        bits_histogram=(),
+        seed=seed,
+        n_requests=requests,
+        mode=mode,
+        placement=placement,
+        load_pct_peak=load_pct,
+        mapping=mapping,
+        ecc_code=ecc,
+        overrides=settings,
+    )
+    cases = [
+        replace(_of(base, found, decode_ns), memory=memory, packing=packing, workload=workload)
+        for found in sizes
+        for memory in memories or ("hbm3",)
+        for packing in packings or ("stream", "classes:set=auto")
+        for workload in workloads or ("random",)
+    ]
+    rows: list[dict[str, Any]] = []
+    failed: list[dict[str, str]] = []
+    for case in cases:
+        try:
+            rows += channel_case(case)
+        except (LinepressError, HardwareError, CodecError) as error:
+            if len(cases) == 1:
+                raise
+            failed.append({"memory": case.memory, "packing": case.packing, "codec": case.codec, "error": str(error)})
+    document: dict[str, Any] = {"rows": rows, "failed": failed}
+    if rows:
+        first = cases[0]
+        if sweeps:
+            document["sweeps"] = [row for key in sweeps for row in extras.sweep_rows(first, key)]
+        if load_curve:
+            document["load_curve"] = extras.load_rows(first)
+        if blocks:
+            document["block_baseline"] = extras.block_rows(first)
+        if capacity:
+            document["capacity"] = extras.capacity_row(first)
+        if faults:
+            document["faults"] = extras.fault_rows(first)
+        if trace is not None:
+            document["trace"] = extras.trace_row(first, trace)
+    if as_json:
+        print_json(document)
+    else:
+        _print(document)
+    for failure in failed:
+        stderr().print(f"failed: {failure['memory']} {failure['packing']}: {failure['error']}", markup=False)
+    if not rows:
+        return EXIT_NOTHING_MEASURED
+    return EXIT_CASES_FAILED if failed else EXIT_OK
+
+
+def _inputs(
+    source: str, codecs: tuple[str, ...], layout: str | None, max_bytes: int | None, data: str | None
+) -> list[LineSizes]:
+    from linepress.records.place import StorePath, place_of
+    from linepress.stages.channel.inputs import from_histogram, from_run, from_tensors
+
+    path = place_of(source)
+    if codecs:
+        found = from_tensors(source, codecs, layout=layout, max_bytes=max_bytes)
+    elif isinstance(path, StorePath) or (path / "manifest.json").is_file():
+        found = from_run(path)
+    elif path.suffix.lower() in (".json", ".csv"):
+        found = [from_histogram(path)]
+    else:
+        raise LinepressError(
+            f"{source}: neither a histogram (.json, .csv) nor a run folder; for a tensor file add --codec huffman"
+        )
+    return found if data is None else [replace(sizes, data=data) for sizes in found]
+
+
+def _of(base: ChannelCase, sizes: LineSizes, decode_ns: float | None) -> ChannelCase:
+    """The case for these line sizes; where no hardware card is known, the model's own figures hold."""
+    from linepress_hardware.channel.config import default_config
+
+    config = default_config()
+    decode = sizes.decode_latency_ns if decode_ns is None else decode_ns
+    return replace(
+        base,
+        codec=sizes.codec,
+        data=sizes.data,
+        bits_histogram=sizes.histogram,
+        line_bytes=sizes.line_bytes,
+        table_bytes=sizes.table_bytes,
+        decode_latency_ns=config.decode_latency_ns if decode is None else decode,
+        encode_latency_ns=config.encode_latency_ns if sizes.encode_latency_ns is None else sizes.encode_latency_ns,
+        decode_interval_ns=config.decode_interval_ns
+        if sizes.decode_interval_ns is None
+        else sizes.decode_interval_ns,
+    )
+
+
+def _print(document: dict[str, Any]) -> None:
+    from rich import box
+    from rich.table import Table
+
+    from linepress.tables import format as fmt
+
+    console = stdout()
+    console.width = max(console.width if console.is_terminal else 200, 150)
+
+    def gain(row: dict[str, Any], name: str) -> str:
+        return f"{fmt.ratio(row[f'gain_{name}'], 2)} ({fmt.ratio(row[f'closed_form_gain_{name}'], 2)})"
+
+    def latency(row: dict[str, Any], prefix: str) -> str:
+        kept = row[f"{prefix}load_sustained"]
+        parts = (row[f"{prefix}latency_mean_ns"], row[f"{prefix}latency_p99_ns"])
+        return " / ".join(fmt.significant(x) for x in parts) + ("" if kept else " !")
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in ("memory", "packing", "codec", "data", "mode"):
+        table.add_column(title, overflow="fold")
+    for title in (
+        "capacity x",
+        "seq GB/s",
+        "x",
+        "rand GB/s",
+        "x",
+        "mixed x",
+        "plain ns mean/p99",
+        "ns mean/p99",
+        "metadata hit",
+        "pJ/B plain → comp",
+    ):
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in document["rows"]:
+        table.add_row(
+            row["memory"],
+            row["packing"],
+            row["codec"],
+            row["data"],
+            row["mode"],
+            fmt.ratio(row["effective_capacity_ratio"]),
+            f"{fmt.significant(row['plain_bandwidth_sequential_GBps'])} → "
+            f"{fmt.significant(row['effective_bandwidth_sequential_GBps'])}",
+            gain(row, "sequential"),
+            f"{fmt.significant(row['plain_bandwidth_random_GBps'])} → "
+            f"{fmt.significant(row['effective_bandwidth_random_GBps'])}",
+            gain(row, "random"),
+            gain(row, "mixed"),
+            latency(row, "plain_"),
+            latency(row, ""),
+            fmt.percent(100 * row["metadata_hit_rate"]) if row["metadata_hit_rate"] is not None else fmt.ABSENT,
+            f"{fmt.significant(row['plain_energy_pJ_per_useful_byte'])} → "
+            f"{fmt.significant(row['energy_pJ_per_useful_byte'])}",
+        )
+    console.print(table)
+    if document["rows"]:
+        first = document["rows"][0]
+        console.print(
+            f"latency: {first['workload']} reads at {first['load_pct_peak']:g} % of pin peak; gains over the same "
+            "accesses; closed form in brackets; ! does not sustain this load; "
+            f"decode {first['decode_latency_ns']:.3g} ns in {first['decoders']} pipelines",
+            markup=False,
+        )
+    for name in ("sweeps", "load_curve", "block_baseline", "faults"):
+        if name in document:
+            _plain_table(name.replace("_", " "), document[name])
+    for name in ("capacity", "trace"):
+        if name in document:
+            _plain_table(name, [document[name]])
+
+
+def _plain_table(title: str, rows: list[dict[str, Any]]) -> None:
+    from rich import box
+    from rich.table import Table
+
+    from linepress.tables import format as fmt
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
+    for name in rows[0]:
+        table.add_column(name.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(value, fmt.significant) for value in row.values()))
+    console = stdout()
+    console.width = max(console.width if console.is_terminal else 200, 150)
+    console.print(table)
+
+
+def _cell(value: Any, number: Callable[[Any], str]) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int) or (isinstance(value, float) and value.is_integer() and abs(value) < 1e15):
+        return f"{int(value):,}"
+    return number(value) if isinstance(value, float) else str(value)

@@ -1,0 +1,81 @@
+"""Arguments that the verbs of ``linepress fabric`` share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from linepress.errors import LinepressError
+
+if TYPE_CHECKING:
+    from linepress_hardware.fabric.topologies import Topology
+
+
+def size_bytes(text: str) -> int:
+    """``1GiB`` as bytes; one sentence for anything else."""
+    from linepress.suite.model import parse_bytes
+
+    try:
+        value = int(str(parse_bytes(text)))
+    except ValueError as error:
+        raise LinepressError(f"size {error}") from None
+    if value <= 0:
+        raise LinepressError(f"a size of {text} moves nothing; give 1 byte or more")
+    return value
+
+
+def sides(text: str | None) -> tuple[int, ...]:
+    """``8x8`` as (8, 8)."""
+    if not text:
+        return ()
+    try:
+        return tuple(int(side) for side in text.lower().split("x"))
+    except ValueError:
+        raise LinepressError(f"dimensions {text!r} are no whole numbers; write them like 8x8") from None
+
+
+def topology_argument(name: str) -> Topology:
+    """A packaged topology, or one from a ``.toml`` file of the same layout."""
+    from linepress_hardware.fabric.topologies import parse_topology, topology
+
+    if name.endswith(".toml"):
+        path = Path(name)
+        if not path.is_file():
+            raise LinepressError(f"there is no file {name}; give a .toml of the layout of data/topologies, or a name")
+        return parse_topology(path.read_text(encoding="utf-8"), name)
+    return topology(name)
+
+
+def wired(kind: str, n: int | None, link: str, switch: str, planes: int, dims: str | None, over: float) -> Topology:
+    """A packaged topology by name, or one of parts by its kind."""
+    from linepress_hardware.fabric.topologies import KINDS, custom
+
+    if kind not in KINDS:
+        found = topology_argument(kind)
+        return found if n is None else found.with_accelerators(n)
+    return custom(
+        kind,
+        n or 64,
+        link_name=link,
+        switch_name=switch,
+        planes=planes,
+        dims=sides(dims),
+        oversubscription=over,
+    )
+
+
+def parts_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Options that say of which parts a topology is made."""
+    for option in (
+        click.option("--oversubscription", "over", type=float, default=1.0, help="Leaf down-links over up-links."),
+        click.option("--dims", default=None, help="Sides of a torus, for instance 8x8."),
+        click.option("--planes", type=int, default=1, show_default=True, help="Parallel switch planes."),
+        click.option("--switch", default="ualink-50t", show_default=True, help="Switch of data/switches."),
+        click.option("--link", default="ualink-800g", show_default=True, help="Link of data/links."),
+        click.option("-n", "--accelerators", "n", type=int, default=None, help="Accelerators."),
+    ):
+        function = option(function)
+    return function

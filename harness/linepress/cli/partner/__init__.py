@@ -1,0 +1,1 @@
+"""The verbs of submissions, certificates and the intake service."""

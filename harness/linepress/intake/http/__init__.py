@@ -1,0 +1,1 @@
+"""The intake service as seen from outside: routes, pages, tokens, limits."""

@@ -1,0 +1,1 @@
+"""What the intake service keeps: submissions, partners, uploads, the audit log."""

@@ -1,0 +1,1 @@
+"""What the intake service does with a submission: check, run, judge."""

@@ -1,0 +1,1 @@
+"""One command a night: run, compare with the last good run, gate, report."""

@@ -1,0 +1,1 @@
+"""Executing a suite: plan, keys, stages, gates, the record."""

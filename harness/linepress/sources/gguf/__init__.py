@@ -1,0 +1,1 @@
+"""GGUF files: their container, their block types, unpacking."""

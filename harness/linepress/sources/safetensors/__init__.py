@@ -1,0 +1,1 @@
+"""Safetensors files: header and tensors, read in ranges."""

@@ -1,0 +1,1 @@
+"""KV snapshots: the format, and serving engines' pages."""

@@ -1,0 +1,70 @@
+"""What goes into the channel stage and what comes out: `ChannelCase`, and `CHANNEL_COLUMNS` of a row.
+
+Plain data, so that record schemas and commands can name the columns without loading the model and its kernels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ChannelCase:
+    """One workload × memory × packing × codec.
+
+    Attributes
+    ----------
+    memory : str
+        Name of a memory part (`linepress list memories`).
+    packing : str
+        Packing specification of `linepress_codecs.packing`, e.g. ``classes:set=0/32/48/64``; ``off`` is the plain
+        channel.
+    workload : str
+        ``sequential``, ``random``, ``mixed``, ``decode`` or ``kv-gather``: the pattern whose latency is reported.
+        The three bandwidths are measured in every case.
+    codec, data : str
+        Labels carried into the row: codec variant, and ``weights`` or ``kv`` (anything else is taken as weights).
+    bits_histogram : tuple[int, ...]
+        Lines by coded bits: item b counts the lines of b bits. Sizes of ``8 * line_bytes`` or more are raw lines.
+    line_bytes, table_bytes : int
+        Bytes of a line; bytes of the codec's tables, which count in the capacity.
+    decode_latency_ns, encode_latency_ns, decode_interval_ns : float
+        From the codec's hardware card. The interval is the time between two lines entering one decoder.
+    seed, n_requests : int
+        Seed of line order, workload and faults; accesses a run (bandwidth runs span eight refreshes at least).
+    mode : str
+        ``offline`` (compressed once, read-only), ``inline`` (both ways) or ``auto``: inline for kv, else offline.
+    placement : str
+        ``controller``, ``sram`` or ``dma``.
+    load_pct_peak : float
+        Offered load of the latency run in % of the plain channel's pin peak.
+    mapping : str | None
+        Address mapping, None for the part's own.
+    ecc_code : str
+        A code of `linepress_hardware.channel.ecc.CODES`.
+    value_bytes : int
+        Bytes of an element, for the blast radius.
+    overrides : tuple[tuple[str, float], ...]
+        Channel parameters that differ from ``data/channel.toml``, e.g. ``(("metadata_cache_bytes", 32768.0),)``.
+    """
+
+    memory: str
+    packing: str
+    workload: str
+    codec: str
+    data: str
+    bits_histogram: tuple[int, ...]
+    line_bytes: int = 64
+    table_bytes: int = 0
+    decode_latency_ns: float = 0.0
+    encode_latency_ns: float = 0.0
+    decode_interval_ns: float = 0.0
+    seed: int = 0
+    n_requests: int = 20_000
+    mode: str = "auto"
+    placement: str = "controller"
+    load_pct_peak: float = 10.0
+    mapping: str | None = None
+    ecc_code: str = "secded-72-64"
+    value_bytes: int = 2
+    overrides: tuple[tuple[str, float], ...] = ()

@@ -1,0 +1,109 @@
+"""What ``linepress channel`` can add to a case: sweeps, load curves, block codecs, capacity, and recorded traces."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from linepress.errors import SourceError
+from linepress.stages.channel.case import ChannelCase
+from linepress.stages.channel.row import FAULTS, prepare
+from linepress_codecs.packing import stored_bytes
+from linepress_hardware.channel import results, sweeps
+from linepress_hardware.channel.block_baseline import BlockCodec, block_baseline
+from linepress_hardware.channel.capacity import fill
+from linepress_hardware.channel.ecc import code
+from linepress_hardware.channel.evaluate import InlineSpec
+from linepress_hardware.channel.fault_study import as_rows, fault_study
+from linepress_hardware.channel.workloads import trace_stream
+from linepress_hardware.errors import ConfigurationError
+
+FILL_BYTES = 16 << 20
+"""Physical bytes of the device that the capacity run fills."""
+BLOCKS = (65536, 4096)
+
+
+def sweep_rows(case: ChannelCase, parameter: str) -> list[dict[str, Any]]:
+    """The case at each value of one parameter of `sweeps.DEFAULT_SWEEPS`."""
+    values = sweeps.DEFAULT_SWEEPS.get(parameter)
+    if values is None:
+        raise ConfigurationError(f"no sweep of {parameter!r}: known are {', '.join(sweeps.DEFAULT_SWEEPS)}")
+    _, _, study = prepare(case)
+    return sweeps.sweep(study, parameter, values)
+
+
+def load_rows(case: ChannelCase) -> list[dict[str, Any]]:
+    """Latency against load for the case's workload."""
+    _, _, study = prepare(case)
+    return sweeps.load_curve(study, case.workload)
+
+
+def block_rows(case: ChannelCase) -> list[dict[str, Any]]:
+    """A 64 KiB and a 4 KiB block codec on the case's memory, beside the line engine's idle read."""
+    _, _, study = prepare(case)
+    rows = []
+    for block_bytes in BLOCKS:
+        found = block_baseline(study.memory, BlockCodec.default(block_bytes), study.config, seed=case.seed)
+        rows.append({"block_bytes": block_bytes, **asdict(found)})
+    return rows
+
+
+def capacity_row(case: ChannelCase) -> dict[str, Any]:
+    """Fill an over-subscribed device with lines of the case; classes of four sizes where its packing has none."""
+    _, bits, study = prepare(case)
+    spec = study.subject.inline
+    if spec is None:
+        from linepress_codecs.packing import Classes
+
+        spec = InlineSpec(Classes(set=()).sizes_for(bits))
+    found = fill(
+        stored_bytes(bits, 64).astype(np.int32),
+        spec.classes,
+        FILL_BYTES,
+        study.config,
+        atom_bytes=study.memory.atom_bytes,
+        fixed_slot=spec.fixed_slot,
+    )
+    return {"classes": "/".join(map(str, spec.classes)), **asdict(found)}
+
+
+def fault_rows(case: ChannelCase) -> list[dict[str, Any]]:
+    """Every line of a damaged sample read through the port, compressed and plain."""
+    _, _, study = prepare(case)
+    found = fault_study(study, code(case.ecc_code), FAULTS, value_bytes=case.value_bytes, seed=case.seed)
+    return as_rows(found)
+
+
+def trace_row(case: ChannelCase, path: Path) -> dict[str, Any]:
+    """A recorded trace through the case's channel and the plain one, as fast as the port takes it."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read ({error.strerror or error}); check the path") from None
+    _, _, study = prepare(case)
+    stream = trace_stream(raw, study.config.axi_ids)
+    outside = int((stream.line >= study.lines).sum())
+    if outside:
+        raise ConfigurationError(
+            f"{path}: {outside} of {len(stream)} accesses lie outside the footprint of {study.lines * 64:,} B; raise "
+            "it with --set footprint_bytes=…"
+        )
+    compressed, plain = study.over(stream), study.plain_over(stream)
+    latency, before = results.Latency.of(compressed.read_latency_ns), results.Latency.of(plain.read_latency_ns)
+    return {
+        "accesses": len(stream),
+        "writes": int(stream.is_write.sum()),
+        "refused": int((~compressed.served).sum()),
+        "effective_bandwidth_GBps": compressed.bandwidth_GBps,
+        "plain_bandwidth_GBps": plain.bandwidth_GBps,
+        "gain": compressed.bandwidth_GBps / plain.bandwidth_GBps,
+        "latency_mean_ns": latency.mean_ns,
+        "latency_p99_ns": latency.p99_ns,
+        "plain_latency_mean_ns": before.mean_ns,
+        "plain_latency_p99_ns": before.p99_ns,
+        "metadata_hit_rate": results.metadata_hit_rate(compressed),
+        "overflows": compressed.plan.counters.get("overflows", 0),
+    }

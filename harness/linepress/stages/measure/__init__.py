@@ -1,0 +1,1 @@
+"""The measure stage: one tensor under one variant, a row a case."""

@@ -1,0 +1,104 @@
+"""What coding one tensor gave, whether by lines or by blocks: sizes, verdict, raw timing samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from linepress.errors import EXIT_CASES_FAILED, LinepressError
+from linepress_codecs.contracts import Bound
+
+
+class MeasureError(LinepressError):
+    """A codec that broke its contract: sizes that disagree, or a decoder that gives another number of lines."""
+
+    exit_code = EXIT_CASES_FAILED
+
+
+@dataclass(slots=True)
+class Clock:
+    """Seconds of each timed round, summed over the chunks of a tensor."""
+
+    repeats: int
+    seconds: NDArray[np.float64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.seconds = np.zeros(self.repeats)
+
+    def run(self, repeat: int, work: Callable[[], object]) -> None:
+        """Call ``work``, its time added to round ``repeat``."""
+        start = perf_counter()
+        work()
+        self.seconds[repeat] += perf_counter() - start
+
+    def add(self, other: Clock) -> None:
+        """Add the rounds of another part of the same tensor."""
+        self.seconds += other.seconds
+
+    def samples(self) -> list[float]:
+        return [float(s) for s in self.seconds]
+
+    def median_rate(self, n_bytes: int) -> float | None:
+        """Median rate over the rounds in 10^9 B/s, None where nothing was timed."""
+        middle = float(np.median(self.seconds)) if self.repeats else 0.0
+        return n_bytes / middle / 1e9 if middle > 0 and n_bytes else None
+
+
+@dataclass(slots=True)
+class Coded:
+    """A tensor coded by one codec.
+
+    Attributes
+    ----------
+    unit_bits : NDArray
+        Coded bits of each line (uint16) or block (int64), those of the sample where ``sampled``.
+    n_units : int
+        Lines or blocks of the whole tensor.
+    unit_bytes : int
+        Size of a line or block before coding.
+    table_bytes : int
+    lossless : bool
+        Every unit coded came back bit for bit; meaningless unless ``verified``.
+    mismatch : int | None
+        First line or block that did not.
+    timed_bytes : int
+        Bytes gone through in each timed round.
+    class_bound : Bound | None
+        Bound of the codec's own class, where it has one (`linepress_codecs.tans.bound`).
+    """
+
+    unit_bits: NDArray[np.uint16] | NDArray[np.int64]
+    n_units: int
+    unit_bytes: int
+    table_bytes: int
+    sampled: bool
+    verified: bool
+    mismatch: int | None
+    encode: Clock
+    decode: Clock
+    measure: Clock | None
+    timed_bytes: int
+    class_bound: Bound | None = None
+
+    @property
+    def payload_bits(self) -> int:
+        """Coded bits of the tensor; scaled from the sample where there is one."""
+        total = int(self.unit_bits.sum(dtype=np.int64))
+        if not self.sampled or not len(self.unit_bits):
+            return total
+        return round(total * self.n_units / len(self.unit_bits))
+
+
+def time_rounds(works: Sequence[tuple[Clock, Callable[[], object]]]) -> None:
+    """Run every work once a round, beginning at another one each round, so that none always runs on warm caches.
+
+    Everything must have been compiled and its pages touched before.
+    """
+    for repeat in range(min(clock.repeats for clock, _ in works)):
+        first = repeat % len(works)
+        for clock, work in (*works[first:], *works[:first]):
+            clock.run(repeat, work)

@@ -1,0 +1,1 @@
+"""The jail in which everything from outside is parsed."""

@@ -1,0 +1,1 @@
+"""Certificates: issue, sign, bundle, verify."""

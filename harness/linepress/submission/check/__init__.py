@@ -1,0 +1,1 @@
+"""Reading a submission as hostile input, rule by rule."""

@@ -1,0 +1,1 @@
+"""Tables shown to people: columns, numbers, faces."""
