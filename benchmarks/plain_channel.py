@@ -36,7 +36,7 @@ def trial(memory: str, workload: str, mapping: str | None, policy: str | None) -
     pattern, _, writes = workload.partition("+")
     plain = Subject(plain_layout(64), plain_layout(64).length_bytes, InlineSpec((64,)) if writes else None)
     study = Study(Memory.load(memory, mapping, policy), default_config(), plain, LEAST, SEED)
-    _, found = study.plain_rate(pattern)
+    found = study.plain_rate(pattern).rate
     return {
         "memory": memory,
         "workload": workload,
@@ -92,7 +92,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--memory", action="append", help="memory parts (default: all)")
     parser.add_argument("--workload", action="append", help="workloads (default: all)")
-    parser.add_argument("--write", action="store_true", help="replace these memories' and workloads' rows of the record")
+    parser.add_argument(
+        "--write", action="store_true", help="replace these memories' and workloads' rows of the record"
+    )
     parser.add_argument("--check", action="store_true", help="run the best and the default again")
     options = parser.parse_args(argv)
     wrong: list[str] = []

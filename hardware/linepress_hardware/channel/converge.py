@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf
+from math import inf, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,8 @@ from numpy.typing import NDArray
 from linepress_hardware.channel.config import LINE_BYTES
 from linepress_hardware.channel.simulate import ChannelRun
 
-TARGET = 0.006
-"""Relative half-width that a run is carried on to: two independent runs then give a quotient within 1 %."""
-GAIN_TARGET = 0.01
-"""Largest relative half-width of a gain that is stated."""
+WITHIN = 0.01
+"""Largest relative half-width of a gain that is stated, unless another is asked for."""
 MOST_ACCESSES = 4_000_000
 """Accesses after which a run is given up as not converged."""
 WARM = 0.1
@@ -49,9 +47,41 @@ class Rate:
     batches: int
     span_ns: float
 
-    @property
-    def converged(self) -> bool:
-        return self.half_width <= TARGET
+
+@dataclass(frozen=True)
+class Steady:
+    """What a converged run leaves behind, without its arrays.
+
+    Attributes
+    ----------
+    rate : Rate
+    lines, useful_bytes, bus_bytes : int
+        Lines served, their bytes at the port, bytes on the bus.
+    bus_time_ns, energy_pJ : dict[str, float]
+        Of the whole run, as in `linepress_hardware.dram.results.DramResult`.
+    most_in_flight : int
+    """
+
+    rate: Rate
+    lines: int
+    useful_bytes: int
+    bus_bytes: int
+    bus_time_ns: dict[str, float]
+    energy_pJ: dict[str, float]
+    most_in_flight: int
+
+    @classmethod
+    def of(cls, run: ChannelRun, rate: Rate) -> Steady:
+        memory = run.memory
+        return cls(
+            rate,
+            int(run.served.sum()),
+            run.useful_bytes,
+            run.bus_bytes,
+            dict(memory.bus_time_ns),
+            dict(memory.energy_pJ),
+            run.times.most_in_flight,
+        )
 
 
 def students_t(degrees: int) -> float:
@@ -94,13 +124,20 @@ def rate(run: ChannelRun, period_ns: float) -> Rate:
 
 
 def settle(
-    run_of: Callable[[int], ChannelRun], period_ns: float, accesses: int, *, most: int = MOST_ACCESSES
+    run_of: Callable[[int], ChannelRun],
+    period_ns: float,
+    accesses: int,
+    *,
+    within: float = WITHIN,
+    most: int = MOST_ACCESSES,
 ) -> tuple[ChannelRun, Rate]:
-    """Longer and longer runs of ``run_of(accesses)`` until the rate converges or ``most`` accesses did not do."""
+    """Longer and longer runs of ``run_of(accesses)`` until the quotient of two such rates is known ``within`` that
+    half-width, or ``most`` accesses did not do."""
+    target = within / sqrt(2)
     while True:
         run = run_of(accesses)
         found = rate(run, period_ns)
-        if found.converged or accesses >= most:
+        if found.half_width <= target or accesses >= most:
             return run, found
-        wanted = 4.0 if found.half_width == inf else 1.3 * (found.half_width / TARGET) ** 2
+        wanted = 4.0 if found.half_width == inf else 1.3 * (found.half_width / target) ** 2
         accesses = min(most, int(accesses * min(6.0, max(1.5, wanted))))

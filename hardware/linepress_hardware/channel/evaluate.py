@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from linepress_hardware.channel import closed_form, workloads
 from linepress_hardware.channel.compaction import CompressedStore
 from linepress_hardware.channel.config import LINE_BYTES, ChannelConfig, default_config
-from linepress_hardware.channel.converge import Rate, settle
+from linepress_hardware.channel.converge import WITHIN, Rate, Steady, settle
 from linepress_hardware.channel.memory import Memory
 from linepress_hardware.channel.plan import RequestPlan
 from linepress_hardware.channel.simulate import ChannelRun, Timing, run
@@ -111,7 +111,7 @@ def plain_config(config: ChannelConfig) -> ChannelConfig:
     return replace(default_config(), **{name: getattr(config, name) for name in PLAIN_FIELDS})
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=16)
 def plain_run(
     memory_name: str,
     mapping: str | None,
@@ -124,14 +124,23 @@ def plain_run(
     interval_ns: float | None,
 ) -> ChannelRun:
     """The plain channel under a workload; saturated (closed loop) where ``interval_ns`` is None."""
-    memory = Memory.load(memory_name, mapping, policy)
+    return _plain_run(Memory.load(memory_name, mapping, policy), config, pattern, n, seed, inline, interval_ns)
+
+
+def _plain_run(
+    memory: Memory,
+    config: ChannelConfig,
+    pattern: str,
+    n: int,
+    seed: int,
+    inline: bool,
+    interval_ns: float | None,
+) -> ChannelRun:
     lines = footprint_lines(memory, config)
     stream = accesses(pattern, n, lines, config, seed=seed, inline=inline)
     if interval_ns is not None:
         stream = stream.at_interval(interval_ns)
-    plan = expand_static(
-        stream, plain_layout(lines), atom_bytes=memory.atom_bytes, config=config, line_buffer=False
-    )
+    plan = expand_static(stream, plain_layout(lines), atom_bytes=memory.atom_bytes, config=config, line_buffer=False)
     return run(stream, plan, memory, config, Timing.plain(config))
 
 
@@ -145,12 +154,13 @@ def _plain_rate(
     least: int,
     seed: int,
     inline: bool,
-) -> tuple[ChannelRun, Rate]:
-    return settle(
-        lambda n: plain_run(memory_name, mapping, policy, config, pattern, n, seed, inline, None),
-        Memory.load(memory_name, mapping, policy).period_ns,
-        least,
+    within: float,
+) -> Steady:
+    memory = Memory.load(memory_name, mapping, policy)
+    run, rate = settle(
+        lambda n: _plain_run(memory, config, pattern, n, seed, inline, None), memory.period_ns, least, within=within
     )
+    return Steady.of(run, rate)
 
 
 @dataclass(frozen=True)
@@ -167,6 +177,8 @@ class Study:
         Accesses of a run at a given load, and the least of a saturated one, which goes on until its rate converges
         (`converge.settle`).
     seed : int
+    within : float
+        Largest relative half-width of a gain; saturated runs go on until it is reached.
     """
 
     memory: Memory
@@ -174,10 +186,13 @@ class Study:
     subject: Subject
     n: int
     seed: int
+    within: float = WITHIN
 
     def __post_init__(self) -> None:
         if self.n < 100:
             raise ConfigurationError(f"n_requests = {self.n} is too few for a percentile; give at least 100")
+        if not 0 < self.within < 1:
+            raise ConfigurationError(f"within = {self.within:g} must lie between 0 and 1, as in 0.01 for one percent")
 
     @property
     def lines(self) -> int:
@@ -186,11 +201,6 @@ class Study:
     @property
     def inline(self) -> bool:
         return self.subject.inline is not None
-
-    @property
-    def least_accesses(self) -> int:
-        """Accesses with which a saturated run starts: enough to span the memory's ``settle_ns`` at pin peak."""
-        return max(self.n, int(self.memory.settle_ns * self.memory.peak_GBps / LINE_BYTES))
 
     def plain(self, pattern: str, interval_ns: float | None = None, n: int | None = None) -> ChannelRun:
         """The same accesses on the plain channel."""
@@ -201,7 +211,7 @@ class Study:
             m.policy,
             plain_config(self.config),
             pattern,
-            n or (self.least_accesses if interval_ns is None else self.n),
+            n or self.n,
             self.seed,
             self.inline,
             interval_ns,
@@ -209,7 +219,7 @@ class Study:
 
     def compressed(self, pattern: str, interval_ns: float | None = None, n: int | None = None) -> ChannelRun:
         """The subject under a workload; saturated (closed loop) where ``interval_ns`` is None."""
-        n = n or (self.least_accesses if interval_ns is None else self.n)
+        n = n or self.n
         stream = accesses(pattern, n, self.lines, self.config, seed=self.seed, inline=self.inline)
         if interval_ns is not None:
             stream = stream.at_interval(interval_ns)
@@ -224,13 +234,21 @@ class Study:
 
     def compressed_rate(self, pattern: str) -> tuple[ChannelRun, Rate]:
         """The last and longest saturated run of the subject, and its rate."""
-        return settle(lambda n: self.compressed(pattern, n=n), self.memory.period_ns, self.least_accesses)
+        return settle(lambda n: self.compressed(pattern, n=n), self.memory.period_ns, self.n, within=self.within)
 
-    def plain_rate(self, pattern: str) -> tuple[ChannelRun, Rate]:
-        """The same of the plain channel."""
+    def plain_rate(self, pattern: str) -> Steady:
+        """The rate of the plain channel, and what its last run moved."""
         m = self.memory
         return _plain_rate(
-            m.name, m.mapping, m.policy, plain_config(self.config), pattern, self.least_accesses, self.seed, self.inline
+            m.name,
+            m.mapping,
+            m.policy,
+            plain_config(self.config),
+            pattern,
+            self.n,
+            self.seed,
+            self.inline,
+            self.within,
         )
 
     def over(self, stream: LineStream, past: LineStream | None = None) -> ChannelRun:
@@ -302,7 +320,9 @@ class Study:
         interval = self.config.decode_interval_ns
         return min(port, self.config.decoder_count * LINE_BYTES / interval) if interval > 0 else port
 
-    def closed_form(self, packed_bytes_per_line: float) -> closed_form.Gains:
+    def closed_form(
+        self, packed_bytes_per_line: float, plain_sequential_GBps: float, plain_random_GBps: float
+    ) -> closed_form.Gains:
         """Closed-form gains; the plain channel's simulated bandwidths enter through ceiling and mixture."""
         config, atom = self.config, self.memory.atom_bytes
         start, length = self.places()
@@ -322,8 +342,8 @@ class Study:
             lines_per_page=lines_per_entry,
             metadata_hit_rate=hit,
             packed_bytes_per_line=packed_bytes_per_line,
-            plain_sequential_GBps=self.plain_rate("sequential")[1].GBps,
-            plain_random_GBps=self.plain_rate("random")[1].GBps,
+            plain_sequential_GBps=plain_sequential_GBps,
+            plain_random_GBps=plain_random_GBps,
             ceiling_GBps=self.delivery_limit(),
             port_GBps=LINE_BYTES / config.line_transfer_ns,
             peak_GBps=self.memory.peak_GBps,

@@ -15,7 +15,7 @@ from functools import lru_cache
 from importlib.resources import files
 from math import hypot, nan
 
-from linepress_hardware.channel.converge import GAIN_TARGET, Rate
+from linepress_hardware.channel.converge import Rate, Steady
 from linepress_hardware.channel.evaluate import Study
 from linepress_hardware.channel.simulate import ChannelRun
 
@@ -87,9 +87,11 @@ class Headline:
     bytes_saved_ratio : float
         Bytes on the bus a useful byte, plain over compressed, under ``settings``.
     resource : str
-        Where the gain lies above the bytes saved: what the saved bytes free. Else empty.
-    run, plain_run : ChannelRun
-        The last runs behind ``compressed`` and ``same``.
+        Where the gain lies above the bytes saved by more than its interval: what the saved bytes free. Else empty.
+    run : ChannelRun
+        The last run behind ``compressed``.
+    plain : Steady
+        What the last run behind ``same`` moved.
     """
 
     settings: Settings
@@ -102,12 +104,13 @@ class Headline:
     bytes_saved_ratio: float
     resource: str
     run: ChannelRun
-    plain_run: ChannelRun
+    plain: Steady
+    within: float
 
     @property
     def gain(self) -> float:
-        """Compressed over plain at its best; NaN where it has not converged to `GAIN_TARGET`."""
-        return _quotient(self.compressed, self.best)
+        """Compressed over plain at its best; NaN where it is not known ``within`` that half-width."""
+        return self._quotient(self.compressed, self.best)
 
     @property
     def half_width(self) -> float:
@@ -116,7 +119,7 @@ class Headline:
 
     @property
     def default_gain(self) -> float:
-        return _quotient(self.default_compressed, self.default_plain)
+        return self._quotient(self.default_compressed, self.default_plain)
 
     @property
     def default_half_width(self) -> float:
@@ -124,11 +127,12 @@ class Headline:
 
     @property
     def most_in_flight(self) -> int:
-        return max(self.run.times.most_in_flight, self.plain_run.times.most_in_flight)
+        return max(self.run.times.most_in_flight, self.plain.most_in_flight)
 
-
-def _quotient(a: Rate, b: Rate) -> float:
-    return a.GBps / b.GBps if hypot(a.half_width, b.half_width) <= GAIN_TARGET and b.GBps > 0 else nan
+    def _quotient(self, a: Rate, b: Rate) -> float:
+        # The two run until each is within 1/√2 of it; the last digit forgives the square root.
+        known = hypot(a.half_width, b.half_width) <= self.within * (1 + 1e-9) and b.GBps > 0
+        return a.GBps / b.GBps if known else nan
 
 
 def headline(study_at: Callable[[Settings], Study], workload: str, chosen: Settings | None = None) -> Headline:
@@ -144,42 +148,43 @@ def headline(study_at: Callable[[Settings], Study], workload: str, chosen: Setti
     settings = known if chosen is None else chosen
     study = study_at(settings)
     run, compressed = study.compressed_rate(workload)
-    plain_run, same = study.plain_rate(workload)
+    plain = study.plain_rate(workload)
+    same = plain.rate
     best, best_settings = same, settings
     if settings != known:
-        _, other = study_at(known).plain_rate(workload)
+        other = study_at(known).plain_rate(workload).rate
         if other.GBps > same.GBps:
             best, best_settings = other, known
     if settings == Settings():
         default_compressed, default_plain = compressed, same
     else:
-        default_compressed, default_plain = default.compressed_rate(workload)[1], default.plain_rate(workload)[1]
-    saved = bytes_saved_ratio(run, plain_run)
+        default_compressed, default_plain = default.compressed_rate(workload)[1], default.plain_rate(workload).rate
+    steady = Steady.of(run, compressed)
+    saved = bytes_saved_ratio(steady, plain)
     gain = compressed.GBps / best.GBps if best.GBps > 0 else nan
     above = gain * (1 - hypot(compressed.half_width, best.half_width)) > saved
     return Headline(
         settings, compressed, same, best, best_settings, default_compressed, default_plain, saved,
-        freed_resource(run, plain_run) if above else "", run, plain_run,
+        freed_resource(steady, plain) if above else "", run, plain, study.within,
     )  # fmt: skip
 
 
-def bytes_saved_ratio(run: ChannelRun, plain: ChannelRun) -> float:
+def bytes_saved_ratio(run: Steady, plain: Steady) -> float:
     """Bytes on the bus a useful byte, plain over compressed."""
     if not run.bus_bytes or not plain.useful_bytes:
         return nan
     return plain.bus_bytes / plain.useful_bytes / (run.bus_bytes / run.useful_bytes)
 
 
-def freed_resource(run: ChannelRun, plain: ChannelRun) -> str:
+def freed_resource(run: Steady, plain: Steady) -> str:
     """The loss of bus time a line that shrank most beyond the bytes' share, in words.
 
     Had every loss shrunk with the bytes, the gain would be the bytes saved; the resource is the loss that shrank most
     beyond that.
     """
     saved = bytes_saved_ratio(run, plain)
-    a, b = int(run.served.sum()), int(plain.served.sum())
     more = {
-        cause: plain.memory.bus_time_ns.get(cause, 0.0) / b / saved - run.memory.bus_time_ns.get(cause, 0.0) / a
+        cause: plain.bus_time_ns.get(cause, 0.0) / plain.lines / saved - run.bus_time_ns.get(cause, 0.0) / run.lines
         for cause in RESOURCES
     }
     return RESOURCES[max(more, key=lambda cause: more[cause])]

@@ -19,7 +19,6 @@ from linepress_hardware.dram.simulate import load_memory, simulate_lines
 from linepress_hardware.errors import ConfigurationError
 
 GRANULE_BYTES = 32
-SETTLE = 16
 
 
 @dataclass(frozen=True)
@@ -115,11 +114,6 @@ class Memory:
             period_ns=max(500.0, 2 * part.idle_read_ns),
             outstanding=int(part.values["outstanding"]),
         )
-
-    @property
-    def settle_ns(self) -> float:
-        """Shortest saturated run that says something."""
-        return SETTLE * self.period_ns
 
     def lone_read_ns(self, atoms: float, opens_per_ns: float) -> float:
         """Mean read of ``atoms`` of one row by one random access at a time.

@@ -128,7 +128,9 @@ def _simulate(
         address, writes, sizes, arrival = _requests(part, address_bytes, is_write, arrival_ns, request_bytes)
         parent, delay_ns = _dependences(address.shape[0], after, after_delay_ns)
         _check_window(window, window_counts)
-        return simulate_simple(part, address, writes, sizes, arrival, window, _children(parent), parent, delay_ns, load)
+        return simulate_simple(
+            part, address, writes, sizes, arrival, window, _children(parent), parent, delay_ns, load
+        )
     policy = parse_policy(policy)
     place = mapping_for(part, mapping)
     address, writes, sizes, arrival = _requests(part, address_bytes, is_write, arrival_ns, request_bytes)

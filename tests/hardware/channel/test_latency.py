@@ -12,6 +12,7 @@ from linepress_hardware.channel.simulate import Timing, run
 from linepress_hardware.channel.translation import StaticLayout, expand_static, plain_layout
 from linepress_hardware.dram.simulate import simulate
 
+
 @pytest.mark.parametrize("name", ["hbm3", "ddr5", "lpddr5"])
 def test_idle_read_is_its_closed_form(name: str) -> None:
     """One read of a closed row: accept + [look-up + metadata read] + ACT + RD + burst + ECC + decode + R beats."""

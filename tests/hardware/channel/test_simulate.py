@@ -20,7 +20,13 @@ LINES = 1 << 16
 
 
 def alone(
-    offered: list[float], ids: list[int], *, bypass: bool = False, beats: float = 1.0, write: bool = False, **port: float
+    offered: list[float],
+    ids: list[int],
+    *,
+    bypass: bool = False,
+    beats: float = 1.0,
+    write: bool = False,
+    **port: float,
 ) -> LineTimes:
     """Lines without a memory: the port's own times."""
     n = len(offered)
