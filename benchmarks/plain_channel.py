@@ -22,11 +22,12 @@ from linepress_hardware.channel.memory import Memory
 from linepress_hardware.channel.translation import plain_layout
 from linepress_hardware.dram import load_part, part_names
 from linepress_hardware.dram.mapping import NAMED
-from linepress_hardware.dram.policy import PAGES, Policy
+from linepress_hardware.dram.policy import Policy
 
 DATA = Path(__file__).parents[1] / "hardware" / "linepress_hardware" / "data" / "plain_channel.csv"
 QUEUES = (32, 64, 128)
 """Entries of the read queue in atoms, the write queue alike: 128 is what a large controller has a channel."""
+SEARCHED = ("open", "closed", "adaptive")
 COLUMNS = ("memory", "workload", "mapping", "policy", "GBps", "half_width_pct", "accesses")
 LEAST, SEED = 6000, 1
 
@@ -58,7 +59,7 @@ def search(memory: str, workload: str) -> list[dict[str, str]]:
     rows = [
         trial(memory, workload, mapping, str(Policy(page, read_queue=deep, write_queue=deep)))
         for mapping in NAMED
-        for page in PAGES
+        for page in SEARCHED
     ]
     rows.sort(key=rate, reverse=True)
     refreshes = ["all_bank"] + (["per_bank"] if load_part(memory).standard.per_bank_refresh else [])
@@ -92,9 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--memory", action="append", help="memory parts (default: all)")
     parser.add_argument("--workload", action="append", help="workloads (default: all)")
-    parser.add_argument(
-        "--write", action="store_true", help="replace these memories' and workloads' rows of the record"
-    )
+    parser.add_argument("--write", action="store_true", help="replace their rows of the record")
     parser.add_argument("--check", action="store_true", help="run the best and the default again")
     options = parser.parse_args(argv)
     wrong: list[str] = []
@@ -125,7 +124,7 @@ def keep(memory: str, workload: str, rows: list[dict[str, str]]) -> None:
         old = [r for r in csv.DictReader(text) if (r["memory"], r["workload"]) != (memory, workload)]
     with DATA.open("w", encoding="utf-8", newline="") as file:
         file.write(
-            "# The plain channel's bandwidth by mapping and policy: every trial of python -m benchmarks.plain_channel\n"
+            "# The plain channel's bandwidth by mapping and policy: trials of python -m benchmarks.plain_channel\n"
             f"# (256 lines in flight, 512 MiB footprint, seed {SEED}, saturated, batch means). Empty: the default.\n"
         )
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")

@@ -84,7 +84,10 @@ def test_packings_on_weights(packing: str) -> None:
     assert found["mode"] == "offline"
     assert found["effective_capacity_ratio"] == pytest.approx(found["closed_form_capacity_ratio"], rel=0.03)
     assert found["gain_sequential"] <= found["closed_form_gain_sequential"] * 1.02
-    assert found["gain_random"] == pytest.approx(found["closed_form_gain_random"], rel=0.08)
+    # The closed form counts atoms; with the tuned mapping the two atoms of a plain line share a row, those of a coded
+    # line that straddles may not: up to a tenth less.
+    assert found["gain_random"] == pytest.approx(found["closed_form_gain_random"], rel=0.12)
+    assert found["default_gain_random"] == pytest.approx(found["closed_form_gain_random"], rel=0.08)
     assert found["latency_mean_ns"] > found["plain_latency_mean_ns"]
     assert found["energy_pJ_per_useful_byte"] < found["plain_energy_pJ_per_useful_byte"]
     assert sum(found["where_bandwidth_went"].values()) == pytest.approx(1.0)
@@ -197,8 +200,8 @@ def test_the_command_adds_sweeps_blocks_capacity_and_traces(tmp_path: Path) -> N
     sizes.write_text(json.dumps(list(CASE.bits_histogram)))
     (np.arange(500, dtype="<u8") * np.uint64(64) << np.uint64(1)).tofile(trace)
     result = invoke(
-        str(sizes), "--memory", "ddr5", "--packing", "stream", "--requests", "1000", "--within", "5", "--sweep", "metadata_prefetch",
-        "--load-curve", "--blocks", "--capacity", "--trace", str(trace), "--json",
+        str(sizes), "--memory", "ddr5", "--packing", "stream", "--requests", "1000", "--within", "5",
+        "--sweep", "metadata_prefetch", "--load-curve", "--blocks", "--capacity", "--trace", str(trace), "--json",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)
@@ -224,7 +227,8 @@ def test_one_bad_case_among_good_ones_fails_alone(tmp_path: Path) -> None:
     sizes = tmp_path / "a.json"
     sizes.write_text(json.dumps(list(CASE.bits_histogram)))
     result = CliRunner().invoke(
-        command, [str(sizes), "--packing", "stream", "--packing", "heap", "--requests", "500", "--within", "5", "--json"],
+        command,
+        [str(sizes), "--packing", "stream", "--packing", "heap", "--requests", "500", "--within", "5", "--json"],
         standalone_mode=False,
     )  # fmt: skip
     assert result.return_value == 2

@@ -1,8 +1,8 @@
 """The headline: what compression buys in bandwidth, against the plain channel at its best, or a refusal.
 
 The plain channel gets the mapping, page policy, queues and refresh under which it is fastest on this memory and
-workload, as a recorded search found them (``data/plain_channel.csv``, made by ``python -m benchmarks.plain_channel``).
-The compressed channel runs under the same settings. Beside it stands the gain with everything at its default. A gain
+workload, as a recorded search found them (``data/plain_channel.csv``, by ``python -m benchmarks.plain_channel``). The
+compressed channel runs under the same settings. Beside it stands the gain with everything at its default. A gain
 above the bytes it saves on the bus names the resource that the saved bytes free.
 """
 

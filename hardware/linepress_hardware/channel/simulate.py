@@ -2,9 +2,9 @@
 
 Read: accept → metadata (cache, or one more read of the same channel) → atoms of the line that the line buffer does
 not hold → ECC → decoder (raw lines pass by) → order of the ID → R beats. Write: W beats → encoder → metadata → atoms,
-with a read first where an atom is covered in part. Writes are posted: B returns when the write queue has taken the line.
-All of it happens inside the memory's own loop (`linepress_hardware.dram.port`), so that what returns late holds back
-what is taken.
+with a read first where an atom is covered in part. Writes are posted: B returns when the write queue has taken the
+line. All of it happens inside the memory's own loop (`linepress_hardware.dram.port`), so that what returns late holds
+back what is taken.
 """
 
 from __future__ import annotations

@@ -271,8 +271,8 @@ def expand_static(
 ) -> RequestPlan:
     """Memory requests of ``accesses`` over a read-only layout.
 
-    ``before`` are past accesses that left their entries in the metadata cache. Writes to a layout with metadata are refused (`REFUSED_READ_ONLY`),
-    lines outside it are unmapped.
+    ``before`` are past accesses that left their entries in the metadata cache. Writes to a layout with metadata are
+    refused (`REFUSED_READ_ONLY`), lines outside it are unmapped.
     """
     n = len(accesses)
     entry = layout.entry_bytes(config)

@@ -77,6 +77,7 @@ def compile_part(part: Part, policy: Policy) -> Spec:
         engine.P_DATA_READ: ck["CL"] * tpc,
         engine.P_DATA_WRITE: ck["CWL"] * tpc,
         engine.P_SCOPE_BANKS: scope_banks,
+        engine.P_CLOSE: math.ceil(policy.close_ns / part.tick_ns),
     }.items():
         values[column] = value
     values[engine.P_RULE_AT :] = np.cumsum([0, *(sum(r.first == c for r in table) for c in COMMANDS)])

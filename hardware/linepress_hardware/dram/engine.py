@@ -42,7 +42,8 @@ GRACE = 1 << 10  # rounded up, but for 1/1,024 of a tick: what 3,000 clocks of t
 UP = (1 << SUB) - 1 - GRACE
 # part[]: the part and the policy.
 (P_BUSES, P_HALF, P_SPLIT, P_LATENCY, P_BURST, P_READS, P_WRITES, P_HIGH, P_LOW, P_PAGE, P_REFRESH, P_REFI, P_REFIPB,
- P_RFCAB, P_RFCPB, P_AAD, P_WCK_READ, P_WCK_WRITE, P_DATA_READ, P_DATA_WRITE, P_SCOPE_BANKS, P_RULE_AT) = range(22)
+ P_RFCAB, P_RFCPB, P_AAD, P_WCK_READ, P_WCK_WRITE, P_DATA_READ, P_DATA_WRITE, P_SCOPE_BANKS, P_CLOSE,
+ P_RULE_AT) = range(23)
 N_PART = P_RULE_AT + 12  # where the rules of each command start
 RULE_LEVEL, RULE_HELD, RULE_TICKS, RULE_KIND = range(4)  # rules[r]
 # path[bank]: its nodes on the five levels, its pseudo channel and scope; then, for each held command h, the held[h]
@@ -56,7 +57,7 @@ N_PAST, N_LOW, N_HIGH, N_LONG_AT, N_LONG = 7, 10, 11, 12, 13
 LONG = 31  # activates before the newest one of the 32-activate window, as a ring
 N_NODE = N_LONG + LONG
 (B_ROW, B_ACTIVE, B_DEADLINE, B_WAIT, B_DONE_READ, B_DONE_WRITE, B_REF_BEGIN, B_REF_END, B_HEAD_READ, B_HEAD_WRITE,
- B_REFRESH, N_BANK) = range(12)  # B_REFRESH: 1 while a refresh of this one bank waits
+ B_REFRESH, B_CLOSE, N_BANK) = range(13)  # B_REFRESH: 1 while a refresh of this one bank waits; B_CLOSE: row timeout
 S_NODE, S_OPEN, S_ACTIVE, S_OPENING, S_TURN_READ, S_TURN_WRITE, N_SCOPE = range(7)
 U_FREE, U_GROUP, U_LOSS = range(3)
 L_IDLE, L_FULL, L_REFRESH, L_TURN, L_WINDOW, L_ROW, L_GROUP, L_OTHER, N_LOSS = range(9)  # bus[U_LOSS + …]
@@ -74,12 +75,13 @@ A_BANK, A_ROW, A_INDEX = range(3)  # atoms[]
 C_ACT, C_PRE, C_PREA, C_RD, C_WR, C_RDA, C_WRA, C_REFA, C_REFB, C_ACT2, C_CAS, N_COMMANDS = range(12)
 (Z_T, Z_DRAIN, Z_NEXT_REFRESH, Z_REFRESH_BANK, Z_FIFO_AT, Z_FIFO_N, Z_FIFO_SINCE, Z_FIFO_UNTIL, Z_CURRENT, Z_ATOM,
  Z_OFFER, Z_NEXT, Z_RELEASED, Z_DONE, Z_FLYING, Z_REFUSED, Z_LAST_DATA, Z_SERVED, Z_END, Z_WCK, Z_CAS_QUEUE,
- Z_CAS_SLOT, Z_LOG, Z_HITS, Z_FORWARDED, Z_COALESCED, Z_EVENTS, Z_BLOCKED) = range(28)
-Z_N, Z_LEAST, Z_COMMANDS = 28, 32, 44  # queue lengths; least bound by queue and kind; commands issued
+ Z_CAS_SLOT, Z_LOG, Z_HITS, Z_FORWARDED, Z_COALESCED, Z_EVENTS, Z_BLOCKED,
+ Z_CLOSE) = range(29)  # Z_CLOSE: least row timeout
+Z_N, Z_LEAST, Z_COMMANDS = 29, 33, 45  # queue lengths; least bound by queue and kind; commands issued
 Z_HOLD = Z_COMMANDS + N_COMMANDS  # scratch of `pick`: by scope (at most 8) and kind
 N_SCALARS = Z_HOLD + 64
 MAX_SCOPES = 8
-PAGE_OPEN, PAGE_CLOSED, PAGE_ADAPTIVE = range(3)
+PAGE_OPEN, PAGE_CLOSED, PAGE_ADAPTIVE, PAGE_TIMEOUT = range(4)
 REF_NONE, REF_ALL, REF_BANK = range(3)
 ROW_CLOSED, ROW_OPENING = -1, -2
 
@@ -358,7 +360,8 @@ def close_row(path: A, bank: A, scope: A, b: int) -> None:
 def column_command(part: A, bank: A, q: A, which: int, k: int) -> int:
     """The read or write of slot k, with or without precharge by the page policy."""
     b = q[which, Q_BANK, k]
-    closing = part[P_PAGE] != PAGE_OPEN and bank[b, B_ACTIVE] == (1 if which == ACTIVE else 0)
+    closing = part[P_PAGE] != PAGE_OPEN and part[P_PAGE] != PAGE_TIMEOUT
+    closing = closing and bank[b, B_ACTIVE] == (1 if which == ACTIVE else 0)
     if closing and part[P_PAGE] == PAGE_ADAPTIVE:
         for other in range(2):
             j = bank[b, B_HEAD_READ + other]
@@ -401,6 +404,34 @@ def retire(part: A, rules: A, path: A, bank: A, scope: A, bus: A, q: A, z: A, re
         scope[s, S_ACTIVE] -= 1
     if command >= C_RDA:
         close_row(path, bank, scope, b)
+    elif part[P_PAGE] == PAGE_TIMEOUT:
+        bank[b, B_CLOSE] = t + part[P_CLOSE]
+        z[Z_CLOSE] = min(z[Z_CLOSE], bank[b, B_CLOSE])
+
+
+@kernel
+def timed_out(part: A, path: A, held: A, node: A, bank: A, q: A, z: A) -> int:
+    """A bank whose row has not been used for the timeout and can be precharged now; -1 if none.
+
+    A row that somebody still waits for, or whose activate is still owed an access, starts its time with that access.
+    """
+    t, found, least = z[Z_T], -1, INF
+    for b in range(bank.shape[0]):
+        e = bank[b, B_CLOSE]
+        if e <= t:
+            wanted = bank[b, B_ROW] < 0 or bank[b, B_ACTIVE] > 0 or bank[b, B_REFRESH] != 0
+            for which in range(2):
+                j = bank[b, B_HEAD_READ + which]
+                while j >= 0:
+                    wanted = wanted or q[which, Q_ROW, j] == bank[b, B_ROW]
+                    j = q[which, Q_NEXT, j]
+            e = INF if wanted else earliest(part, path, held, node, H_PRE, b)
+            if e <= t and found < 0:
+                found, e = b, INF
+            bank[b, B_CLOSE] = e
+        least = min(least, e)
+    z[Z_CLOSE] = least
+    return found
 
 
 @inlined
@@ -527,6 +558,11 @@ def serve_slot(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, 
     # 4. The second half of a split activate, when nothing else can use the bus.
     if k < 0 and command < 0 and opening >= 0:
         which, k = OPENING, opening
+    # 5. A row that nobody has used for long.
+    if k < 0 and command < 0 and slot != SLOT_COL and z[Z_CLOSE] <= t:
+        b = timed_out(part, path, held, node, bank, q, z)
+        if b >= 0:
+            command, after = C_PRE, b + 1
     if k >= 0:
         kind = K_COL if which == ACTIVE else q[which, Q_KEY, q[which, Q_PLACE, k]] & 7
         command = C_ACT2
@@ -697,7 +733,7 @@ def next_event(part: A, path: A, held: A, node: A, bank: A, scope: A, fifo: A, z
     edge = max(t + 1, min(col, act))
     if part[P_HALF] != 0 and (edge & 1) == 0:
         edge += 1
-    e = min(e, edge)
+    e = min(e, min(edge, z[Z_CLOSE]))
     return int(e if e >= INF else max(t + 1, e))
 
 

@@ -309,7 +309,7 @@ class PortState:
 
     @classmethod
     def of(cls, load: LineLoad, requests: int, tick_ns: float, bits: int) -> PortState:
-        """Times in ``tick_ns`` / 2^``bits``; ``head_of`` int64[requests] is the first entry of ``waits`` on each request, -1 none."""
+        """Times in ``tick_ns`` / 2^``bits``; ``head_of`` int64[requests]: its first entry in ``waits``, -1 none."""
         n = load.offered_ns.shape[0]
         if load.first.shape != (n + 1,) or int(load.first[-1]) != requests or int(np.diff(load.first).min()) < 0:
             raise ConfigurationError(f"the requests of {n} lines must cover all {requests} requests, in order")

@@ -95,7 +95,8 @@ def simulate_lines(
 ) -> tuple[DramResult, LineTimes]:
     """Simulate the lines of a port on one channel: its requests reach the memory as the port takes their lines.
 
-    Arguments as in `simulate`; ``after`` delays a request of a line that has been taken. Raises `ConfigurationError`.
+    Arguments as in `simulate`; ``after`` delays a request of a line that has been taken. Requests behind those of the
+    last line belong to no line and are offered as in a saturated run. Raises `ConfigurationError`.
     """
     result, times = _simulate(
         part, address_bytes, is_write, None, mapping, policy, None, "atoms", request_bytes, after, after_delay_ns,
@@ -145,7 +146,8 @@ def _simulate(
     place_atoms(first, offsets, place.tables(), part.banks.bit_length() - 1, atoms)
 
     offered = np.zeros(n, np.int64) if arrival is None else np.ceil(arrival / part.tick_ns - 1e-9).astype(np.int64)
-    free = np.flatnonzero(parent < 0) if load is None else np.empty(0, np.int64)
+    behind = 0 if load is None else int(load.first[-1])  # requests of lines; the others are free of the port
+    free = behind + np.flatnonzero(parent[behind:] < 0)
     order = free[np.argsort(offered[free], kind="stable")].astype(np.int64)
     spec = _compiled(part, policy)
     widest = int(np.diff(offsets).max())
@@ -153,7 +155,7 @@ def _simulate(
     limit = (window or 0) * (widest if singly else 1)
     room = 6 * m + 4096 if log else 0
     while True:
-        port = PortState.none() if load is None else PortState.of(load, n, part.tick_ns, engine.SUB)
+        port = PortState.none() if load is None else PortState.of(load, behind, part.tick_ns, engine.SUB)
         requests = _request_table(offsets, writes, offered, parent, delay, port if load is not None else None)
         released = np.zeros((max(1, n - order.shape[0]), 2), np.int64)
         done = np.zeros((min(limit, m) + widest + 1, 2), np.int64)
@@ -344,9 +346,10 @@ def _request_table(
     body[:, engine.R_PARENT] = parent
     body[:, engine.R_WAITS] = -1
     if port is not None:
-        body[:, engine.R_OFFERED] = -1
-        body[:, engine.R_WAITS] = port.head_of
-        body[:, engine.R_EARLY] = port.early
+        behind = port.early.shape[0]
+        body[:behind, engine.R_OFFERED] = -1
+        body[:behind, engine.R_WAITS] = port.head_of
+        body[:behind, engine.R_EARLY] = port.early
     return table
 
 

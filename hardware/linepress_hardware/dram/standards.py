@@ -85,7 +85,7 @@ STANDARDS: dict[str, Standard] = {
         Standard("HBM3", PSEUDO, PSEUDO, RANK, GROUP, 2, _HALF, half_clock=True),
         Standard("HBM4", PSEUDO, PSEUDO, RANK, GROUP, 2, _HALF, half_clock=True),
         Standard("DDR4", RANK, CHANNEL, RANK, GROUP, 1, {}, per_bank_refresh=False),
-        Standard("DDR5", RANK, CHANNEL, RANK, GROUP, 1, _LONG, per_bank_refresh=False),
+        Standard("DDR5", RANK, CHANNEL, RANK, GROUP, 1, _LONG),
         Standard("LPDDR5", RANK, CHANNEL, RANK, GROUP, 1, {}, split_activate=True),
         Standard("GDDR6", CHANNEL, CHANNEL, CHANNEL, GROUP, 1, {}),
         Standard("GDDR7", CHANNEL, CHANNEL, CHANNEL, BANK, 2, _LONG),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -114,7 +116,7 @@ def test_more_places_never_make_a_stream_slower_and_few_make_it_slow() -> None:
         simulated("plain", "hbm3", default_config().override({"axi_outstanding": k}), stream).bandwidth_GBps
         for k in (1, 2, 4, 8, 16, 64)
     ]
-    assert all(b > a for a, b in zip(rates, rates[1:], strict=False))
+    assert all(b > a for a, b in itertools.pairwise(rates))
     # One line at a time: slower than reads of an open row alone, faster than reads of a closed row behind a refresh.
     memory = Memory.load("hbm3")
     assert 64 / memory.idle_read_ns < rates[0] < 64 / (memory.part.read_latency_ticks * memory.part.tick_ns)

@@ -73,7 +73,7 @@ def test_refresh_takes_the_share_of_its_closed_form(name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["hbm2", "hbm3", "hbm4", "lpddr5", "gddr6", "gddr7"])
+@pytest.mark.parametrize("name", ["hbm2", "hbm3", "hbm4", "lpddr5", "gddr6", "gddr7", "ddr5"])
 def test_per_bank_refresh_costs_less_than_all_bank(name: str) -> None:
     trace = pattern("rand", 12_000)
     runs = {
@@ -86,10 +86,32 @@ def test_per_bank_refresh_costs_less_than_all_bank(name: str) -> None:
     assert runs["per_bank"].commands["REFB"] == pytest.approx(due, abs=2 * scopes + 1)
 
 
-@pytest.mark.parametrize("name", ["ddr4", "ddr5"])
+@pytest.mark.parametrize("name", ["ddr4"])
 def test_per_bank_refresh_is_refused_where_there_is_none(name: str) -> None:
     with pytest.raises(ConfigurationError, match="no per-bank refresh here"):
         simulate(name, [0], policy="open:refresh=per_bank")
+
+
+def test_a_row_times_out_between_open_and_adaptive() -> None:
+    trace = pattern("rand", 4000)
+    arrival = np.arange(4000) * 40.0
+
+    def mean(page: str) -> float:
+        return float(simulate("ddr5", trace.address_bytes, arrival_ns=arrival, policy=page).read_latency_ns.mean())
+
+    soon, late, closed, never = (
+        mean(p) for p in ("timeout:close_ns=0.0", "timeout:close_ns=900", "adaptive", "open")
+    )
+    assert closed <= soon < late < never
+    # A stream within the timeout hits the open row as if it stayed open.
+    rows = np.arange(64, dtype=np.uint64) * np.uint64(64)
+    kept = simulate(
+        "ddr5", rows, arrival_ns=np.arange(64) * 20.0, policy="timeout:close_ns=500", mapping="RoBaRaCoCh"
+    )
+    stays = simulate("ddr5", rows, arrival_ns=np.arange(64) * 20.0, policy="open", mapping="RoBaRaCoCh")
+    assert np.array_equal(kept.finish_ns, stays.finish_ns)
+    with pytest.raises(ConfigurationError, match="close_ns"):
+        simulate("ddr5", [0], policy="timeout:close_ns=-1")
 
 
 def test_closed_page_opens_a_row_for_each_access_and_adaptive_only_for_the_first() -> None:

@@ -98,16 +98,14 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> int 
 @click.option(
     "--mapping",
     metavar="M",
-    help="Address mapping of the compressed channel (default: where the plain one is fastest).",
+    help="Address mapping of the compressed channel (default: the plain one's best).",
 )
 @click.option(
     "--policy",
     metavar="P",
-    help="Its controller: open, closed or adaptive, with :key=value, as in open:refresh=per_bank.",
+    help="Its controller: open, closed, adaptive, timeout, with :key=value, as in open:refresh=per_bank.",
 )
-@click.option(
-    "--queue", type=click.IntRange(1, 4096), metavar="N", help="Entries of its read and write queues, in atoms."
-)
+@click.option("--queue", type=click.IntRange(1, 4096), metavar="N", help="Entries of its two queues, in atoms.")
 @click.option(
     "--load-pct", type=float, default=10.0, show_default=True, help="Offered load of the latency run, % of pin peak."
 )
@@ -387,12 +385,12 @@ def _settled(row: dict[str, Any], name: str) -> str:
     what = row["workload"] if name == "workload" else name
     value, wide = row[f"gain_{name}"], row[f"gain_{name}_half_width_pct"]
     said = f"{fmt.ratio(value, 3)} ± {wide:.2f} %" if value == value else f"not converged (± {wide:.2f} %)"
+    saved = fmt.ratio(row[f"bytes_saved_{name}"], 3)
+    best, default = (fmt.significant(row[f"plain_{k}bandwidth_{name}_GBps"]) for k in ("", "default_"))
     text = (
-        f"{row['memory']} {row['packing']} {what}: gain {said}, bytes saved {fmt.ratio(row[f'bytes_saved_{name}'], 3)}; "
-        f"plain at its best {fmt.significant(row[f'plain_bandwidth_{name}_GBps'])} GB/s with "
-        f"{row[f'plain_settings_{name}']} (default {fmt.significant(row[f'plain_default_bandwidth_{name}_GBps'])}), "
-        f"compressed with {row[f'settings_{name}']}; {row[f'accesses_{name}']:,} accesses, "
-        f"at most {row['most_in_flight']} lines in flight"
+        f"{row['memory']} {row['packing']} {what}: gain {said}, bytes saved {saved}; plain at its best {best} GB/s "
+        f"with {row[f'plain_settings_{name}']} (default {default}), compressed with {row[f'settings_{name}']}; "
+        f"{row[f'accesses_{name}']:,} accesses, at most {row['most_in_flight']} lines in flight"
     )
     resource = row[f"resource_{name}"]
     return text + (f"; * above the bytes saved: they free {resource}" if resource else "")

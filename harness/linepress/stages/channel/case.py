@@ -31,8 +31,8 @@ class ChannelCase:
     decode_latency_ns, encode_latency_ns, decode_interval_ns : float
         From the codec's hardware card. The interval is the time between two lines entering one decoder.
     seed, n_requests : int
-        Seed of line order, workload and faults; accesses of a run at load, and the least of a saturated one, which goes
-        on until its rate converges.
+        Seed of line order, workload and faults; accesses of a run at load, and the least of a saturated one, which
+        goes on until its rate converges.
     mode : str
         ``offline`` (compressed once, read-only), ``inline`` (both ways) or ``auto``: inline for kv, else offline.
     placement : str
