@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from linepress_hardware.channel.config import LINE_BYTES
+from linepress_hardware.channel.results import energy_pJ_per_useful_byte, phy_pJ_per_useful_byte
 from linepress_hardware.channel.simulate import ChannelRun
 
 WITHIN = 0.01
@@ -57,8 +58,10 @@ class Steady:
     rate : Rate
     lines, useful_bytes, bus_bytes : int
         Lines served, their bytes at the port, bytes on the bus.
-    bus_time_ns, energy_pJ : dict[str, float]
+    bus_time_ns : dict[str, float]
         Of the whole run, as in `linepress_hardware.dram.results.DramResult`.
+    energy_pJ_per_byte, phy_pJ_per_byte : float
+        Device and interface, over the useful bytes.
     most_in_flight : int
     """
 
@@ -67,7 +70,8 @@ class Steady:
     useful_bytes: int
     bus_bytes: int
     bus_time_ns: dict[str, float]
-    energy_pJ: dict[str, float]
+    energy_pJ_per_byte: float
+    phy_pJ_per_byte: float
     most_in_flight: int
 
     @classmethod
@@ -79,7 +83,8 @@ class Steady:
             run.useful_bytes,
             run.bus_bytes,
             dict(memory.bus_time_ns),
-            dict(memory.energy_pJ),
+            energy_pJ_per_useful_byte(run),
+            phy_pJ_per_useful_byte(run),
             run.times.most_in_flight,
         )
 

@@ -102,7 +102,7 @@ def test_a_gain_that_has_not_converged_is_refused() -> None:
 
 
 def steady(time_ns: dict[str, float], lines: int = 100, bus_bytes: int = 6400) -> Steady:
-    return Steady(Rate(1.0, 0.0, lines, 10, 1.0), lines, 64 * lines, bus_bytes, time_ns, {}, 1)
+    return Steady(Rate(1.0, 0.0, lines, 10, 1.0), lines, 64 * lines, bus_bytes, time_ns, 0.0, 0.0, 1)
 
 
 def test_the_resource_is_the_loss_that_shrank_beyond_the_bytes() -> None:

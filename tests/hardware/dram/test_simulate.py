@@ -279,7 +279,10 @@ def test_energy_counts_commands() -> None:
     result = simulate(part, pattern("rand", 2000).address_bytes)
     assert result.energy_pJ["activate"] == result.commands["ACT"] * part.energy["activate_pJ"]
     assert result.energy_pJ["read"] == result.commands["RD"] * 256 * part.energy["read_pJ_per_bit"]
-    assert result.total_energy_pJ == pytest.approx(sum(result.energy_pJ.values()))
+    device = sum(v for k, v in result.energy_pJ.items() if k != "phy")
+    assert result.total_energy_pJ == pytest.approx(device)
+    assert result.phy_energy_pJ == result.commands["RD"] * 256 * part.energy["phy_pJ_per_bit"]
+    assert np.isnan(simulate("ddr5", [0]).phy_energy_pJ)
 
 
 @settings(max_examples=40, deadline=None)

@@ -272,7 +272,7 @@ def _print(memory: Part | SimplePart, result: DramResult, d: dict[str, Any]) -> 
     out.print(f"row hits   {100 * result.row_hit_rate:9.1f} %   commands {_counts(result.commands)}")
     if result.energy_pJ:
         parts = ", ".join(f"{k} {v / result.bytes / 8:.2f}" for k, v in result.energy_pJ.items())
-        out.print(f"energy     {d['energy_pJ_per_bit']:10.2f} pJ/bit asked for ({parts}); sources: --show")
+        out.print(f"energy     {d['energy_pJ_per_bit']:10.2f} pJ/bit asked for, device ({parts}); sources: --show")
     speed = d["requests_per_s"]
     out.print(
         f"simulated  {result.sim_time_ns / 1e3:10.1f} µs" + (f"   {speed / 1e6:.2f} M requests/s" if speed else "")

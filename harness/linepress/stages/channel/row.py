@@ -282,9 +282,9 @@ def _where_it_went(study: Study, sequential: Headline, random: Headline) -> dict
     }
     for part, h in (("", sequential), ("random_", random)):
         row[f"energy_{part}pJ_per_useful_byte"] = results.energy_pJ_per_useful_byte(h.run)
-        row[f"plain_energy_{part}pJ_per_useful_byte"] = (
-            sum(h.plain.energy_pJ.values()) / h.plain.useful_bytes if h.plain.useful_bytes else float("nan")
-        )
+        row[f"plain_energy_{part}pJ_per_useful_byte"] = h.plain.energy_pJ_per_byte
+    row["phy_energy_pJ_per_useful_byte"] = results.phy_pJ_per_useful_byte(sequential.run)
+    row["plain_phy_energy_pJ_per_useful_byte"] = sequential.plain.phy_pJ_per_byte
     return row
 
 
