@@ -145,6 +145,13 @@ def packaged_curves() -> list[Curves]:
 
 
 @lru_cache(maxsize=1)
+def compared_rows() -> tuple[dict[str, str], ...]:
+    """The recorded comparison, one row a machine over all its curves (``data/silicon/compared.csv``)."""
+    text = (files("linepress_hardware") / "data" / "silicon" / "compared.csv").read_text(encoding="utf-8")
+    return tuple(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))
+
+
+@lru_cache(maxsize=1)
 def machines() -> dict[str, dict[str, Any]]:
     """What is said of machines by name: ranks and the meaning of read_pct."""
     return tomllib.loads((files("linepress_hardware") / "data" / "silicon" / "machines.toml").read_text("utf-8"))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from fnmatch import fnmatchcase
 from itertools import product
+from math import isfinite
 from typing import Any
 
 from linepress.cluster.tasks import Task
@@ -67,6 +68,7 @@ def channel_tasks(suite: Suite, measured: list[Pool]) -> Iterator[Task]:
                         decode_interval_ns=pool.interval_ns,
                         seed=suite.model.seeds.channel,
                         n_requests=spec.n_requests,
+                        within_pct=spec.within_pct,
                     )
                     if spec.load_pct_peak is not None:
                         case = replace(case, load_pct_peak=spec.load_pct_peak)
@@ -231,7 +233,7 @@ def _gains(store: RunStore) -> dict[tuple[str, str, str, str, str, str], _Gain]:
             row["gain_sequential"], row["memory"]
         )
         for row in store.rows("channel", columns)
-        if row["status"] == "ok" and row["gain_sequential"] is not None
+        if row["status"] == "ok" and row["gain_sequential"] is not None and isfinite(row["gain_sequential"])
     }
 
 
