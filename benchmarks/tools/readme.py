@@ -13,30 +13,24 @@ from linepress.errors import EXIT_OK, EXIT_USAGE, LinepressError
 from linepress.records import RunStore
 from linepress.report.sections.overview import claim_marks
 from linepress.report.view import RunView
-from linepress.tables import format as fmt
+from linepress.tables.markdown import as_markdown
+from linepress.tables.ratios import headline_table
 
 BEGIN, END = "<!-- ratios: begin -->", "<!-- ratios: end -->"
 
 
+COLUMNS = ("data", "raw", "codec", "payload", "packed", "bound", "decode", "lossless")
+
+
 def ratio_table(view: RunView) -> str:
     """Every variant by data class as a Markdown table; the raw row and dequantised weights are left to the report."""
-    lines = [
-        "| data | codec | payload ratio | packed ratio | bound | decode GB/s | lossless |",
-        "|---|---|---:|---:|---:|---:|---|",
+    shown = [
+        summary.row(data)
+        for data, found in view.summaries.items()
+        for summary in found
+        if not data.origin and summary.codec != "raw"
     ]
-    for data, found in view.summaries.items():
-        if data.origin:
-            continue
-        size = fmt.bytes_si(max((s.raw_bytes for s in found), default=0))
-        for i, s in enumerate(s for s in found if s.codec != "raw"):
-            label = f"{data.label}, {size}" if i == 0 else ""
-            lossless = f"{s.n_lossless}/{s.n_ok}"
-            bound = f"{fmt.ratio(s.bound_ratio)} `{s.bound_name}`" if s.bound_name else fmt.ABSENT
-            lines.append(
-                f"| {label} | `{s.variant}` | {fmt.ratio(s.payload_ratio)} | {fmt.ratio(s.packed_ratio)} | {bound} "
-                f"| {fmt.significant(s.decode_GBps, 2)} | {lossless} |"
-            )
-    return "\n".join(lines)
+    return "\n".join(as_markdown(headline_table({"": shown}, COLUMNS)))
 
 
 def with_table(text: str, table: str, origin: str) -> str:

@@ -21,7 +21,7 @@ from linepress_codecs.registry import make, parse_spec
 DEFAULT_LAYOUT = "row"
 DEFAULT_PACKING: Packing = Stream()
 COMMON_OPTIONS = ("layout", "packing", "line")
-LINE_SIZES = (32, 64)
+LINE_SIZES = (32, 64, 128)
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Variant:
     packing : Packing
         How the coded lines lie in memory; ignored by block codecs.
     line_bytes : int
-        32 or 64.
+        32, 64 or 128; codecs that take fewer say so when they are given lines.
     """
 
     codec: Codec
@@ -148,15 +148,19 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-_SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB)?")
-_UNITS = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20}
+_SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB|TiB|kB|MB|GB|TB)?")
+_UNITS = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+_UNITS |= {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
-def parse_size(text: str) -> int:
-    """Bytes from ``64``, ``64B``, ``64KiB`` or ``1MiB``; raises ValueError otherwise."""
+def parse_bytes(text: str) -> int:
+    """Bytes from ``64``, ``64B``, ``64KiB`` (2^10) or ``64kB`` (10^3), up to TiB and TB; raises ValueError otherwise.
+
+    The one grammar of sizes: of options of codecs, of suites and of the command line.
+    """
     match = _SIZE.fullmatch(text.strip())
     if not match:
-        raise ValueError("write a size as 64B, 64KiB or 1MiB")
+        raise ValueError(f"{text!r} is not a size: write bytes, or for instance 64KiB, 8MiB or 2GB")
     return int(match[1]) * _UNITS[match[2]]
 
 

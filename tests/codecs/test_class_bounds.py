@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from linepress_codecs.bounds import BoundAccumulator
 from linepress_codecs.codecs.tans import Tans
-from linepress_codecs.contracts import Lines
+from linepress_codecs.contracts import LineCodec, Lines
 from linepress_codecs.formats import FORMATS
 from linepress_codecs.layout import to_lines
+from linepress_codecs.registry import make
+from linepress_codecs.testing import formats_of, sample_lines
 from linepress_codecs.variant import Variant
 
 from .test_context import autoregressive, bf16
@@ -55,6 +57,22 @@ def test_payload_is_not_below_order_0_where_that_is_the_class(spec: str, layout:
     assert codec.class_bound(BF16, tables) is None
     bound = BoundAccumulator(BF16).add(lines).bounds()["field_order0"]
     assert int(codec.measure(lines, tables).sum(dtype=np.int64)) >= bound.bits_per_value * bound.values - len(lines)
+
+
+@pytest.mark.parametrize("options", [{"tables": 4}, {"tables": 16}, {"tables": 2, "substreams": 4}], ids=str)
+def test_huffman_that_chooses_among_tables_is_held_against_its_own_class(options: dict[str, int]) -> None:
+    codec = make("huffman", options)
+    assert isinstance(codec, LineCodec)
+    for fmt in formats_of(codec):
+        for name, lines in sample_lines(fmt):
+            tables = codec.fit([lines])
+            own = codec.class_bound(fmt, tables)
+            if own is None or not len(lines):
+                continue
+            bits = codec.measure(lines, tables)
+            own.add(lines, bits)
+            bound = own.bound()
+            assert int(bits.sum(dtype=np.int64)) >= bound.bits_per_value * bound.values - 1e-6, (fmt.name, name)
 
 
 @settings(max_examples=60, deadline=None)

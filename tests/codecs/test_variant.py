@@ -8,7 +8,7 @@ import pytest
 
 from linepress_codecs.errors import SpecError
 from linepress_codecs.packing import parse_packing
-from linepress_codecs.variant import Variant, expand, parse_size, show_size
+from linepress_codecs.variant import Variant, expand, parse_bytes, show_size
 
 
 def test_only_non_defaults_are_printed() -> None:
@@ -86,8 +86,10 @@ def test_kinds_are_told_apart() -> None:
 
 def test_sizes_round_trip() -> None:
     for text, size in (("64B", 64), ("4KiB", 4096), ("1MiB", 1 << 20), ("1536B", 1536)):
-        assert parse_size(text) == size
+        assert parse_bytes(text) == size
         assert show_size(size) == text
-    assert parse_size("64") == 64
-    with pytest.raises(ValueError, match="64KiB"):
-        parse_size("64 kB")
+    assert parse_bytes("64") == 64
+    assert (parse_bytes("64 kB"), parse_bytes("1GiB"), parse_bytes("2TB")) == (64_000, 1 << 30, 2 * 10**12)
+    for bad in ("", "64 kb", "1.5MiB", "-1B", "64KiBs"):
+        with pytest.raises(ValueError, match="64KiB"):
+            parse_bytes(bad)

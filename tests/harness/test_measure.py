@@ -15,13 +15,14 @@ import pytest
 from numpy.typing import NDArray
 
 from linepress.records.schema import MEASURE
-from linepress.records.totals import totals
+from linepress.records.summary import frame_of, headline
 from linepress.sources import TensorRef, open_source
 from linepress.sources.staging import staged
 from linepress.stages.measure import case as stage
 from linepress.stages.measure.case import measure_case
-from linepress.stages.measure.coded import MeasureError
+from linepress.stages.measure.coded import TIMED_BYTES, MeasureError, timed_range
 from linepress.submission.fixtures import build
+from linepress_codecs.bounds import BoundAccumulator
 from linepress_codecs.contracts import Figure, HardwareCard, LineCodec, Lines, NoTables, Packed, Tables
 from linepress_codecs.errors import SpecError
 from linepress_codecs.formats import FORMATS, Format
@@ -320,7 +321,7 @@ def test_what_a_decoder_builds_once_is_not_timed(tmp_path: Path, verify: bool) -
 def total_of(path: Path, spec: str) -> dict[str, Any]:
     rows = [measure_case(t, Variant.parse(spec), repeats=0) for t in open_source(str(path)).tensors()]
     assert all(row["lossless"] for row in rows)
-    return totals(rows)[0]
+    return headline(frame_of({**row, "status": "ok"} for row in rows))[0]
 
 
 FILES = {
@@ -350,35 +351,6 @@ def test_dequantised_weights_overstate_and_deflate_shows_it() -> None:
     assert deflate > 1.4 > total_of(FILES["whisper"], "deflate:level=6:block=64KiB")["payload_ratio"]
 
 
-def row_of(variant: str, raw: int, coded_bits: int, **more: Any) -> dict[str, Any]:
-    return {
-        "variant": variant, "cast": "", "raw_bytes": raw, "payload_bits": coded_bits, "packed_bytes": coded_bits // 4,
-        "bound_bits_per_value": 8.0, "elements": raw // 2, "payload_ratio": 8 * raw / coded_bits, "packing": "stream",
-        "sampled": False, "lossless": True, "encode_GBps": 1.0, "encode_s": [raw / 1e9], "decode_GBps": None,
-        "decode_s": [], "measure_GBps": 2.0, "measure_s": [raw / 2e9], **more,
-    }  # fmt: skip
-
-
-def test_totals_are_byte_weighted_and_the_geometric_mean_is_not() -> None:
-    (total,) = totals([row_of("a", 1000, 8000), row_of("a", 3000, 6000)])
-    assert total["payload_ratio"] == 8 * 4000 / 14000
-    assert total["geomean_payload_ratio"] == pytest.approx(math.sqrt(1.0 * 4.0))
-    assert total["bound_ratio"] == 2.0
-    assert total["encode_GBps"] == pytest.approx(1.0)
-    assert total["decode_GBps"] is None
-    assert (total["tensors"], total["planned"], total["lossless"]) == (2, 2, True)
-
-
-def test_totals_count_what_failed_and_never_average_it_in() -> None:
-    rows = [row_of("a", 1000, 8000, lossless=False)]
-    found = totals(rows, failed={("a", ""): 2, ("b", ""): 1}, skipped={("a", ""): 3})
-    by_codec = {total["codec"]: total for total in found}
-    assert (by_codec["a"]["planned"], by_codec["a"]["failed"], by_codec["a"]["skipped"]) == (6, 2, 3)
-    assert by_codec["a"]["lossless"] is False
-    assert by_codec["b"]["payload_ratio"] is None
-    assert by_codec["b"]["planned"] == 1
-
-
 def test_memory_is_bounded_by_the_chunk_not_the_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
     """No read asks for more than a chunk, whatever the tensor's size."""
     from linepress.sources.bytes import FileBytes
@@ -394,6 +366,39 @@ def test_memory_is_bounded_by_the_chunk_not_the_tensor(monkeypatch: pytest.Monke
         return real(self, start, end)
 
     monkeypatch.setattr(FileBytes, "read", watched)
-    stage._BOUNDS.clear()
     measure_case(ref, Variant.parse("huffman"), repeats=1, chunk_bytes=1 << 18)
     assert 0 < largest <= 1 << 18
+
+
+def test_bounds_are_counted_once_a_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    ref = tensor(tmp_path, gauss((640, 64)))
+    counted = 0
+    real = BoundAccumulator.add
+
+    def watched(self: BoundAccumulator, lines: Lines) -> BoundAccumulator:
+        nonlocal counted
+        counted += len(lines)
+        return real(self, lines)
+
+    monkeypatch.setattr(BoundAccumulator, "add", watched)
+    first = measure_case(ref, Variant.parse("huffman"), repeats=0)
+    assert counted == first["lines"]
+    for spec in ("raw", "zstd:block=4KiB", "huffman:tables=4"):
+        assert measure_case(ref, Variant.parse(spec), repeats=0)["bounds"][:2] == first["bounds"][:2]
+    assert counted == first["lines"]
+    assert measure_case(ref, Variant.parse("huffman:layout=channel"), repeats=0)["lossless"]
+    assert counted > first["lines"], "another layout is other lines"
+    (kept,) = list((tmp_path / "cache").rglob("*.json"))[:1]
+    kept.write_text("[{]")
+    again = measure_case(ref, Variant.parse("huffman"), repeats=0)
+    assert again["bounds"] == first["bounds"], "a damaged cache costs time only"
+
+
+@pytest.mark.parametrize("n_chunks", [1, 3, 24, 100])
+def test_a_round_goes_through_a_sample_of_a_large_tensor(n_chunks: int) -> None:
+    taken = [timed_range(1 << 18, 64, k, n_chunks, 5) for k in range(n_chunks)]
+    assert taken == [timed_range(1 << 18, 64, k, n_chunks, 5) for k in range(n_chunks)]
+    timed = 64 * sum(map(len, taken))
+    assert min(n_chunks << 24, TIMED_BYTES) * 0.7 <= timed <= TIMED_BYTES * 1.3
+    assert all(0 <= r.start <= r.stop <= 1 << 18 for r in taken)

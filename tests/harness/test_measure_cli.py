@@ -56,11 +56,11 @@ def test_json_has_one_object_a_case_and_a_total_a_codec(cli: Any) -> None:
         assert case["dtype"] == "bf16"
     assert {case["codec_id"] for case in document["cases"]} == {"zstd", "huffman"}
     for total in document["totals"]:
-        mine = [c for c in document["cases"] if c["codec"] == total["codec"]]
+        mine = [c for c in document["cases"] if c["codec"] == total["variant"]]
         assert total["payload_ratio"] == pytest.approx(
             sum(c["raw_bytes"] for c in mine) * 8 / sum(c["payload_bits"] for c in mine)
         )
-        assert (total["tensors"], total["failed"], total["skipped"]) == (4, 0, 0)
+        assert (total["ok"], total["failed"], total["skipped"]) == (4, 0, 0)
     assert document["sources"][0]["revision"].startswith("sha256:")
     assert err == ""
 
@@ -68,9 +68,9 @@ def test_json_has_one_object_a_case_and_a_total_a_codec(cli: Any) -> None:
 def test_table_for_people_is_on_stdout_and_nothing_else(cli: Any) -> None:
     code, out, err = cli(KV, "-c", "huffman", "--repeats", 1, "--tensor", "key_*")
     assert code == EXIT_OK
-    assert "payload ↑" in out
+    assert "payload ratio ↑" in out
     assert "key_cache_tensor_4 (bf16)" in out
-    assert "2 of 2 tensors" in out
+    assert "2/2" in out
     assert "\x1b" not in out, "no colour without a terminal"
     assert err == ""
 
@@ -106,6 +106,59 @@ def test_two_runs_agree_on_everything_but_time(cli: Any) -> None:
         return [{k: v for k, v in c.items() if not k.endswith(("_s", "GBps"))} for c in json.loads(out)["cases"]]
 
     assert exact() == exact()
+
+
+def weights_file(path: Path, names: tuple[str, ...], change: float = 0.0, rows: int = 64) -> Path:
+    """Float16 weights, the same at every call but for noise of ``change`` times their size."""
+    tensors = {}
+    for seed, name in enumerate(names):
+        rng = np.random.Generator(np.random.PCG64(seed))
+        values = rng.normal(0, 0.02, (rows, 64)) + change * 0.02 * rng.normal(0, 1, (rows, 64))
+        tensors[name] = ("F16", [rows, 64], values.astype("<f2").tobytes())
+    path.write_bytes(safetensors_of(tensors))
+    return path
+
+
+def safetensors_of(tensors: dict[str, tuple[str, list[int], bytes]]) -> bytes:
+    header, at = {}, 0
+    for name, (dtype, shape, data) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + len(data)]}
+        at += len(data)
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + b"".join(data for _, _, data in tensors.values())
+
+
+def test_a_base_is_what_delta_codes_against(cli: Any, tmp_path: Path) -> None:
+    new = weights_file(tmp_path / "new.safetensors", ("a.weight", "b.weight"), 1e-2)
+    old = weights_file(tmp_path / "old.safetensors", ("a.weight", "b.weight", "c.weight"))
+    ratios = {}
+    for extra in ((), ("--base", old)):
+        code, out, err = cli(new, *extra, "-c", "delta", "-c", "huffman", "--repeats", 0, "--json")
+        assert code == EXIT_OK
+        assert err == ""
+        document = json.loads(out)
+        assert all(case["lossless"] for case in document["cases"])
+        assert ("base" in document) == bool(extra)
+        ratios[bool(extra)] = {t["codec"]: t["payload_ratio"] for t in document["totals"]}
+    assert ratios[True]["delta"] > 1.8 * ratios[False]["delta"]
+    assert ratios[True]["huffman"] == ratios[False]["huffman"]
+    assert document["base"]["uri"] == str(old)
+    _, _, err = cli(new, "--base", old, "-c", "huffman", "--repeats", 0, "--json")
+    assert "--base changes nothing" in err
+
+
+def test_a_base_of_another_model_is_refused_in_one_sentence(cli: Any, tmp_path: Path) -> None:
+    new = weights_file(tmp_path / "new.safetensors", ("a.weight",))
+    for old, sentence in (
+        (weights_file(tmp_path / "other.safetensors", ("z.weight",)), "has no tensor 'a.weight'"),
+        (weights_file(tmp_path / "wide.safetensors", ("a.weight",), rows=32), "that of the base is fp16 [32, 64]"),
+        (tmp_path / "none.safetensors", "none.safetensors"),
+    ):
+        code, out, err = cli(new, "--base", old, "-c", "delta")
+        assert code == EXIT_NOTHING_MEASURED
+        assert out == ""
+        assert sentence in err
+        assert err.count("\n") == 1
 
 
 def test_layout_that_a_tensor_cannot_take_is_skipped_and_said(cli: Any) -> None:
@@ -172,7 +225,7 @@ def test_missing_file(cli: Any, tmp_path: Path) -> None:
         (("-c", "huffman", "--layout", "diagonal"), "unknown layout 'diagonal': use one of row"),
         (("-c", "huffman", "--packing", "bags"), "unknown packing 'bags': known are stream"),
         (("-c", "huffman", "--cast", "e4m4"), "unknown cast 'e4m4': use e4m3, e5m2"),
-        (("--max-bytes", "12 parsec"), "write a size as 64B, 64KiB or 1MiB"),
+        (("--max-bytes", "12 parsec"), "is not a size: write bytes, or for instance 64KiB"),
         (("--layers", "one"), "not a list of layers such as 0,15,31"),
         (("--repeats", "-1"), "--repeats"),
     ],
@@ -209,7 +262,7 @@ def test_failed_case_does_not_stop_the_others(cli: Any, tmp_path: Path, monkeypa
     assert [c["tensor"] for c in document["cases"]] == ["two"]
     assert document["failed"][0]["tensor"] == "one"
     assert "changed while it was being read" in err
-    assert (document["totals"][0]["tensors"], document["totals"][0]["failed"]) == (1, 1)
+    assert (document["totals"][0]["ok"], document["totals"][0]["failed"]) == (1, 1)
 
 
 def test_not_lossless_is_said_and_exits_2(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:

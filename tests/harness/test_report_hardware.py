@@ -11,9 +11,10 @@ import pytest
 from linepress.records import RunStore
 from linepress.records.frame import Frame
 from linepress.report import build_report
-from linepress.report.model import Figure, Note, Table
+from linepress.report.model import Figure
 from linepress.report.sections import fabric, racks, sensitivity
 from linepress.report.view import RunView
+from linepress.tables.model import Note, Table
 from linepress_kit.synthetic_run import make_run
 
 

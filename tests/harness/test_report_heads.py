@@ -8,8 +8,9 @@ import pytest
 
 from linepress.records.frame import Frame
 from linepress.records.summary import classes, summaries
-from linepress.report.model import Figure, Note, Table
+from linepress.report.model import Figure
 from linepress.report.sections.heads import by_head, head_ratios
+from linepress.tables.model import Note, Table
 
 KEYS = {0: [[1024, 2048]], 1: [[512, 1024], [512, 3072]]}
 

@@ -16,7 +16,8 @@ from linepress.cluster.join import Cluster
 from linepress.errors import RecordError
 from linepress.records import RunStore
 from linepress.records.pools import pools
-from linepress.records.run_summary import summary
+from linepress.records.summary import headline
+from linepress.records.summary import measured as measured_frame
 from linepress.run.engine import Run, exit_code
 from linepress.run.gates import aggregate, check_gates
 from linepress.run.later_stages import channel_tasks, fabric_tasks, memory_of, system_tasks
@@ -158,7 +159,7 @@ def test_dequantised_weights_are_pooled_with_nothing(tmp_path: Path, suite: Suit
     ratios = {(task.arguments[0].data, task.identity["payload_ratio"]) for task in tasks}
     assert ratios == {("weights", 2.0), ("dequantised weights", 4.0), ("kv", 2.0)}
     assert {case.arguments[0].weight_ratio for case in system_tasks(suite, list(found.values()), made)} == {1.6}
-    lines = {(line["data"], line["format"]): line["payload_ratio"] for line in summary(made)}
+    lines = {(line["data"], line["format"]): line["payload_ratio"] for line in headline(measured_frame(made))}
     assert lines["weights", "bf16"] == 2.0
     assert lines["dequantised weights", "bf16"] == lines["dequantised weights", "bf16 (dequant:bf16)"] == 4.0
 
@@ -274,7 +275,7 @@ def test_exit_codes_in_order_of_weight() -> None:
 
 
 def test_summary_is_byte_weighted_and_counts_failures(store: RunStore) -> None:
-    lines = {(line["data"], line["format"], line["variant"]): line for line in summary(store)}
+    lines = {(line["data"], line["format"], line["variant"]): line for line in headline(measured_frame(store))}
     weights = lines["weights", "bf16", "huffman"]
     assert (weights["ok"], weights["planned"], weights["lossless"]) == (3, 4, 2)
     assert weights["packed_ratio"] == pytest.approx(64 * (10 + 30 + 99) / (400 + 1920 + 400))
@@ -301,7 +302,7 @@ def test_the_smoke_suite_goes_through_every_stage(smoke: RunOutcome) -> None:
     }
     rows = smoke.store.rows("measure")
     assert all(row["lossless"] for row in rows)
-    line = {(r["data"], r["format"], r["variant"]): r for r in summary(smoke.store)}
+    line = {(r["data"], r["format"], r["variant"]): r for r in headline(measured_frame(smoke.store))}
     assert (
         1.40 < line["weights", "bf16", "huffman"]["payload_ratio"] < line["weights", "bf16", "huffman"]["bound_ratio"]
     )

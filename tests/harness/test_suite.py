@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from linepress.cli.list import KINDS
 from linepress.errors import SuiteError
 from linepress.run.later_stages import check_later_stages
 from linepress.run.plan import plan_variants
 from linepress.suite.model import builtin_suites, list_suites, load_suite
+from linepress_hardware.dram import memory_names
 
 BASE = """\
 name: tiny
@@ -149,3 +151,13 @@ def test_a_gate_has_one_rule_and_one_name(tmp_path: Path) -> None:
     one = "  - {name: g, column: lossless, aggregate: share, equals: 1}\n"
     with pytest.raises(SuiteError, match="given twice"):
         load_suite(write(tmp_path, BASE + "gates:\n" + one + one))
+
+
+@pytest.mark.parametrize("memory", memory_names())
+def test_a_suite_takes_every_memory_that_list_shows(memory: str, tmp_path: Path) -> None:
+    (tmp_path / "suite.yaml").write_text(
+        "name: memories\nversion: 1\nsources: [{uri: 'synthetic:gauss?shape=64x64'}]\ncodecs: [huffman]\n"
+        f"channel: {{memories: [{memory}]}}\n"
+    )
+    check_later_stages(load_suite(str(tmp_path / "suite.yaml")))
+    assert memory in [row["memory"] for row in KINDS["memories"]()]

@@ -62,7 +62,7 @@ def everything(uri: str, run_id: str) -> dict[str, Any]:
     """All that MLflow holds of this run, by name."""
     found = client(uri)
     experiment = found.get_experiment_by_name("linepress")
-    runs = found.search_runs([experiment.experiment_id], f"tags.`linepress.run.engine` LIKE '{run_id} %'")
+    runs = found.search_runs([experiment.experiment_id], f"tags.`linepress.run` LIKE '{run_id} %'")
     models = found.search_logged_models([experiment.experiment_id])
     parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     return {

@@ -16,7 +16,7 @@ from linepress_codecs.anchors import DEFLATE_ANCHORS
 from linepress_codecs.contracts import BlockCodec, Figure, HardwareCard
 from linepress_codecs.errors import CorruptDataError, SpecError
 from linepress_codecs.formats import Format
-from linepress_codecs.variant import parse_size, show_size
+from linepress_codecs.variant import parse_bytes, show_size
 
 SMALLEST_BLOCK, LARGEST_BLOCK = 64, 1 << 20
 SAMPLE_UNDER = 4096
@@ -25,7 +25,7 @@ SAMPLE_UNDER = 4096
 RAW, CODED = b"\x00", b"\x01"
 
 BLOCK_METADATA: dict[str, Any] = {
-    "parse": parse_size,
+    "parse": parse_bytes,
     "show": show_size,
     "help": "block size, 64B to 1MiB, a power of two",
 }

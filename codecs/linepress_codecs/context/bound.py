@@ -59,7 +59,7 @@ class ChannelBound(Counts):
             part = slice(at, at + BLOCK_LINES)
             elements = elements_of(lines.data[part], lines.format)
             order = order_of(lines, elements.shape[1], self.streams)
-            coded = self.take_modes(modes[part].astype(np.uint8), elements)
+            coded = self.take_modes(modes[part].astype(np.uint8), 8 * lines.line_bytes)
             self.raw_bits += int(
                 _count_channels(
                     elements, coded, rows[part], self.tables.parameters, order.before, order.needed, order.offset,

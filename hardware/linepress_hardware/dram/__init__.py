@@ -10,7 +10,7 @@ True
 
 from linepress_hardware.dram.checker import Violation, check_log
 from linepress_hardware.dram.mapping import Mapping, mapping_for
-from linepress_hardware.dram.parts import Part, load_part, part_names, simple_names
+from linepress_hardware.dram.parts import Part, load_part, memory_names, part_names, simple_names
 from linepress_hardware.dram.policy import Policy, parse_policy
 from linepress_hardware.dram.results import COMMANDS, LOSS_CAUSES, CommandLog, DramResult
 from linepress_hardware.dram.simple import SimplePart, load_simple
@@ -35,6 +35,7 @@ __all__ = [
     "load_part",
     "load_simple",
     "mapping_for",
+    "memory_names",
     "parse_policy",
     "part_names",
     "pattern",

@@ -141,6 +141,11 @@ def simple_names() -> list[str]:
     return sorted(n for n, d in _packaged().items() if d.get("kind", "dram") != "dram")
 
 
+def memory_names() -> list[str]:
+    """Names of every packaged memory: DRAM parts first, then those with an engine of their own."""
+    return [*part_names(), *simple_names()]
+
+
 def document(name: str) -> dict[str, Any]:
     """The raw data file of a packaged memory; raises `UnknownPartError`."""
     key = name.lower()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import importlib
+import json
 import os
 import platform
 import re
@@ -27,6 +28,8 @@ PREFILL_TOKENS = 2048
 """Tokens of one forward pass; bounds the memory of activations whatever the context."""
 
 ROPE_FUNCTION = "apply_rotary_pos_emb"
+SCALING = ("rope_type", "type", "factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+"""What a snapshot keeps of a configuration's scaling of its rotary embedding."""
 INSTALL = "install the extra: pip install 'linepress[capture]'"
 
 
@@ -68,6 +71,7 @@ class TorchRunner:
         if theta is not None:
             notes["rope_theta"] = str(theta)
             notes["rope_layout"] = "half-split: channel d pairs with d+head_dim/2 (HF rotate_half)"
+            notes |= _rope_notes(config, rope)
         notes["tokenizer"] = f"{type(self._tokenizer).__name__}, {len(self._tokenizer)} tokens"
         commit = getattr(config, "_commit_hash", None)
         if commit:
@@ -203,6 +207,23 @@ def _bits(tensor: Any) -> Bits:
     signed = {2: torch.int16, 4: torch.int32}[width]
     array: Bits = tensor.detach().cpu().contiguous().view(signed).numpy().view(f"<u{width}").copy()
     return array
+
+
+def _rope_notes(config: Any, rope: dict[str, Any]) -> dict[str, str]:
+    """Which part of a head turns and how its rates are scaled, where the configuration says so."""
+    notes: dict[str, str] = {}
+    latent = getattr(config, "qk_rope_head_dim", None)
+    share = rope.get("partial_rotary_factor", getattr(config, "partial_rotary_factor", None))
+    dim = getattr(config, "head_dim", None) or int(config.hidden_size) // int(config.num_attention_heads)
+    if latent:
+        notes["rope_dim"] = str(latent)
+    elif share is not None and float(share) != 1.0:
+        notes["rope_dim"] = str(int(int(dim) * float(share)))
+    scaling = rope or getattr(config, "rope_scaling", None) or {}
+    kept = {key: scaling[key] for key in SCALING if isinstance(scaling.get(key), int | float | str)}
+    if kept.get("rope_type", kept.get("type", "default")) != "default":
+        notes["rope_scaling"] = json.dumps(kept, separators=(",", ":"))
+    return notes
 
 
 def _slides(config: Any) -> bool:

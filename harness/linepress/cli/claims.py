@@ -22,7 +22,7 @@ Examples:
 
 A verdict is a finding, not a failure: the exit code is 0 whatever the verdicts are. Gates decide over runs.
 """
-_STYLES = {"reproduced": "green", "not reproduced": "red", "not checkable": "dim"}
+_VERDICTS = ("reproduced", "not reproduced", "not checkable")
 
 
 @click.command(name="claims", epilog=EPILOG)
@@ -50,38 +50,36 @@ def command(run: RunPlace, claims_file: Path | None, only: str | None, as_json: 
 
 
 def _print(found: list[Verdict]) -> None:
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
+    from itertools import groupby
+
+    from linepress.tables import format as fmt
+    from linepress.tables.model import Column, RowGroup, Table, cell, row
+    from linepress.tables.text import show
 
     console = stdout()
-    if not console.is_terminal:
-        console.width = 10_000
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for heading, right in (
-        ("claim", False),
-        ("claimed", True),
-        ("measured", True),
-        ("bound", True),
-        ("verdict", False),
-        ("why", False),
-    ):
-        table.add_column(heading, justify="right" if right else "left", overflow="fold")
-    group = ""
-    for v in found:
-        if v.group != group:
-            group = v.group
-            table.add_row(f"[bold]{escape(group)}[/bold]")
-        bound = v.bound.partition(" (")[0]
-        style = _STYLES[v.verdict]
-        table.add_row(
-            escape(v.title),
-            escape(v.claimed) or "–",
-            escape(v.measured) or "–",
-            escape(bound) or "–",
-            f"[{style}]{v.verdict}[/{style}]",
-            escape(v.reason),
+    columns = (
+        Column("claim"),
+        Column("claimed", numeric=True),
+        Column("measured", numeric=True),
+        Column("bound", numeric=True),
+        Column("verdict"),
+        Column("why"),
+    )
+    groups = (
+        RowGroup(
+            title,
+            tuple(
+                row(
+                    v.title,
+                    *(text or fmt.ABSENT for text in (v.claimed, v.measured, v.bound.partition(" (")[0])),
+                    cell(v.verdict, style=v.verdict),
+                    v.reason,
+                )
+                for v in some
+            ),
         )
-    console.print(table)
-    tally = [f"{sum(v.verdict == word for v in found)} {word}" for word in _STYLES]
+        for title, some in groupby(found, lambda v: v.group)
+    )
+    show(Table("claims", "", columns, tuple(groups)), console)
+    tally = [f"{sum(v.verdict == word for v in found)} {word}" for word in _VERDICTS]
     console.print(f"{len(found)} claims: " + ", ".join(tally))

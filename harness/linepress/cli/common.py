@@ -28,6 +28,24 @@ class _Place(click.ParamType):  # type: ignore[type-arg]
 PLACE = _Place()
 
 
+class _Bytes(click.ParamType):  # type: ignore[type-arg]
+    """A size such as 64MiB, 1GB or 4096, in bytes."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        from linepress_codecs.variant import parse_bytes
+
+        try:
+            size = parse_bytes(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return size if size > 0 else self.fail(f"{value!r} is no size; give at least 1B", param, ctx)
+
+
+BYTES = _Bytes()
+
+
 def stdout() -> Console:
     """Console for results; plain text without a terminal or with NO_COLOR."""
     return Console(file=sys.stdout, highlight=False, soft_wrap=not sys.stdout.isatty())

@@ -133,12 +133,13 @@ def _card(codec_id: str) -> dict[str, Any] | None:
     from linepress_codecs.registry import make
 
     codec = make(codec_id, {})
-    card = getattr(codec, "card", None)
-    if card is None:
-        return None
     formats = sorted(FORMATS.values(), key=lambda f: f.name != "bf16")
     taken = next((f for f in formats if not isinstance(codec, LineCodec) or codec.supports(f)), None)
-    return None if taken is None else {"format": taken.name, **asdict(card(taken))}
+    card = None if taken is None else codec.card(taken)
+    if taken is None or card is None:
+        return None
+    figures = {name: figure for name, figure in asdict(card).items() if figure is not None}
+    return {"format": taken.name, **figures}
 
 
 def suites() -> Rows:
@@ -150,17 +151,17 @@ def suites() -> Rows:
 
 def memories() -> Rows:
     """Memory parts of the channel model."""
-    from linepress_hardware.dram import load_part, part_names
+    from linepress_hardware.dram import Part, load_memory, memory_names
 
     rows = []
-    for name in part_names():
-        part = load_part(name)
+    for name in memory_names():
+        part = load_memory(name)
         rows.append(
             {
                 "memory": name,
                 "title": part.title,
                 "channel_peak_GBps": part.peak_GBps,
-                "atom_bytes": part.atom_bytes,
+                "atom_bytes": part.atom_bytes if isinstance(part, Part) else None,
                 "channels_per_device": part.channels_per_device,
                 "channel_capacity_bytes": part.capacity_bytes,
             }
@@ -347,6 +348,9 @@ def command(kind: str, folder: RunPlace, as_json: bool) -> int:
 
     KIND is codecs, suites, memories, accelerators, models, racks, links, switches, topologies, runs or claims.
     """
+    from linepress.tables.plain import plain_table
+    from linepress.tables.text import show
+
     rows = runs(folder) if kind == "runs" else KINDS[kind]()
     if as_json:
         print_json(rows)
@@ -355,42 +359,8 @@ def command(kind: str, folder: RunPlace, as_json: bool) -> int:
         where = f" under {folder}; `linepress run smoke` makes one" if kind == "runs" else ""
         stdout().print(f"no {kind}{where}")
         return 0
-    _print(kind, rows)
-    return 0
-
-
-def _print(kind: str, rows: list[dict[str, Any]]) -> None:
-    from rich import box
-    from rich.table import Table
-
-    console = stdout()
-    columns = SHOWN[kind]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for name, heading in columns.items():
-        numeric = all(isinstance(row.get(name), int | float) or row.get(name) is None for row in rows)
-        table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(_text(name, row.get(name)) for name in columns))
-    if not console.is_terminal:
-        # Piped output keeps whole lines: nothing is folded or cut to a guessed width.
-        console.width = 10_000
-    console.print(table)
+    show(plain_table(rows, SHOWN[kind]), stdout())
     for row in rows:
         if row.get("problem"):
-            console.print(f"{row['run']}: {row['problem']}", markup=False)
-
-
-def _text(name: str, value: Any) -> str:
-    from rich.markup import escape
-
-    from linepress.tables import format as fmt
-
-    if value is None or value == "":
-        return "–"
-    if isinstance(value, list):
-        return escape(", ".join(str(v) for v in value))
-    if name.endswith("_bytes"):
-        return fmt.bytes_si(value) if value >= 1000 else fmt.plain(value)
-    if isinstance(value, int | float):
-        return fmt.plain(value, 4) if isinstance(value, float) else fmt.count(value)
-    return escape(str(value))
+            stdout().print(f"{row['run']}: {row['problem']}", markup=False)
+    return 0

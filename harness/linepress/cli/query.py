@@ -57,7 +57,15 @@ def command(run: RunPlace, sql: str | None, show_columns: bool, as_csv: bool, as
 
         _csv(pa.Table.from_pylist(rows))
     else:
-        _print(names, rows)
+        from linepress.tables.plain import plain_table
+        from linepress.tables.text import show
+
+        console = stdout()
+        shown = rows[:MOST_ROWS] if console.is_terminal else rows
+        plain = [{name: _plain(row[name]) for name in names} for row in shown]
+        show(plain_table(plain, {name: name for name in names}), console)
+        if len(shown) < len(rows):
+            stderr().print(f"{len(rows) - len(shown):,} more rows; pipe the output, or use --csv or --json")
     return 0
 
 
@@ -65,9 +73,16 @@ def _csv(table: Any) -> None:
     import csv
 
     writer = csv.writer(sys.stdout)
-    writer.writerow(table.column_names)
+    writer.writerow([_cell(name) for name in table.column_names])
     for row in table.to_pylist():
-        writer.writerow(["" if value is None else _plain(value) for value in row.values()])
+        writer.writerow(["" if value is None else _cell(_plain(value)) for value in row.values()])
+
+
+def _cell(value: Any) -> Any:
+    """Text that a spreadsheet would take for a formula begins with an apostrophe (OWASP, CSV injection)."""
+    return (
+        f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else value
+    )
 
 
 def _plain(value: Any) -> Any:
@@ -80,28 +95,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
     return value.hex() if isinstance(value, bytes) else value
-
-
-def _print(names: list[str], rows: list[dict[str, Any]]) -> None:
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
-
-    from linepress.tables import format as fmt
-
-    console = stdout()
-    if not console.is_terminal:
-        console.width = 10_000
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    shown = rows[:MOST_ROWS] if console.is_terminal else rows
-    plain = [[_plain(row[name]) for name in names] for row in shown]
-    for k, name in enumerate(names):
-        numeric = all(row[k] is None or isinstance(row[k], int | float) for row in plain)
-        table.add_column(escape(name), justify="right" if numeric else "left", overflow="fold")
-    for row in plain:
-        table.add_row(
-            *(escape(fmt.plain(v) if isinstance(v, float) else fmt.ABSENT if v is None else str(v)) for v in row)
-        )
-    console.print(table)
-    if len(shown) < len(rows):
-        stderr().print(f"{len(rows) - len(shown):,} more rows; pipe the output, or use --csv or --json")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from linepress.cli.common import json_option, print_json, stdout
+from linepress.cli.common import BYTES, json_option, print_json, stdout
+from linepress.tables import format as fmt
 
 if TYPE_CHECKING:
     from linepress.run.engine import Run
@@ -31,19 +32,6 @@ The same command resumes: cases already recorded are not run again.
 Exit codes: 0 ok, 1 a gate failed, 2 some cases failed, 3 nothing was measured, 4 usage, 130 interrupted.
 """
 
-PLAIN_WIDTH = 200
-
-
-def _split_bytes(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
-    from linepress.suite.model import parse_bytes
-
-    del context, parameter
-    try:
-        parsed = parse_bytes(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-    return parsed if isinstance(parsed, int) else None
-
 
 @click.command(name="run", epilog=EPILOG)
 @click.argument("suite_name", metavar="SUITE")
@@ -56,7 +44,7 @@ def _split_bytes(context: click.Context, parameter: click.Parameter, value: str 
 @click.option(
     "--split-bytes",
     metavar="SIZE",
-    callback=_split_bytes,
+    type=BYTES,
     help="Measure larger local tensors in parts on several cores; 1GiB else, 0 never.",
 )
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value of the suite.")
@@ -153,13 +141,6 @@ def resume_command(
     return shlex.join(words)
 
 
-def _size(n_bytes: float) -> str:
-    for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if n_bytes >= factor:
-            return f"{n_bytes / factor:.2f} {unit}"
-    return f"{n_bytes:.0f} B"
-
-
 def _header(run: Run, plan: Plan, recorded: int) -> None:
     """Orientation, before the first case."""
     from linepress.environment import usable_cores
@@ -168,7 +149,8 @@ def _header(run: Run, plan: Plan, recorded: int) -> None:
     workers = run.options.workers or ("cluster's" if run.options.ray_address else usable_cores())
     sys.stderr.write(
         f"suite {suite.name} v{suite.model.version} (sha {suite.sha256[:10]})   {len(plan.tensors):,} tensors × "
-        f"{len(plan.variants):,} variants = {len(plan.cases):,} cases, {_size(plan.raw_bytes)}   {workers} workers   "
+        f"{len(plan.variants):,} variants = {len(plan.cases):,} cases, {fmt.bytes_si(plan.raw_bytes)}   "
+        f"{workers} workers   "
         f"resume: {recorded:,} done\n"
     )
     for problem in plan.unavailable:
@@ -220,7 +202,7 @@ def _dry_run(run: Run, as_json: bool) -> int:
         _header(run, plan, recorded)
         console = stdout()
         console.print(
-            f"to do: {len(to_do):,} cases over {_size(to_do_bytes)} (each case reads its tensor, "
+            f"to do: {len(to_do):,} cases over {fmt.bytes_si(to_do_bytes)} (each case reads its tensor, "
             f"{run.suite.model.repeats} timed rounds)"
         )
         console.print(
@@ -233,7 +215,7 @@ def _dry_run(run: Run, as_json: bool) -> int:
 
 
 def _document(run: Run, outcome: RunOutcome, resume: str) -> dict[str, Any]:
-    from linepress.records.run_summary import summary
+    from linepress.records.summary import headline, measured
 
     store = outcome.store
     claims = [str(row["verdict"]) for row in store.rows("claims", ["verdict"])]
@@ -247,7 +229,7 @@ def _document(run: Run, outcome: RunOutcome, resume: str) -> dict[str, Any]:
         "counts": outcome.counts,
         "resumed": outcome.resumed,
         "done": outcome.done,
-        "summary": summary(store),
+        "summary": headline(measured(store)),
         "gates": [
             {k: gate[k] for k in ("gate", "metric", "rule", "threshold", "value", "passed", "next_step")}
             for gate in outcome.gates
@@ -267,30 +249,11 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def _table(suite: Suite, document: dict[str, Any]) -> None:
-    from rich.table import Table
+    from linepress.tables.ratios import headline_table
+    from linepress.tables.text import show
 
     console = stdout()
-    if not console.is_terminal:
-        console.width = max(console.width, PLAIN_WIDTH)  # a pipe or a log has no right edge to fit
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("data, format", no_wrap=True)
-    table.add_column("codec", overflow="fold")
-    for title in ("payload ↑", "packed ↑", "bound", "lossless", "enc GB/s ↑", "dec GB/s ↑", "ok/plan"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for row in document["summary"]:
-        lossless = "yes" if row["ok"] and row["lossless"] == row["ok"] else f"{row['lossless']}/{row['ok']} NO"
-        table.add_row(
-            f"{row['data']} {row['format']}",
-            row["variant"],
-            _number(row["payload_ratio"], 3),
-            _number(row["packed_ratio"], 3),
-            _number(row["bound_ratio"], 3),
-            lossless if row["ok"] else "–",
-            _number(row["encode_GBps"], 2),
-            _number(row["decode_GBps"], 2),
-            f"{row['ok']}/{row['planned']}",
-        )
-    console.print(table)
+    show(headline_table({"": document["summary"]}), console)
     console.print(
         f"ratios are Σ raw / Σ coded bytes; packed counts metadata and tables ({suite.model.packings[0]} else)"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,7 +19,7 @@ Examples:
   linepress runs show runs/smoke-1a2b3c4d
   linepress runs delete runs/smoke-1a2b3c4d --yes
 """
-_COLUMNS = ("run", "suite", "commit", "status", "verdict", "ok", "failed", "planned", "size", "age")
+_COLUMNS = ("run", "suite", "commit", "status", "verdict", "ok", "failed", "planned", "size_bytes", "age")
 
 
 @click.group(name="runs", epilog=EPILOG)
@@ -35,6 +35,8 @@ def command() -> None:
 def list_command(place: RunPlace, folder: RunPlace | None, suite: str | None, as_json: bool) -> int:
     """Runs in a folder (`runs` else) or in a store, the newest first, with verdict and size."""
     from linepress.run.folders import listed
+    from linepress.tables.plain import plain_table
+    from linepress.tables.text import show
 
     where = folder or place
     rows = listed(where, suite)
@@ -45,7 +47,7 @@ def list_command(place: RunPlace, folder: RunPlace | None, suite: str | None, as
     if not rows:
         console.print(f"no runs under {where}; `linepress run smoke` makes one", markup=False)
         return 0
-    _table(rows)
+    show(plain_table(rows, {name: name.removesuffix("_bytes") for name in _COLUMNS}), console)
     for row in rows:
         if row.get("problem"):
             console.print(f"{row['run']}: {row['problem']}", markup=False)
@@ -58,6 +60,7 @@ def list_command(place: RunPlace, folder: RunPlace | None, suite: str | None, as
 def show_command(run: RunPlace, as_json: bool) -> int:
     """What a run is: suite, commit, machine, sessions, counts, tables, verdict."""
     from linepress.run.folders import described
+    from linepress.tables.plain import value_text
 
     found = described(run)
     if as_json:
@@ -66,7 +69,7 @@ def show_command(run: RunPlace, as_json: bool) -> int:
     console = stdout()
     width = max(map(len, found))
     for name, value in found.items():
-        console.print(f"{name.ljust(width)}  {_words(value)}", markup=False)
+        console.print(f"{name.ljust(width)}  {value_text(name, value)}", markup=False)
     return 0
 
 
@@ -105,33 +108,3 @@ def delete_command(runs: tuple[RunPlace, ...], yes: bool, as_json: bool) -> int:
         words = f"{len(runs)} run{'' if len(runs) == 1 else 's'}"
         stdout().print(f"deleted {words}, {fmt.bytes_si(sum(sizes.values()))} freed", markup=False)
     return 0
-
-
-def _table(rows: list[dict[str, Any]]) -> None:
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
-
-    from linepress.tables import format as fmt
-
-    console = stdout()
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for name in _COLUMNS:
-        right = name in ("ok", "failed", "planned", "size")
-        table.add_column(name, justify="right" if right else "left", overflow="fold")
-    for row in rows:
-        shown = {**row, "size": fmt.bytes_si(row["size_bytes"])}
-        table.add_row(*(escape(_words(shown.get(name))) for name in _COLUMNS))
-    if not console.is_terminal:
-        console.width = 10_000
-    console.print(table)
-
-
-def _words(value: Any) -> str:
-    if value in (None, "", [], {}):
-        return "–"
-    if isinstance(value, dict):
-        return "  ".join(f"{name} {_words(item)}" for name, item in value.items())
-    if isinstance(value, list):
-        return "; ".join(_words(item) for item in value)
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from linepress.cluster.metrics import run_variables
+from linepress.cluster.private import PrivateRay
 from linepress.environment import RUN_VARIABLES, THREAD_VARIABLES, prepare, usable_cores
 from linepress.errors import EXIT_CASES_FAILED, LinepressError
 
@@ -51,7 +52,8 @@ class Cluster:
     Parameters
     ----------
     address : str | None
-        ``None`` starts a local Ray of its own; else as for ``ray.init`` (``auto``, ``host:port``, ``ray://…``).
+        ``None`` starts a local Ray of its own, which nobody else can reach (`PrivateRay`); else as for ``ray.init``
+        (``auto``, ``host:port``, ``ray://…``).
     workers : int | None
         Cores to use: of the local Ray, or at most of the cluster. All usable ones when None.
     run : str
@@ -75,6 +77,7 @@ class Cluster:
         self.in_flight = 0
         self.run = run
         self._own = False
+        self._private = PrivateRay()
         self._gcs: tuple[str, int] | None = None
         self._raylet: str | None = None
         self._answered_s = self._checked_s = 0.0
@@ -104,6 +107,7 @@ class Cluster:
             if self.local:
                 ray.init(
                     address="local",
+                    _temp_dir=str(self._private.enter()),
                     num_cpus=self.workers or usable_cores(),
                     object_store_memory=OBJECT_STORE_BYTES,
                     include_dashboard=False,
@@ -119,6 +123,7 @@ class Cluster:
                     logging_level=logging.ERROR,
                 )
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            self._private.leave()
             sentence = str(error).strip().splitlines()[0]
             raise ClusterError(
                 f"Ray {self.address or 'local'}: cannot be joined or started ({sentence}); check --ray-address, or "
@@ -193,6 +198,7 @@ class Cluster:
             import ray
 
             ray.shutdown()
+            self._private.leave()
 
     def _cores(self, resources: Mapping[str, Any]) -> int:
         cores = int(resources.get("CPU", 0))

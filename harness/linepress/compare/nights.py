@@ -11,34 +11,22 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from linepress.compare.noise import noise
 from linepress.compare.options import METRICS
 from linepress.records import RunStore
 from linepress.records.files import RecordWriteError, write_atomically
-from linepress.records.measured import data_of, dequantised_sources
+from linepress.records.measured import NO_CAST, data_of, dequantised_sources
 from linepress.records.place import RunPlace
 from linepress.records.remote import cache_folder
 from linepress.records.store import read_manifest
+from linepress.records.summary import classes, measured, summaries
 
 ALL_DATA = "all data"
 EXACT_FIGURES = ("payload_ratio", "packed_ratio", "lossless")
 SPEED_FIGURES = tuple(f"{metric}_GBps" for metric in METRICS)
-CACHE_VERSION = 2
-_COLUMNS = (
-    "status",
-    "source",
-    "kind",
-    "format",
-    "cast",
-    "codec",
-    "variant",
-    "raw_bytes",
-    "payload_bits",
-    "packed_bytes",
-)
+CACHE_VERSION = 3
+_SHOWN = (*EXACT_FIGURES, *SPEED_FIGURES)
+_COLUMNS = ["status", "source", "kind", "format", "cast", "codec", "variant", "raw_bytes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +36,11 @@ class Night:
     Attributes
     ----------
     figures : dict
-        ``data|variant|figure`` -> value: payload and packed ratio (byte-weighted), lossless (share of cases), and
-        rates in 10^9 B/s of raw bytes by the fastest rounds. ``data`` is for instance ``weights bf16``, or
+        ``data|variant|figure`` -> value, as `linepress.records.summary` has it: payload and packed ratio, rates in
+        10^9 B/s of raw bytes, and lossless (share of cases). ``data`` is for instance ``weights bf16``, or
         ``all data``.
+    fastest : dict
+        ``data|variant|metric`` -> 10^9 B/s by the fastest rounds: what spread between nights is judged by.
     machine_GBps : float | None
         Geometric mean of the rates of the control codecs: what the machine did that night.
     """
@@ -62,6 +52,7 @@ class Night:
     dirty: bool
     suite_sha256: str
     figures: dict[str, float] = field(default_factory=dict)
+    fastest: dict[str, float] = field(default_factory=dict)
     machine_GBps: float | None = None
 
 
@@ -75,10 +66,11 @@ def night(run: RunPlace | RunStore) -> Night:
     path = run.place if isinstance(run, RunStore) else run
     manifest = run.manifest if isinstance(run, RunStore) else read_manifest(run)
     cache = _cache_file(manifest)
-    figures, machine = _remembered(cache)
-    if figures is None:
-        figures, machine = reduce_run(RunStore.open(run))
-        _remember(cache, figures, machine)
+    known = _remembered(cache)
+    if known is None:
+        known = reduce_run(RunStore.open(run))
+        _remember(cache, *known)
+    figures, fastest, machine = known
     git, suite = manifest.get("git") or {}, manifest.get("suite") or {}
     return Night(
         run=str(manifest.get("run_id", path.name)),
@@ -88,6 +80,7 @@ def night(run: RunPlace | RunStore) -> Night:
         dirty=bool(git.get("dirty")),
         suite_sha256=str(suite.get("sha256") or ""),
         figures=figures,
+        fastest=fastest,
         machine_GBps=machine,
     )
 
@@ -97,77 +90,51 @@ def as_rows(found: Iterable[Night]) -> list[dict[str, Any]]:
     return [asdict(one) for one in found]
 
 
-@dataclass(slots=True)
-class _Sum:
-    cases: int = 0
-    lossless: int = 0
-    raw_bytes: float = 0.0
-    payload_bits: float = 0.0
-    packed_bytes: float = 0.0
-    timed_bytes: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    timed_s: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+def reduce_run(store: RunStore) -> tuple[dict[str, float], dict[str, float], float | None]:
+    """Figures of a run, its rates by the fastest rounds, and the rate of its control codecs."""
+    frame = measured(store)
+    figures: dict[str, float] = {}
+    for data, rows in [*classes(frame), (None, frame)]:
+        name = ALL_DATA if data is None else f"{data.data} {data.shown_format}"
+        for one in summaries(rows):
+            if counted := one.n_ok + one.n_failed:
+                found = one.figures() | {"lossless": one.n_lossless / counted}
+                told = ((figure, found[figure]) for figure in _SHOWN)
+                figures |= {f"{name}|{one.variant}|{figure}": value for figure, value in told if value is not None}
+    fastest, codec_of = _fastest_rates(store)
+    return figures, fastest, _machine(fastest, codec_of)
 
 
-def reduce_run(store: RunStore) -> tuple[dict[str, float], float | None]:
-    """Figures of a run, and the rate of its control codecs."""
+def _fastest_rates(store: RunStore) -> tuple[dict[str, float], dict[str, str]]:
+    """``data|variant|metric`` -> 10^9 B/s by the fastest round of each case that is long enough; variant -> codec."""
     shortest_s = noise().shortest_round_s
-    sums: dict[tuple[str, str], _Sum] = defaultdict(_Sum)
+    spent: dict[tuple[str, str, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
     codec_of: dict[str, str] = {}
     marked = dequantised_sources(store.manifest)
-    for batch in store.batches("measure", [*_COLUMNS, "lossless", *(f"{metric}_s" for metric in METRICS)]):
-        fastest = {metric: _fastest(batch[f"{metric}_s"]) for metric in METRICS}
-        rows = batch.select([*_COLUMNS, "lossless"]).to_pylist()
-        for i, row in enumerate(rows):
-            if row["status"] == "skipped":
+    for batch in store.batches("measure", [*_COLUMNS, *(f"{metric}_s" for metric in METRICS)]):
+        rounds = {metric: batch[f"{metric}_s"].to_pylist() for metric in METRICS}
+        for i, row in enumerate(batch.select(_COLUMNS).to_pylist()):
+            if row["status"] != "ok":
                 continue
             codec_of[row["variant"]] = row["codec"]
-            cast = row["cast"] if row["cast"] not in (None, "", "none") else ""
+            cast = "" if row["cast"] in NO_CAST else row["cast"] or ""
             kind = data_of(row["kind"], row["source"], cast, marked)
-            data = f"{kind} {row['format']}" + (f" ({cast})" if cast else "")
-            for name in (data, ALL_DATA):
-                _add(sums[name, row["variant"]], row, {m: fastest[m][i] for m in METRICS}, shortest_s)
-    figures: dict[str, float] = {}
-    for (data, variant), one in sums.items():
-        figures |= {f"{data}|{variant}|{name}": value for name, value in _figures(one).items()}
-    return figures, _machine(figures, codec_of)
+            for name in (f"{kind} {row['format']}" + (f" ({cast})" if cast else ""), ALL_DATA):
+                for metric in METRICS:
+                    best_s = min(rounds[metric][i], default=math.nan) if rounds[metric][i] else math.nan
+                    if best_s >= shortest_s:
+                        total = spent[name, row["variant"], f"{metric}_GBps"]
+                        total[0] += row["raw_bytes"] or 0
+                        total[1] += best_s
+    return {"|".join(key): n_bytes / seconds / 1e9 for key, (n_bytes, seconds) in spent.items()}, codec_of
 
 
-def _fastest(column: Any) -> NDArray[np.float64]:
-    """Fastest round of each row; NaN where there is none."""
-    return np.array([min(values) if values else math.nan for values in column.to_pylist()], dtype=np.float64)
-
-
-def _add(one: _Sum, row: Mapping[str, Any], fastest: Mapping[str, float], shortest_s: float) -> None:
-    one.cases += 1
-    if row["status"] != "ok":
-        return
-    one.lossless += row["lossless"] is True
-    for name in ("raw_bytes", "payload_bits", "packed_bytes"):
-        setattr(one, name, getattr(one, name) + (row[name] or 0))
-    for metric, seconds in fastest.items():
-        if seconds >= shortest_s:
-            one.timed_bytes[metric] += row["raw_bytes"] or 0
-            one.timed_s[metric] += seconds
-
-
-def _figures(one: _Sum) -> dict[str, float]:
-    found: dict[str, float] = {"lossless": one.lossless / one.cases}
-    if one.payload_bits:
-        found["payload_ratio"] = 8 * one.raw_bytes / one.payload_bits
-    if one.packed_bytes:
-        found["packed_ratio"] = one.raw_bytes / one.packed_bytes
-    for metric in METRICS:
-        if one.timed_s[metric]:
-            found[f"{metric}_GBps"] = one.timed_bytes[metric] / one.timed_s[metric] / 1e9
-    return found
-
-
-def _machine(figures: Mapping[str, float], codec_of: Mapping[str, str]) -> float | None:
+def _machine(fastest: Mapping[str, float], codec_of: Mapping[str, str]) -> float | None:
     controls = noise().controls
     rates = []
-    for key, value in figures.items():
-        data, variant, figure = key.split("|")
-        if data == ALL_DATA and figure in SPEED_FIGURES and codec_of.get(variant) in controls:
+    for key, value in fastest.items():
+        data, variant, _ = key.split("|")
+        if data == ALL_DATA and codec_of.get(variant) in controls:
             rates.append(math.log(value))
     return math.exp(sum(rates) / len(rates)) if rates else None
 
@@ -178,18 +145,19 @@ def _cache_file(manifest: Mapping[str, Any]) -> Path:
     return cache_folder("nights") / f"{digest}.json"
 
 
-def _remembered(file: Path) -> tuple[dict[str, float] | None, float | None]:
+def _remembered(file: Path) -> tuple[dict[str, float], dict[str, float], float | None] | None:
     try:
         known = json.loads(file.read_text(encoding="utf-8"))
-        return dict(known["figures"]), known["machine_GBps"]
+        return dict(known["figures"]), dict(known["fastest"]), known["machine_GBps"]
     except (OSError, ValueError, KeyError, TypeError):
-        return None, None
+        return None
 
 
-def _remember(file: Path, figures: dict[str, float], machine: float | None) -> bool:
+def _remember(file: Path, figures: dict[str, float], fastest: dict[str, float], machine: float | None) -> bool:
     """Whether it could be kept; without it the next comparison only takes longer."""
     try:
-        write_atomically(file, json.dumps({"figures": figures, "machine_GBps": machine}).encode())
+        document = {"figures": figures, "fastest": fastest, "machine_GBps": machine}
+        write_atomically(file, json.dumps(document).encode())
     except RecordWriteError:
         return False
     return True

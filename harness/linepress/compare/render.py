@@ -19,6 +19,7 @@ from linepress.compare.lines import (
     speed_lines,
 )
 from linepress.compare.verdict import Comparison
+from linepress.tables.markdown import escape_markdown
 
 LEGEND = "marks: ! new failure, + worse, - better, ~ not significant, x not comparable or no result, * recovered"
 _COLUMNS = ("", "codec", "metric", "base", "new", "change")
@@ -75,11 +76,3 @@ def _table(title: str, lines: Sequence[Line]) -> list[str]:
     table = [f"| {' | '.join(cells)} |" for cells in (_COLUMNS, rule, *rows)] if rows else []
     notes = [f"- {escape_markdown('   '.join(line.cells))}" for line in lines if len(line.cells) != len(_COLUMNS) - 1]
     return ["", f"### {title}", "", *table, *([""] if table and notes else []), *notes]
-
-
-def escape_markdown(text: str) -> str:
-    """Text that Markdown and the HTML in it cannot take for markup; a tensor may be called anything."""
-    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-    for character in "\\`*_[]|":
-        text = text.replace(character, "\\" + character)
-    return text.replace("<", "&lt;")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from linepress.compare.nights import ALL_DATA, SPEED_FIGURES, Night, nights
+from linepress.compare.nights import ALL_DATA, Night, nights
 from linepress.compare.stats import Reals
 from linepress.records.place import RunPlace
 
@@ -46,14 +46,14 @@ def sigma(values: Reals) -> float:
 
 def log_speeds(found: Sequence[Night]) -> Mapping[str, Reals]:
     """Log rate of every speed figure, night by night, relative to the control codecs where there are any."""
-    keys = dict.fromkeys(k for night in found for k in night.figures if k.rsplit("|", 1)[1] in SPEED_FIGURES)
+    keys = dict.fromkeys(k for night in found for k in night.fastest)
     # One suite in all nights either has controls or has none; a night without them cannot be set beside the others.
     relative = any(night.machine_GBps for night in found)
     result = {}
     for key in keys:
         values = []
         for night in found:
-            rate, machine = night.figures.get(key), night.machine_GBps
+            rate, machine = night.fastest.get(key), night.machine_GBps
             usable = rate is not None and rate > 0 and (bool(machine) or not relative)
             values.append(
                 math.log(rate / (machine if relative and machine else 1.0)) if usable and rate else math.nan

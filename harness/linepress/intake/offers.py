@@ -26,9 +26,9 @@ class Offers:
     @cached_property
     def memories(self) -> tuple[str, ...]:
         """Names of memories a channel can be simulated with."""
-        from linepress_hardware.dram.parts import part_names
+        from linepress_hardware.dram.parts import memory_names
 
-        return tuple(part_names())
+        return tuple(memory_names())
 
     @cached_property
     def accelerators(self) -> tuple[str, ...]:

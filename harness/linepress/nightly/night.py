@@ -193,7 +193,7 @@ def _with_history(options: CompareOptions, earlier: list[RunPlace]) -> CompareOp
 def summarise(suite: Suite, night: NightlyOutcome, options: NightlyOptions, past: History) -> dict[str, Any]:
     """The summary as plain data; keys are those of ``summary.json``."""
     from linepress.compare.lines import covered, gate_line
-    from linepress.records.run_summary import summary
+    from linepress.records.summary import headline, measured
 
     store, found = night.run.store, night.comparison
     git_state = store.manifest.get("git") or {}
@@ -232,7 +232,7 @@ def summarise(suite: Suite, night: NightlyOutcome, options: NightlyOptions, past
             for gate in night.run.gates
         ],
         "claims": {word: claims.count(word) for word in sorted(set(claims))},
-        "headline": summary(store),
+        "headline": headline(measured(store)),
         "nights": len(past.nights),
         "steps": [
             {

@@ -10,23 +10,13 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from linepress.compare.render import escape_markdown
 from linepress.errors import LinepressError
+from linepress.tables.markdown import as_markdown, escape_markdown
+from linepress.tables.ratios import headline_table
 
 TRIES = 3
 TIMEOUT_S = 10.0
 WAIT_S = 1.0
-_HEADLINE = (
-    ("data", "data"),
-    ("format", "format"),
-    ("variant", "codec"),
-    ("payload_ratio", "payload ↑"),
-    ("packed_ratio", "packed ↑"),
-    ("bound_ratio", "bound"),
-    ("lossless", "lossless"),
-    ("encode_GBps", "enc GB/s ↑"),
-    ("decode_GBps", "dec GB/s ↑"),
-)
 MOST_STEPS = 10
 
 
@@ -63,34 +53,11 @@ def markdown(summary: Mapping[str, Any]) -> str:
         out.append(f"- step: {name} {step['before']:.4g} → {step['after']:.4g} ({step['change_pct']:+.3g} %)")
     if len(summary["steps"]) > MOST_STEPS:
         out.append(f"- … and {len(summary['steps']) - MOST_STEPS} more steps, see the report")
-    out += ["", *_headline(summary)]
+    out += ["", *as_markdown(headline_table({"": summary["headline"]}))]
     for word in ("report", "record", "mlflow"):
         if summary.get(word):
             out += ["", f"{word}: `{summary[word]}`"]
     return "\n".join(out) + "\n"
-
-
-def _headline(summary: Mapping[str, Any]) -> list[str]:
-    rows = summary["headline"]
-    if not rows:
-        return []
-    lines = [
-        f"| {' | '.join(heading for _, heading in _HEADLINE)} |",
-        f"| {' | '.join('---' if k < 3 else '---:' for k in range(len(_HEADLINE)))} |",
-    ]
-    for row in rows:
-        cells = []
-        for name, _ in _HEADLINE:
-            value = row.get(name)
-            if name == "lossless":
-                text = f"{value}/{row['ok']}" + ("" if value == row["ok"] else " NO")
-            elif isinstance(value, float):
-                text = f"{value:.3f}"
-            else:
-                text = "–" if value is None else escape_markdown(str(value))
-            cells.append(text)
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
 
 
 class WebhookError(LinepressError):

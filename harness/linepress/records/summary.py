@@ -1,18 +1,56 @@
-"""Aggregates of measured cases: byte-weighted, exact, always with ok / failed / skipped of planned.
+"""What measured rows say together: the one definition that every table, page and metric of a run shows.
 
-The aggregate ratio is the sum of raw bytes over the sum of coded bytes; the geometric mean over tensors is a
-different number and is labelled so where it appears.
+Ratios are sums over sums (raw over coded bytes: what a memory that holds all of it would gain), rates are bytes over
+time, the bound is that of the codec's own class where it has one. Always with ok / failed / skipped of planned; a
+failed or skipped case is counted, never averaged in. The geometric mean over tensors is a different number and is
+labelled so where it appears.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from linepress.records.frame import Frame
+from linepress.records.measured import measure_frame
+from linepress.records.store import RunStore
+from linepress_codecs.bounds import held_against
 
+COLUMNS = (
+    "status",
+    "lossless",
+    "source",
+    "kind",
+    "group",
+    "layer",
+    "format",
+    "cast",
+    "variant",
+    "codec",
+    "codec_kind",
+    "options",
+    "layout",
+    "packing",
+    "elements",
+    "raw_bytes",
+    "payload_bits",
+    "packed_bytes",
+    "bound_name",
+    "bound_ratio",
+    "bounds",
+    "sampled",
+    "encode_GBps",
+    "decode_GBps",
+    "measure_GBps",
+    "decode_latency_ns",
+    "block_bytes",
+)
+"""Columns of the table ``measure`` that a summary is made of."""
 KIND_TITLES = {"weight": "weights", "key": "KV cache", "value": "KV cache", "activation": "activations"}
 GROUP_ORDER = (
     "embed",
@@ -39,6 +77,16 @@ class DataClass:
     format: str
     cast: str
     origin: str = ""
+
+    @property
+    def data(self) -> str:
+        """``weights``, ``dequantised weights``, ``kv`` or ``activations``, as later stages name it."""
+        return f"{self.origin} {'kv' if self.title == 'KV cache' else self.title}".strip()
+
+    @property
+    def shown_format(self) -> str:
+        """The element format, with the cast that led to it."""
+        return self.format + (f" ({self.cast})" if self.cast else "")
 
     @property
     def label(self) -> str:
@@ -110,6 +158,52 @@ class Summary:
     def all_lossless(self) -> bool:
         return self.n_ok > 0 and self.n_lossless == self.n_ok
 
+    def row(self, data: DataClass) -> dict[str, Any]:
+        """As plain data, null for what is not known; the keys are those of ``--json`` and of ``summary.json``."""
+        return {
+            "data": data.data,
+            "format": data.shown_format,
+            "label": data.label,
+            "stored": not data.cast,
+            "variant": self.variant,
+            "codec": self.codec,
+            "codec_kind": self.codec_kind,
+            "layout": self.layout,
+            "packing": self.packing,
+            "raw_bytes": int(self.raw_bytes),
+            "payload_bytes": math.ceil(self.payload_bytes),
+            "packed_bytes": int(self.packed_bytes),
+            **self.figures(),
+            "bound": self.bound_name,
+            "geomean_payload_ratio": known(self.geometric_mean_ratio),
+            "sampled": self.sampled,
+            "lossless": self.n_lossless,
+            "ok": self.n_ok,
+            "failed": self.n_failed,
+            "skipped": self.n_skipped,
+            "planned": self.n_planned,
+        }
+
+    def figures(self) -> dict[str, float | None]:
+        """The ratios and rates, None where one is not known."""
+        return {
+            name: known(getattr(self, name))
+            for name in (
+                "payload_ratio",
+                "packed_ratio",
+                "bound_ratio",
+                "above_bound_pct",
+                "encode_GBps",
+                "decode_GBps",
+                "measure_GBps",
+            )
+        }
+
+
+def known(value: float) -> float | None:
+    """None for what is not finite."""
+    return float(value) if math.isfinite(value) else None
+
 
 def _divide(a: float, b: float) -> float:
     return float(a / b) if b and np.isfinite(b) else float("nan")
@@ -120,19 +214,6 @@ def _weighted(raw: NDArray[np.float64], ratio: NDArray[np.float64]) -> float:
     if not len(raw) or not np.isfinite(ratio).all():
         return float("nan")
     return _divide(float(raw.sum()), float((raw / ratio).sum()))
-
-
-def _bound(own: str, own_ratio: float, bounds: dict[str, float], payload_ratio: float) -> tuple[str, float]:
-    """The bound to hold a codec against: its own class, or, where it conditions on more, the next class above it.
-
-    A codec that beats its own class is not better than entropy: it belongs to a class with more context.
-    """
-    if not np.isfinite(own_ratio) or not payload_ratio > own_ratio:
-        return own, own_ratio
-    above = {name: ratio for name, ratio in bounds.items() if ratio >= payload_ratio}
-    if above:
-        return min(above.items(), key=lambda item: item[1])
-    return max(bounds.items(), key=lambda item: item[1], default=(own, own_ratio))
 
 
 def _rate(raw: NDArray[np.float64], rate_GBps: NDArray[np.float64]) -> float:
@@ -168,7 +249,7 @@ def summarise(rows: Frame, variant: str) -> Summary:
     }
     own = ", ".join(x for x in ok.unique("bound_name") if x)
     total = _divide(float(raw.sum()), float(payload.sum()))
-    bound_name, bound_ratio = _bound(own, _weighted(raw, ok.real("bound_ratio")), bounds, total)
+    bound_name, bound_ratio = held_against(own, _weighted(raw, ok.real("bound_ratio")), bounds, total)
     packings = [p for p in ok.unique("packing") if p]
     ratios = raw[payload > 0] / payload[payload > 0]
     return Summary(
@@ -196,6 +277,26 @@ def summarise(rows: Frame, variant: str) -> Summary:
         sampled=bool((ok.real("sampled") == 1.0).any()),
         geometric_mean_ratio=float(np.exp(np.log(ratios).mean())) if len(ratios) else float("nan"),
     )
+
+
+def measured(store: RunStore) -> Frame:
+    """The table ``measure`` of a run, with the columns that a summary is made of."""
+    return measure_frame(store.table("measure", list(COLUMNS)), store.manifest)
+
+
+def headline(frame: Frame) -> list[dict[str, Any]]:
+    """One `Summary.row` for every kind of data, format and variant."""
+    return [s.row(data) for data, part in classes(frame) for s in summaries(part)]
+
+
+def frame_of(rows: Iterable[Mapping[str, Any]], manifest: Mapping[str, Any] | None = None) -> Frame:
+    """Rows that are in no record (of ``linepress measure``), as `measured` gives them."""
+    import pyarrow as pa
+
+    from linepress.records.schema import schema
+
+    fields = [schema("measure").field(name) for name in COLUMNS if name != "options"]
+    return measure_frame(pa.Table.from_pylist([dict(row) for row in rows], schema=pa.schema(fields)), manifest or {})
 
 
 def summaries(rows: Frame) -> list[Summary]:

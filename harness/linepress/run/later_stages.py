@@ -22,7 +22,7 @@ from linepress_codecs.formats import format_named
 from linepress_codecs.packing import parse_packing
 from linepress_hardware.catalog.accelerators import accelerator
 from linepress_hardware.channel.evaluate import WORKLOADS
-from linepress_hardware.dram.parts import load_part
+from linepress_hardware.dram import load_memory
 from linepress_hardware.errors import HardwareError
 from linepress_hardware.inference.catalog import model as find_model
 from linepress_hardware.inference.precision import parse_precision
@@ -285,7 +285,7 @@ def check_later_stages(suite: Suite) -> None:
     channel, system = suite.model.channel, suite.model.system
     if channel is not None:
         for number, memory in enumerate(channel.memories):
-            _known(suite, ("channel", "memories", number), load_part, memory)
+            _known(suite, ("channel", "memories", number), load_memory, memory)
         for number, workload in enumerate(channel.workloads):
             if workload not in WORKLOADS:
                 raise suite.at(("channel", "workloads", number), unknown("workload", workload, list(WORKLOADS)))

@@ -27,15 +27,14 @@ import numpy as np
 from linepress.errors import SourceError
 from linepress.sources.base import Source, TensorRef
 from linepress.sources.bytes import Bytes, check_range
+from linepress.sources.safetensors.folder import Part, beside_index, duplicates, open_folder, parts_of
 from linepress.sources.safetensors.header import Header, header_length, parse_header
 from linepress.sources.safetensors.reader import (
     INDEX_NAME,
     MAX_INDEX_BYTES,
     check_index,
-    open_folder,
     parse_index,
     refs_of,
-    shards_of,
 )
 from linepress.sources.snapshot.format import check_snapshot, is_snapshot
 from linepress.sources.sniff import CONVERT, kind_of_head
@@ -261,7 +260,8 @@ class HubSource(Source):
                 if name not in files:
                     raise SourceError(f"{self.uri}: shard {name}, which the index names, is not in the repository")
         else:
-            names, qualified = shards_of(files, self.uri)
+            parts = parts_of(files, self.uri)
+            names, qualified = [name for part in parts for name in part.files], len(parts) > 1
         if not names:
             pickles = [n for n in sorted(files) if n.endswith((".bin", ".pt", ".pth", ".ckpt"))]
             where = f"{self.uri} (folder {folder or '/'})"
@@ -270,15 +270,39 @@ class HubSource(Source):
             raise SourceError(f"{where} holds no .safetensors file; name the folder that does")
         with ThreadPoolExecutor(HEADER_WORKERS) as pool:
             headers = list(pool.map(_read_header, [files[name] for name in names]))
+        self._left_out: dict[str, str] = {}
+        if weight_map is not None:
+            beside = beside_index(files, names)
+            self._left_out = dict.fromkeys(beside, f"{INDEX_NAME} does not name it")
         self._tensors: list[TensorRef] = []
         self._skipped: dict[str, str] = {}
         self._metadata: dict[str, str] = {}
         self._files: list[dict[str, object]] = []
         owner: dict[str, str] = {}
+        if qualified:
+            names, headers, qualified = self._without_copies(parts, files, dict(zip(names, headers, strict=True)))
         for name, header in zip(names, headers, strict=True):
             self._add(files[name], name, header, f"{Path(name).stem}/" if qualified else "", owner)
         if weight_map is not None:
             check_index(weight_map, owner, str(index))
+
+    def _without_copies(
+        self, parts: list[Part], files: dict[str, HubFile], headers: dict[str, Header]
+    ) -> tuple[list[str], list[Header], bool]:
+        """Names, headers and whether names need their file, without files that hold another's weights again."""
+        opened = []
+        for part in parts:
+            owner: dict[str, str] = {}
+            for name in part.files:
+                self._add(files[name], name, headers[name], "", owner)
+            opened.append(self._tensors)
+            self._tensors, self._skipped, self._metadata, self._files = [], {}, {}, []
+        copies = duplicates(parts, opened)
+        for i, of in copies.items():
+            self._left_out |= dict.fromkeys(parts[i].files, f"the same weights as {parts[of].files[0]}")
+        kept = [part for i, part in enumerate(parts) if i not in copies]
+        names = [name for part in kept for name in part.files]
+        return names, [headers[name] for name in names], len(kept) > 1
 
     def _add(self, file: HubFile, name: str, header: Header, prefix: str, owner: dict[str, str]) -> None:
         if is_snapshot(header):
@@ -307,6 +331,9 @@ class HubSource(Source):
 
     def skipped(self) -> dict[str, str]:
         return dict(self._skipped)
+
+    def left_out(self) -> dict[str, str]:
+        return dict(self._left_out)
 
     def provenance(self) -> dict[str, object]:
         return {

@@ -133,6 +133,7 @@ _RECORD_NAMES = {
     "plain_usd_per_million_tokens": "plain_cost_usd_per_million_tokens",
     "all_reduce_s": "allreduce_s",
     "decode_bound": "bound_by",
+    "compressed_largest_batch_low": "largest_batch_low",
 }
 _SOURCES = (
     "energy_status",

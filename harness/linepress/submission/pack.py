@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -238,9 +237,3 @@ def _expected(paths: dict[str, Path], variants: Sequence[str], limits: Limits) -
                     )
                 )
     return found
-
-
-def sha256_of(path: Path) -> str:
-    """sha256 of a file, streamed."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -103,7 +103,7 @@ def check_submission(
             "submitter": submitter,
             "waivers": list(waivers),
             "memory_bytes": limits.memory_bytes,
-            # The library maps a stand-in as large as the largest file: address space, not memory.
+            # The library maps the largest file: address space, not memory.
             "mapped_bytes": (2 << 30) + largest,
             "cpu_s": allowed_s,
         },
@@ -179,10 +179,17 @@ def check_isolation(isolation: dict[str, Any], ledger: Ledger) -> None:
             ledger.fail("S19", f"the checking process ran without a limit on {key}")
     version = isolation.get("landlock", 0)
     files = f"reads the submission alone (Landlock {version})" if version else "files not shut off (no Landlock here)"
+    calls = "system calls filtered" if isolation.get("seccomp") is True else "system calls not filtered (no seccomp)"
+    below = (
+        "a namespace of processes ends with it"
+        if isolation.get("processes") == "namespace"
+        else "no namespace of processes"
+    )
     memory = isolation.get("memory_bytes", 0)
     ledger.saw(
         "S19",
-        f"{how}; {files}; at most {memory} B of memory and {isolation.get('cpu_s', 0):.0f} s of CPU; ended in time",
+        f"{how}; {files}; {calls}; {below}; at most {memory} B of memory and {isolation.get('cpu_s', 0):.0f} s "
+        "of CPU; ended in time",
     )
 
 

@@ -20,21 +20,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloa
 
 from linepress.errors import SuiteError
 from linepress.suite.yaml12 import Document, parse_yaml, read_yaml
+from linepress_codecs.variant import parse_bytes
 
-_SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB|TiB|kB|MB|GB|TB)?\Z")
-_UNIT_BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
-_UNIT_BYTES |= {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 Kind = Literal["weight", "key", "value", "activation"]
 
 
-def parse_bytes(value: object) -> object:
-    """``8MiB`` as bytes; integers pass. Raises `ValueError` for another shape."""
-    if not isinstance(value, str):
-        return value
-    match = _SIZE.match(value.strip())
-    if match is None:
-        raise ValueError(f"{value!r} is not a size: write bytes or for instance 8MiB")
-    return int(match[1]) * _UNIT_BYTES[match[2] or "B"]
+def _size(value: object) -> object:
+    return parse_bytes(value) if isinstance(value, str) else value
 
 
 def parse_layers(value: object) -> object:
@@ -50,7 +42,7 @@ def parse_layers(value: object) -> object:
     return layers
 
 
-ByteSize = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
+ByteSize = Annotated[int, BeforeValidator(_size), Field(gt=0)]
 Layers = Annotated[list[int], BeforeValidator(parse_layers)]
 Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 

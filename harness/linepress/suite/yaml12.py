@@ -31,6 +31,8 @@ _HEX = re.compile(r"0x[0-9a-fA-F]+\Z")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
 _SPECIAL = {".inf": float("inf"), "+.inf": float("inf"), "-.inf": float("-inf"), ".nan": float("nan")}
 _MAX_BYTES = 4 << 20
+_MAX_DIGITS = 300
+"""Of a number: no value has more, and Python refuses to read an integer of over 4,300."""
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,8 @@ def _scalar(node: ScalarNode, path: Path, kind: type[LinepressError]) -> Any:
         return None
     if text in ("true", "True", "TRUE", "false", "False", "FALSE"):
         return text.lower() == "true"
+    if len(text) > _MAX_DIGITS and any(form.match(text) for form in (_INT, _OCTAL, _HEX, _FLOAT)):
+        raise kind(f"{path}:{node.start_mark.line + 1}: a number of {len(text)} characters; quote it if it is text")
     if _INT.match(text):
         return int(text)
     if _LEADING_ZERO.match(text):

@@ -12,37 +12,19 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-from linepress.records.measured import DATA_OF_KIND
+import numpy as np
+
+from linepress.records.frame import Frame
 from linepress.records.place import RunPlace
 from linepress.records.store import RunStore
+from linepress.records.summary import Summary, classes, measured, summarise
 
 KEY_CHARACTERS = 250
 VALUE_CHARACTERS = 500
 _BAD_IN_KEY = re.compile(r"[^A-Za-z0-9_\-. :/]")
 _BAD_IN_MODEL = str.maketrans({"/": "-", ":": " ", ".": "_", "%": "_", '"': "_", "'": "_"})
-_COLUMNS = [
-    "status",
-    "lossless",
-    "source",
-    "kind",
-    "group",
-    "layer",
-    "format",
-    "cast",
-    "variant",
-    "codec",
-    "options",
-    "raw_bytes",
-    "payload_bits",
-    "packed_bytes",
-    "bound_ratio",
-    "encode_GBps",
-    "decode_GBps",
-    "measure_GBps",
-]
 _CHANNEL = (
     "gain_sequential",
     "gain_random",
@@ -127,86 +109,26 @@ def short(value: object) -> str:
     return text if len(text) <= VALUE_CHARACTERS else text[: VALUE_CHARACTERS - 1] + "…"
 
 
-@dataclass
-class _Tally:
-    ok: int = 0
-    failed: int = 0
-    lossless: int = 0
-    raw_bytes: int = 0
-    payload_bits: int = 0
-    packed_bytes: int = 0
-    bound_bytes: float = 0.0
-    speeds: dict[str, list[float]] = field(default_factory=dict)
-
-    def add(self, row: Mapping[str, Any]) -> None:
-        if row["status"] == "failed":
-            self.failed += 1
-        if row["status"] != "ok":
-            return
-        self.ok += 1
-        self.lossless += row["lossless"] is True
-        self.raw_bytes += row["raw_bytes"] or 0
-        self.payload_bits += row["payload_bits"] or 0
-        self.packed_bytes += row["packed_bytes"] or 0
-        self.bound_bytes += (row["raw_bytes"] or 0) / row["bound_ratio"] if row["bound_ratio"] else 0.0
-        for name in ("encode_GBps", "decode_GBps", "measure_GBps"):
-            if row[name]:
-                self.speeds.setdefault(name, []).append(row[name])
-
-    def ratios(self) -> dict[str, float]:
-        found = {
-            "payload_ratio": 8 * self.raw_bytes / self.payload_bits if self.payload_bits else math.nan,
-            "packed_ratio": self.raw_bytes / self.packed_bytes if self.packed_bytes else math.nan,
-            "bound_ratio": self.raw_bytes / self.bound_bytes if self.bound_bytes else math.nan,
-        }
-        return {name: value for name, value in found.items() if not math.isnan(value)}
-
-    def metrics(self) -> dict[str, float]:
-        counts = {"tensors_ok": float(self.ok), "tensors_failed": float(self.failed)}
-        if self.ok:
-            counts["lossless_share"] = self.lossless / self.ok
-        return {**self.ratios(), **{name: median(found) for name, found in self.speeds.items()}, **counts}
-
-
-@dataclass
-class _Child:
-    total: dict[str, _Tally] = field(default_factory=dict)
-    by_group: dict[tuple[str, str], _Tally] = field(default_factory=dict)
-    by_layer: dict[tuple[str, int], _Tally] = field(default_factory=dict)
-
-
 def mirror_content(store: RunStore) -> Mirror:
-    """What MLflow should hold about a run; memory is bounded by one part of the record and the number of children."""
+    """What MLflow should hold about a run; memory holds the scalar columns of its cases."""
     sources = store.manifest.get("sources", [])
     labels = {str(source.get("uri")): str(source.get("label")) for source in sources}
     datasets = {str(source.get("label")): _dataset(source) for source in sources}
-    tallies: dict[tuple[str, str], _Child] = {}
+    frame = measured(store)
     models: dict[str, ModelContent] = {}
-    for batch in store.batches("measure", _COLUMNS):
-        for row in batch.to_pylist():
-            label = labels.get(row["source"], row["source"])
-            child = tallies.setdefault((label, row["variant"]), _Child())
-            _tally(child, row)
-            if row["options"] and row["variant"] not in models:
-                models[row["variant"]] = _model(row)
-    children = {
-        f"{label} × {variant}": _child(label, variant, child, variant in models, label in datasets)
-        for (label, variant), child in tallies.items()
-    }
+    children: dict[str, RunContent] = {}
+    for (variant,), rows in frame.by("variant"):
+        options = next((text for text in rows.unique("options") if text), "")
+        if options:
+            models[variant] = _model(variant, summarise(rows, variant).codec, options)
+    for (source, variant), rows in frame.by("source", "variant"):
+        label = labels.get(source, source)
+        child = _child(label, variant, rows, variant in models, label in datasets)
+        children[child.name] = child
     return Mirror(_parent(store, list(datasets), models), children, models, datasets)
 
 
-def _tally(child: _Child, row: Mapping[str, Any]) -> None:
-    data = DATA_OF_KIND.get(row["kind"], "weights")
-    where = metric_key(data, row["cast"] or row["format"])
-    child.total.setdefault(where, _Tally()).add(row)
-    if row["group"]:
-        child.by_group.setdefault((where, row["group"]), _Tally()).add(row)
-    if row["layer"] is not None:
-        child.by_layer.setdefault((where, row["layer"]), _Tally()).add(row)
-
-
-def _child(label: str, variant: str, child: _Child, has_model: bool, has_dataset: bool) -> RunContent:
+def _child(label: str, variant: str, rows: Frame, has_model: bool, has_dataset: bool) -> RunContent:
     model, dataset = variant if has_model else None, label if has_dataset else None
     run = RunContent(
         f"{label} × {variant}",
@@ -214,22 +136,41 @@ def _child(label: str, variant: str, child: _Child, has_model: bool, has_dataset
         tags={"linepress.kind": "model × variant", "linepress.variant": short(variant)},
         datasets=[label] if has_dataset else [],
     )
-    for where, tally in child.total.items():
+    for data, part in classes(rows):
+        where = metric_key(data.data, data.cast or data.format)
+        total = summarise(part, variant)
+        figures = _figures(total) | {"tensors_ok": float(total.n_ok), "tensors_failed": float(total.n_failed)}
+        if total.n_ok:
+            figures["lossless_share"] = total.n_lossless / total.n_ok
         run.points += [
-            Point(metric_key(where, name), value, model=model, dataset=dataset)
-            for name, value in tally.metrics().items()
+            Point(metric_key(where, name), value, model=model, dataset=dataset) for name, value in figures.items()
         ]
-    for (where, group), tally in child.by_group.items():
-        run.points += [Point(metric_key(where, "group", group, n), v) for n, v in tally.ratios().items()]
-    for (where, layer), tally in sorted(child.by_layer.items()):
-        run.points += [Point(metric_key(where, "by_layer", n), v, step=layer) for n, v in tally.ratios().items()]
+        for (group,), some in part.by("group"):
+            if group:
+                run.points += _ratios(summarise(some, variant), metric_key(where, "group", group))
+        layers = part.real("layer")
+        for layer in np.unique(layers[np.isfinite(layers)]):
+            found = summarise(part.where(layers == layer), variant)
+            run.points += _ratios(found, metric_key(where, "by_layer"), int(layer))
     return run
 
 
-def _model(row: Mapping[str, Any]) -> ModelContent:
-    options = json.loads(row["options"])
-    params = {"codec": row["codec"], "variant": row["variant"], **{name: short(v) for name, v in options.items()}}
-    return ModelContent(row["variant"], model_name(row["variant"]), tuple(sorted(params.items())))
+def _figures(found: Summary) -> dict[str, float]:
+    return {name: value for name, value in found.figures().items() if value is not None and name != "above_bound_pct"}
+
+
+def _ratios(found: Summary, where: str, step: int = 0) -> list[Point]:
+    return [
+        Point(metric_key(where, name), value, step=step)
+        for name, value in _figures(found).items()
+        if name.endswith("_ratio")
+    ]
+
+
+def _model(variant: str, codec: str, options: str) -> ModelContent:
+    resolved = json.loads(options)
+    params = {"codec": codec, "variant": variant, **{name: short(v) for name, v in resolved.items()}}
+    return ModelContent(variant, model_name(variant), tuple(sorted(params.items())))
 
 
 def _dataset(source: Mapping[str, Any]) -> DatasetContent:
@@ -268,7 +209,7 @@ def _parent(store: RunStore, datasets: list[str], models: Mapping[str, ModelCont
         "linepress.kind": "suite run",
         "mlflow.source.name": short(f"linepress run {suite['name']}"),
         "mlflow.source.type": "LOCAL",
-        "linepress.suite.model": suite["name"],
+        "linepress.suite": suite["name"],
         "linepress.record": short(str(_absolute(store.place))),
         "linepress.schema_version": str(manifest["schema_version"]),
         "linepress.status": str(manifest["status"]),

@@ -27,7 +27,7 @@ METRICS_PER_BATCH = 1000
 TAGS_PER_BATCH = 100
 _STATUS = {"complete": "FINISHED", "interrupted": "KILLED", "failed": "FAILED", "running": "RUNNING"}
 _KEY_TAG = "linepress.key"
-_RUN_TAG = "linepress.run.engine"
+_RUN_TAG = "linepress.run"
 T = TypeVar("T")
 
 # A server that is away must cost seconds, not minutes, and standard output belongs to the result, where MLflow would

@@ -15,8 +15,9 @@ from linepress.cli.compare import command
 from linepress.compare import CompareOptions, Comparison, compare_runs
 from linepress.compare.document import document
 from linepress.compare.lines import covered
-from linepress.compare.render import as_markdown, as_text, escape_markdown
+from linepress.compare.render import as_markdown, as_text
 from linepress.errors import RecordError
+from linepress.tables.markdown import escape_markdown
 from linepress_kit.synthetic_run import Shape
 from linepress_kit.timed_runs import Noise, Row, timed_rows, write_run
 

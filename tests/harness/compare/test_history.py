@@ -109,7 +109,7 @@ def test_nights_are_found_in_order_and_reduced_once(tmp_path: Path) -> None:
     assert first.machine_GBps
     cached = list((tmp_path / "cache" / "linepress" / "nights").glob("*.json"))
     assert len(cached) == 1
-    cached[0].write_text('{"figures": {"a|b|lossless": 0.5}, "machine_GBps": null}')
+    cached[0].write_text('{"figures": {"a|b|lossless": 0.5}, "fastest": {}, "machine_GBps": null}')
     assert night(paths[0]).figures == {"a|b|lossless": 0.5}
     with pytest.raises(RecordError):
         night(tmp_path / "runs" / "not-a-run")
@@ -123,7 +123,7 @@ def test_dequantised_weights_are_figures_of_their_own(tmp_path: Path) -> None:
     }
     manifest["sources"] = [{"uri": uri, "label": "dequantised sample"} for uri in uris]
     (path / "manifest.json").write_text(json.dumps(manifest))
-    figures, _ = reduce_run(RunStore.open(path))
+    figures, _, _ = reduce_run(RunStore.open(path))
     assert "dequantised weights bf16|huffman|payload_ratio" in figures
     assert "weights bf16|huffman|payload_ratio" not in figures
 
@@ -153,7 +153,7 @@ def test_earlier_nights_can_only_widen(tmp_path: Path) -> None:
     assert 0 < spread["huffman", "decode"] < 0.03
     assert spread_between_runs(paths[:3]) == {}
     jumpy = [
-        Night(f"{i}", "", "", "", False, "", {"all data|huffman|decode_GBps": math.exp(0.2 * (-1) ** i)}, 1.0)
+        Night(f"{i}", "", "", "", False, "", {}, {"all data|huffman|decode_GBps": math.exp(0.2 * (-1) ** i)}, 1.0)
         for i in range(8)
     ]
     assert spread_of(jumpy)["huffman", "decode"] > 0.2

@@ -13,6 +13,7 @@ from linepress.intake.store import leaderboard, partners, states, submissions
 from linepress.intake.store.audit import SERVICE
 from linepress.intake.store.partners import Caller
 from linepress.intake.work import verdict
+from linepress.records.summary import frame_of, headline
 
 FOLDER = "in/acme/tiny"
 
@@ -120,8 +121,10 @@ def test_headline_is_the_best_line_codec_over_every_byte_of_the_main_format() ->
         row(variant="huffman", format="e4m3", cast="e4m3", packed_bytes=5),
         row(variant="huffman", format="int8", packed_bytes=1, raw_bytes=64),
     ]
-    assert verdict.headline(rows) == ("bf16", pytest.approx(1.6))
-    assert verdict.headline([rows[3]]) is None
+    best = verdict.leading(headline(frame_of(rows)))
+    assert best is not None
+    assert (best["format"], best["variant"], best["packed_ratio"]) == ("bf16", "huffman", pytest.approx(1.6))
+    assert verdict.leading(headline(frame_of([rows[3]]))) is None
 
 
 def test_leaderboard_names_only_who_published(service: Service) -> None:

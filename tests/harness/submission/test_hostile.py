@@ -411,7 +411,7 @@ def test_the_sandbox_has_no_network() -> None:
         answer = worker(
             "import socket\n"
             "request = json.loads(sys.stdin.read())\n"
-            "how = isolation.cut_network()\n"
+            "how = isolation.cut_off()['network']\n"
             "try: socket.create_connection(('127.0.0.1', request['port']), 2); said = 'connected'\n"
             "except OSError: said = 'cut'\n"
             "isolation.refuse_events()\n"
@@ -435,7 +435,7 @@ def test_the_sandbox_reads_the_submission_alone(tmp_path: Path) -> None:
         "from pathlib import Path\n"
         "request = json.loads(sys.stdin.read())\n"
         "base = Path(request['base'])\n"
-        "isolation.cut_network()\n"
+        "isolation.cut_off()\n"
         "version = landlock.restrict([base / 'mine'])\n"
         "def attempt(act):\n"
         "    try: act()\n"
@@ -483,7 +483,7 @@ def test_a_network_that_is_still_there_is_a_breach() -> None:
 )
 def test_the_sandbox_refuses(attempt: str) -> None:
     answer = worker(
-        "isolation.cut_network(); isolation.refuse_events()\n"
+        "isolation.cut_off(); isolation.refuse_events()\n"
         f"try: {attempt}; said = 'done'\n"
         "except isolation.IsolationError: said = 'refused'\n"
         "print(json.dumps({'said': said}))"

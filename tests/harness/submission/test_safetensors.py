@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ from hypothesis import strategies as st
 
 from linepress.submission.check.header import HeaderError, HeaderLimitError, Tensors, read_tensors
 from linepress.submission.check.ledger import Ledger
-from linepress.submission.check.library import HeaderCopy
+from linepress.submission.check.library import disagreements
 from linepress.submission.check.limits import Limits
 from linepress.submission.check.reading import FileFacts, read_file
 from linepress.submission.fixtures import build, header_of
@@ -175,17 +178,24 @@ def test_the_size_of_the_pieces_does_not_matter(step: int) -> None:
     assert whole.names == ["ä\U0001f600", "b"]
 
 
-def both(header: bytes, data_bytes: int) -> tuple[Tensors | None, list[str]]:
-    copy = HeaderCopy()
+def second_opinion(own: Tensors | None, header: bytes, data_bytes: int) -> list[str]:
+    """What the library says to ``header`` before ``data_bytes`` zeros."""
+    raw = len(header).to_bytes(8, "little") + header
+    descriptor = os.memfd_create("file")
     try:
-        copy.write(len(header).to_bytes(8, "little") + header)
-        try:
-            own = read_tensors(feeding(header, 64), data_bytes, Limits())
-        except HeaderError:
-            own = None
-        return own, copy.disagreements(own, 8 + len(header) + data_bytes)
+        os.write(descriptor, raw)
+        os.ftruncate(descriptor, len(raw) + data_bytes)
+        return disagreements(descriptor, own, len(raw), hashlib.sha256(raw).hexdigest())
     finally:
-        copy.close()
+        os.close(descriptor)
+
+
+def both(header: bytes, data_bytes: int) -> tuple[Tensors | None, list[str]]:
+    try:
+        own = read_tensors(feeding(header, 64), data_bytes, Limits())
+    except HeaderError:
+        own = None
+    return own, second_opinion(own, header, data_bytes)
 
 
 SEEDS = [bytes(data[8 : 8 + int.from_bytes(data[:8], "little")]) for data in TAKEN.values()]
@@ -228,7 +238,10 @@ def test_the_library_is_asked_about_the_header_that_was_hashed() -> None:
     assert own is not None
     assert notes == []
     own.shapes[0] = (2, 2)
-    copy = HeaderCopy()
-    copy.write(len(header).to_bytes(8, "little") + header)
-    assert copy.disagreements(own, 8 + len(header) + 4) == ["the readers disagree on tensor 'w'"]
-    copy.close()
+    assert second_opinion(own, header, 4) == ["the readers disagree on tensor 'w'"]
+    with tempfile.TemporaryFile() as file:
+        file.write(len(header).to_bytes(8, "little") + header + bytes(4))
+        file.flush()
+        own.shapes[0] = (4,)
+        shown = disagreements(file.fileno(), own, 8 + len(header), "0" * 64)
+    assert shown[-1] == "the header changed while it was read"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from linepress.cli.common import json_option, print_json, stderr, stdout
+from linepress.cli.common import BYTES, json_option, print_json, stderr, stdout
 from linepress.errors import EXIT_CASES_FAILED, EXIT_NOTHING_MEASURED, EXIT_OK, LinepressError
 
 if TYPE_CHECKING:
@@ -55,24 +55,13 @@ def _settings(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]
     return tuple(found.items())
 
 
-def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
-    from linepress_codecs.variant import parse_size
-
-    if value is None:
-        return None
-    try:
-        return parse_size(value)
-    except ValueError as error:
-        raise click.BadParameter(f"{value!r}: {error}", ctx, param) from None
-
-
 @click.command(name="channel", epilog=EPILOG)
 @click.argument("source", metavar="INPUT")
 @click.option(
     "-c", "--codec", "codecs", multiple=True, metavar="SPEC", help="Code the tensors of INPUT with this codec."
 )
 @click.option("--layout", metavar="L", help="How tensors become lines (row, channel, …).")
-@click.option("--max-bytes", callback=_size, metavar="SIZE", help="Take whole tensors of INPUT up to this size.")
+@click.option("--max-bytes", type=BYTES, metavar="SIZE", help="Take whole tensors of INPUT up to this size.")
 @click.option("--data", type=click.Choice(["weights", "kv"]), help="What the lines are; decides the mode.")
 @click.option(
     "--memory", "memories", multiple=True, metavar="PART", help="Memory part (default hbm3); may be repeated."

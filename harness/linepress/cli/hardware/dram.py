@@ -155,9 +155,7 @@ def command(
             as_json=as_json,
         )
     if part is None:
-        raise LinepressError(
-            f"name a memory: {', '.join([*dram.part_names(), *dram.simple_names()])}, or a .toml file"
-        )
+        raise LinepressError(f"name a memory: {', '.join(dram.memory_names())}, or a .toml file")
     memory = dram.load_memory(part, _overrides(overrides))
     if show:
         return _show(memory, as_json)
@@ -287,7 +285,7 @@ def _list(as_json: bool) -> int:
     from linepress_hardware import dram
     from linepress_hardware.dram.mapping import NAMED
 
-    memories = {n: dram.load_memory(n) for n in [*dram.part_names(), *dram.simple_names()]}
+    memories = {n: dram.load_memory(n) for n in dram.memory_names()}
     texts = {
         "mappings": {n: text for n, (_, text) in NAMED.items()},
         "patterns": {n: p.help for n, p in dram.PATTERNS.items()},

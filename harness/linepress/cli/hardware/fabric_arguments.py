@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 def size_bytes(text: str) -> int:
     """``1GiB`` as bytes; one sentence for anything else."""
-    from linepress.suite.model import parse_bytes
+    from linepress_codecs.variant import parse_bytes
 
     try:
-        value = int(str(parse_bytes(text)))
+        value = parse_bytes(text)
     except ValueError as error:
-        raise LinepressError(f"size {error}") from None
+        raise LinepressError(str(error)) from None
     if value <= 0:
         raise LinepressError(f"a size of {text} moves nothing; give 1 byte or more")
     return value

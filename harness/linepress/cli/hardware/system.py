@@ -47,6 +47,9 @@ _ROWS: tuple[tuple[str, str, float, str], ...] = (
 def command(model: str, accelerator: str, as_json: bool, **given: Any) -> None:
     """MODEL on ACCELERATOR with and without compression, each number beside its closed form.
 
+    The table is the roofline's bound; below it stands what a machine is expected to do, with the band of the
+    residuals that were measured (on this accelerator where there are rows, else carried over, which is said).
+
     \b
     Examples:
       linepress system llama-3.1-8b h100 --weight-ratio 1.33 --kv-ratio 1.4 --context 8192 --batch 16
@@ -110,6 +113,18 @@ def _print(model: str, accelerator: str, row: dict[str, Any]) -> None:
         cells = "".join(f"{'–' if value is None else format(value * scale, form):>16s}" for value in pair)
         change = f"{pair[1] / pair[0] - 1:>+10.1%}" if pair[0] and pair[1] is not None else ""
         out.print(f"{title:40s}{cells}{change}")
+    out.print(
+        f"on a machine: {_banded(row, 'expected_plain_tokens_per_s', ',.0f')} tokens/s plain, "
+        f"{_banded(row, 'expected_tokens_per_s', ',.0f')} compressed, "
+        f"speed-up {_banded(row, 'expected_speedup', '.3f')}"
+    )
+    out.print(
+        f"users at this context, less what an engine keeps for itself: {row['plain_largest_batch_low']:,} plain, "
+        f"{row['compressed_largest_batch_low']:,} compressed"
+    )
+    out.print(
+        f"band: 90 % within ±{row['band_share']:.0%}, half within ±{row['band_median']:.0%} ({row['band_source']})"
+    )
     gain = row["capacity_gain"]
     out.print(f"speed-up {row['speedup']:.4f}   closed form, memory bound {row['closed_form_speedup']:.4f}")
     if gain is not None:
@@ -118,6 +133,10 @@ def _print(model: str, accelerator: str, row: dict[str, Any]) -> None:
         f"all-reduces {row['all_reduce_s'] * 1e6:,.2f} µs a step   "
         f"figures behind energy: {row['energy_status']}, behind cost: {row['cost_status']}"
     )
+
+
+def _banded(row: dict[str, Any], key: str, form: str) -> str:
+    return f"{row[key]:{form}} ({row[key + '_low']:{form}} to {row[key + '_high']:{form}})"
 
 
 def _print_sweep(rows: list[dict[str, Any]]) -> None:

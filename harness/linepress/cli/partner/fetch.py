@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from linepress.cli.common import json_option, print_json, stderr
+from linepress.cli.common import BYTES, json_option, print_json, stderr
 
 EPILOG = """\b
 Examples:
@@ -21,10 +21,10 @@ Exit codes: 0 every file is there, 3 the hub does not give what the manifest say
 
 @click.command(name="fetch", epilog=EPILOG)
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
-@click.option("--budget", metavar="BYTES", default="64GiB", show_default=True, help="Most bytes to receive.")
+@click.option("--budget", type=BYTES, metavar="SIZE", default="64GiB", help="Most bytes to receive (64 GiB).")
 @click.option("--use-token", is_flag=True, help="Ask with your hub token (HF_TOKEN); without it, as nobody.")
 @json_option
-def command(folder: Path, budget: str, use_token: bool, as_json: bool) -> int:
+def command(folder: Path, budget: int, use_token: bool, as_json: bool) -> int:
     """Fetch the files of a submission that holds references only (pack --reference), so that submit can decide.
 
     Each file is checked against the manifest while it comes (size, sha256, content) and stands under its name only
@@ -32,19 +32,14 @@ def command(folder: Path, budget: str, use_token: bool, as_json: bool) -> int:
     """
     from linepress.submission.check.ledger import name_of
     from linepress.submission.fetch import fetch
-    from linepress.suite.model import parse_bytes
 
-    try:
-        budget_bytes = int(str(parse_bytes(budget)))
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--budget") from None
     console = stderr()
 
     def progress(path: str, done: int, of: int) -> None:
         if done == of:
             console.print(f"fetched {name_of(path)}: {of} B", markup=False)
 
-    found = fetch(folder, budget_bytes=budget_bytes, token=use_token, progress=progress)
+    found = fetch(folder, budget_bytes=budget, token=use_token, progress=progress)
     if as_json:
         print_json(vars(found))
         return 0

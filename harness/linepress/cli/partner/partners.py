@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from linepress.cli.common import json_option, print_json
+from linepress.cli.common import BYTES, json_option, print_json
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -62,7 +62,7 @@ def command() -> None:
 @command.command()
 @click.argument("partner")
 @click.option("--contact", required=True, metavar="ADDRESS", help="Whom to write to.")
-@click.option("--quota", default="1TB", show_default=True, metavar="SIZE", help="Bytes that may be kept at a time.")
+@click.option("--quota", type=BYTES, default="1TB", metavar="SIZE", help="Bytes kept at a time, at most (1 TB).")
 @click.option("--requests-per-s", type=click.FloatRange(min=0, min_open=True), help="Own rate limit, requests/s.")
 @click.option("--burst", type=click.IntRange(min=1), help="Requests at once under that limit.")
 @data_options
@@ -70,7 +70,7 @@ def command() -> None:
 def add(
     partner: str,
     contact: str,
-    quota: str,
+    quota: int,
     requests_per_s: float | None,
     burst: int | None,
     data: Path,
@@ -78,18 +78,11 @@ def add(
     as_json: bool,
 ) -> int:
     """Add a partner and print a token with every scope."""
-    from linepress.intake.settings import IntakeError
     from linepress.intake.store import partners
-    from linepress.suite.model import parse_bytes
 
-    try:
-        quota_bytes = parse_bytes(quota)
-    except ValueError as error:
-        raise IntakeError(f"--quota: {error}") from None
-    assert isinstance(quota_bytes, int)
     now = time.time()
     with _writing(data, database) as conn:
-        partners.add_partner(conn, now, partner, contact, quota_bytes, requests_per_s, burst)
+        partners.add_partner(conn, now, partner, contact, quota, requests_per_s, burst)
         minted = partners.add_token(conn, now, partner, label="first")
     return _shown(partner, minted.id, minted.text, as_json)
 
@@ -211,13 +204,22 @@ def list_(data: Path, database: str, as_json: bool) -> int:
 @command.command()
 @click.argument("partner", required=False)
 @click.option("--last", type=click.IntRange(1, 100_000), default=100, show_default=True, help="Entries to print.")
+@click.option("--verify", is_flag=True, help="Check the chain of hashes over every row; exit code 1 when it breaks.")
 @data_options
 @json_option
-def audit(partner: str | None, last: int, data: Path, database: str, as_json: bool) -> int:
+def audit(partner: str | None, last: int, verify: bool, data: Path, database: str, as_json: bool) -> int:
     """The audit log, newest first."""
-    from linepress.intake.store.audit import entries
+    from linepress.intake.store.audit import entries, head
+    from linepress.intake.store.audit import verify as verified
 
     with _writing(data, database) as conn:
+        if verify:
+            rows, problem = verified(conn)
+            if as_json:
+                print_json({"rows": rows, "problem": problem, **head(conn)})
+            else:
+                click.echo(problem or f"{rows} rows, each chained to the one before; head {head(conn)['head']}")
+            return 1 if problem else 0
         found = entries(conn, partner, last)
     if as_json:
         print_json(found)

@@ -13,8 +13,8 @@ from linepress.intake.settings import PRIVATE_KEY, Settings
 from linepress.intake.work import verdict
 from linepress.intake.work.places import Place, tensor_files
 from linepress.records.files import write_atomically
-from linepress.records.run_summary import summary
 from linepress.records.store import RunStore
+from linepress.records.summary import headline, measured
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -42,7 +42,8 @@ def judge(place: Place, check: Row, exit_code: int) -> Row:
         verdict.expectation(figures),
     ]
     validated, reason = verdict.outcome(lines)
-    head = verdict.headline(rows)
+    ratios = headline(measured(store))
+    head = verdict.leading(ratios)
     document: Row = {
         "validated": validated,
         "reason": reason,
@@ -52,9 +53,9 @@ def judge(place: Place, check: Row, exit_code: int) -> Row:
         "suite": {key: (store.manifest.get("suite") or {}).get(key) for key in ("name", "version", "sha256")},
         "seeds": store.manifest.get("seeds"),
         "counts": store.manifest.get("counts"),
-        "data_format": head[0] if head else None,
-        "packed_ratio": head[1] if head else None,
-        "ratios": summary(store),
+        "data_format": head["format"] if head else None,
+        "packed_ratio": head["packed_ratio"] if head else None,
+        "ratios": ratios,
         "expected": figures,
         "claims": [claim for claim in claims if claim["verdict"] != "not checkable"],
         "claims_not_checkable": sum(claim["verdict"] == "not checkable" for claim in claims),
@@ -86,14 +87,16 @@ def write(folder: Path, document: Row) -> None:
     write_atomically(folder / VERDICT, json.dumps(document, indent=1).encode() + b"\n")
 
 
-def certify(place: Place, waivers: Sequence[str] = ()) -> str:
-    """Sign what was validated, under the ``waivers`` that hold for the partner; returns the sha256 of the bundle.
+def certify(place: Place, waivers: Sequence[str] = (), audit: Row | None = None) -> str:
+    """Sign what was validated, under the ``waivers`` that hold for the partner, with the ``audit`` log's head.
+
+    Returns the sha256 of the bundle.
 
     Raises `LinepressError` where the submission or the run cannot be certified.
     """
     from linepress.submission.certificate.issue import issue
 
-    issued = issue(place.files, place.run, signing_key(place.settings), waivers=waivers)
+    issued = issue(place.files, place.run, signing_key(place.settings), waivers=waivers, audit=audit)
     write_atomically(certificate_path(place.settings, str(place.row["id"])), issued.bundle)
     return hashlib.sha256(issued.bundle).hexdigest()
 

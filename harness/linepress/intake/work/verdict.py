@@ -144,23 +144,16 @@ def expectation(figures: Sequence[Row]) -> dict[str, str]:
     return line("Reported results", "yes", f"{len(figures)} figures, each exact")
 
 
-def headline(rows: Sequence[Row]) -> tuple[str, float] | None:
-    """``(format, packed ratio)`` for the leaderboard: the format with most bytes as stored, under the line codec that
-    packs it best, byte-weighted over its tensors. None without a line codec."""
-    raw: dict[tuple[str, str], int] = {}
-    packed: dict[tuple[str, str], int] = {}
-    for row in rows:
-        if row["status"] == "ok" and row["codec_kind"] == "line" and not row["cast"] and row["packed_bytes"]:
-            key = (row["format"], row["variant"])
-            raw[key] = raw.get(key, 0) + int(row["raw_bytes"])
-            packed[key] = packed.get(key, 0) + int(row["packed_bytes"])
-    if not raw:
+def leading(ratios: Sequence[Row]) -> Row | None:
+    """The line of `linepress.records.summary.headline` for the leaderboard: of the data with most bytes as stored,
+    the line codec that packs it best. None without a line codec."""
+    lines = [row for row in ratios if row["codec_kind"] == "line" and row["stored"] and row["packed_ratio"]]
+    if not lines:
         return None
-    most = max(raw.values())
-    # Only codecs that took every byte of the format count: one that skips hard tensors would look better.
-    whole = {key for key, n_bytes in raw.items() if n_bytes == most}
-    best = min(whole, key=lambda key: (packed[key] / raw[key], key))
-    return best[0], raw[best] / packed[best]
+    # Only codecs that took every byte of the data count: one that skips hard tensors would look better.
+    most = max(row["raw_bytes"] for row in lines)
+    whole = [row for row in lines if row["raw_bytes"] == most]
+    return min(whole, key=lambda row: (-row["packed_ratio"], row["format"], row["variant"]))
 
 
 def outcome(lines: Sequence[Mapping[str, str]]) -> tuple[bool, str]:

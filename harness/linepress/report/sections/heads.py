@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from linepress.records.frame import Frame
 from linepress.records.summary import DataClass, Summary, best_line_variant, summarise
-from linepress.report.model import Column, Figure, Note, Row, RowGroup, Table, cell
+from linepress.report.model import Figure
 from linepress.report.plots.heads import heads as draw
 from linepress.report.plots.style import inline_svg
 from linepress.tables import format as fmt
+from linepress.tables.model import Column, Note, Row, RowGroup, Table, cell
 from linepress.tables.ratios import number_cell
 
 _NAMES = {"key": "keys", "value": "values"}

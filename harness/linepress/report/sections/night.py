@@ -10,9 +10,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from linepress.report.model import Column, Note, RowGroup, Section, Source, Table, cell, row
+from linepress.report.model import Section, Source
 from linepress.report.view import RunView
 from linepress.tables import format as fmt
+from linepress.tables.model import Column, Note, RowGroup, Table, cell, row
 
 FOLDER = "nightly"
 BARS = "▁▂▃▄▅▆▇█"

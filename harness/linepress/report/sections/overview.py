@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from linepress.records.summary import best_line_variant
-from linepress.report.model import Facts, Figure, Note, RowGroup, Section, Table
+from linepress.report.model import Figure, Section
 from linepress.report.view import RunView
 from linepress.tables import format as fmt
-from linepress.tables.ratios import RATIO_COLUMNS, listed, ratio_row
+from linepress.tables.model import Facts, Note
+from linepress.tables.ratios import FIGURES, headline_table, listed
 
 if TYPE_CHECKING:
     from linepress.claims import Verdict
@@ -40,25 +41,22 @@ def headline(view: RunView) -> Section:
         "(byte-weighted). The bound is the entropy that a codec of the stated class cannot beat.",
         short="Headline",
     )
-    groups = []
+    groups, leading = {}, set()
     for data, found in view.summaries.items():
         best = best_line_variant(found)
-        rows = tuple(ratio_row(s, "best" if best and s.variant == best.variant else "") for s in found)
+        if best is not None:
+            leading.add((data.label, best.variant))
         size = fmt.bytes_si(max((s.raw_bytes for s in found), default=0))
-        groups.append(RowGroup(f"{data.label} – {size}", rows))
+        groups[f"{data.label} – {size}"] = [s.row(data) for s in found]
     if not groups:
         section.parts.append(Note("Nothing was measured in this run.", "bad"))
         return section
-    sampled = any(s.sampled for found in view.summaries.values() for s in found)
     section.parts.append(
-        Table(
-            "headline-table",
+        headline_table(
+            groups,
+            FIGURES,
+            lambda row: (row["label"], row["variant"]) in leading,
             "All codecs by sort of data; the best line codec by packed ratio is marked",
-            RATIO_COLUMNS,
-            tuple(groups),
-            note="* a seeded sample of the lines was coded, as a block under 4 KiB takes too long on every line"
-            if sampled
-            else "",
         )
     )
     return section

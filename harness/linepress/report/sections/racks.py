@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from linepress.records.summary import best_line_variant
-from linepress.report.model import Cell, Column, Row, RowGroup, Table, cell
 from linepress.report.view import RunView
 from linepress.tables import format as fmt
+from linepress.tables.model import Cell, Column, Row, RowGroup, Table, cell
 from linepress.tables.ratios import number_cell
 
 

@@ -17,12 +17,13 @@ from linepress.records.summary import (
     summaries,
     summarise,
 )
-from linepress.report.model import Column, Figure, Note, Row, RowGroup, Section, Table, cell
+from linepress.report.model import Figure, Section
 from linepress.report.plots import ratios as plots
 from linepress.report.plots.style import SERIES, inline_svg
 from linepress.report.sections.heads import by_head
 from linepress.report.view import RunView
 from linepress.tables import format as fmt
+from linepress.tables.model import Column, Note, Row, RowGroup, Table, cell
 from linepress.tables.ratios import number_cell
 
 MAX_VARIANTS = 6

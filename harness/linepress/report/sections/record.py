@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from linepress.report.model import Column, Facts, Note, Packed, Row, RowGroup, Section, Source, Table, cell
+from linepress.report.model import Packed, Section, Source
 from linepress.report.view import RunView
 from linepress.tables import format as fmt
+from linepress.tables.model import Column, Facts, Note, Row, RowGroup, Table, cell
 from linepress.tables.ratios import number_cell
 
 MAX_PLAIN_ROWS = 600

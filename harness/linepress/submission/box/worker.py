@@ -1,7 +1,8 @@
 """The checking process, ``python -I -m linepress.submission.box.worker``: a request on stdin, one JSON answer out.
 
-Shuts the doors of `isolation` before it imports anything that parses, checks the folder (or re-runs expected
-results) and answers. It decides nothing about itself: what it could not finish is the starter's to judge.
+Shuts the doors of `isolation`, `landlock` and `seccomp` before it reads a byte of a partner's, checks the folder (or
+re-runs expected results) and answers. It decides nothing about itself: what it could not finish is the starter's to
+judge.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from linepress.submission.box import isolation, landlock
+from linepress.submission.box import isolation, landlock, seccomp
 
 
 def main() -> int:
@@ -22,13 +23,16 @@ def main() -> int:
     request: dict[str, Any] = json.loads(sys.stdin.buffer.read())
     answers = os.dup(1)
     os.dup2(2, 1)  # what a library prints must not end up in the answer
-    network = isolation.cut_network()
+    cut = isolation.cut_off()
     interfaces = _interfaces()
-    work = _rerun if request["work"] == "rerun" else _inspect
+    folders = [Path(request["folder"])] if "folder" in request else []
+    files = landlock.restrict([*folders, *landlock.python_folders()])
+    work = {"inspect": _inspect, "rerun": _rerun, "probe": _probe}[request["work"]]
     answer = work(request)
     answer["isolation"] = {
-        "network": network,
-        "landlock": answer.pop("landlock", 0),
+        **cut,
+        "landlock": files,
+        "seccomp": _filtered(),
         "interfaces": interfaces,
         "memory_bytes": request["memory_bytes"],
         "cpu_s": request["cpu_s"],
@@ -40,14 +44,26 @@ def main() -> int:
     return 0
 
 
+def _shut(request: dict[str, Any]) -> None:
+    """The last doors, once everything that has to be loaded is."""
+    isolation.limit(request["memory_bytes"], request["mapped_bytes"], request["cpu_s"])
+    seccomp.restrict()
+
+
+def _probe(request: dict[str, Any]) -> dict[str, Any]:
+    """Nothing but the doors: what this machine lets a process shut."""
+    _shut(request)
+    isolation.refuse_events()
+    return {}
+
+
 def _inspect(request: dict[str, Any]) -> dict[str, Any]:
     from linepress.errors import LinepressError
     from linepress.submission.check.inspect import inspect
     from linepress.submission.check.limits import Limits
 
     limits = Limits(**request["limits"])
-    files = landlock.restrict([Path(request["folder"]), *landlock.python_folders()])
-    isolation.limit(request["memory_bytes"], request["mapped_bytes"], request["cpu_s"])
+    _shut(request)
     isolation.refuse_events()
     try:
         found = inspect(
@@ -56,7 +72,6 @@ def _inspect(request: dict[str, Any]) -> dict[str, Any]:
     except LinepressError as error:
         return {"refused": str(error)}
     return {
-        "landlock": files,
         "findings": [asdict(finding) for finding in found.findings],
         "manifest": found.manifest.model_dump() if found.manifest else None,
         "manifest_sha256": found.manifest_sha256,
@@ -67,12 +82,21 @@ def _inspect(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rerun(request: dict[str, Any]) -> dict[str, Any]:
-    from linepress.submission.box.rerun import rerun
+    from linepress.submission.box.rerun import read_kernels_only, rerun
 
-    isolation.limit(request["memory_bytes"], request["mapped_bytes"], request["cpu_s"])
-    landlock.restrict(None)
-    isolation.refuse_outward()
+    # Python's own hook would refuse what compiling kernels takes (pickled caches, ctypes); the kernel's doors do not.
+    read_kernels_only()
+    _shut(request)
     return {"results": rerun(Path(request["folder"]), request["expected"], request["rerun_bytes"])}
+
+
+def _filtered() -> bool:
+    """Whether a filter of system calls is in force (proc(5): ``Seccomp`` of the status is 2)."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    return re.search(r"^Seccomp:\s+2$", status, re.MULTILINE) is not None
 
 
 def _interfaces() -> list[str]:

@@ -1,11 +1,23 @@
-"""What a file is, by its bytes: an allow-list of three formats, and the names of what is refused (rules S02, S15)."""
+"""What a file is, by its bytes: an allow-list of three formats, and the names of what is refused (rules S02, S15).
+
+Text has no bytes to be told by, so it is taken under the names of licences and notices only; pickles of protocol 0,
+scripts and path files are text too.
+"""
 
 from __future__ import annotations
 
+import pickletools
 import re
+import tarfile
+from collections.abc import Callable
 
 HEAD_BYTES = 512
-TAIL_BYTES = 22 + 65535
+END_BYTES = 22
+"""Size of the record that ends a ZIP, without its comment (APPNOTE 4.3.16)."""
+TAIL_BYTES = END_BYTES + (1 << 16)
+"""How far from the end `zipfile` looks for that record."""
+TEXT_NAME = re.compile(r"(?:LICEN[CS]E|COPYING|NOTICE|README)[A-Za-z0-9_-]*(?:\.(?:txt|md|rst))?\Z", re.IGNORECASE)
+JSON_SUFFIX = ".json"
 
 _ARCHIVES: tuple[tuple[bytes, str], ...] = (
     (b"PK\x03\x04", "a ZIP archive (or a PyTorch checkpoint, which is one with a pickle inside)"),
@@ -29,29 +41,60 @@ _REFUSED: tuple[tuple[bytes, str], ...] = (
     (b"#!", "a script"),
     (b"version https://git-lfs.github.com/spec/v1", "a Git LFS pointer; fetch the file with git lfs pull"),
 )
-_TAR_MAGIC_AT = 257
 _PYTHON = re.compile(
     r"^(?:import [\w.]+(?: as \w+)?(?:, *[\w.]+)*\s*(?:#.*)?$|from [\w.]+ import [\w*(]|(?:async )?def \w+\(.*|"
     r"class \w+(?:\(.*\))?:|if __name__ ==|(?:exec|eval|__import__)\()",
     re.MULTILINE,
 )
-_MARKUP = re.compile(r"\A\s*(?:<!doctype|<html|<\?xml|<\?php|<svg|<script)", re.IGNORECASE)
+_MARKUP = re.compile(
+    r"\A\s*(?:<!doctype|<html|<\?xml|<svg)|<(?:script|iframe|object|embed|\?php)\b|\bon(?:error|load)\s*=|javascript:",
+    re.IGNORECASE,
+)
+_CALLS = {"GLOBAL", "INST", "OBJ", "REDUCE", "BUILD", "NEWOBJ", "NEWOBJ_EX", "STACK_GLOBAL", "PERSID"}
+"""Opcodes of pickles that name or call something."""
 
 
-def archive_of(head: bytes, tail: bytes) -> str | None:
-    """What archive the bytes are, at their beginning or (a ZIP may have anything before it) at their end."""
+def archive_of(head: bytes, tail: bytes, size_bytes: int, at: Callable[[int, int], bytes]) -> str | None:
+    """What archive a file is, at its beginning or (a ZIP may have anything before and behind it) at its end.
+
+    Parameters
+    ----------
+    head, tail : bytes
+        The first `HEAD_BYTES` and the last `TAIL_BYTES` of the file.
+    size_bytes : int
+    at : callable
+        ``at(offset, n)`` gives bytes of the file.
+    """
     for magic, meaning in _ARCHIVES:
         if head.startswith(magic):
             return meaning
-    if head[_TAR_MAGIC_AT : _TAR_MAGIC_AT + 5] == b"ustar":
+    if _is_tar(head):
         return "a tar archive"
-    at = tail.rfind(b"PK\x05\x06")
-    while at >= 0:
-        comment = int.from_bytes(tail[at + 20 : at + 22], "little")
-        if at + 22 + comment == len(tail):
-            return "also a ZIP archive (a central directory ends it)"
-        at = tail.rfind(b"PK\x05\x06", 0, at)
-    return None
+    return "also a ZIP archive (a central directory ends it)" if _ends_as_zip(tail, size_bytes, at) else None
+
+
+def _is_tar(head: bytes) -> bool:
+    """Whether `tarfile` reads a header here: its checksum holds, with or without the magic of later formats."""
+    try:
+        tarfile.TarInfo.frombuf(head[:512], "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return head[257:262] == b"ustar"
+    except (ValueError, IndexError):
+        return True  # the checksum held and a field after it did not
+    return True
+
+
+def _ends_as_zip(tail: bytes, size_bytes: int, at: Callable[[int, int], bytes]) -> bool:
+    """Whether `zipfile` finds a directory: the last end record counts, whatever comment or bytes follow it; four
+    bytes alone may stand in any tensor, so the directory that it points to is looked for as well."""
+    found = tail.rfind(b"PK\x05\x06")
+    if found < 0 or len(tail) - found < END_BYTES:
+        return False
+    if tail[max(found - 20, 0) : found].startswith(b"PK\x06\x07"):
+        return True  # ZIP64
+    n = int.from_bytes(tail[found + 12 : found + 16], "little")
+    begin = size_bytes - len(tail) + found - n
+    return n == 0 or (begin >= 0 and at(begin, 4) == b"PK\x01\x02")
 
 
 def refused_of(head: bytes, size_bytes: int) -> str | None:
@@ -73,16 +116,31 @@ def looks_safetensors(head: bytes, size_bytes: int) -> bool:
     return len(head) > 8 and head[8:].lstrip(b" \t\r\n")[:1] == b"{" and n <= size_bytes - 8
 
 
-def text_problem(raw: bytes) -> str | None:
-    """Why ``raw`` is not plain text that may be kept; None when it is."""
+def text_problem(name: str, raw: bytes) -> str | None:
+    """Why ``raw``, in a file called ``name``, is not plain text that may be kept; None when it is."""
+    if not TEXT_NAME.match(name):
+        return "neither safetensors nor JSON; text is taken as LICENSE, COPYING, NOTICE or README (.txt, .md, .rst)"
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         return f"not UTF-8 text (byte {error.start})"
     if any(not c.isprintable() and c not in "\n\r\t\f\ufeff" and not c.isspace() for c in text):
         return "not plain text: it holds control characters"
-    if _MARKUP.match(text):
+    if _is_pickle(raw):
+        return "a pickle, which is never loaded"
+    if _MARKUP.search(text):
         return "markup, which a browser could run"
-    if _PYTHON.search(text):
+    if _PYTHON.search(text) and not name.lower().endswith(".md"):
         return "Python source"
     return None
+
+
+def _is_pickle(raw: bytes) -> bool:
+    """Whether the bytes are opcodes of a pickle up to its end, and one of them names or calls something."""
+    calls = False
+    try:
+        for opcode, _, _ in pickletools.genops(raw):
+            calls = calls or opcode.name in _CALLS
+    except (ValueError, IndexError, OverflowError):
+        return False
+    return calls

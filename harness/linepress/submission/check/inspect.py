@@ -19,7 +19,7 @@ from linepress.submission.check.reading import FileFacts, read_file
 from linepress.submission.check.rules.documents import check_documents
 from linepress.submission.check.rules.identity import check_licence, check_owner, check_source
 from linepress.submission.check.rules.names import check_names
-from linepress.submission.check.rules.sets import check_declared, check_hashes, check_set, check_still
+from linepress.submission.check.rules.sets import check_declared, check_expected, check_hashes, check_set, check_still
 from linepress.submission.check.tree import Found, identity_now, open_file, open_root, walk
 
 INSPECTED = tuple(f"S{n:02d}" for n in range(1, 17))
@@ -155,6 +155,7 @@ def _read(root: int, files: Sequence[Found], limits: Limits, ledger: Ledger) -> 
 
 def _judge(manifest: Manifest | None, read: dict[str, FileFacts], limits: Limits, ledger: Ledger) -> None:
     if manifest is not None:
+        check_expected(manifest, read, ledger)
         check_hashes(manifest, read, ledger)
         if ledger.failed("S06", "S07"):
             ledger.doubt("S14", "not every tensor could be counted, see S06 and S07")

@@ -1,12 +1,12 @@
 """The second opinion of rule S07: the Rust safetensors library on the very header that was hashed.
 
-The library maps files, and a mapped file can change underneath. So it is given an anonymous file in memory that holds
-the header as it was read, stretched to the size of the real file without data: the library checks headers and sizes
-only, takes no memory for the data, and cannot be shown other bytes than the reader of `header` saw.
+The library opens the file anew and maps it, so what it was shown is hashed again afterwards and must be what the own
+reader read. (A stand-in in memory, of the header and the size of the file, would be memory that no limit counts.)
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from typing import Any
@@ -17,35 +17,42 @@ from linepress.sources.safetensors.header import DTYPE_BITS
 from linepress.submission.check.header import Tensors
 from linepress.submission.check.ledger import name_of
 
+BLOCK_BYTES = 1 << 18
 
-class HeaderCopy:
-    """Length and header of a file in an anonymous file of the same size."""
 
-    def __init__(self) -> None:
-        self.descriptor = os.memfd_create("header")
+def disagreements(descriptor: int, own: Tensors | None, header_bytes: int, sha256: str) -> list[str]:
+    """What the library says otherwise than ``own`` (None: refused by the own reader); empty when they agree.
 
-    def write(self, data: bytes | memoryview) -> None:
-        """Append bytes of the header."""
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self.descriptor, view) :]
+    Parameters
+    ----------
+    descriptor : int
+        Of the file, open to be read.
+    own : Tensors | None
+    header_bytes : int
+        Of the length and the header together.
+    sha256 : str
+        Of those bytes, as the own reader read them.
+    """
+    try:
+        opened = safetensors.safe_open(f"/proc/self/fd/{descriptor}", framework="numpy")
+    except (safetensors.SafetensorError, OSError) as error:
+        if own is None:
+            return []
+        return [f"the safetensors library refuses what the own reader takes ({str(error)[:200]})"]
+    with opened as file:
+        found = ["the safetensors library takes what the own reader refuses"] if own is None else _compare(file, own)
+    if _sha256(descriptor, header_bytes) != sha256:
+        found.append("the header changed while it was read")
+    return found
 
-    def close(self) -> None:
-        os.close(self.descriptor)
 
-    def disagreements(self, own: Tensors | None, file_bytes: int) -> list[str]:
-        """What the library says otherwise than ``own`` (None: refused by the own reader); empty when they agree."""
-        os.ftruncate(self.descriptor, file_bytes)
-        try:
-            opened = safetensors.safe_open(f"/proc/self/fd/{self.descriptor}", framework="numpy")
-        except (safetensors.SafetensorError, OSError) as error:
-            if own is None:
-                return []
-            return [f"the safetensors library refuses what the own reader takes ({str(error)[:200]})"]
-        with opened as file:
-            if own is None:
-                return ["the safetensors library takes what the own reader refuses"]
-            return _compare(file, own)
+def _sha256(descriptor: int, n_bytes: int) -> str:
+    digest = hashlib.sha256()
+    at = 0
+    while at < n_bytes and (block := os.pread(descriptor, min(BLOCK_BYTES, n_bytes - at), at)):
+        digest.update(block)
+        at += len(block)
+    return digest.hexdigest()
 
 
 def _compare(file: Any, own: Tensors) -> list[str]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import posixpath
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from linepress.submission.check import content
 from linepress.submission.check.header import HeaderError, HeaderLimitError, Tensors, read_tensors
 from linepress.submission.check.ledger import Ledger, name_of
-from linepress.submission.check.library import HeaderCopy
+from linepress.submission.check.library import disagreements
 from linepress.submission.check.limits import Limits
 
 BUFFER_BYTES = 256 << 10
@@ -51,7 +52,7 @@ class _Pass:
     """Sequential reads of one descriptor, all hashed."""
 
     def __init__(self, descriptor: int, n_bytes: int) -> None:
-        self._descriptor = descriptor
+        self.descriptor = descriptor
         self._digest = hashlib.sha256()
         self._buffer = bytearray(BUFFER_BYTES)
         self._view = memoryview(self._buffer)
@@ -64,13 +65,17 @@ class _Pass:
         wanted = min(most, BUFFER_BYTES, self.n_bytes - self.at)
         if wanted <= 0:
             return self._view[:0]
-        got = os.readv(self._descriptor, [self._view[:wanted]])
+        got = os.readv(self.descriptor, [self._view[:wanted]])
         part = self._view[:got]
         self._digest.update(part)
         if self.at + got > self.n_bytes - content.TAIL_BYTES:
             self.tail = (self.tail + bytes(part))[-content.TAIL_BYTES :]
         self.at += got
         return part
+
+    def at_offset(self, offset: int, n: int) -> bytes:
+        """``n`` bytes from ``offset`` on, out of turn and not hashed."""
+        return os.pread(self.descriptor, n, offset)
 
     def exactly(self, n: int) -> bytes:
         """The next ``n`` bytes, fewer only at the end of the file."""
@@ -83,7 +88,7 @@ class _Pass:
         """sha256 of the whole file; empty when it ended early or goes on."""
         while self.take():
             continue
-        whole = self.at == self.n_bytes and not os.read(self._descriptor, 1)
+        whole = self.at == self.n_bytes and not os.read(self.descriptor, 1)
         return self._digest.hexdigest() if whole else ""
 
 
@@ -98,12 +103,12 @@ def read_file(path: str, descriptor: int, n_bytes: int, limits: Limits, ledger: 
     elif _is_safetensors(path, head, n_bytes):
         facts.kind = "safetensors"
         _read_safetensors(facts, stream, head, limits, ledger, already)
-    elif not content.archive_of(head, b""):
+    elif not content.archive_of(head, b"", n_bytes, stream.at_offset):
         _read_small(facts, stream, label, limits, ledger)
     facts.sha256 = stream.finish()
     if not facts.sha256:
         ledger.fail("S10", f"{label} grew or shrank while it was read")
-    if archive := content.archive_of(head, stream.tail):
+    if archive := content.archive_of(head, stream.tail, n_bytes, stream.at_offset):
         ledger.fail("S02", f"{label} is {archive}")
         ledger.fail("S15", f"{label} is {archive}; hand the files in one by one")
     return facts
@@ -126,10 +131,11 @@ def _read_small(facts: FileFacts, stream: _Pass, label: str, limits: Limits, led
         return
     raw = stream.exactly(stream.n_bytes)
     facts.raw = raw
-    if raw.lstrip(b" \t\r\n")[:1] in (b"{", b"["):
-        facts.kind = "json"
+    name = posixpath.basename(facts.path)
+    if name.endswith(content.JSON_SUFFIX):
+        facts.kind = "json"  # whether it is JSON is said where it is parsed
         return
-    reason = content.text_problem(raw)
+    reason = content.text_problem(name, raw)
     if reason is None and len(raw) > limits.text_bytes:
         reason = f"text over {limits.text_bytes} B"
     if reason:
@@ -155,27 +161,23 @@ def _read_safetensors(
         )
         ledger.fail("S07", f"{label} claims a header of {n} B in a file of {facts.n_bytes} B")
         return
-    copy = HeaderCopy()
-    try:
-        copy.write(first)
-        own = _own_reading(facts, stream, copy, n, limits, ledger, already)
-        if own is not None:
-            _undefined_values(own, stream, 8 + n, label, ledger)
-    finally:
-        copy.close()
+    own = _own_reading(facts, stream, first, n, limits, ledger, already)
+    if own is not None:
+        _undefined_values(own, stream, 8 + n, label, ledger)
 
 
 def _own_reading(
-    facts: FileFacts, stream: _Pass, copy: HeaderCopy, n: int, limits: Limits, ledger: Ledger, already: int
+    facts: FileFacts, stream: _Pass, first: bytes, n: int, limits: Limits, ledger: Ledger, already: int
 ) -> Tensors | None:
     label = name_of(facts.path)
+    digest = hashlib.sha256(first)
     left = n
 
     def pieces() -> memoryview:
         nonlocal left
         part = stream.take(left) if left else memoryview(b"")
         left -= len(part)
-        copy.write(part)
+        digest.update(part)
         return part
 
     own: Tensors | None = None
@@ -191,7 +193,7 @@ def _own_reading(
         ledger.fail("S07", f"{label}: {error}")
     while pieces():
         continue
-    for note in copy.disagreements(own, facts.n_bytes):
+    for note in disagreements(stream.descriptor, own, 8 + n, digest.hexdigest()):
         ledger.fail("S07", f"{label}: {note}")
     for note in gathered.strict:
         ledger.fail("S08", f"{label}: {note}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import re
 from collections.abc import Collection
@@ -15,7 +16,21 @@ from linepress.suite.yaml12 import parse_yaml
 UPLOAD = "upload"
 _REVISION = re.compile(r"[0-9a-f]{40}\Z")
 _HUB = re.compile(r"hf://[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}\Z", re.ASCII)
-SLUG = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,62}[a-z0-9])?\Z")
+SLUG = re.compile(
+    r"(?!(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\.|\Z))"  # devices on Windows, with any suffix
+    r"[a-z0-9](?:[a-z0-9.-]{0,62}[a-z0-9])?\Z"
+)
+"""Name of a partner or a submission: both become names of folders."""
+
+
+def like_licence(spdx: str) -> str:
+    """``; did you mean Apache-2.0?`` for what is nearly the identifier of a licence on the list, else empty."""
+    known = {known.casefold(): known for known in licences()}
+    plain = "-".join(spdx.casefold().replace("license", " ").replace("licence", " ").split())
+    near = known.get(plain) or next(
+        (known[one] for one in difflib.get_close_matches(plain, known, n=1, cutoff=0.75)), None
+    )
+    return f"; did you mean {near}?" if near is not None and near != spdx else ""
 
 
 @functools.cache
@@ -51,7 +66,10 @@ def check_licence(manifest: Manifest, waivers: Collection[str], ledger: Ledger) 
         ledger.fail("S12", f"waiver {name_of(licence.waiver)} has not been granted; ask for one and submit again")
     reasons = []
     if licence.spdx not in licences():
-        reasons.append(f"licence {name_of(licence.spdx)} is not on the list of licences that allow redistribution")
+        reasons.append(
+            f"licence {name_of(licence.spdx)} is not on the list of licences that allow redistribution"
+            f"{like_licence(licence.spdx)}"
+        )
     if not licence.redistribution:
         reasons.append("the licence forbids redistribution")
     if licence.gated:

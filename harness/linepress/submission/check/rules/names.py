@@ -11,6 +11,18 @@ from linepress.submission.check.ledger import Ledger, name_of
 MAX_COMPONENT_BYTES = 255
 MAX_PATH_BYTES = 1024
 _DRIVE = re.compile(r"[A-Za-z]:")
+_ELSEWHERE = ':"|?*'
+"""Not for names on Windows, and a question mark begins the options of a source. (Angle brackets are not for names
+there either; they are names here, escaped wherever they are shown.)"""
+_DEVICE = re.compile(
+    r"(?:CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(?:COM|LPT)[0-9\u00b9\u00b2\u00b3]) *(?:\.|\Z)", re.IGNORECASE
+)
+"""Names of devices on Windows, whatever follows the first dot."""
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U0001d159\U000e0100-\U000e01ef]"
+)
+"""Characters that count as printable and show as nothing: fillers, joiners and variation selectors
+(Default_Ignorable_Code_Point of Unicode's DerivedCoreProperties, and the blank of Braille)."""
 
 
 def name_problem(path: str) -> str | None:
@@ -30,6 +42,14 @@ def name_problem(path: str) -> str | None:
         return "has an empty component"
     if any(part.startswith(".") for part in parts):
         return "has a component with a leading dot"
+    if _UNSEEN.search(path):
+        return "has a character that cannot be seen"
+    if any(c in _ELSEWHERE for c in path):
+        return f"has one of {_ELSEWHERE}, which means something else on some systems"
+    if any(part != part.strip(" ") or part.endswith(".") for part in parts):
+        return "has a component that begins or ends with a space, or ends with a dot"
+    if any(_DEVICE.match(part) for part in parts):
+        return "is the name of a device on some systems"
     encoded = [len(part.encode("utf-8", "surrogatepass")) for part in parts]
     if max(encoded) > MAX_COMPONENT_BYTES:
         return f"has a component over {MAX_COMPONENT_BYTES} B"
@@ -46,7 +66,7 @@ def check_names(in_folder: Iterable[str], in_manifest: Iterable[str], ledger: Le
         for path in names:
             if reason := name_problem(path):
                 ledger.fail("S05", f"{where}{name_of(path)} {reason}")
-            key = unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
+            key = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", path).casefold())
             other = folded.setdefault(key, path)
             if other is not path:
                 ledger.fail("S05", f"{where}{name_of(path)} and {name_of(other)} are one name on some file systems")

@@ -39,6 +39,20 @@ def check_set(manifest: Manifest, found: Sequence[Found], ledger: Ledger) -> Non
     ledger.saw("S03", f"{len(listed)} files here and in the manifest")
 
 
+def check_expected(manifest: Manifest, read: Mapping[str, FileFacts], ledger: Ledger) -> None:
+    """S01, second half: every expected result is about a tensor of a safetensors file that the manifest lists."""
+    listed = {entry.path for entry in manifest.files if entry.format == "safetensors"}
+    names = {path: set(facts.tensors.names) for path, facts in read.items() if facts.tensors is not None}
+    for number, entry in enumerate(manifest.expected):
+        label = f"expected[{number}]"
+        if entry.file not in listed:
+            ledger.fail("S01", f"{label}.file {name_of(entry.file)} is no safetensors file of the manifest")
+        elif entry.file not in names:
+            ledger.doubt("S01", f"{label}.file {name_of(entry.file)} could not be read, see S07")
+        elif entry.tensor not in names[entry.file]:
+            ledger.fail("S01", f"{label}.tensor {name_of(entry.tensor)} is not in {name_of(entry.file)}")
+
+
 def check_hashes(manifest: Manifest, read: Mapping[str, FileFacts], ledger: Ledger) -> None:
     """S10, first half: size and sha256 of what was read are those of the manifest."""
     for entry in manifest.files:
