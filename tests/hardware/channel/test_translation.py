@@ -187,7 +187,7 @@ def test_a_home_hides_the_metadata_miss() -> None:
     for name, layout in (("home", home_layout()), ("one piece", whole)):
         plan = expand_static(stream, layout, atom_bytes=32, config=CONFIG)
         got = run(stream, plan, part, CONFIG, Timing.compressed(CONFIG, metadata=True))
-        found[name] = got.data_ns - got.offered_ns
+        found[name] = got.times.data_ns - got.offered_ns
     bare = stream.line % 4 == 3
     assert found["home"][bare].mean() < found["one piece"][bare].mean() - 10
     assert found["home"][~bare].mean() > found["home"][bare].mean() + 10
