@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from linepress.records.frame import Frame
-from linepress.report.model import Column, Row, RowGroup, Table, cell
 from linepress.tables import format as fmt
+from linepress.tables.model import Column, Row, RowGroup, Table, cell
 from linepress.tables.ratios import number_cell
 from linepress_hardware.dram.silicon import compared_rows
 
@@ -89,7 +89,7 @@ def silicon_table() -> Table:
         "The memory model against measured machines",
         columns,
         (RowGroup("", tuple(out)),),
-        "Two numbers a machine, idle offset and lines in flight, are read off its own curves, so saturated shares are "
-        "a fit; the latencies below saturation are not. Xeon Max is bound by its cores. linepress dram --against "
+        "Two numbers a machine, idle offset and lines in flight, are read off its own curves, so saturated shares "
+        "are a fit; the latencies below saturation are not. Xeon Max is bound by its cores. linepress dram --against "
         "packaged draws the curves.",
     )

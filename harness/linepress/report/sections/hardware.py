@@ -29,9 +29,9 @@ def channel(view: RunView) -> Section:
         "channel",
         "Memory channel",
         "Each channel is simulated from the measured line sizes and set against the same channel without "
-        "compression, at its best: mapping, page policy, queues and refresh under which it is fastest. Runs go on until "
-        "the gain's interval is within 1 %, or no gain is stated. The closed form beside a number says what arithmetic "
-        "alone would predict.",
+        "compression, at its best: mapping, page policy, queues and refresh under which it is fastest. Runs go on "
+        "until the gain's interval is within 1 %, or no gain is stated. The closed form beside a number says what "
+        "arithmetic alone would predict.",
         short="Channel",
     )
     rows = view.channel.equal(status="ok")
@@ -150,7 +150,13 @@ def _channel_table(i: int, label: str, rows: Frame) -> Table:
         Column("plain", "ns", True),
         Column("p99", "ns", True, "lower", "read latency"),
         Column("plain", "ns", True),
-        Column("energy", "pJ/B", True, "lower", "energy of the memory device per useful byte, sequential; drivers and PHY apart"),
+        Column(
+            "energy",
+            "pJ/B",
+            True,
+            "lower",
+            "of the memory device per useful byte, sequential; PHY apart",
+        ),
     )
     out = []
     for k in range(min(len(rows), MAX_ROWS)):
