@@ -8,6 +8,7 @@ line belongs to.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
@@ -76,6 +77,8 @@ class Lines:
     rotation : Rotation | None
         What the model's configuration says of its rotary embedding, if anything: a hint for `LineCodec.fit`, no part
         of the geometry a decoder is given.
+    base : uint8[n, line_bytes] | None
+        The same lines of an older version of the tensor, which the decoder holds too.
     """
 
     data: NDArray[np.uint8]
@@ -87,6 +90,7 @@ class Lines:
     position: NDArray[np.uint32] | None = None
     head_dim: int = 0
     rotation: Rotation | None = None
+    base: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         return int(self.data.shape[0])
@@ -94,7 +98,8 @@ class Lines:
     def __getitem__(self, part: slice) -> Lines:
         channel = None if self.channel is None else self.channel[part]
         position = None if self.position is None else self.position[part]
-        return replace(self, data=self.data[part], channel=channel, position=position)
+        base = None if self.base is None else self.base[part]
+        return replace(self, data=self.data[part], channel=channel, position=position, base=base)
 
     @property
     def line_bytes(self) -> int:
@@ -130,7 +135,7 @@ class Packed:
         Coded bits of each line, per-line headers included; equal to ``measure`` on the same lines.
     format : Format
     line_bytes : int
-    channel, n_channels, channel_run, channel_span, position, head_dim
+    channel, n_channels, channel_run, channel_span, position, head_dim, base
         As in `Lines`; part of the geometry a decoder is given, not of the code.
     """
 
@@ -145,6 +150,7 @@ class Packed:
     channel_span: int = 0
     position: NDArray[np.uint32] | None = None
     head_dim: int = 0
+    base: NDArray[np.uint8] | None = None
 
     @classmethod
     def of(
@@ -163,18 +169,23 @@ class Packed:
             lines.channel_span,
             lines.position,
             lines.head_dim,
+            lines.base,
         )
 
     def __len__(self) -> int:
         return int(self.bits.shape[0])
 
 
+STATUSES = ("published", "derived", "estimated", "simulated", "synthesised")
+
+
 @dataclass(frozen=True, slots=True)
 class Figure:
     """One figure of a hardware card with where it comes from.
 
-    ``status`` is ``published`` (the source states it), ``derived`` (closed form over the codec's structure) or
-    ``estimated`` (an assumption, stated in ``source``).
+    ``status`` is one of `STATUSES`: ``published`` (the source states it), ``derived`` (closed form over the codec's
+    structure), ``estimated`` (an assumption, stated in ``source``), ``simulated`` (an RTL design that was proven
+    equal to the codec) or ``synthesised`` (that design as cells; node, corner and wires in ``source``, pre-layout).
     """
 
     value: float
@@ -185,7 +196,10 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class HardwareCard:
-    """What a hardware implementation of the codec costs. Latencies in cycles of ``clock_GHz``."""
+    """What a hardware implementation of the codec costs. Latencies in cycles of ``clock_GHz``.
+
+    ``area_um2`` is the decoder's, without memories; None where no design was synthesised.
+    """
 
     decode_latency_cycles: Figure
     encode_latency_cycles: Figure
@@ -193,6 +207,7 @@ class HardwareCard:
     clock_GHz: Figure
     table_sram_bytes: Figure
     anchors: tuple[Figure, ...] = field(default=())
+    area_um2: Figure | None = None
 
     @property
     def decode_latency_ns(self) -> float:
@@ -201,6 +216,15 @@ class HardwareCard:
     @property
     def encode_latency_ns(self) -> float:
         return self.encode_latency_cycles.value / self.clock_GHz.value
+
+    @property
+    def engine_GBps(self) -> float:
+        """Raw bytes that one decoder gives: a line of 64 B an interval."""
+        return LINE_BYTES * self.clock_GHz.value / self.initiation_interval_cycles.value
+
+    def engines_for(self, raw_GBps: float) -> int:
+        """Decoders side by side that give ``raw_GBps`` of raw lines."""
+        return max(1, math.ceil(raw_GBps / self.engine_GBps - 1e-9))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from linepress_codecs.bitio import frozen
 from linepress_codecs.bitio import line_words as as_lines
+from linepress_codecs.cards.measured import clock_of, cycles_of, rtl_card
 from linepress_codecs.checks import check_geometry, check_index, check_tables_type, checked_single
 from linepress_codecs.contracts import Figure, HardwareCard, LineCodec, Lines, Packed, Tables
 from linepress_codecs.errors import CorruptDataError
 from linepress_codecs.formats import Format
 from linepress_codecs.registry import register
-from linepress_codecs.tans.card import ANCHORS, CLOCK, log2_ceil
+from linepress_codecs.tans.card import ANCHORS
 from linepress_codecs.tans.engine import apart, line_words, raise_problem
 from linepress_codecs.tans.kernels import OK
 from linepress_codecs.tans.static import BLOCK_LINES, data_of, elements_of, per_line
@@ -157,14 +158,15 @@ class Window(LineCodec):
         return out
 
     def card(self, fmt: Format) -> HardwareCard:
-        levels = log2_ceil(fmt.elements_in(64))
-        text = f"escape positions by a prefix count over the line ({levels} levels of adders, two levels a cycle)"
-        cycles = 2 + -(-levels // 2)
+        base = Figure(1, "B", "derived", "the base exponent")
+        if fmt.name == "bf16" and self.bits == 3:
+            return rtl_card("window-decoder", "window-encoder", base, ANCHORS)
+        why = "as the design of bf16 with three bits: the same stages, another number of elements; not built"
         return HardwareCard(
-            decode_latency_cycles=Figure(cycles, "cycles", "estimated", f"{text}, + 2 for alignment and output"),
-            encode_latency_cycles=Figure(cycles, "cycles", "estimated", f"{text}, + 2 for comparison and output"),
+            decode_latency_cycles=Figure(cycles_of("window-decoder").value, "cycles", "estimated", why),
+            encode_latency_cycles=Figure(cycles_of("window-encoder").value, "cycles", "estimated", why),
             initiation_interval_cycles=Figure(1, "cycles", "derived", "feed-forward: a line every cycle"),
-            clock_GHz=CLOCK,
-            table_sram_bytes=Figure(1, "B", "derived", "the base exponent"),
+            clock_GHz=clock_of("window-decoder", "estimated", f"{why}; "),
+            table_sram_bytes=base,
             anchors=ANCHORS,
         )

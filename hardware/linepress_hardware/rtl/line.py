@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
-from amaranth.hdl import Elaboratable, Fragment, Module, Signal
+from amaranth.hdl import Elaboratable, Fragment, Module, Signal, UnusedElaboratable
 
 from linepress_hardware.rtl.blocks import Pipe
+
+# An engine is also made to ask for its latency or ports, and then not built.
+warnings.filterwarnings("ignore", category=UnusedElaboratable)
 
 RAW_BITS = 512
 """Bits of a 64-byte line as stored."""

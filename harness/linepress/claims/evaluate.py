@@ -30,6 +30,7 @@ _RUN_CHECKS: dict[str, Callable[[Any, run.Records], Finding]] = {
     "codec_ratio": run.codec_ratio,
     "codec_advantage": run.codec_advantage,
     "card_latency": run.card_latency,
+    "card_engines": run.card_engines,
     "block_time": run.block_time,
     "channel_gain": run.channel_gain,
 }

@@ -64,6 +64,13 @@ class CardLatency(_Strict):
     direction: Literal["decode", "encode"]
 
 
+class CardEngines(_Strict):
+    """Decoders of the best line codec that one channel of ``memory`` needs at its peak rate, by the hardware card."""
+
+    by: Literal["card_engines"]
+    memory: str
+
+
 class BlockTime(_Strict):
     """Time to decode one block in software on this machine, µs, from ``measure``."""
 
@@ -200,6 +207,7 @@ Check = Annotated[
     CodecRatio
     | CodecAdvantage
     | CardLatency
+    | CardEngines
     | BlockTime
     | ChannelGain
     | RooflineTable

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from linepress.errors import LinepressError
-from linepress.rtl.crafted import Code, too_long
+from linepress.rtl.crafted import Code, near_limit
 from linepress_codecs.codecs.window import WindowTables
 from linepress_codecs.contracts import LineCodec, Lines, Packed, Tables
 from linepress_codecs.errors import CorruptDataError
@@ -86,7 +85,7 @@ def damaged_vectors(
             given[i] = np.frombuffer(rng.bytes(_IN_BYTES), np.uint8)
         else:
             size[i] = sizes[rng.integers(0, len(lines))]
-    crafted = too_long(codec, tables, lines.format, rng)
+    crafted = near_limit(codec, tables, lines.format, rng)
     if crafted:
         more = np.array([_bytes_of(code, rng) for code in crafted])
         given, size = np.concatenate([given, more]), np.concatenate([size, [bits for _, bits in crafted]])
@@ -150,11 +149,3 @@ def _words(data: NDArray[np.uint8], width: int) -> NDArray[np.uint32]:
     out = np.zeros((len(data), width), np.uint8)
     out[:, : min(data.shape[1], width)] = data[:, :width]
     return out.view("<u4")
-
-
-def joined(parts: Sequence[Vectors]) -> Vectors:
-    """Vectors of one design and the same tables, one after another."""
-    whole = parts[0]
-    for part in parts[1:]:
-        whole = whole.joined(part)
-    return whole

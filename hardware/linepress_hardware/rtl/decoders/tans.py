@@ -19,8 +19,8 @@ RAW, ZERO_LINE, CODED = 0, 1, 2
 """Modes of a line; CODED is the first table."""
 ESCAPE, ZERO, FIRST = 0, 1, 2
 """Symbols: the whole element is raw, the element is zero, the first exponent of the table."""
-PARAMETER, TABLES = 4096, 4097
-"""Configuration addresses: below 2 * STATES the entries of the mode row, then of the table; smallest exponent; K."""
+PARAMETER = 4096
+"""Configuration address of the smallest exponent; the entries of the mode row lie at 0, of the table at STATES."""
 ENTRY_BITS = PRECISION + 4 + 8
 
 
@@ -37,7 +37,7 @@ def tans_config(decode: NDArray[np.uint32], first: int, tables: int) -> list[tup
             f"the engine holds a mode row and one table of {STATES} states, and these are {len(decode)} entries for "
             f"{tables} tables: fit tans:streams=8 (precision 10)"
         )
-    return [*((i, int(entry)) for i, entry in enumerate(decode)), (PARAMETER, first), (TABLES, tables)]
+    return [*((i, int(entry)) for i, entry in enumerate(decode)), (PARAMETER, first)]
 
 
 class TansCore(LineEngine):
@@ -64,7 +64,6 @@ class TansCore(LineEngine):
     def build(self, m: Module) -> None:
         r = PRECISION
         first = self.config(PARAMETER, 8, "first")
-        tables = self.config(TABLES, 1, "tables")
 
         def held(name: str, width: int = 1, count: int = 0, reset_less: bool = True) -> Any:
             if count:
@@ -74,11 +73,11 @@ class TansCore(LineEngine):
         # Read stage: the body not yet moved, its move, and what is known of the line.
         a_valid, a_phase = held("a_valid", reset_less=False), held("a_phase", STEPS + 1)
         a_body, a_move = held("a_body", self.line_bits), held("a_move", 7)
-        a_known = held("a_known", 20 + 3)  # size, used, raw, zero, bad
+        a_known = held("a_known", 20 + 2)  # size, used, raw, zero
         a_symbols = held("a_symbol", 8, STREAMS * (STEPS - 1))
         # Step stage.
         b_valid, b_phase = held("b_valid", reset_less=False), held("b_phase", STEPS + 1)
-        b_body, b_known = held("b_body", self.line_bits), held("b_known", 23)
+        b_body, b_known = held("b_body", self.line_bits), held("b_known", 22)
         b_symbols = held("b_symbol", 8, STREAMS * (STEPS - 1))
         entry, masks, pairs = held("entry", ENTRY_BITS, STREAMS), held("mask", r, STREAMS), held("pair", 5, STREAMS)
 
@@ -88,7 +87,7 @@ class TansCore(LineEngine):
         m.d.sync += [b.eq(a) for b, a in zip(b_symbols, a_symbols, strict=True)]
         m.d.sync += [e.eq(d) for e, d in zip(entry, self.rd_data, strict=True)]
         m.d.sync += [k.eq(thermometer(n, r)) for k, n in zip(masks, read_nb, strict=True)]
-        m.d.sync += [p.eq(s) for p, s in zip(pairs, prefix_sums(m, read_nb, 20, "pair", until=2), strict=True)]
+        m.d.sync += [p.eq(s) for p, s in zip(pairs, prefix_sums(m, read_nb, r, "pair", until=2), strict=True)]
 
         last = named(m, b_valid & b_phase[STEPS], "last")
         m.d.comb += self.ready.eq(~b_valid | b_phase[STEPS])
@@ -101,7 +100,7 @@ class TansCore(LineEngine):
         starts = [x0] + [after[r * c : r * (c + 1)] for c in range(STREAMS - 1)]
         mode = entry[0][r + 4 :]
         # The other steps: where each stream's bits lie.
-        ends = prefix_sums(m, pairs, 80, "nbs", done=2)
+        ends = prefix_sums(m, pairs, r, "nbs", done=2)
         nexts = []
         for c in range(STREAMS):
             bits = (
@@ -110,9 +109,8 @@ class TansCore(LineEngine):
             nexts.append(named(m, entry[c][:r] | (bits & masks[c]), f"x{c}_next"))
         total = ends[STREAMS - 1]
 
-        size, used, raw, zero, bad = b_known[:10], b_known[10:20], b_known[20], b_known[21], b_known[22]
+        size, used, raw, zero = b_known[:10], b_known[10:20], b_known[20], b_known[21]
         mode_raw, mode_zero = named(m, mode == RAW, "mode_raw"), named(m, b_body[:4] == 15, "mode_zero")
-        check_mode = named(m, ~mode_zero & (mode > 1 + tables), "check_mode")
         m.d.sync += [
             a_valid.eq(take | (b_valid & ~b_phase[STEPS])),
             a_phase.eq(Mux(take, 1, Cat(0, b_phase[:STEPS]))),
@@ -132,10 +130,10 @@ class TansCore(LineEngine):
         with m.Elif(b_phase[0]):
             m.d.sync += [
                 a_body.eq(Mux(mode_raw, Cat(x0, after), after[r * (STREAMS - 1) :])),
-                a_known.eq(Cat(size, used_after, mode_raw & ~mode_zero, mode_zero, check_mode)),
+                a_known.eq(Cat(size, used_after, mode_raw & ~mode_zero, mode_zero)),
             ]
         with m.Else():
-            m.d.sync += [a_body.eq(b_body), a_known.eq(Cat(size, used_after, raw, zero, bad))]
+            m.d.sync += [a_body.eq(b_body), a_known.eq(Cat(size, used_after, raw, zero))]
         for c in range(STREAMS):
             state = Mux(b_phase[0], starts[c], nexts[c])
             row = Const(1, 1)
@@ -146,7 +144,7 @@ class TansCore(LineEngine):
         # Raw bytes: the end states first, then what is left of the line.
         pipe = Pipe(m, last)
         body, move, known, states, steps = pipe.cut(
-            b_body, Mux(raw, 0, total), Cat(size, used_after, raw, zero, bad), nexts,
+            b_body, Mux(raw, 0, total), Cat(size, used_after, raw, zero), nexts,
             [*b_symbols, *(e[r + 4 :] for e in entry)],
         )  # fmt: skip
         self._place(m, pipe, first, body, move, known, states, steps)
@@ -154,7 +152,7 @@ class TansCore(LineEngine):
     def _place(
         self, m: Module, pipe: Pipe, first: Any, body: Any, move: Any, known: Any, states: list[Any], steps: list[Any]
     ) -> None:
-        size, used, is_raw, is_zero, bad = known[:10], known[10:20], known[20], known[21], known[22]
+        size, used, is_raw, is_zero = known[:10], known[10:20], known[20], known[21]
         rest = shift_out(m, body, move, RAW_BITS, 80, "last_move")
         raw = named(m, Mux(is_raw, rest, Cat(*states, rest)[:RAW_BITS]), "raw")
         escape = [named(m, s == ESCAPE, f"escape{j}") for j, s in enumerate(steps)]
@@ -163,15 +161,15 @@ class TansCore(LineEngine):
         exponent = [named(m, (s + first - FIRST)[:8], f"exponent{j}") for j, s in enumerate(steps)]
         eights: list[Any] = []
         for t in range(STEPS):
-            eights += prefix_sums(m, length[8 * t : 8 * t + 8], 16, f"eights{t}_")
-        raw, eights, escape, zero, exponent, size, used, is_raw, is_zero, bad = pipe.cut(
-            raw, eights, escape, zero, exponent, size, used, is_raw, is_zero, bad
+            eights += prefix_sums(m, length[8 * t : 8 * t + 8], 2, f"eights{t}_")
+        raw, eights, escape, zero, exponent, size, used, is_raw, is_zero = pipe.cut(
+            raw, eights, escape, zero, exponent, size, used, is_raw, is_zero
         )
-        sums = prefix_sums(m, eights, 2 * BF16.count, "at", done=8)
+        sums = prefix_sums(m, eights, 2, "at", done=8)
         flushed = STREAMS * PRECISION // 8  # bytes that the end states hold
         some = [named(m, raw[8 * i : 8 * i + 8].any(), f"some{i}") for i in range(flushed)]
-        raw, sums, escape, zero, exponent, size, used, is_raw, is_zero, bad, some = pipe.cut(
-            raw, sums, escape, zero, exponent, size, used, is_raw, is_zero, bad, some
+        raw, sums, escape, zero, exponent, size, used, is_raw, is_zero, some = pipe.cut(
+            raw, sums, escape, zero, exponent, size, used, is_raw, is_zero, some
         )
         fill = sums[-1]
         short = named(m, fill < flushed, "short")
@@ -179,7 +177,7 @@ class TansCore(LineEngine):
         unmet_short = named(m, size != used, "check_size")
         unmet_full = named(m, (used + (fill << 3)) != (size + 8 * flushed), "check_full_size")
         too_long = named(m, size >= RAW_BITS, "check_longest")
-        coded_bad = named(m, bad | Mux(short, unmet_short | padding, unmet_full) | too_long, "coded_bad")
+        coded_bad = named(m, Mux(short, unmet_short | padding, unmet_full) | too_long, "coded_bad")
         zero_bad = named(m, size != 4, "check_zero_size")
         fault = named(m, Mux(is_zero, zero_bad, Mux(is_raw, unmet_short, coded_bad)), "fault")
         field = [raw[:16]] + [

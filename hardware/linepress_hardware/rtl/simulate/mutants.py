@@ -19,7 +19,9 @@ MUTANT_BITS = 6
 """Width of the input ``mutant``; 0 selects none."""
 CHECK = "check_"
 """Nets of this prefix each say that a line is refused; a mutant of every one of them never says so."""
-_UNSEEN = re.compile(r"\\(config\.|cfg_|rst|clk)")
+WIDEST = 24
+"""Widest net of which a bit is inverted: inner steps of shifters are wider, and nobody reads all of their bits."""
+_UNSEEN = re.compile(r"\\(core\.)?(config\.|cfg_|rst|clk)")
 _CELL = re.compile(r"^  cell (\$\w+) (\S+)\n((?:    .*\n)*?)  end\n", re.MULTILINE)
 
 
@@ -46,13 +48,15 @@ def mutants_of(engine: LineEngine, name: str, others: int, seed: int) -> list[Mu
         text = (folder / "flat.il").read_text()
     checks, rest = [], []
     for kind, cell, body in _CELL.findall(text):
-        driven = re.search(r"    connect \\Y \\(\w+)\n", body)
+        driven = re.search(r"    connect \\Y \\([\w.]+)\n", body)
         if driven is None or kind in ("$dff", "$sdff") or _UNSEEN.search(body):
             continue
         width = int(re.search(r"\\Y_WIDTH (\d+)", body)[1]) if "\\Y_WIDTH" in body else 1  # type: ignore[index]
         width = int(re.search(r"\\WIDTH (\d+)", body)[1]) if kind == "$mux" else width  # type: ignore[index]
         net = driven[1]
-        if net.startswith(CHECK):
+        if width > WIDEST:
+            continue
+        if net.split(".")[-1].startswith(CHECK):
             checks.append(Mutant(net, cell, 0, "const0"))
         else:
             rest.append((net, cell, width))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
+from functools import reduce
 
 from linepress_hardware.errors import ConfigurationError
 from linepress_hardware.rtl.catalog import Design
@@ -22,11 +24,11 @@ def pick_simulator(lines: int) -> str:
     return VERILATOR if shutil.which("verilator") else CXXRTL
 
 
-def simulate(design: Design, vectors: Vectors, simulator: str) -> Outcome:
-    """Every vector through the whole engine of ``design``."""
+def simulate(design: Design, sets: Sequence[Vectors], simulator: str) -> Outcome:
+    """Every set of vectors, each with its tables, through the whole engine of ``design``."""
     if simulator == AMARANTH:
-        return interpret(design.make(), vectors)
+        return reduce(lambda before, now: now.after(before), [interpret(design.make(), each) for each in sets])
     if simulator not in SIMULATORS:
         raise ConfigurationError(f"no simulator is called {simulator!r}; there are {', '.join(SIMULATORS)}")
     with CompiledModel(design.make(), design.name, simulator) as model:
-        return model.run(vectors)
+        return model.run_all(sets)

@@ -101,3 +101,17 @@ class Outcome:
     interval: float
     build_s: float
     run_s: float
+
+    def after(self, other: Outcome) -> Outcome:
+        """Both, ``other`` having run first: places count on, the interval is the first run's."""
+        first = self.first if self.first < 0 else other.lines + self.first
+        return replace(
+            other,
+            lines=other.lines + self.lines,
+            refused=other.refused + self.refused,
+            differ=other.differ + self.differ,
+            first=other.first if other.first >= 0 else first,
+            cycles_least=min(other.cycles_least, self.cycles_least),
+            cycles_most=max(other.cycles_most, self.cycles_most),
+            run_s=other.run_s + self.run_s,
+        )

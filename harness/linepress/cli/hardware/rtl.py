@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -60,26 +61,42 @@ def command() -> None:
 
 
 @command.command("list")
+@click.option(
+    "--memory", "memories", multiple=True, default=("ddr5", "hbm3e"), show_default=True, metavar="M",
+    help="Say how many engines one channel of it needs; may be repeated.",
+)  # fmt: skip
 @json_option
-def list_designs(as_json: bool) -> None:
-    """Every design: the codec and format of its lines, clocks and interval."""
+def list_designs(memories: tuple[str, ...], as_json: bool) -> None:
+    """Every design: the codec and format of its lines, clocks, interval, and what was measured of it.
+
+    Clock, area and engines are those of the shipped measurement (ASAP7, typical corner, wires assumed), pre-layout.
+    """
+    from linepress_codecs.cards.measured import record
+    from linepress_hardware.dram import load_part
     from linepress_hardware.rtl.catalog import DESIGNS
 
+    peaks = {name: load_part(name).peak_GBps for name in memories}
     rows = []
     for design in DESIGNS.values():
         engine = design.make()
-        rows.append(
-            {
-                "design": design.name, "kind": design.kind, "codec": design.codec, "format": design.format,
-                "cycles": engine.cycles, "interval": engine.interval, "summary": design.summary,
-            }
-        )  # fmt: skip
+        row: dict[str, Any] = {
+            "design": design.name, "kind": design.kind, "codec": design.codec, "format": design.format,
+            "cycles": engine.cycles, "interval": engine.interval,
+        }  # fmt: skip
+        mapped = record()["designs"].get(design.name, {}).get("mapped")
+        if mapped:
+            clock = mapped["timings"][0]["clock_GHz"]
+            rate = 64 * clock / engine.interval
+            row |= {
+                "GHz": round(clock, 2), "ns": round(engine.cycles / clock, 2), "um2": round(mapped["area_um2"]),
+                "GB/s": round(rate, 1), **{f"for {name}": math.ceil(peak / rate) for name, peak in peaks.items()},
+            }  # fmt: skip
+        rows.append({**row, "summary": design.summary})
     if as_json:
         print_json({"designs": rows})
         return
-    _table(
-        ("design", "kind", "codec", "format", "cycles", "interval", "summary"), [list(row.values()) for row in rows]
-    )
+    titles = list(max(rows, key=len))
+    _table(titles, [[row.get(title, "–") for title in titles] for row in rows])
 
 
 @command.command("emit")
@@ -140,8 +157,8 @@ def simulate(
     """A design against the Python codec over lines of files: data bit for bit, error flag by error flag.
 
     PATH as for ``linepress measure``; without one, the bundled sample of whisper-tiny. Tables are fitted on the
-    lines. Zero lines, noise and odd elements are added, random bits lie behind each line, and half of the lines
-    come with pauses. Exit 1 if a line differs.
+    lines, and some lines run under other tables too. Zero lines, noise and odd elements are added, random bits lie
+    behind each line, and half of the lines come with pauses. Exit 1 if a line differs.
     """
     import numpy as np
 
