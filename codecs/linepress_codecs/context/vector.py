@@ -114,8 +114,8 @@ def turn(own, cross, step, coarser, position, sines):  # type: ignore[no-untyped
 
 @njit(inline="always")
 def means_of_row(turning, first, position, sines, mean):  # type: ignore[no-untyped-def]
-    """Means of the elements of a line of neighbouring channels from ``first`` on, int32[m]; ``turning`` int32[4, …]: own,
-    cross, step, coarser."""
+    """Means of the elements of a line of neighbouring channels from ``first`` on, int32[m]; ``turning``
+    int32[4, …]: own, cross, step, coarser."""
     m = mean.shape[0]
     own, cross = turning[0, first : first + m], turning[1, first : first + m]
     step, coarser = turning[2, first : first + m], turning[3, first : first + m]
@@ -157,8 +157,8 @@ def _decoder(streams: int, rows: bool, turning: bool) -> Any:
 
         bytes_in uint8[m], starts uint64[n], bits uint16[n]; channel int64[n] of the first elements; constants: of
         `row_constants` or `channel_constants`, cells as (exponent + bias) << mantissa; offset int64[elements], span:
-        of `order.LineOrder`; table : uint32[rows * L + 1]. Where means turn: position uint32[n] of the first elements,
-        turns : `turning_constants`, sines : `turning.wave`.
+        of `order.LineOrder`; table : uint32[rows * L + 1]. Where means turn: position uint32[n] of the first
+        elements, turns : `turning_constants`, sines : `turning.wave`.
         """
         payload, target = np.uint64(bytes_in.ctypes.data), np.uint64(out.ctypes.data)
         table = np.uint64(table_in.ctypes.data)
