@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from fnmatch import fnmatchcase
 from itertools import product
+from math import isfinite
 from typing import Any
 
 from linepress.cluster.tasks import Task
@@ -229,13 +229,12 @@ def _kv_beside(pool: Pool, measured: list[Pool], packing: str) -> Pool | None:
 
 def _gains(store: RunStore) -> dict[tuple[str, str, str, str, str, str], _Gain]:
     columns = ["status", "codec", "data", "format", "cast", "packing", "memory", "gain_sequential"]
-    # A gain that has not converged is refused (NaN) and not used: the ratio stands for it, and the row says so.
     return {
         (row["codec"], row["data"], row["format"], row["cast"] or "", row["packing"], row["memory"]): _Gain(
             row["gain_sequential"], row["memory"]
         )
         for row in store.rows("channel", columns)
-        if row["status"] == "ok" and row["gain_sequential"] is not None and math.isfinite(row["gain_sequential"])
+        if row["status"] == "ok" and row["gain_sequential"] is not None and isfinite(row["gain_sequential"])
     }
 
 
