@@ -57,6 +57,14 @@ def _huffman(codec: LineCodec, tables: Tables, rng: np.random.Generator) -> list
     lanes, count = int(codec.options()["substreams"]), 32
     fixed = 1 + (lanes - 1) * 6 + count * 8
     out = []
+    if len(order) == 1:
+        # The one code is a single zero, so a one is no code; its sub-stream is as long as the others' codes.
+        for place in range(4 * 4):
+            wrong = 7 if place % 4 == 3 else place // 2
+            value = 1 | sum((3 if lane == wrong else 4) << (1 + 6 * lane) for lane in range(lanes - 1))
+            value |= 1 << (fixed + 4 * wrong + place % 4) if place % 4 < 3 else 0
+            out.append((value, fixed + count - 1))
+        return out
     for target in range(508, 520):
         # Grow the line symbol by symbol from the shortest codes to the longest, until the size is met.
         chosen = [order[0]] * count

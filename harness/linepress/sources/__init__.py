@@ -6,13 +6,24 @@ its own bytes by range.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from linepress.environment import expanded
 from linepress.errors import SourceError
-from linepress.sources.base import LineStream, Selection, Source, TensorRef
+
+if TYPE_CHECKING:
+    from linepress.sources.base import LineStream, Selection, Source, TensorRef
 
 __all__ = ["LineStream", "Selection", "Source", "TensorRef", "open_source"]
+
+
+def __getattr__(name: str) -> Any:
+    # Arrays come with these; who reads texts of strangers only, as `linepress verify` does, needs none.
+    if name in __all__:
+        from linepress.sources import base
+
+        return getattr(base, name)
+    raise AttributeError(f"module {__name__} has no attribute {name}")
 
 
 def open_source(uri: str, **options: Any) -> Source:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from linepress.records.files import write_atomically
+from linepress.records.standing import standing
 from linepress.records.store import MANIFEST, RunStore
 from linepress.tracking.content import DatasetContent, Mirror, ModelContent, Point, RunContent, mirror_content
 from linepress.tracking.plots import plots
@@ -304,6 +305,8 @@ class Mirroring:
     def _end(self, run_id: str) -> None:
         manifest = self.store.manifest
         status = _STATUS.get(manifest["status"], "FAILED")
+        if status == "FINISHED" and not standing(self.store).good:
+            status = "FAILED"
         ended_ms = _milliseconds(manifest["updated_at"])
         self._once(f"{run_id} ended {status} {ended_ms}", self.client.set_terminated, run_id, status, ended_ms)
 
