@@ -1,11 +1,13 @@
 """Hands a packed submission to a service: declares it, uploads what is missing, asks for the verdict.
 
 Standard library only, so that a partner can read it whole. Every step can be repeated: the declaration carries an
-Idempotency-Key made of its own content, and each file goes on at the offset the service tells.
+Idempotency-Key made of its own content, and each file goes on at the offset the service tells. ``HTTPS_PROXY`` and
+``NO_PROXY`` are honoured; plain HTTP, which is for this machine alone, goes through no proxy.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import http.client
 import json
@@ -14,7 +16,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from linepress.errors import LinepressError
 
@@ -54,16 +57,22 @@ class Client:
         self._parts = parts
         self._headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
         self._wait = wait
+        self._say: Callable[[str], None] = lambda text: None
 
     def send(self, folder: Path, say: Callable[[str], None] = lambda text: None, **choice: Any) -> Row:
         """Hand in ``folder`` (as ``linepress pack`` wrote it); ``choice`` are further keys of the declaration.
 
         Returns the submission as the service shows it. Raises `ClientError`.
         """
+        self._say = say
         body = {"name": folder.absolute().name, "files": declared(folder), **choice}
         key = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-        found = self.call("POST", "/v1/submissions", body, {"Idempotency-Key": key})
-        say(f"submission {found['id']}: {found['state']}")
+        data = json.dumps(body).encode()
+        headers = {"Idempotency-Key": key, "Content-Type": "application/json"}
+        answer, text = self._request("POST", "/v1/submissions", data, headers)
+        found: Row = json.loads(text)
+        before = " (these files with these options were declared before)" if answer["status"] == "200" else ""
+        say(f"submission {found['id']}: {found['state']}{before}")
         if found["state"] == "uploading":
             for file in found["files"]:
                 if not file["from_hub"]:
@@ -99,8 +108,6 @@ class Client:
                 say(f"{file['path']}: {offset} of {file['bytes']} B")
 
     def _chunk(self, file: Row, offset: int, chunk: bytes) -> int:
-        import base64
-
         headers = {
             "Content-Type": "application/offset+octet-stream",
             "Upload-Offset": str(offset),
@@ -126,6 +133,7 @@ class Client:
         why = ""
         for attempt in range(TRIES):
             if attempt:
+                self._say(f"{why}; trying again in {wait_s:.1f} s")
                 self._wait(wait_s)
                 wait_s = min(2 * wait_s, LONGEST_WAIT_S)
             try:
@@ -136,18 +144,28 @@ class Client:
                     break  # whether it arrived is for the offset to tell
                 continue
             if status < 300:
-                return answer, body
+                return {**answer, "status": str(status)}, body
             why = _sentence(status, body)
             if status not in _AGAIN:
                 break
             wait_s = max(wait_s, float(answer.get("retry-after", "0") or 0))
         raise ClientError(f"{method} {path}: {why}")
 
+    def _connection(self) -> http.client.HTTPConnection:
+        host, port = self._parts.hostname or "", self._parts.port
+        if self._parts.scheme != "https":
+            return http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
+        proxy = proxy_for(host)
+        if proxy is None:
+            return http.client.HTTPSConnection(host, port, timeout=TIMEOUT_S)
+        connection = http.client.HTTPSConnection(proxy[0], proxy[1], timeout=TIMEOUT_S)
+        connection.set_tunnel(host, port or 443, proxy[2])
+        return connection
+
     def _once(
         self, method: str, path: str, data: bytes, headers: dict[str, str]
     ) -> tuple[int, dict[str, str], bytes]:
-        maker = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
-        connection = maker(self._parts.hostname or "", self._parts.port, timeout=TIMEOUT_S)
+        connection = self._connection()
         try:
             connection.request(
                 method, self._parts.path.rstrip("/") + path, data or None, {**self._headers, **headers}
@@ -156,6 +174,21 @@ class Client:
             return answer.status, {key.lower(): value for key, value in answer.getheaders()}, answer.read()
         finally:
             connection.close()
+
+
+def proxy_for(host: str) -> tuple[str, int, dict[str, str]] | None:
+    """Host, port and headers of the proxy through which ``host`` is reached by TLS; None to go there directly."""
+    text = getproxies().get("https")
+    if not text or proxy_bypass(host):
+        return None
+    proxy = urlsplit(text if "//" in text else f"//{text}")
+    if not proxy.hostname:
+        raise ClientError(f"HTTPS_PROXY: {text} is not an address; write http://host:port")
+    headers = {}
+    if proxy.username is not None:
+        login = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+        headers["Proxy-Authorization"] = f"Basic {base64.b64encode(login.encode()).decode()}"
+    return proxy.hostname, proxy.port or 8080, headers
 
 
 def declared(folder: Path) -> list[Row]:
@@ -183,4 +216,6 @@ def _sentence(status: int, body: bytes) -> str:
         found = json.loads(body)
     except ValueError:
         found = None
+    if status == 401:
+        return "the service does not know this token; set LINEPRESS_TOKEN to the one that its operator gave you"
     return str(found["error"]) if isinstance(found, dict) and "error" in found else f"status {status}"
