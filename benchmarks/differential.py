@@ -47,8 +47,8 @@ HEADERS = (
     ),
 )
 SCRAPS = (
-    *(bytes([c]) for c in b'{}[],:"\\0123456789 \n\t\r-.eE\x00\xff'), b"null", b"true", b"\\u0061", b"\\ud800", b'"w"',
-    b'"x":1,', b"\xc3", b"\xf0\x9f\x98\x80", b"1e3", b"-0", b"9223372036854775808", b"18446744073709551616",
+    *(bytes([c]) for c in b'{}[],:"\\0123456789 \n\t\r-.eE\x00\xff'), b"null", b"true", b"\\u0061", b"\\ud800",
+    b'"w"', b'"x":1,', b"\xc3", b"\xf0\x9f\x98\x80", b"1e3", b"-0", b"9223372036854775808", b"18446744073709551616",
     b'"dtype":"U8",', b'"__metadata__":{},', b'"__metadata__":null,', b"PK\x05\x06", b"[0,0]", b'"BOOL"', b"\\/",
 )  # fmt: skip
 Mutate = Callable[[bytes], bytes]

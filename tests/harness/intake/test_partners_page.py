@@ -51,7 +51,8 @@ def test_a_newcomer_who_follows_the_page_gets_a_certificate(tmp_path: Path) -> N
     bf16 = (values.view(np.uint32) >> 16).astype(np.uint16).tobytes()
     model = tmp_path / "SmolLM2-135M"
     model.mkdir()
-    (model / "model.safetensors").write_bytes(build({"model.layers.0.mlp.up_proj.weight": ("BF16", [64, 256], bf16)}))
+    tensors = {"model.layers.0.mlp.up_proj.weight": ("BF16", [64, 256], bf16)}
+    (model / "model.safetensors").write_bytes(build(tensors))
     (model / "config.json").write_text('{"model_type": "llama"}', encoding="utf-8")
     (model / "LICENSE").write_text("Apache License 2.0\n", encoding="utf-8")
     (tmp_path / "smoke.yaml").write_text(SUITE, encoding="utf-8")
@@ -87,7 +88,13 @@ def test_a_newcomer_who_follows_the_page_gets_a_certificate(tmp_path: Path) -> N
 
         def again(*more: str) -> subprocess.CompletedProcess[str]:
             return subprocess.run(
-                [*words, *more], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+                [*words, *more],
+                cwd=tmp_path,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
             )
 
         assert "were declared before" in again().stderr
