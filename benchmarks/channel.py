@@ -35,7 +35,7 @@ RESULTS = Path(__file__).parent / "results"
 SAMPLE = Path(__file__).parents[1] / "suites" / "linepress_suites" / "data"
 WEIGHTS = SAMPLE / "whisper-tiny-bf16.safetensors"
 KV = SAMPLE / "smollm2-135m-instruct-kv-handbook-512.safetensors"
-PACKINGS = ("stream", "classes:set=auto", "slots:slot=auto", "groups:lines=48:size=33")
+PACKINGS = ("stream", "pairs", "spill", "classes:set=auto", "slots:slot=auto", "groups:lines=48:size=33")
 SWEEPS = ("axi_outstanding", "metadata_cache_bytes", "decode_latency_ns", "line_buffer_lines", "footprint_bytes")
 KV_MEMORIES = ("hbm3", "ddr5", "lpddr5x")
 """Memories of the KV rows, which simulate writes as well and take longer."""

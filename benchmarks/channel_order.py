@@ -32,7 +32,7 @@ DATA = {
     "weights": (SAMPLE / "whisper-tiny-bf16.safetensors", "row"),
     "kv": (SAMPLE / "smollm2-135m-instruct-kv-handbook-512.safetensors", "channel"),
 }
-PACKINGS = ("stream", "classes:set=auto", "slots:slot=auto", "groups:lines=48:size=33")
+PACKINGS = ("stream", "pairs", "spill", "classes:set=auto", "slots:slot=auto", "groups:lines=48:size=33")
 MEMORIES = ("hbm3", "ddr5")
 SEEDS = range(1, 9)
 PAGE_LINES = 64

@@ -1,7 +1,7 @@
 """``python -m benchmarks.tools.lock [--check]``: requirements.lock from pyproject.toml and constraints.txt.
 
 Every package with the hashes of all its files, for Python 3.11 to 3.14 and any machine, by uv (``pip install uv``),
-which asks the index for hashes and downloads nothing. ``--check`` needs neither: it holds the lock against constraints.txt.
+which asks the index for hashes and downloads nothing. ``--check`` needs neither: it holds the lock against the pins.
 """
 
 from __future__ import annotations

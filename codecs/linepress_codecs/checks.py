@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,8 +35,11 @@ def check_arrays(packed: Packed) -> None:
         )
     if packed.starts.shape != packed.bits.shape or packed.starts.ndim != 1:
         raise CorruptDataError(f"{packed.starts.shape} starts do not match {packed.bits.shape} sizes")
-    if packed.channel is not None and len(packed.channel) != len(packed):
-        raise CorruptDataError(f"{len(packed.channel)} channel ids do not match {len(packed)} lines")
+    for name, ids in (("channel ids", packed.channel), ("positions", packed.position), ("base lines", packed.base)):
+        if ids is not None and len(ids) != len(packed):
+            raise CorruptDataError(f"{len(ids)} {name} do not match {len(packed)} lines")
+    if packed.base is not None and (packed.base.dtype != np.uint8 or packed.base.shape[1:] != (packed.line_bytes,)):
+        raise CorruptDataError(f"base lines must be uint8[n, {packed.line_bytes}], not {list(packed.base.shape)}")
 
 
 def misplaced(packed: Packed, i: int, aligned_bits: int) -> str:
@@ -95,15 +100,22 @@ def raw_payload_line(packed: Packed, i: int) -> NDArray[np.uint8]:
 def single(packed: Packed, i: int) -> Packed:
     """The `Packed` of line ``i`` alone, on the same payload; damage found in it is reported as line 0."""
     check_index(packed, i)
-    channel = None if packed.channel is None else packed.channel[i : i + 1]
-    return Packed(
-        packed.payload,
-        packed.starts[i : i + 1],
-        packed.bits[i : i + 1],
-        packed.format,
-        packed.line_bytes,
-        channel,
-        packed.n_channels,
-        packed.channel_run,
-        packed.channel_span,
+    part = slice(i, i + 1)
+    return replace(
+        packed,
+        starts=packed.starts[part],
+        bits=packed.bits[part],
+        channel=None if packed.channel is None else packed.channel[part],
+        position=None if packed.position is None else packed.position[part],
+        base=None if packed.base is None else packed.base[part],
     )
+
+
+def checked_single(packed: Packed, i: int) -> Packed:
+    """`single`, refused with the line's own index where it lies outside the payload."""
+    one = single(packed, i)
+    try:
+        check_geometry(one)
+    except CorruptDataError as error:
+        raise error.at(i) from None
+    return one

@@ -8,19 +8,45 @@ line belongs to.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from linepress_codecs.errors import UnsupportedFormatError
+from linepress_codecs.errors import CorruptDataError, UnsupportedFormatError
 from linepress_codecs.formats import Format
 
 LINE_BYTES = 64
 LINE_BITS = 8 * LINE_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """How a rotary position embedding turns the channels of a head.
+
+    Channels ``offset`` to ``offset + 2 len(steps)`` of each head turn in pairs; the others do not. Pair i turns by
+    ``steps[i]`` at each position.
+
+    Attributes
+    ----------
+    head_dim : int
+        Channels of a head.
+    offset : int
+        First turning channel.
+    interleaved : bool
+        Whether pair i is channels (2i, 2i + 1) of the turning part, or (i, i + half of it).
+    steps : tuple of int
+        Phase steps in 2^-32 turns, 0 to 2^32 - 1.
+    """
+
+    head_dim: int
+    offset: int
+    interleaved: bool
+    steps: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +69,16 @@ class Lines:
         Channels after which the elements of a line start again (a head's, or a token's); 0 means never.
         With f the channel of its first element, element j belongs to channel
         ``f - f % span + (f % span + j // run) % span``.
+    position : uint32[n] | None
+        Position (token) of each line's first element, where the layout knows tokens. In runs of one channel element j
+        is ``j % run`` positions later; otherwise ``(f % span + j) // span`` later.
+    head_dim : int
+        Channels of a head where ``position`` is known.
+    rotation : Rotation | None
+        What the model's configuration says of its rotary embedding, if anything: a hint for `LineCodec.fit`, no part
+        of the geometry a decoder is given.
+    base : uint8[n, line_bytes] | None
+        The same lines of an older version of the tensor, which the decoder holds too.
     """
 
     data: NDArray[np.uint8]
@@ -51,13 +87,19 @@ class Lines:
     n_channels: int = 1
     channel_run: int = 0
     channel_span: int = 0
+    position: NDArray[np.uint32] | None = None
+    head_dim: int = 0
+    rotation: Rotation | None = None
+    base: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         return int(self.data.shape[0])
 
     def __getitem__(self, part: slice) -> Lines:
         channel = None if self.channel is None else self.channel[part]
-        return Lines(self.data[part], self.format, channel, self.n_channels, self.channel_run, self.channel_span)
+        position = None if self.position is None else self.position[part]
+        base = None if self.base is None else self.base[part]
+        return replace(self, data=self.data[part], channel=channel, position=position, base=base)
 
     @property
     def line_bytes(self) -> int:
@@ -93,7 +135,7 @@ class Packed:
         Coded bits of each line, per-line headers included; equal to ``measure`` on the same lines.
     format : Format
     line_bytes : int
-    channel, n_channels, channel_run, channel_span
+    channel, n_channels, channel_run, channel_span, position, head_dim, base
         As in `Lines`; part of the geometry a decoder is given, not of the code.
     """
 
@@ -106,6 +148,9 @@ class Packed:
     n_channels: int = 1
     channel_run: int = 0
     channel_span: int = 0
+    position: NDArray[np.uint32] | None = None
+    head_dim: int = 0
+    base: NDArray[np.uint8] | None = None
 
     @classmethod
     def of(
@@ -122,18 +167,25 @@ class Packed:
             lines.n_channels,
             lines.channel_run,
             lines.channel_span,
+            lines.position,
+            lines.head_dim,
+            lines.base,
         )
 
     def __len__(self) -> int:
         return int(self.bits.shape[0])
 
 
+STATUSES = ("published", "derived", "estimated", "simulated", "synthesised")
+
+
 @dataclass(frozen=True, slots=True)
 class Figure:
     """One figure of a hardware card with where it comes from.
 
-    ``status`` is ``published`` (the source states it), ``derived`` (closed form over the codec's structure) or
-    ``estimated`` (an assumption, stated in ``source``).
+    ``status`` is one of `STATUSES`: ``published`` (the source states it), ``derived`` (closed form over the codec's
+    structure), ``estimated`` (an assumption, stated in ``source``), ``simulated`` (an RTL design that was proven
+    equal to the codec) or ``synthesised`` (that design as cells; node, corner and wires in ``source``, pre-layout).
     """
 
     value: float
@@ -144,7 +196,10 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class HardwareCard:
-    """What a hardware implementation of the codec costs. Latencies in cycles of ``clock_GHz``."""
+    """What a hardware implementation of the codec costs. Latencies in cycles of ``clock_GHz``.
+
+    ``area_um2`` is the decoder's, without memories; None where no design was synthesised.
+    """
 
     decode_latency_cycles: Figure
     encode_latency_cycles: Figure
@@ -152,6 +207,7 @@ class HardwareCard:
     clock_GHz: Figure
     table_sram_bytes: Figure
     anchors: tuple[Figure, ...] = field(default=())
+    area_um2: Figure | None = None
 
     @property
     def decode_latency_ns(self) -> float:
@@ -160,6 +216,15 @@ class HardwareCard:
     @property
     def encode_latency_ns(self) -> float:
         return self.encode_latency_cycles.value / self.clock_GHz.value
+
+    @property
+    def engine_GBps(self) -> float:
+        """Raw bytes that one decoder gives: a line of 64 B an interval."""
+        return LINE_BYTES * self.clock_GHz.value / self.initiation_interval_cycles.value
+
+    def engines_for(self, raw_GBps: float) -> int:
+        """Decoders side by side that give ``raw_GBps`` of raw lines."""
+        return max(1, math.ceil(raw_GBps / self.engine_GBps - 1e-9))
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +263,11 @@ class Codec(ABC):
     """One sentence for ``linepress list codecs``."""
     source: ClassVar[str]
     """Publication or library that defines the algorithm."""
+
+    def card(self, fmt: Format) -> HardwareCard | None:
+        """What an implementation in silicon costs on elements of ``fmt``; None where nothing is known."""
+        del fmt
+        return None
 
     def options(self) -> dict[str, Any]:
         """Every option with its resolved value."""
@@ -264,9 +334,18 @@ class LineCodec(Codec):
     def decode(self, packed: Packed, tables: Tables) -> NDArray[np.uint8]:
         """All lines, uint8[n, line_bytes]; raises `CorruptDataError` where the format can tell."""
 
-    @abstractmethod
     def decode_line(self, packed: Packed, i: int, tables: Tables) -> NDArray[np.uint8]:
-        """Line ``i`` alone, uint8[line_bytes], reading only its own code and the tables."""
+        """Line ``i`` alone, uint8[line_bytes], reading only its own code and the tables.
+
+        Here by `decode` of that line alone; a codec whose decoder wants aligned or padded code has its own way.
+        """
+        from linepress_codecs.checks import single
+
+        try:
+            line: NDArray[np.uint8] = self.decode(single(packed, i), tables)[0]
+        except CorruptDataError as error:
+            raise error.at(i) from None
+        return line
 
     @abstractmethod
     def tables_from_bytes(self, data: bytes) -> Tables:

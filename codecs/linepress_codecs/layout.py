@@ -40,9 +40,16 @@ from numpy.typing import NDArray
 from linepress_codecs.contracts import LINE_BYTES, Lines
 from linepress_codecs.errors import SpecError, UnsupportedFormatError
 from linepress_codecs.formats import Format
-
-BLOCK_TOKENS = 16
-"""Tokens in a page: the default block size of vLLM's paged attention."""
+from linepress_codecs.tokens import (
+    BLOCK_TOKENS,
+    RowPlace,
+    Tokens,
+    key_x,
+    page_channels,
+    page_tokens,
+    row_channels,
+    row_tokens,
+)
 
 ROW_TOKENS = 16
 """Fewer tokens in `row` have no channels: parameters of about two bytes a channel could not pay."""
@@ -91,15 +98,6 @@ class Geometry:
 
 
 @dataclass(frozen=True, slots=True)
-class RowPlace:
-    """Where a part of a flattened tensor starts: its first element, and the tensor's tokens and dim."""
-
-    first: int
-    tokens: int
-    dim: int
-
-
-@dataclass(frozen=True, slots=True)
 class Chunk:
     """A part of a tensor that turns into lines on its own; the lines of all chunks in order are the tensor's.
 
@@ -113,6 +111,8 @@ class Chunk:
         To be handed to `to_lines`.
     row : RowPlace | None
         Likewise; where a flat part lies in its tensor.
+    first_token : int
+        Likewise; the first token of a part of the token axis.
     """
 
     index: tuple[slice, ...]
@@ -120,9 +120,17 @@ class Chunk:
     first_channel: int
     n_channels: int
     row: RowPlace | None = None
+    first_token: int = 0
 
-    def lines(self, part: NDArray[np.generic], layout: str, fmt: Format, line_bytes: int = LINE_BYTES) -> Lines:
-        """Lines of this chunk, given its part of the array."""
+    def lines(
+        self,
+        part: NDArray[np.generic],
+        layout: str,
+        fmt: Format,
+        line_bytes: int = LINE_BYTES,
+        tokens: Tokens | None = None,
+    ) -> Lines:
+        """Lines of this chunk, given its part of the array and what is known of the tensor's tokens."""
         return to_lines(
             part,
             layout,
@@ -131,6 +139,8 @@ class Chunk:
             first_channel=self.first_channel,
             n_channels=self.n_channels,
             row=self.row,
+            first_token=self.first_token,
+            tokens=tokens,
         )
 
     def of(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -180,13 +190,6 @@ def _tokens(shape: Sequence[int], layout: str, fmt: Format) -> tuple[int, int, i
     return math.prod(shape[:-2]), shape[-2], shape[-1]
 
 
-def _x(fmt: Format, dim: int) -> int:
-    x = 16 // fmt.storage.itemsize
-    if dim % x:
-        raise SpecError(f"layout paged-vllm-k needs a head dimension divisible by {x}, not {dim}: use paged-vllm")
-    return x
-
-
 def geometry(shape: Sequence[int], layout: str, fmt: Format, line_bytes: int = LINE_BYTES) -> Geometry:
     """Counts of lines, channels and padding of a tensor of ``shape`` (in stored items) in ``layout``."""
     check_layout(layout)
@@ -206,7 +209,7 @@ def geometry(shape: Sequence[int], layout: str, fmt: Format, line_bytes: int = L
             n_lines, n_channels = -(-tokens // per) * heads * dim, max(heads * dim, 1)
         else:
             if layout == "paged-vllm-k":
-                _x(fmt, dim)
+                key_x(fmt, dim)
             n_channels = max(heads * dim, 1)
             blocks = -(-tokens // BLOCK_TOKENS)
             held = blocks * BLOCK_TOKENS * heads * dim
@@ -228,27 +231,6 @@ def _row_place(shape: Sequence[int], fmt: Format) -> RowPlace | None:
         return None
     channels = math.prod(shape[:-2]) * shape[-1]
     return RowPlace(0, shape[-2], shape[-1]) if 0 < channels <= ROW_CHANNELS else None
-
-
-def _row_channels(place: RowPlace, n_lines: int, per: int) -> NDArray[np.uint32]:
-    first = place.first + per * np.arange(n_lines, dtype=np.int64)
-    return (first // (place.tokens * place.dim) * place.dim + first % place.dim).astype(np.uint32)
-
-
-def _page_channels(
-    layout: str, fmt: Format, n_lines: int, per: int, heads: int, dim: int
-) -> tuple[NDArray[np.uint32], int, int]:
-    """(channel of each line's first element, run, span) of a paged layout."""
-    first = per * np.arange(n_lines, dtype=np.int64)
-    if layout == "paged-hf":
-        in_head = per * np.arange(n_lines // heads, dtype=np.int64) % dim
-        return (dim * np.arange(heads)[:, None] + in_head).reshape(-1).astype(np.uint32), 1, dim
-    if layout == "paged-vllm":
-        return (first % (heads * dim)).astype(np.uint32), 1, heads * dim
-    if layout == "paged-vllm-v":
-        return (first // BLOCK_TOKENS % (heads * dim)).astype(np.uint32), min(BLOCK_TOKENS, per), heads * dim
-    x = _x(fmt, dim)
-    return (first // (BLOCK_TOKENS * x) % (heads * dim // x) * x + first % x).astype(np.uint32), 1, x
 
 
 def _rows(shape: Sequence[int]) -> tuple[int, int]:
@@ -280,6 +262,8 @@ def to_lines(
     first_channel: int = 0,
     n_channels: int | None = None,
     row: RowPlace | None = None,
+    first_token: int = 0,
+    tokens: Tokens | None = None,
 ) -> Lines:
     """The lines of a tensor, or of one `Chunk` of it.
 
@@ -291,10 +275,15 @@ def to_lines(
         For a chunk: the id of its first channel and the channel count of the whole tensor (see `chunks`).
     row
         For a flat chunk: where it starts in a tensor that has channels.
+    first_token
+        For a chunk: the token of the whole tensor that its first one is.
+    tokens
+        Positions of the tensor's tokens (0, 1, 2 … unless given) and the rotation of its channels, if known.
 
     Raises `SpecError` for a layout the shape cannot take, `UnsupportedFormatError` for a wrong item size.
     """
     shape = np.shape(array)
+    tokens = tokens or Tokens()
     geo = geometry(shape, layout, fmt, line_bytes)
     bits = stored_bits(array, fmt)
     per = _per_line(fmt, line_bytes)
@@ -305,30 +294,34 @@ def to_lines(
         place = row or _row_place(shape, fmt)
         if place is None:
             return Lines(_as_lines(bits, per, line_bytes), fmt)
-        ids = _row_channels(place, geo.n_lines, per)
-        return Lines(_as_lines(bits, per, line_bytes), fmt, ids, total, 1, place.dim)
+        ids = row_channels(place, geo.n_lines, per)
+        plain = Lines(_as_lines(bits, per, line_bytes), fmt, ids, total, 1, place.dim)
+        return tokens.place(plain, row_tokens(place, geo.n_lines, per), place.dim)
     if layout == "output":
         rows, columns = _rows(shape)
         short = -columns % per
         body = np.pad(bits.reshape(rows, columns), ((0, 0), (0, short)))
         ids = np.repeat(np.arange(first_channel, first_channel + rows, dtype=np.uint32), (columns + short) // per)
         return Lines(_as_lines(body, per, line_bytes), fmt, ids, total)
-    heads, tokens, dim = _tokens(shape, layout, fmt)
-    body = bits.reshape(heads, tokens, dim)
+    heads, n_tokens, dim = _tokens(shape, layout, fmt)
+    body = bits.reshape(heads, n_tokens, dim)
     if layout == "channel":
-        blocks = -(-tokens // per)
+        blocks = -(-n_tokens // per)
         body = _pad_tokens(body, blocks * per).reshape(heads, blocks, per, dim).transpose(1, 0, 3, 2)
         one_block = np.arange(first_channel, first_channel + heads * dim, dtype=np.uint32)
-        return Lines(_as_lines(body, per, line_bytes), fmt, np.tile(one_block, blocks), total)
-    blocks = -(-tokens // BLOCK_TOKENS)
+        plain = Lines(_as_lines(body, per, line_bytes), fmt, np.tile(one_block, blocks), total)
+        at = first_token + per * (np.arange(len(plain)) // max(heads * dim, 1))
+        return tokens.place(plain, at, dim)
+    blocks = -(-n_tokens // BLOCK_TOKENS)
     paged = _pad_tokens(body, blocks * BLOCK_TOKENS).reshape(heads, blocks, BLOCK_TOKENS, dim)
     if layout == "paged-hf":
         flat = paged.reshape(heads, -1)
         data = _as_lines(np.pad(flat, ((0, 0), (0, -flat.shape[1] % per))), per, line_bytes)
     else:
         data = _as_lines(_paged(paged, layout, fmt), per, line_bytes)
-    ids, run, span = _page_channels(layout, fmt, len(data), per, heads, dim)
-    return Lines(data, fmt, ids + np.uint32(first_channel), total, run, span)
+    ids, run, span = page_channels(layout, fmt, len(data), per, heads, dim)
+    plain = Lines(data, fmt, ids + np.uint32(first_channel), total, run, span)
+    return tokens.place(plain, first_token + page_tokens(layout, fmt, len(data), per, heads, dim), dim)
 
 
 def _no_channels(layout: str) -> NDArray[np.uint32] | None:
@@ -342,7 +335,7 @@ def _paged(paged: NDArray[np.unsignedinteger], layout: str, fmt: Format) -> NDAr
         return paged.transpose(1, 2, 0, 3)
     if layout == "paged-vllm-v":
         return paged.transpose(1, 0, 3, 2)
-    x = _x(fmt, dim)
+    x = key_x(fmt, dim)
     return paged.reshape(heads, blocks, tokens, dim // x, x).transpose(1, 0, 3, 2, 4)
 
 
@@ -379,7 +372,7 @@ def from_lines(
             elif layout == "paged-vllm-v":
                 paged = flat.reshape(blocks, heads, dim, BLOCK_TOKENS).transpose(1, 0, 3, 2)
             else:
-                x = _x(fmt, dim)
+                x = key_x(fmt, dim)
                 paged = flat.reshape(blocks, heads, dim // x, BLOCK_TOKENS, x).transpose(1, 0, 3, 2, 4)
             body = paged.reshape(heads, -1, dim)
     return np.ascontiguousarray(body[:, :tokens]).reshape(shape)
@@ -432,7 +425,7 @@ def chunks(
         for head in range(heads):
             for start in range(0, tokens, step):
                 part = (slice(head, head + 1), slice(start, min(start + step, tokens)), whole_dim)
-                yield Chunk(part, False, head * dim, geo.n_channels)
+                yield Chunk(part, False, head * dim, geo.n_channels, first_token=start)
         return
     if layout == "paged-hf":
         yield Chunk((*lead, slice(0, tokens), whole_dim), False, 0, geo.n_channels)
@@ -440,7 +433,8 @@ def chunks(
     unit = per if layout == "channel" else BLOCK_TOKENS
     step = _token_step(chunk_bytes, heads * dim * size, unit, unit * heads * dim, per)
     for start in range(0, tokens, step):
-        yield Chunk((*lead, slice(start, min(start + step, tokens)), whole_dim), False, 0, geo.n_channels)
+        part = (*lead, slice(start, min(start + step, tokens)), whole_dim)
+        yield Chunk(part, False, 0, geo.n_channels, first_token=start)
 
 
 def _token_step(chunk_bytes: int, token_bytes: int, unit: int, unit_items: int, per: int) -> int:
@@ -456,7 +450,8 @@ def iter_lines(
     fmt: Format,
     chunk_bytes: int = 16 << 20,
     line_bytes: int = LINE_BYTES,
+    tokens: Tokens | None = None,
 ) -> Iterator[Lines]:
     """The lines of an array (in memory or memory-mapped) chunk by chunk."""
     for chunk in chunks(array.shape, layout, fmt, chunk_bytes, line_bytes):
-        yield chunk.lines(chunk.of(array), layout, fmt, line_bytes)
+        yield chunk.lines(chunk.of(array), layout, fmt, line_bytes, tokens)

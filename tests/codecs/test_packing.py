@@ -38,6 +38,9 @@ SPECS = [
     "groups:lines=48:size=33",
     "groups:lines=3:size=2",
     "groups:granule=4",
+    "pairs",
+    "spill",
+    "spill:lines=64",
 ]
 sizes = st.lists(st.one_of(st.integers(0, 520), st.sampled_from([0, 2, 4, 5, 511, 512, 513, 514])), max_size=300)
 
@@ -51,27 +54,30 @@ def bits_of(values: list[int]) -> np.ndarray:
 def test_every_line_has_room_of_its_own(values: list[int], spec: str, line_bytes: int) -> None:
     """Lines lie inside the total, hold their code, do not overlap (beyond a shared byte of a bit granule)."""
     packing, bits = parse_packing(spec), bits_of(values)
+    if spec == "pairs":
+        bits = np.minimum(bits, 8 * line_bytes + 16).astype(np.uint16)  # more than that no codec writes
     place, cost = packing.place(bits, line_bytes), packing.cost(bits, 10, line_bytes)
     assert cost.packed_bytes == cost.data_bytes + cost.metadata_bytes + cost.table_bytes
     assert cost.data_bytes == place.total_bytes
     assert cost.raw_bytes == len(bits) * line_bytes
     need = stored_bytes(bits, line_bytes)
     assert (place.length_bytes >= need).all()
-    assert (place.length_bytes <= line_bytes + (1 if "bit" in spec else 0)).all()
+    # A bit granule may start inside a byte; a raw line in a pair keeps its header.
+    shared, header = ("bit" in spec or spec == "pairs"), {"stream:granule=bit": 1, "pairs": 2}.get(spec, 0)
+    assert (place.length_bytes <= line_bytes + header).all()
     if not len(bits):
         assert (cost.packed_bytes, place.total_bytes) == (10, 0)
         return
-    ends = place.start_bytes + place.length_bytes
-    assert place.start_bytes.min() >= 0
-    assert ends.max() <= place.total_bytes
-    order = np.lexsort((ends, place.start_bytes))
-    used = order[place.length_bytes[order] > 0]
-    shared = 1 if "bit" in spec else 0
-    assert (place.start_bytes[used][1:] >= ends[used][:-1] - shared).all()
+    start, length = (np.concatenate(parts) for parts in zip(*place.extents(), strict=True))
+    start, ends = start[length > 0], (start + length)[length > 0]
+    assert start.min(initial=0) >= 0
+    assert ends.max(initial=0) <= place.total_bytes
+    order = np.lexsort((ends, start))
+    assert (start[order][1:] >= ends[order][:-1] - shared).all()
     raw = bits >= 8 * line_bytes
-    if "bit" not in spec:
+    if not header:
         assert (place.length_bytes[raw] == line_bytes).all()
-    assert cost.raw_lines >= raw.sum()
+        assert cost.raw_lines >= raw.sum()
 
 
 def test_random_access_limits() -> None:
@@ -83,6 +89,56 @@ def test_random_access_limits() -> None:
     for spec in ("groups", "groups:lines=48:size=33", "groups:lines=3:size=2"):
         assert parse_packing(spec).atoms_per_random_line(bits, 64).max <= 2, spec
         assert parse_packing(spec).atoms_per_random_line(bits, 32).max <= 3, spec
+    for spec in ("spill", "spill:lines=64", "spill:lines=256"):
+        assert parse_packing(spec).atoms_per_random_line(bits, 32).max <= 2, spec
+
+
+def test_pairs_by_hand() -> None:
+    """338 + 346 bits share 86 B: 43 B from the start, 44 B from the end, a byte in both; codes of 1 bit."""
+    place = parse_packing("pairs").place(bits_of([338, 346] * 32))
+    assert place.start_bytes[:4].tolist() == [0, 42, 86, 128]
+    assert place.length_bytes[:4].tolist() == [43, 44, 43, 44]
+    cost = parse_packing("pairs").cost(bits_of([338, 346] * 32), table_bytes=7)
+    assert (cost.data_bytes, cost.metadata_bytes, cost.table_bytes) == (32 * 86, 4 + 32 // 8, 10)
+    # Two zero lines take no byte, two raw ones two lines, the last of an odd number is alone.
+    odd = parse_packing("pairs").place(bits_of([4, 4, 513, 514, 513, 346, 300]))
+    assert odd.length_bytes.tolist() == [0, 0, 64, 64, 65, 44, 38]
+    assert odd.start_bytes.tolist() == [0, 0, 0, 64, 128, 192, 236]
+    assert odd.total_bytes == 128 + 108 + 38
+
+
+def test_spill_by_hand() -> None:
+    """Rests of 8, 24, 32 (raw), none and 8 B: three atoms, those of 8 and 24 B sharing the second."""
+    place = parse_packing("spill").place(bits_of([320, 448, 513, 256, 320, 4]))
+    assert place.start_bytes.tolist() == [0, 32, 64, 96, 128, 160]
+    assert place.length_bytes.tolist() == [40, 56, 64, 32, 40, 0]
+    assert place.rest_start_bytes is not None
+    assert place.rest_start_bytes[[0, 1, 2, 4]].tolist() == [6 * 32 + 56, 6 * 32 + 32, 6 * 32, 6 * 32 + 64]
+    assert place.total_bytes == 9 * 32
+    assert place.atoms(32).tolist() == [2, 2, 2, 1, 2, 0]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, 530), max_size=200), st.sampled_from([64, 128, 256]))
+def test_rests_lie_whole_in_few_atoms(values: list[int], lines: int) -> None:
+    """No rest straddles an atom, and the atoms are at most those of first fit in line order."""
+    place = parse_packing(f"spill:lines={lines}").place(bits_of(values))
+    assert place.rest_start_bytes is not None
+    rest = np.maximum(place.length_bytes.astype(np.int64) - 32, 0)
+    there = rest > 0
+    inside = place.rest_start_bytes % 32
+    assert (inside[there] + rest[there] <= 32).all()
+    simple = 0
+    for group in range(0, len(rest), lines):
+        left: list[int] = []
+        for size in rest[group : group + lines][there[group : group + lines]].tolist():
+            fits = next((k for k, room in enumerate(left) if room >= size), None)
+            if fits is None:
+                left.append(32 - size)
+            else:
+                left[fits] -= size
+        simple += len(left)
+    assert place.total_bytes <= 32 * (len(values) + simple + max(simple // 8, 1))
 
 
 def test_atoms_of_one_line() -> None:
@@ -213,6 +269,8 @@ def test_specs_survive_printing(spec: str) -> None:
         ("groups:lines=9:size=13", "out of range"),
         ("groups:lines", "not key=value"),
         ("slots:slot=4:slot=5", "twice"),
+        ("spill:lines=48", "not one of"),
+        ("pairs:granule=1", "no option"),
     ],
 )
 def test_bad_specs_get_one_sentence_with_an_example(spec: str, what: str) -> None:

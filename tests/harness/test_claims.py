@@ -24,6 +24,7 @@ from linepress.claims.model import (
     VERDICTS,
     Claimed,
     ClaimsError,
+    Input,
     LargestMesh,
     RoundTrip,
 )
@@ -139,12 +140,27 @@ def test_roofline_table_holds_in_all_readable_cells() -> None:
         ("switch-linear", 1, REPRODUCED),
         ("mesh-n2", np.log2(128 * 127 / (64 * 63)), REPRODUCED),
         ("backplane-power", 8000 / 518.4, NOT_CHECKABLE),
+        ("zipccl-communication", 1.486, REPRODUCED),
+        ("uccl-zip-weights", 1.486, REPRODUCED),
     ],
 )
 def test_closed_forms_worked_by_hand(name: str, value: float, verdict: str) -> None:
     found = judge(by_id(name), CLAIMS, look(by_id(name), NOTHING))
     assert found.measured_value == pytest.approx(value, rel=1e-9)
     assert found.verdict == verdict
+
+
+def test_compressed_messages_say_on_what_they_rest() -> None:
+    """The ratio bounds the gain, or a slow coder does; a machine that reduces in its switch gains less."""
+    found = look(by_id("zipccl-communication"), NOTHING)
+    assert found.bound == found.value == 1.486
+    assert "without overlap 0.746 times" in found.detail
+    assert "at most 1.14 times" in found.detail
+    assert "assumed" in found.detail
+    slow = by_id("zipccl-communication").check.model_copy(
+        update={"coder": Input(value=120, unit="GB/s", source="s", status="assumed")}
+    )
+    assert hardware.compressed_messages(slow).value == pytest.approx(1.2)  # 120 of the link's 100 GB/s
 
 
 def test_round_trip_takes_the_fastest_pair_that_connects_all() -> None:

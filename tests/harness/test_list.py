@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from linepress.cli.list import KINDS, SHOWN, command
 from linepress.records import RunStore
 from linepress.run.folders import age
+from linepress_codecs.contracts import STATUSES
 from linepress_codecs.formats import FORMATS
 
 
@@ -51,7 +52,7 @@ def test_every_codec_shows_a_card_whose_figures_say_where_they_come_from() -> No
         for name, figure in [*card.items(), *((f"anchor {i}", f) for i, f in enumerate(anchors))]:
             where = f"{row['codec']} {name}"
             assert figure["value"] >= 0, where
-            assert figure["status"] in ("published", "derived", "estimated"), where
+            assert figure["status"] in STATUSES, where
             assert figure["unit"], where
             assert len(figure["source"]) > 8, where
         assert anchors or row["codec"] == "raw"

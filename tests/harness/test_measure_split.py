@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from linepress.cli.run import command
 from linepress.cluster.fanout import MAX_TRIES, _afresh, fan_out, groups
 from linepress.cluster.join import Cluster
-from linepress.cluster.split import FIT, MERGE, PART, Shelf, SplitCase, Step, StepEnd
+from linepress.cluster.split import FIT, MERGE, PART, SplitCase, Step, StepEnd
 from linepress.cluster.tasks import Row, Split, Task
 from linepress.errors import SourceError
 from linepress.records import RunStore
@@ -187,26 +187,6 @@ def test_a_file_touched_between_the_steps_is_refused(tmp_path: Path) -> None:
             split.part(ref, variant, start, where, chunk_bytes=4096)
 
 
-def test_bounds_of_a_file_that_changed_since_are_not_taken_over(tmp_path: Path) -> None:
-    ref = tensor(tmp_path, gauss((640, 64), 1))
-    options: dict[str, Any] = {"chunk_bytes": 4096, "repeats": 0}
-    first, second = Variant.parse("huffman"), Variant.parse("raw")
-    parts = parts_of(ref, first, 4096, 40_960)
-    start = split.fit(ref, first, **options)
-    made = [split.part(ref, first, start, where, **options) for where in parts]
-    row, shared = split.merge(ref, first, start, made, **options)
-    assert exact(row) == exact(measure_case(ref, first, **options))
-    start = split.fit(ref, second, **options)
-    made = [split.part(ref, second, start, where, count=False, **options) for where in parts]
-    row, _ = split.merge(ref, second, start, made, shared, **options)
-    assert exact(row) == exact(measure_case(ref, second, **options))
-    (tmp_path / "w.safetensors").chmod(0o600)  # the inode changes, size and date do not
-    start = split.fit(ref, second, **options)
-    made = [split.part(ref, second, start, where, count=False, **options) for where in parts]
-    with pytest.raises(SourceError, match="between two of its variants"):
-        split.merge(ref, second, start, made, shared, **options)
-
-
 def test_parts_that_are_missing_are_not_made_up(tmp_path: Path) -> None:
     ref = tensor(tmp_path, gauss((640, 64), 1))
     variant = Variant.parse("huffman")
@@ -257,7 +237,6 @@ def split_task(
             split_faults.__name__,
             parts_of(ref, variant, 4096, split_bytes),
             256 << 20,
-            split.shared_key(ref, variant),
         ),
     )
 
@@ -404,16 +383,8 @@ def end(rows: list[Row] | None = None) -> StepEnd:
     return StepEnd(rows or [], datetime.now(UTC), 1.0)
 
 
-def case_of(n_parts: int, shelf: Shelf | None = None) -> SplitCase:
-    return SplitCase(Task("k", "measure", "m:f", split=Split("m", tuple(range(n_parts)))), shelf or Shelf())
-
-
-def to_merge(case: SplitCase) -> list[Step]:
-    """Through fit and parts; what comes then."""
-    following: list[Step] = []
-    for step in case.begin().ended(end())[1]:
-        following = step.ended(end())[1]
-    return following
+def case_of(n_parts: int) -> SplitCase:
+    return SplitCase(Task("k", "measure", "m:f", split=Split("m", tuple(range(n_parts)))))
 
 
 def test_steps_follow_each_other_and_parts_may_end_in_any_order() -> None:
@@ -456,63 +427,16 @@ def test_a_lost_head_begins_every_split_case_once() -> None:
     _, parts = case.begin().ended(end())
     first = over.begin()
     over.over = True
-    waiting = case_of(1, case.shelf)
-    assert to_merge(waiting) == []
-    fresh = list(_afresh([*parts, first, *case.shelf.clear()]))
-    assert [(step.name, step.case) for step in fresh if isinstance(step, Step)] == [(FIT, case), (FIT, waiting)]
-    assert len(fresh) == 2
+    fresh = list(_afresh([*parts, first]))
+    assert [(step.name, step.case) for step in fresh if isinstance(step, Step)] == [(FIT, case)]
+    assert len(fresh) == 1
     assert all(step.stale for step in parts)
 
 
-def test_one_case_counts_for_all_and_merges_wait_for_it() -> None:
-    shelf = Shelf()
-    first, second, third = (case_of(2, shelf) for _ in range(3))
-    merge = to_merge(first)
-    assert to_merge(second) == []
-    assert (first.counts, second.counts) == (True, False)
-    merge[0].value = "counted"
-    rows, released = merge[0].ended(end([{"status": "ok"}]))
-    assert len(rows) == 1
-    assert [(step.name, step.case) for step in released] == [(MERGE, second)]
-    assert [step.name for step in to_merge(third)] == [MERGE], "it is there already"
-    assert not third.counts
-    gone = ray.exceptions.ObjectLostError("00", None, "")
-    begun = released[0].lost(gone, MAX_TRIES)
-    assert [step.name for step in begun] == [FIT]
-    assert second.counts, "what was handed on may be lost: count it again"
-
-
-def test_where_the_case_that_counts_fails_another_does() -> None:
-    shelf = Shelf()
-    first, second, third, late = (case_of(1, shelf) for _ in range(4))
-    merge = to_merge(first)
-    assert to_merge(second) == to_merge(third) == []
-    late_parts = late.begin().ended(end())[1]
-    rows, released = merge[0].ended(end([{"status": "failed"}]))
-    assert rows[0]["status"] == "failed"
-    assert [(step.name, step.case) for step in released] == [(FIT, second), (FIT, third)]
-    assert (second.counts, third.counts, late.counts) == (True, False, False)
-    assert late_parts[0].ended(end()) == ([], []), "it waits for the new one"
-    crash = ray.exceptions.WorkerCrashedError()
-    assert released[0].lost(crash, 1) != []
-    assert second.over
-    assert [step.case for step in shelf.clear()] == []
-
-
-def test_a_merge_whose_counts_will_never_come_begins_anew() -> None:
-    shelf = Shelf()
-    first, second = case_of(1, shelf), case_of(1, shelf)
-    merge = to_merge(first)
-    parts = second.begin().ended(end())[1]
-    merge[0].ended(end([{"status": "failed"}]))
-    _, following = parts[0].ended(end())
-    assert [step.name for step in following] == [FIT]
-    assert second.counts
-
-
-def test_variants_of_a_tensor_count_its_bounds_once(ray_cluster: Cluster, large: TensorRef, traces: Path) -> None:
+def test_variants_of_a_tensor_side_by_side_give_their_own_rows(
+    ray_cluster: Cluster, large: TensorRef, traces: Path
+) -> None:
     specs = ("huffman", "raw", "huffman:tables=2", "zero")
     found, _ = run([split_task(large, spec, traces, key=spec) for spec in specs], ray_cluster)
     for spec in specs:
         assert exact(found[spec][0]) == whole_row(large, spec)
-    assert len({trace.name.split()[1] for trace in traces.glob("counted *")}) == 1

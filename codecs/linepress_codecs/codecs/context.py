@@ -14,6 +14,15 @@ from linepress_codecs.context.bound import ChannelBound
 from linepress_codecs.context.channel import ChannelTables, fit_channels, models
 from linepress_codecs.context.engine import decode_channel_line, decode_channels, encode_channels, measure_channels
 from linepress_codecs.context.rows import ROWS
+from linepress_codecs.context.turning import TurningTables
+from linepress_codecs.context.turning_engine import (
+    TurningBound,
+    decode_turning,
+    decode_turning_line,
+    encode_turning,
+    measure_turning,
+)
+from linepress_codecs.context.turning_fit import fit_turning
 from linepress_codecs.contracts import ClassBound, HardwareCard, LineCodec, Lines, Packed, Tables
 from linepress_codecs.errors import UnsupportedFormatError
 from linepress_codecs.formats import Format
@@ -26,22 +35,25 @@ from linepress_codecs.tans.engine import decode_lines, decode_one, encode_lines,
 from linepress_codecs.tans.fit import SAMPLE_LINES, fit_static
 from linepress_codecs.tans.static import StaticTables
 
+Model = ChannelTables | TurningTables | StaticTables
+TURNING_MARK, TURNING_BITS = 0b111110, 6
+"""Static tables (first bit 0) of 31 rows, which no tensor has, mark turning channels."""
+
 
 @dataclass(frozen=True)
 class ContextTables:
-    """Either the channels of a tensor or, where those do not pay or do not exist, static tables."""
+    """The channels of a tensor, turning or not, or, where those do not pay or do not exist, static tables."""
 
-    model: ChannelTables | StaticTables
+    model: Model
     precision: int
 
     def to_bytes(self) -> bytes:
         out = BitWriter()
-        if isinstance(self.model, ChannelTables):
-            out.write(1, 1)
-            self.model.write(out)
+        if isinstance(self.model, TurningTables):
+            out.write(TURNING_MARK, TURNING_BITS)
         else:
-            out.write(0, 1)
-            self.model.write(out)
+            out.write(int(isinstance(self.model, ChannelTables)), 1)
+        self.model.write(out)
         return out.to_bytes()
 
 
@@ -60,7 +72,7 @@ class Context(LineCodec):
     """
 
     codec_id: ClassVar[str] = "context"
-    format_version: ClassVar[int] = 2
+    format_version: ClassVar[int] = 3
     summary: ClassVar[str] = "KV caches: per-channel mean and deviation, previous token as context, fixed tables"
     source: ClassVar[str] = "this project; tANS of J. Duda, arXiv:1311.2540"
 
@@ -72,18 +84,17 @@ class Context(LineCodec):
 
     def fit(self, chunks: Iterable[Lines]) -> Tables:
         static = fit_static(chunks, precision=self.precision, streams=self.streams, tables=4, mantissa=None)
-        channels = fit_channels(chunks, self.streams)
-        best = ContextTables(static, self.precision)
-        if channels is None:
-            return best
-        other = ContextTables(channels, self.precision)
-        static_bits, channel_bits = 8 * len(best.to_bytes()), 8 * len(other.to_bytes())
+        fitted = (static, fit_channels(chunks, self.streams), fit_turning(chunks, self.streams))
+        tables = [ContextTables(model, self.precision) for model in fitted if model is not None]
+        if len(tables) == 1:
+            return tables[0]
+        sizes = [8 * len(each.to_bytes()) for each in tables]
         share = self._share(chunks)
         for lines in chunks:
             part = lines if share == 1 else _every(lines, share)
-            static_bits += share * int(self.measure(part, best).sum(dtype=np.int64))
-            channel_bits += share * int(self.measure(part, other).sum(dtype=np.int64))
-        return other if channel_bits < static_bits else best
+            for k, each in enumerate(tables):
+                sizes[k] += share * int(self.measure(part, each).sum(dtype=np.int64))
+        return tables[int(np.argmin(sizes))]
 
     @staticmethod
     def _share(chunks: Iterable[Lines]) -> int:
@@ -93,12 +104,16 @@ class Context(LineCodec):
 
     def tables_from_bytes(self, data: bytes) -> Tables:
         source = BitReader(data)
-        model: ChannelTables | StaticTables
-        model = ChannelTables.read(source) if source.read(1) else StaticTables.read(source, self.precision)
+        model: Model
+        if source.peek(TURNING_BITS) == TURNING_MARK:
+            source.read(TURNING_BITS)
+            model = TurningTables.read(source)
+        else:
+            model = ChannelTables.read(source) if source.read(1) else StaticTables.read(source, self.precision)
         source.finish()
         return ContextTables(model, self.precision)
 
-    def _own(self, tables: Tables) -> ChannelTables | StaticTables:
+    def _own(self, tables: Tables) -> Model:
         check_tables_type(self, tables, ContextTables)
         own = cast(ContextTables, tables)
         if own.precision != self.precision:
@@ -111,6 +126,8 @@ class Context(LineCodec):
         model = self._own(tables)
         if isinstance(model, StaticTables):
             return StaticBound(model, self.streams, fmt)
+        if isinstance(model, TurningTables):
+            return TurningBound(model, self.streams, self.precision, fmt)
         return ChannelBound(model, self.streams, self.precision, fmt)
 
     def measure(self, lines: Lines, tables: Tables) -> NDArray[np.uint16]:
@@ -118,6 +135,8 @@ class Context(LineCodec):
         model = self._own(tables)
         if isinstance(model, StaticTables):
             return measure_lines(lines, model, self.streams)
+        if isinstance(model, TurningTables):
+            return measure_turning(lines, model, self.streams, self.precision)
         return measure_channels(lines, model, self.streams, self.precision)
 
     def encode(self, lines: Lines, tables: Tables) -> Packed:
@@ -125,6 +144,8 @@ class Context(LineCodec):
         model = self._own(tables)
         if isinstance(model, StaticTables):
             return encode_lines(lines, model, self.streams)
+        if isinstance(model, TurningTables):
+            return encode_turning(lines, model, self.streams, self.precision)
         return encode_channels(lines, model, self.streams, self.precision)
 
     def decode(self, packed: Packed, tables: Tables) -> NDArray[np.uint8]:
@@ -132,6 +153,8 @@ class Context(LineCodec):
         model = self._own(tables)
         if isinstance(model, StaticTables):
             return decode_lines(packed, model, self.streams)
+        if isinstance(model, TurningTables):
+            return decode_turning(packed, model, self.streams, self.precision)
         return decode_channels(packed, model, self.streams, self.precision)
 
     def decode_line(self, packed: Packed, i: int, tables: Tables) -> NDArray[np.uint8]:
@@ -139,6 +162,8 @@ class Context(LineCodec):
         model = self._own(tables)
         if isinstance(model, StaticTables):
             return decode_one(packed, i, model, self.streams)
+        if isinstance(model, TurningTables):
+            return decode_turning_line(packed, i, model, self.streams, self.precision)
         return decode_channel_line(packed, i, model, self.streams, self.precision)
 
     def card(self, fmt: Format) -> HardwareCard:
@@ -148,5 +173,5 @@ class Context(LineCodec):
 
 
 def _every(lines: Lines, step: int) -> Lines:
-    channel = None if lines.channel is None else lines.channel[::step]
-    return replace(lines, data=np.ascontiguousarray(lines.data[::step]), channel=channel)
+    part = lines[::step]
+    return replace(part, data=np.ascontiguousarray(part.data))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from linepress_codecs.anchors import HUFFMAN_ANCHORS
 from linepress_codecs.bitio import as_words, frozen, line_words
+from linepress_codecs.cards.measured import clock_of, rtl_card
 from linepress_codecs.checks import (
     check_arrays,
     check_geometry,
@@ -37,6 +38,8 @@ _KINDS = {
     "int16": kernels.KIND_INT16,
     "int32": kernels.KIND_INT32,
 }
+BUILT, FIXED_DECODE = "huffman8-decoder", 6
+"""The RTL design, and its clocks beside two a code."""
 _REASONS = {
     kernels.BAD_BITS: "the code does not end where its size says",
     kernels.BAD_CODE: "a bit pattern that no code has",
@@ -210,39 +213,43 @@ class Huffman(LineCodec):
     # --- hardware -----------------------------------------------------------------------------------------------
 
     def card(self, fmt: Format) -> HardwareCard:
-        """Latency by structure: one code a cycle in each sub-stream, all sub-streams at once."""
+        """As the RTL design of eight sub-streams where that is the variant; else by its structure."""
         symbols = self._symbols(fmt, 64)
         parts = self._substreams(fmt, 64)
         serial = symbols // parts
-        table_bytes = self.tables * (2 ** exponent_field(fmt).bits + 4 * self.limit)
+        sram = Figure(
+            self.tables * (2 ** exponent_field(fmt).bits + 4 * self.limit),
+            "B",
+            "derived",
+            "per table: a byte a symbol in canonical order, first code and offset (2 B each) a length; registers in "
+            "the RTL design",
+        )
+        encode = Figure(
+            4 + 2 * symbols.bit_length(),
+            "cycles",
+            "estimated",
+            f"1 code read for all symbols at once + prefix sum of lengths and merge of codes, each a tree of "
+            f"log2({symbols}) levels + 1 table choice + 2 header and align",
+        )
+        if (fmt.name, parts, self.tables, self.limit) == ("bf16", 8, 1, 12):
+            return rtl_card(BUILT, encode, sram, HUFFMAN_ANCHORS)
         return HardwareCard(
             decode_latency_cycles=Figure(
-                3 + serial,
+                FIXED_DECODE + 2 * serial,
                 "cycles",
                 "estimated",
-                f"1 align and read header + {symbols} symbols / {parts} sub-streams at one code a cycle (first-code "
-                "compare, then symbol table read, pipelined) + 1 table read + 1 join with raw bits; gem5's Huffman "
-                "likewise takes one cycle a symbol",
+                f"{symbols} symbols / {parts} sub-streams, two clocks a code, + {FIXED_DECODE} for header, start, "
+                f"look-up and output, as the RTL design {BUILT} takes; not built for this variant",
             ),
-            encode_latency_cycles=Figure(
-                4 + 2 * symbols.bit_length(),
-                "cycles",
-                "estimated",
-                f"1 code read for all symbols at once + prefix sum of lengths and merge of codes, each a tree of "
-                f"log2({symbols}) levels + 1 table choice + 2 header and align",
-            ),
+            encode_latency_cycles=encode,
             initiation_interval_cycles=Figure(
                 serial,
                 "cycles",
                 "derived",
-                "one engine decodes one line at a time; as many engines side by side give a line a cycle",
+                f"a folded engine holds two lines in turn, a code of each in two clocks; unrolled, as {BUILT} is, it "
+                "takes a line a clock",
             ),
-            clock_GHz=Figure(1.75, "GHz", "estimated", "clock of the published 64 B decompressor (anchor below)"),
-            table_sram_bytes=Figure(
-                table_bytes,
-                "B",
-                "derived",
-                "per table: a byte a symbol in canonical order, first code and offset (2 B each) a length",
-            ),
+            clock_GHz=clock_of(BUILT, "estimated", "as the one that was built; "),
+            table_sram_bytes=sram,
             anchors=HUFFMAN_ANCHORS,
         )

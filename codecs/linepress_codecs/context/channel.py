@@ -56,6 +56,20 @@ def models(fmt: Format) -> bool:
     return fmt.is_float and fmt.sign_bits == 1 and fmt.bits >= 8
 
 
+@njit(cache=True, inline="always")
+def number(u, width, mantissa, top, infinite, unit):  # type: ignore[no-untyped-def]
+    """Value of element ``u``, 0.0 for what a fit leaves out: exact zeros (padding) and what is not finite."""
+    magnitude = u & ((U1 << (width - U1)) - U1)
+    exponent = np.int64(magnitude >> mantissa)
+    low = np.int64(magnitude & ((U1 << mantissa) - U1))
+    if exponent == top and (infinite or low == (1 << np.int64(mantissa)) - 1):
+        return 0.0
+    if exponent > 0:
+        low += 1 << np.int64(mantissa)
+    x = float(low) * unit[max(exponent, 1)]
+    return -x if (u >> (width - U1)) != U0 else x
+
+
 @njit(cache=True)
 def _gather(  # type: ignore[no-untyped-def]
     elements, channel, before, offset, span, width, mantissa, top, infinite, unit, sums,
@@ -71,23 +85,13 @@ def _gather(  # type: ignore[no-untyped-def]
     for i in range(elements.shape[0]):
         ahead = channel[i] % span
         for j in range(m):
-            u = elements[i, j]
-            magnitude = u & ((U1 << (width - U1)) - U1)
-            exponent = np.int64(magnitude >> mantissa)
-            low = np.int64(magnitude & ((U1 << mantissa) - U1))
             at = channel[i] + offset[j]
             if ahead + offset[j] >= span:
                 at -= span
+            x = number(elements[i, j], width, mantissa, top, infinite, unit)
             counted[j] = False
-            if magnitude == U0 or (exponent == top and (infinite or low == (1 << np.int64(mantissa)) - 1)):
+            if x == 0.0 or at >= sums.shape[0]:
                 continue
-            if at >= sums.shape[0]:
-                continue
-            if exponent > 0:
-                low += 1 << np.int64(mantissa)
-            x = float(low) * unit[max(exponent, 1)]
-            if (u >> (width - U1)) != U0:
-                x = -x
             counted[j] = True
             values[j] = x
             row = sums[at]
@@ -138,16 +142,9 @@ class ChannelTables:
         return np.minimum(channel.astype(np.int64), self.n_channels)
 
     def write(self, out: BitWriter) -> None:
-        """Each column as its minimum, its width in bits, and the values less the minimum in that width."""
+        """The number of channels, then the columns."""
         out.gamma(self.n_channels + 1)
-        if not self.n_channels:
-            return
-        for column in self.columns.T:
-            least = int(column.min())
-            width = int(column.max() - least).bit_length()
-            out.signed(least)
-            out.write(width, 4)
-            out.write_many([int(v) - least for v in column], width)
+        write_columns(out, self.columns)
 
     @classmethod
     def read(cls, source: BitReader) -> ChannelTables:
@@ -155,23 +152,38 @@ class ChannelTables:
         n = source.gamma() - 1
         if n > MOST_CHANNELS:
             raise CorruptDataError(f"{n} channels, but a tensor has at most {MOST_CHANNELS}")
-        columns = np.zeros((n, len(COLUMNS)), np.int32)
-        limits = (
-            (-MOST_LEVEL, MOST_LEVEL),
-            (0, MOST_WIDENING),
-            (-MOST_MEAN, MOST_MEAN),
-            (-MOST_SLOPE, MOST_SLOPE),
-        )
-        for c, (low, high) in enumerate(limits if n else ()):
-            least = source.signed()
-            width = source.read(4)
-            values = least + source.read_many(n, width)
-            if int(values.min()) < low or int(values.max()) > high:
-                raise CorruptDataError(f"a channel's {COLUMNS[c]} is out of range")
-            if int(values.min()) != least or int(values.max() - least).bit_length() != width:
-                raise CorruptDataError(f"the channels' {COLUMNS[c]} is stored wider than an encoder writes it")
-            columns[:, c] = values
-        return cls(columns)
+        return cls(read_columns(source, n, MOST_MEAN))
+
+
+def write_columns(out: BitWriter, columns: NDArray[np.int32]) -> None:
+    """Each column as its minimum, its width in bits, and the values less the minimum in that width."""
+    for column in columns.T if len(columns) else ():
+        least = int(column.min())
+        width = int(column.max() - least).bit_length()
+        out.signed(least)
+        out.write(width, 4)
+        out.write_many([int(v) - least for v in column], width)
+
+
+def read_columns(source: BitReader, n: int, most_mean: int) -> NDArray[np.int32]:
+    """Inverse of `write_columns` for ``n`` channels; raises `CorruptDataError` on anything no encoder wrote."""
+    columns = np.zeros((n, len(COLUMNS)), np.int32)
+    limits = (
+        (-MOST_LEVEL, MOST_LEVEL),
+        (0, MOST_WIDENING),
+        (-most_mean, most_mean),
+        (-MOST_SLOPE, MOST_SLOPE),
+    )
+    for c, (low, high) in enumerate(limits if n else ()):
+        least = source.signed()
+        width = source.read(4)
+        values = least + source.read_many(n, width)
+        if int(values.min()) < low or int(values.max()) > high:
+            raise CorruptDataError(f"a channel's {COLUMNS[c]} is out of range")
+        if int(values.min()) != least or int(values.max() - least).bit_length() != width:
+            raise CorruptDataError(f"the channels' {COLUMNS[c]} is stored wider than an encoder writes it")
+        columns[:, c] = values
+    return columns
 
 
 def fit_channels(chunks: Iterable[Lines], streams: int) -> ChannelTables | None:
@@ -199,8 +211,20 @@ def fit_channels(chunks: Iterable[Lines], streams: int) -> ChannelTables | None:
 
 def _columns(sums: NDArray[np.float64], mantissa: int) -> NDArray[np.int32]:
     """Quantised parameters from the sums of `_gather`."""
+    mean = sums[:, 1] / np.maximum(sums[:, 0], 1.0)
+    level, widening, slope, cell = quantised(sums, mean, np.abs(mean) * 2.0**-mantissa)
+    half_cells = np.clip(np.round(2 * mean / cell), -MOST_MEAN, MOST_MEAN)
+    return np.stack([level, widening, half_cells, slope], axis=1).astype(np.int32)
+
+
+def quantised(
+    sums: NDArray[np.float64], mean: NDArray[np.float64], unit: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """(level, widening, slope, cell of first values) of each channel, from the sums of `_gather` about ``mean``.
+
+    ``unit`` is one unit in the last place of the channel's typical size, where its mean is large.
+    """
     n = np.maximum(sums[:, 0], 1.0)
-    mean = sums[:, 1] / n
     first = np.maximum(sums[:, 2] / n - mean * mean, 0.0)
     pairs = np.maximum(sums[:, 3], 1.0)
     a, b = sums[:, 4] / pairs - mean, sums[:, 5] / pairs - mean
@@ -212,7 +236,6 @@ def _columns(sums: NDArray[np.float64], mantissa: int) -> NDArray[np.int32]:
     later = np.maximum(bb - 2 * slope / scale * ab + (slope / scale) ** 2 * aa, 0.0)
     # A deviation of four units in the last place of the mean makes cells of two: a raw bit is left in each element,
     # and those pay for the states. Down to half of that it is cheaper to overstate the deviation; below, it is not.
-    unit = np.abs(mean) * 2.0**-mantissa
     later = np.where((later >= (2 * unit) ** 2) & (later < (4 * unit) ** 2), (4 * unit) ** 2, later)
     floor = np.maximum((unit / 2) ** 2, 2.0**-300)
     seen = sums[:, 0] > 0
@@ -221,7 +244,5 @@ def _columns(sums: NDArray[np.float64], mantissa: int) -> NDArray[np.int32]:
     level = np.where(sums[:, 3] > 0, level, wide)
     widening = np.clip(wide - level, 0, MOST_WIDENING)
     cell = np.ldexp(1.0, (np.floor((level + widening) / 4) - (CELLS_PER_SIGMA.bit_length() - 1)).astype(np.int64))
-    half_cells = np.clip(np.round(2 * mean / cell), -MOST_MEAN, MOST_MEAN)
     typical = int(np.median(level[seen])) if seen.any() else 0
-    level = np.where(seen, level, typical)
-    return np.stack([level, widening, half_cells, slope], axis=1).astype(np.int32)
+    return np.where(seen, level, typical), widening, slope, cell

@@ -39,6 +39,10 @@ class LineOrder:
     offset : int64[m]
         Channels that element j lies behind the first one, modulo ``span``.
     span : int
+    later : int64[m]
+        Positions that element j lies behind the first one, if the line starts where its span does.
+    in_runs : bool
+        Whether elements of one channel follow one another.
     """
 
     whole: bool
@@ -47,6 +51,13 @@ class LineOrder:
     needed: NDArray[np.bool_]
     offset: NDArray[np.int64]
     span: int
+    later: NDArray[np.int64]
+    in_runs: bool
+
+    @property
+    def plain_rows(self) -> bool:
+        """Whether neighbours are of different channels and no element is context of another in the line."""
+        return not self.whole and int(self.offset[1]) == 1 and not self.needed.any()
 
 
 def order_of(lines: Lines | Packed, m: int, streams: int) -> LineOrder:
@@ -69,4 +80,5 @@ def _order(m: int, streams: int, run: int, span: int) -> LineOrder:
         steps = element.reshape(streams, chain).T.reshape(-1).copy()
         before = np.where((element % chain == 0) | (element % run == 0), -1, element - 1)
     needed = np.isin(element, before)
-    return LineOrder(run == m, steps, before, needed, offset, span)
+    later = element // span if run == 1 else element % run
+    return LineOrder(run == m, steps, before, needed, offset, span, later, run > 1)

@@ -191,7 +191,7 @@ def _decode_one(  # type: ignore[no-untyped-def]
         fits &= _store(u, payload, rest_at, k, kind, out, line)
     if bad & np.uint64(UNUSED):
         return BAD_CODE
-    if position - start != size:
+    if position - start != size or size >= np.uint64(64 * n_words) + mode_bits:
         return BAD_BITS
     return OK if fits else BAD_SYMBOL
 
@@ -240,6 +240,7 @@ def _decoder(plain_bf16: bool, one_by_one: bool) -> Any:
             rest_bits = np.uint64(32 * n_words)
         elif kind != KIND_BYTES:
             rest_bits = np.uint64(n_words) * _word_rest_bits(kind)
+        raw_bits = np.uint64(64 * n_words) + (U2 if zero_lines else U1)
         selector_mask = (U1 << selector_bits) - U1
         shift = np.uint64(one_bits if one_by_one else index_bits)
         mask = (U1 << shift) - U1
@@ -343,7 +344,9 @@ def _decoder(plain_bf16: bool, one_by_one: bool) -> Any:
             wrong |= (p1 - s1 + header) ^ np.uint64(bits[line + 1])
             wrong |= (p2 - s2 + header) ^ np.uint64(bits[line + 2])
             wrong |= (p3 - s3 + header) ^ np.uint64(bits[line + 3])
-            if wrong != U0 or (bad & np.uint64(UNUSED)) != U0 or not fits:
+            # A code as long as the raw form is one no encoder writes.
+            most = max(max(p0 - s0, p1 - s1), max(p2 - s2, p3 - s3)) + header
+            if wrong != U0 or most >= raw_bits or (bad & np.uint64(UNUSED)) != U0 or not fits:
                 for i in range(line, line + 4):
                     reason = _decode_one(
                         payload, starts[i], np.uint64(bits[i]), kind, tables, index_bits, n_tables, selector_bits,

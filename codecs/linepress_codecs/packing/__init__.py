@@ -22,12 +22,16 @@ from linepress_codecs.packing.base import (
 )
 from linepress_codecs.packing.classes import Classes, best_classes, stride_bytes
 from linepress_codecs.packing.groups import Groups
+from linepress_codecs.packing.pairs import Pairs
 from linepress_codecs.packing.slots import Slots, best_slot
+from linepress_codecs.packing.spill import Spill
 from linepress_codecs.packing.stream import Stream
 
-PACKINGS: dict[str, type[Packing]] = {p.name: p for p in (Stream, Classes, Slots, Groups)}
+PACKINGS: dict[str, type[Packing]] = {p.name: p for p in (Stream, Classes, Slots, Groups, Pairs, Spill)}
 
-EXAMPLES = "stream, stream:granule=bit, classes:set=0/22/44/64, slots:slot=auto, groups:lines=48:size=33"
+EXAMPLES = (
+    "stream, stream:granule=bit, classes:set=0/22/44/64, slots:slot=auto, groups:lines=48:size=33, pairs, spill"
+)
 
 __all__ = [
     "PACKINGS",
@@ -38,8 +42,10 @@ __all__ = [
     "Groups",
     "Packing",
     "PackingCost",
+    "Pairs",
     "Placement",
     "Slots",
+    "Spill",
     "Stream",
     "best_classes",
     "best_slot",

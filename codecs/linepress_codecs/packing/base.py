@@ -24,8 +24,9 @@ CHECKSUM_BYTES = 4
 CRC_METADATA: dict[str, Any] = {"choices": ("off", "on"), "help": "on: a CRC-32 a page of 4 KiB raw, counted"}
 
 TAG_ONLY_BITS = 4
-"""A coded size up to this is a mode flag without content and means the all-zero line (the conformance kit checks
-it); a packing with per-line tags stores such a line in no bytes, since the tag repeats the flag."""
+"""A coded size up to this is a mode flag without content and means the all-zero line, or the line that equals its
+base (the conformance kit checks it); a packing with per-line tags stores such a line in no bytes, since the tag
+repeats the flag."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +80,16 @@ class Placement:
     length_bytes : int32[n]
         Bytes that must be read for the line; 0 where the tag alone tells it.
     metadata_bytes_per_page : int
-        Metadata that a metadata cache holds for one page of 4 KiB raw (rounded up to bytes).
+        Metadata that a metadata cache holds for one page (rounded up to bytes).
+    page_bytes : int
+        Raw bytes of a page: what must be known of at once to find one line.
     total_bytes : int
         Bytes of data, gaps included, metadata not.
     line_bytes : int
+    home_bytes : int
+        Where not 0: only so many bytes of a line lie at its start; what is longer goes on at ``rest_start_bytes``.
+    rest_start_bytes : int64[n] | None
+        First byte of the rest of each line; anything where there is no rest.
     """
 
     start_bytes: NDArray[np.int64]
@@ -90,12 +97,25 @@ class Placement:
     metadata_bytes_per_page: int
     total_bytes: int
     line_bytes: int = LINE_BYTES
+    home_bytes: int = 0
+    rest_start_bytes: NDArray[np.int64] | None = None
+    page_bytes: int = PAGE_BYTES
+
+    def extents(self) -> tuple[tuple[NDArray[np.int64], NDArray[np.int64]], ...]:
+        """(starts, lengths) of the parts that lines lie in: one, or the home and the rest."""
+        length = self.length_bytes.astype(np.int64)
+        if self.rest_start_bytes is None:
+            return ((self.start_bytes, length),)
+        home = np.minimum(length, self.home_bytes)
+        return ((self.start_bytes, home), (self.rest_start_bytes, length - home))
 
     def atoms(self, atom_bytes: int) -> NDArray[np.int64]:
         """Atoms of ``atom_bytes`` touched by each line alone, int64[n]."""
-        last = self.start_bytes + self.length_bytes - 1
-        touched = last // atom_bytes - self.start_bytes // atom_bytes + 1
-        return np.where(self.length_bytes > 0, touched, 0)
+        touched = np.zeros(len(self.start_bytes), np.int64)
+        for start, length in self.extents():
+            here = (start + length - 1) // atom_bytes - start // atom_bytes + 1
+            touched += np.where(length > 0, here, 0)
+        return touched
 
     def atom_stats(self, atom_bytes: int) -> AtomStats:
         atoms = self.atoms(atom_bytes)
@@ -195,13 +215,13 @@ class SizeCode:
         return np.where(fits, np.maximum(granules, self.base), full)
 
 
-def best_size_code(granules: NDArray[np.int64], full: int, granule_bits: int) -> SizeCode:
-    """The `SizeCode` with the fewest data and tag bits for these line lengths (exhaustive)."""
+def size_codes(granules: NDArray[np.int64], full: int, granule_bits: int) -> list[SizeCode]:
+    """Every useful `SizeCode` (and that of no bits), in the order of data and tag bits for these line lengths."""
     n = len(granules)
     counts = np.bincount(np.minimum(granules, full), minlength=full + 1).astype(np.int64)
     lines_to = np.concatenate([[0], np.cumsum(counts)])
     sum_to = np.concatenate([[0], np.cumsum(counts * np.arange(full + 1))])
-    best, best_cost = SizeCode(0, 0), n * full * granule_bits
+    found = [(n * full * granule_bits, SizeCode(0, 0))]
     for width in range(1, full.bit_length() + 1):
         for base in range(full):
             top = min(base + (1 << width) - 2, full - 1)
@@ -209,8 +229,12 @@ def best_size_code(granules: NDArray[np.int64], full: int, granule_bits: int) ->
             inside = sum_to[top + 1] - sum_to[base]
             over = n - lines_to[top + 1]
             cost = int(under * base + inside + over * full) * granule_bits + n * width
-            if cost < best_cost:
-                best, best_cost = SizeCode(base, width), cost
+            found.append((cost, SizeCode(base, width)))
             if top == full - 1 and base + (1 << width) - 2 > full - 1 and under == 0 and base > 0:
                 break
-    return best
+    return [code for _, code in sorted(found, key=lambda pair: pair[0])]
+
+
+def best_size_code(granules: NDArray[np.int64], full: int, granule_bits: int) -> SizeCode:
+    """The `SizeCode` with the fewest data and tag bits for these line lengths (exhaustive)."""
+    return size_codes(granules, full, granule_bits)[0]

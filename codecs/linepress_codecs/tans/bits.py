@@ -59,6 +59,10 @@ class BitReader:
         self._left -= bits
         return value
 
+    def peek(self, bits: int) -> int:
+        """The next ``bits`` bits, zeros past the end, without reading them."""
+        return self._value & ((1 << bits) - 1)
+
     def read_many(self, n: int, bits: int) -> NDArray[np.int64]:
         """``n`` values of ``bits`` bits each."""
         if not bits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from linepress_codecs.cards.measured import clock_of, rtl_card
 from linepress_codecs.contracts import Figure, HardwareCard
 from linepress_codecs.formats import Format
 
@@ -16,9 +17,12 @@ ANCHORS = (
     Figure(18, "ns", "published", "HEAP-Lab-VT/rst, 2026: average decode latency of the open RST design"),
     Figure(16, "cycles", "published", "gem5 v24.0.0.1: decompression of its Huffman (frequent values) model, 64 B"),
 )
-CLOCK = Figure(1.75, "GHz", "estimated", "clock of the published decompressor; one table read and one add in a cycle")
-FIXED_DECODE, FIXED_ENCODE = 5, 6
-STEP_CYCLES_STATIC, STEP_CYCLES_CONTEXT = 1, 2
+BUILT = "tans8-decoder"
+"""The RTL design whose clock and structure the estimates of its relatives follow."""
+STEP_CYCLES, CONTEXT_STEP_CYCLES = 2, 3
+"""Clocks of a step: as built (memory; next states), and with a prediction and row address between the two."""
+PLACE_CYCLES, FIXED_ENCODE = 4, 6
+"""Clocks that place the raw fields after the last step, as built; clocks assumed round an encoder's steps."""
 
 
 def log2_ceil(value: int) -> int:
@@ -36,41 +40,41 @@ def static_card(fmt: Format, streams: int, precision: int, tables: int, line_byt
     share one bit string and a step's positions are a prefix sum over the streams."""
     steps = -(-fmt.elements_in(line_bytes) // streams)
     raw = log2_ceil(fmt.elements_in(line_bytes))
-    decode = FIXED_DECODE + steps * STEP_CYCLES_STATIC + 1
-    encode = FIXED_ENCODE + raw + steps * STEP_CYCLES_STATIC
     copies = -(-streams // 2)
-    sram = copies * (-(-entry_bits(precision) * (tables << precision) // 8)) + -(
-        -entry_bits(precision) << precision >> 3
+    entry = entry_bits(precision)
+    sram = Figure(
+        copies * (-(-entry * (tables << precision) // 8)) + -(-entry << precision >> 3),
+        "B",
+        "derived",
+        f"({precision} + 4 + 8) bits x 2^{precision} states x {tables} tables x {copies} copies (two ports serve two "
+        "streams) + the mode row",
     )
+    encode = Figure(
+        FIXED_ENCODE + raw + steps * STEP_CYCLES,
+        "cycles",
+        "estimated",
+        f"{raw} levels of cost adders to choose the table, {steps} backward steps of {STEP_CYCLES} clocks, "
+        f"{FIXED_ENCODE} assumed for field extraction, packing by prefix sum and output",
+    )
+    if (fmt.name, streams, precision, tables, line_bytes) == ("bf16", 8, 10, 1, 64):
+        return rtl_card(BUILT, encode, sram, ANCHORS)
     return HardwareCard(
         decode_latency_cycles=Figure(
-            decode,
+            STEP_CYCLES * (steps + 1) + PLACE_CYCLES,
             "cycles",
             "estimated",
-            f"{steps} steps of {streams} streams (elements / streams), one table read a cycle, + 1 for the mode step "
-            f"+ {FIXED_DECODE} assumed for load, alignment, raw placement (2) and output",
+            f"mode step and {steps} steps of {streams} streams (elements / streams), {STEP_CYCLES} clocks each, and "
+            f"{PLACE_CYCLES} for raw placement and output, as the RTL design {BUILT}; not built for this variant",
         ),
-        encode_latency_cycles=Figure(
-            encode,
-            "cycles",
-            "estimated",
-            f"{raw} levels of cost adders to choose the table, {steps} backward steps, {FIXED_ENCODE} assumed for "
-            "field extraction, packing by prefix sum and output",
-        ),
+        encode_latency_cycles=encode,
         initiation_interval_cycles=Figure(
             steps + 1,
             "cycles",
             "derived",
-            "one folded engine is busy for its steps; n engines in turn divide it by n, with n copies of the tables",
+            f"a folded engine holds {STEP_CYCLES} lines, as {BUILT} does, each busy for its steps",
         ),
-        clock_GHz=CLOCK,
-        table_sram_bytes=Figure(
-            sram,
-            "B",
-            "derived",
-            f"({precision} + 4 + 8) bits x 2^{precision} states x {tables} tables x {copies} copies (two ports "
-            "serve two streams) + the mode row",
-        ),
+        clock_GHz=clock_of(BUILT, "estimated", "as the one that was built; "),
+        table_sram_bytes=sram,
         anchors=ANCHORS,
     )
 
@@ -79,32 +83,31 @@ def context_card(fmt: Format, streams: int, precision: int, rows: int, line_byte
     """Channel contexts: the row of a step follows from the step before, which adds a multiply by a slope in eighths
     (three adders) and a row address to the loop."""
     steps = -(-fmt.elements_in(line_bytes) // streams)
-    decode = FIXED_DECODE + steps * STEP_CYCLES_CONTEXT + 2
-    encode = FIXED_ENCODE + 2 + steps * STEP_CYCLES_STATIC
     copies = -(-streams // 2)
     rom = copies * (-(-entry_bits(precision) * (rows << precision) // 8))
     return HardwareCard(
         decode_latency_cycles=Figure(
-            decode,
+            CONTEXT_STEP_CYCLES * (steps + 1) + 2 + PLACE_CYCLES,
             "cycles",
             "estimated",
-            f"{steps} steps of {STEP_CYCLES_CONTEXT} cycles (table read; prediction and row address), {streams} "
-            f"streams at once, + 2 for channel parameters and mode, + {FIXED_DECODE} assumed as for static tables",
+            f"mode step and {steps} steps of {CONTEXT_STEP_CYCLES} clocks (memory; next states; prediction and row "
+            f"address), {streams} streams at once, + 2 for channel parameters, + {PLACE_CYCLES} for raw placement "
+            f"and output as in the RTL design {BUILT}; not built",
         ),
         encode_latency_cycles=Figure(
-            encode,
+            FIXED_ENCODE + 2 + steps * STEP_CYCLES,
             "cycles",
             "estimated",
-            f"contexts of all elements at once (2), {steps} backward steps, {FIXED_ENCODE} assumed as for static "
-            "tables",
+            f"contexts of all elements at once (2), {steps} backward steps of {STEP_CYCLES} clocks, {FIXED_ENCODE} "
+            "assumed as for static tables",
         ),
         initiation_interval_cycles=Figure(
-            steps * STEP_CYCLES_CONTEXT + 1,
+            CONTEXT_STEP_CYCLES * (steps + 1),
             "cycles",
-            "derived",
-            "one folded engine; two lines interleave in it without further tables, since a step is two cycles long",
+            "estimated",
+            "one folded engine with one line in it; several lines in turn would divide it, which is not built",
         ),
-        clock_GHz=CLOCK,
+        clock_GHz=clock_of(BUILT, "estimated", "as static tables were built; "),
         table_sram_bytes=Figure(
             rom,
             "B",

@@ -5,12 +5,20 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from linepress_codecs.bitio import frozen
+from linepress_codecs.bitio import line_words as as_lines
+from linepress_codecs.checks import checked_single
 from linepress_codecs.contracts import Lines, Packed
 from linepress_codecs.errors import CorruptDataError, UnsupportedFormatError
 from linepress_codecs.formats import Format
-from linepress_codecs.tans.kernels import OK, PAD_WORDS, PROBLEMS
-from linepress_codecs.tans.static import BLOCK_LINES, StaticTables, data_of, elements_of, per_line
+from linepress_codecs.tans.chains import special_flag
+from linepress_codecs.tans.decode import decode_vector, decode_word, reach_bits
+from linepress_codecs.tans.encode import encode_moves, encode_shifts
+from linepress_codecs.tans.kernels import OK, PAD_WORDS, PROBLEMS, take_lines
+from linepress_codecs.tans.static import BLOCK_LINES, SIGN_RAW, StaticTables, data_of, elements_of, per_line
 from linepress_codecs.tans.static_kernels import static_code, static_decode
+from linepress_codecs.tans.words import word_shape
+from linepress_codecs.targets import target
 
 
 def _run(
@@ -61,9 +69,31 @@ def measure_static(
     return bits
 
 
+def _fast_code(
+    lines: Lines, tables: StaticTables, streams: int, words: NDArray[np.uint64], write: bool
+) -> tuple[NDArray[np.uint16], NDArray[np.uint64], int] | None:
+    """(sizes, starts, bits of ``words`` used) by the kernels of `encode`; None for lines they do not take."""
+    fmt, field = lines.format, tables.field
+    shape = fast_shape(tables, fmt, streams)
+    choice = None if shape is None else tables.choice(per_line(fmt, lines.line_bytes))
+    if choice is None:
+        return None
+    starts, bits = np.empty(len(lines), np.uint64), np.empty(len(lines), np.uint16)
+    kernel = encode_moves if target().bit_moves else encode_shifts
+    used = kernel(
+        as_lines(lines.data), np.uint64(tables.precision), np.uint64(fmt.bits), np.uint64(field.low),
+        np.uint64(field.signed == SIGN_RAW), shape, tables.symbol_of, tables.use_zero, *choice, len(tables.frequency),
+        tables.machine.encode_entries, tables.machine.encode_state, words, starts, bits, write,
+    )  # fmt: skip
+    return bits, starts, int(used)
+
+
 def measure_lines(lines: Lines, tables: StaticTables, streams: int) -> NDArray[np.uint16]:
     """Coded bits of each line, uint16[n]."""
     check_tables(tables, lines.format, lines.line_bytes)
+    fast = _fast_code(lines, tables, streams, np.zeros(1, np.uint64), False)
+    if fast is not None:
+        return fast[0]
     parts = [
         measure_static(elements_of(lines.data[at : at + BLOCK_LINES], lines.format), lines.format, tables, streams)
         for at in range(0, len(lines), BLOCK_LINES)
@@ -80,10 +110,14 @@ def encode_lines(lines: Lines, tables: StaticTables, streams: int) -> Packed:
     """The code of each line, each starting on a 64-bit word."""
     check_tables(tables, lines.format, lines.line_bytes)
     n = len(lines)
+    words = np.empty(n * line_words(lines.line_bytes) + 2, np.uint64)
+    fast = _fast_code(lines, tables, streams, words, True)
+    if fast is not None:
+        bits, starts, used = fast
+        return Packed.of(lines, words[: used // 64].view(np.uint8), starts, bits)
     bits = np.zeros(n, np.uint16)
     modes = np.zeros(n, np.uint8)
     starts = np.zeros(n, np.uint64)
-    words = np.empty(n * line_words(lines.line_bytes) + 2, np.uint64)
     used = 0
     for at in range(0, n, BLOCK_LINES):
         part = slice(at, min(at + BLOCK_LINES, n))
@@ -95,13 +129,6 @@ def encode_lines(lines: Lines, tables: StaticTables, streams: int) -> Packed:
         starts[part] += np.uint64(64 * first)
     payload = words[: used // 64].view(np.uint8)
     return Packed.of(lines, payload, starts, bits)
-
-
-def padded_words(payload: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """The payload as words with enough zero words behind it that no read of a damaged line leaves the buffer."""
-    out = np.zeros(-(-len(payload) // 8) + PAD_WORDS, np.uint64)
-    out.view(np.uint8)[: len(payload)] = payload
-    return out
 
 
 def check_packed(packed: Packed) -> None:
@@ -120,53 +147,67 @@ def decode_lines(packed: Packed, tables: StaticTables, streams: int) -> NDArray[
     """All lines, uint8[n, line_bytes]."""
     check_tables(tables, packed.format, packed.line_bytes)
     check_packed(packed)
-    words = padded_words(packed.payload)
-    return _decode(words, 8 * len(packed.payload), packed.starts, packed.bits, packed, tables, streams, 0)
+    return _decode(packed, tables, streams)
 
 
-def _decode(
-    words: NDArray[np.uint64],
-    n_bits: int,
-    starts: NDArray[np.uint64],
-    bits: NDArray[np.uint16],
-    packed: Packed,
-    tables: StaticTables,
-    streams: int,
-    index: int,
-) -> NDArray[np.uint8]:
-    fmt = packed.format
-    field = tables.field
+def fast_shape(tables: StaticTables, fmt: Format, streams: int) -> tuple[np.uint64, ...] | None:
+    """`words.word_shape` of elements that the kernels of `decode` and `encode` take, else None."""
+    if streams != 4 or tables.tail or not len(tables.frequency):
+        return None
+    return word_shape(fmt.bits, tables.field.low, tables.field.signed == SIGN_RAW)
+
+
+def _decode(packed: Packed, tables: StaticTables, streams: int, index: int = 0) -> NDArray[np.uint8]:
+    """Lines of ``packed``; damage is reported as line ``index`` + its place."""
+    fmt, n = packed.format, len(packed.bits)
     per = per_line(fmt, packed.line_bytes)
-    out = np.empty((len(bits), packed.line_bytes), np.uint8)
-    for at in range(0, len(bits), BLOCK_LINES):
-        part = slice(at, min(at + BLOCK_LINES, len(bits)))
-        elements = np.empty((part.stop - at, per), np.uint64)
-        line, problem = static_decode(
-            words, np.uint64(n_bits), starts[part], bits[part], np.uint64(fmt.bits), np.uint64(field.low),
-            field.signed, np.uint64(field.flip), per - tables.tail, streams, tables.precision, tables.first,
-            tables.use_zero, len(tables.frequency), tables.machine.decode, elements,
+    out = np.empty((n, packed.line_bytes), np.uint8)
+    rest, left = np.empty(n, np.int64), n
+    shape = fast_shape(tables, fmt, streams)
+    if shape is None:
+        rest = np.arange(n)
+    else:
+        field, r = tables.field, tables.precision
+        kernel = decode_vector if target().lanes else decode_word
+        left = kernel(
+            frozen(packed.payload), frozen(packed.starts), frozen(packed.bits), np.uint64(r), np.uint64(fmt.bits),
+            np.uint64(field.low), np.uint64(field.signed == SIGN_RAW),
+            np.uint64(special_flag(fmt.bits)), shape, tables.decode_entries,
+            np.uint64(len(tables.frequency)), tables.machine.decode,
+            np.uint64(reach_bits(packed.line_bytes, per, r)), out, rest,
         )  # fmt: skip
-        raise_problem(index + at + line, problem)
+        rest = np.sort(rest[:left])
+    for at in range(0, left, BLOCK_LINES):
+        part = rest[at : at + BLOCK_LINES]
+        words, starts = apart(packed, part)
+        elements = np.empty((len(part), per), np.uint64)
+        line, problem = static_decode(
+            words, starts, packed.bits[part], np.uint64(fmt.bits), np.uint64(tables.field.low),
+            tables.field.signed, np.uint64(tables.field.flip), per - tables.tail, streams, tables.precision,
+            tables.first, tables.use_zero, len(tables.frequency), tables.machine.decode, elements,
+        )  # fmt: skip
+        if problem != OK:
+            raise_problem(index + int(part[line]), problem)
         out[part] = data_of(elements, fmt)
     return out
 
 
-def one_line(packed: Packed, i: int) -> tuple[NDArray[np.uint64], int, NDArray[np.uint64], NDArray[np.uint16]]:
-    """(words, their bits, start, size) of line ``i`` alone, reading only the bytes its code lies in."""
-    check_packed(packed)
-    if not 0 <= i < len(packed):
-        raise IndexError(f"line {i} of {len(packed)}")
-    start, size = int(packed.starts[i]), int(packed.bits[i])
-    if start + size > 8 * len(packed.payload):
-        raise CorruptDataError("its code lies outside the payload", i)
-    first = start // 8
-    part = packed.payload[first : (start + size + 7) // 8]
-    return padded_words(part), 8 * len(part), np.array([start - 8 * first], np.uint64), packed.bits[i : i + 1]
+def apart(packed: Packed, which: NDArray[np.int64]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """(words, first bit of each) of some lines' codes, copied so that no read of a damaged line leaves the words.
+
+    Of a line that claims more bits than a raw one only so many are copied: it is damaged whatever follows.
+    """
+    words = line_words(packed.line_bytes) + 1
+    flat = np.zeros(len(which) * words + PAD_WORDS, np.uint64)
+    rows = flat[: len(which) * words].view(np.uint8).reshape(len(which), 8 * words)
+    starts = np.empty(len(which), np.uint64)
+    take_lines(frozen(packed.payload), frozen(packed.starts), frozen(packed.bits), which, 8 * words, rows, starts)
+    return flat, starts
 
 
 def decode_one(packed: Packed, i: int, tables: StaticTables, streams: int) -> NDArray[np.uint8]:
     """Line ``i`` alone, uint8[line_bytes]."""
     check_tables(tables, packed.format, packed.line_bytes)
-    words, n_bits, starts, bits = one_line(packed, i)
-    out: NDArray[np.uint8] = _decode(words, n_bits, starts, bits, packed, tables, streams, i)[0]
+    check_packed(packed)
+    out: NDArray[np.uint8] = _decode(checked_single(packed, i), tables, streams, i)[0]
     return out

@@ -25,16 +25,17 @@ MODE_RAW, MODE_ZERO, MODE_CODED = 0, 1, 2
 ESCAPE, ZERO, FIRST = 0, 1, 2
 """Symbol ids of static rows: escape, the element whose bits are all zero, the first field value."""
 
-OK, BAD_MODE, BAD_END, BAD_LENGTH, BAD_PADDING, BAD_VALUE = 0, 1, 2, 3, 4, 5
+OK, BAD_MODE, BAD_END, BAD_LENGTH, BAD_PADDING, BAD_VALUE, BAD_LONG = 0, 1, 2, 3, 4, 5, 6
 PROBLEMS = {
     BAD_MODE: "its mode has no table",
     BAD_END: "its code does not end where its size says",
     BAD_LENGTH: "its code lies outside the payload",
     BAD_PADDING: "bits that an encoder leaves zero are set",
     BAD_VALUE: "a coded value does not exist in the element format",
+    BAD_LONG: "its code is as long as the line itself, which an encoder stores raw",
 }
 
-U0, U1, U6, U12, U15, U16, U32, U63, U64 = (np.uint64(i) for i in (0, 1, 6, 12, 15, 16, 32, 63, 64))
+U0, U1, U2, U6, U12, U15, U16, U32, U63, U64 = (np.uint64(i) for i in (0, 1, 2, 6, 12, 15, 16, 32, 63, 64))
 U4095 = np.uint64(4095)
 ZERO_LINE_BITS, ZERO_LINE = np.uint64(RESERVED_BITS), np.uint64(RESERVED_MASK)
 BUFFER_WORDS = 20
@@ -159,3 +160,17 @@ def read_raw(words, at, x, precision, width, m, line):  # type: ignore[no-untype
     for j in range(m):
         line[j] = low_bits(read64(buffer, np.uint64(j) * width), width)
     return at + whole - r
+
+
+@njit(cache=True)
+def take_lines(payload, starts, bits, which, most, out, to):  # type: ignore[no-untyped-def]
+    """Copy the code of the lines ``which`` of ``payload`` uint8[m] (``most`` bytes at most each) into the rows of
+    ``out`` uint8[len(which), stride], which the caller zeroed; ``to`` uint64[len(which)] are their first bits there."""
+    for k in range(which.shape[0]):
+        i = which[k]
+        first = np.int64(starts[i] >> np.uint64(3))
+        shift = np.int64(starts[i] & np.uint64(7))
+        n = min(min((shift + np.int64(bits[i]) + 7) >> 3, np.int64(most)), np.int64(payload.shape[0]) - first)
+        for b in range(n):
+            out[k, b] = payload[first + b]
+        to[k] = np.uint64(8 * k * out.shape[1] + shift)

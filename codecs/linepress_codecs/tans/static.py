@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from linepress_codecs.errors import CorruptDataError, UnsupportedFormatError
 from linepress_codecs.formats import Format
 from linepress_codecs.tans.bits import BitReader, BitWriter
-from linepress_codecs.tans.kernels import ESCAPE, FIRST, MODE_CODED, MODE_RAW, MODE_ZERO, ZERO
+from linepress_codecs.tans.chains import BITS_AT, ESCAPE_FLAG, STATE_AT, special_flag
+from linepress_codecs.tans.encode import COST_SHIFT, LANE, LANE_BITS, MODE_SHIFT, MOST_CHOICES, NO_TABLE
+from linepress_codecs.tans.kernels import ESCAPE, FIRST, MODE_CODED, MODE_RAW, MODE_ZERO, U12, U15, U16, U4095, ZERO
 from linepress_codecs.tans.tables import RESERVED_BITS, ROW_SYMBOLS, Machine, build
 
 SIGN_RAW, SIGN_CODED, INTEGER = 0, 1, 2
@@ -139,6 +141,57 @@ class StaticTables:
         rows[0, : len(self.mode)] = self.mode
         rows[1:, : self.frequency.shape[1]] = self.frequency
         return build(rows, self.precision, MODE_ZERO)
+
+    @cached_property
+    def decode_entries(self) -> NDArray[np.uint64]:
+        """The table of `chains`, uint64[rows * L], for elements of 8 or 16 bits."""
+        machine, field = self.machine, self.field
+        entry = machine.decode.astype(np.uint64)
+        symbol = (entry >> U16).astype(np.int64)
+        value = symbol - FIRST + self.first
+        magnitude = (1 << (self.width - 1)) - 1
+        if field.signed == SIGN_RAW:
+            bits = value << field.low & magnitude
+        elif field.signed == SIGN_CODED:
+            bits = (value >> 1) << field.low & magnitude | (value & 1) << (self.width - 1)
+        else:
+            bits = (value << field.low ^ field.flip) & ((1 << self.width) - 1)
+        special = special_flag(self.width)
+        bits = np.where(symbol < FIRST, np.where(symbol == ESCAPE, special | ESCAPE_FLAG, special), bits)
+        r = np.uint64(machine.precision)
+        row = np.arange(len(entry), dtype=np.uint64) >> r << r
+        read = ((entry >> U12) & U15) << np.uint64(BITS_AT)
+        return bits.astype(np.uint64) | read | ((entry & U4095) + row) << np.uint64(STATE_AT)
+
+    @cached_property
+    def symbol_of(self) -> NDArray[np.uint8]:
+        """Symbol of an element of 8 or 16 bits by its bits above the raw low ones; zero elements not told apart."""
+        field, width = self.field, self.width
+        bits = np.arange(1 << (width - field.low), dtype=np.int64)
+        if field.signed == INTEGER:
+            value = bits ^ (field.flip >> field.low)
+        else:
+            sign, value = bits >> (width - 1 - field.low), bits & ((1 << (width - 1 - field.low)) - 1)
+            value = 2 * value + sign if field.signed == SIGN_CODED else value
+        symbol = value - self.first + FIRST
+        return np.where((symbol >= FIRST) & (symbol < self.frequency.shape[1]), symbol, ESCAPE).astype(np.uint8)
+
+    def choice(self, elements: int) -> tuple[NDArray[np.uint64], np.uint64, np.uint64] | None:
+        """(differences uint64[256], that of the modes, the sum of equals) with which `encode` chooses among tables;
+        None where there are too many tables or elements for the sums."""
+        (cost, mode), others = self.cost, len(self.frequency) - 1
+        if others >= MOST_CHOICES:
+            return None
+        symbol = np.full((MOST_CHOICES - 1, ROW_SYMBOLS), COST_SHIFT, np.int64)
+        symbol[:others] += cost[1:].astype(np.int64) - cost[0]
+        modes = np.full(MOST_CHOICES - 1, NO_TABLE, np.int64)
+        modes[:others] = mode[MODE_CODED + 1 :].astype(np.int64) - mode[MODE_CODED] + MODE_SHIFT
+        if symbol.min() < 0 or modes.min() < 0 or elements * int(symbol.max()) + int(modes.max()) > LANE:
+            return None
+        shifts = np.arange(MOST_CHOICES - 1, dtype=np.int64)[:, None] * int(LANE_BITS)
+        differences = (symbol << shifts).sum(axis=0).astype(np.uint64)
+        first = np.uint64(int((modes[:, None] << shifts).sum()))
+        return differences, first, np.uint64(elements * COST_SHIFT + MODE_SHIFT)
 
     @cached_property
     def cost(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

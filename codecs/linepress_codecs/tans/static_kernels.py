@@ -7,7 +7,7 @@ from numba import njit
 
 from linepress_codecs.tans.kernels import (
     BAD_END,
-    BAD_LENGTH,
+    BAD_LONG,
     BAD_MODE,
     BAD_PADDING,
     BUFFER_WORDS,
@@ -237,7 +237,7 @@ def _step(x, base, window, machine_decode):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def static_decode(  # type: ignore[no-untyped-def]
-    words, n_bits, starts, bits, width, low, signed, flip, coded, streams, precision, first, use_zero, tables,
+    words, starts, bits, width, low, signed, flip, coded, streams, precision, first, use_zero, tables,
     machine_decode, elements,
 ):  # fmt: skip
     """Inverse of `static_code` into ``elements`` uint64[n, m].
@@ -258,8 +258,6 @@ def static_decode(  # type: ignore[no-untyped-def]
     for i in range(n):
         start = starts[i]
         end = start + np.uint64(bits[i])
-        if end > n_bits or start > n_bits:
-            return i, BAD_LENGTH
         line = elements[i]
         mode, x, at = read_head(words, start, machine_decode, precision)
         if mode >= MODE_CODED + tables:
@@ -269,6 +267,8 @@ def static_decode(  # type: ignore[no-untyped-def]
                 line[j] = U0
         elif mode == MODE_RAW:
             at = read_raw(words, at, x, precision, width, m, line)
+        elif end - start >= np.uint64(m) * width:
+            return i, BAD_LONG
         else:
             base = np.uint64(mode - MODE_CODED + 1) << r
             state[0] = x

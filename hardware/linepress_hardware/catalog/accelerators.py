@@ -37,6 +37,11 @@ class MemoryTier:
     def bandwidth_Bps(self) -> float | None:
         return None if self.bandwidth is None else self.bandwidth.base
 
+    @property
+    def is_cache(self) -> bool:
+        """A cache of the tier before it: nothing is placed there, but what was just read may be found there."""
+        return self.kind == "L2 cache"
+
 
 @dataclass(frozen=True)
 class Link:
@@ -86,6 +91,11 @@ class Accelerator:
         return self.main.capacity_bytes
 
     @property
+    def cache_bytes(self) -> float:
+        """Bytes of the last-level cache, 0 where the data file gives none."""
+        return sum(level.capacity_bytes for level in self.memory if level.is_cache)
+
+    @property
     def bandwidth_Bps(self) -> float:
         if self.main.bandwidth is None:
             raise ConfigurationError(f"{self.name}: the first memory tier has no bandwidth; add it to its data file")
@@ -93,6 +103,9 @@ class Accelerator:
 
     def peak_ops(self, bits: float) -> float:
         """Peak op/s of a matrix product whose wider operand has `bits` bits: the narrowest published peak that fits.
+
+        Where the figure has a high end (clocks beyond the data sheet's were measured) that one, so that the roofline
+        stays a bound.
 
         Raises
         ------
@@ -106,7 +119,8 @@ class Accelerator:
                 f"{self.name} has no published peak for {bits:g}-bit operands (only {widths}); "
                 f"use a narrower precision, for instance w8a8kv8"
             )
-        return self.peak[min(fitting)].base
+        found = self.peak[min(fitting)]
+        return found.base if found.high is None else found.base * found.high / found.value
 
 
 def parse_accelerator(text: str, where: str) -> Accelerator:

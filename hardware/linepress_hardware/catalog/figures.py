@@ -17,6 +17,8 @@ UNITS: dict[str, tuple[str, float]] = {
     "MB": ("bytes", 1e6),
     "GB": ("bytes", 1e9),
     "TB": ("bytes", 1e12),
+    "MiB": ("bytes", 2.0**20),
+    "GiB": ("bytes", 2.0**30),
     "B/s": ("bytes/s", 1.0),
     "GB/s": ("bytes/s", 1e9),
     "TB/s": ("bytes/s", 1e12),

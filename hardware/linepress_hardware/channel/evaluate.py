@@ -281,7 +281,9 @@ class Study:
         config, atom = self.config, self.memory.atom_bytes
         start, length = self.places()
         t = start.shape[0]
-        alone = closed_form.atoms_of_places(start, length, atom)
+        alone = self.atoms_alone()
+        parts = ((start, length),) if self.inline else self.subject.layout.extents()
+        at, run_length = (np.concatenate(column) for column in zip(*parts, strict=True))
         pointer = self.pointer_share()
         entry_atoms, lines_per_entry = self.metadata_unit()
         whole = (start % atom == 0) & (length % atom == 0)
@@ -290,7 +292,7 @@ class Study:
         return closed_form.gains(
             line_bytes=LINE_BYTES,
             atom_bytes=atom,
-            sequential_atoms_per_line=closed_form.atoms_sequential(start, length, atom) / t + pointer,
+            sequential_atoms_per_line=closed_form.atoms_sequential(at, run_length, atom) / t + pointer,
             random_atoms_per_line=float(alone.mean()) + pointer,
             metadata_atoms_per_page=entry_atoms,
             lines_per_page=lines_per_entry,
@@ -313,6 +315,13 @@ class Study:
             return layout.start_bytes, layout.length_bytes
         per_page = self.config.page_bytes // LINE_BYTES
         return self._populated.placement(max(1, layout.start_bytes.shape[0] // per_page))
+
+    def atoms_alone(self) -> NDArray[np.int64]:
+        """Atoms that each line of one tile touches when it is read alone, int64[t]."""
+        parts = (self.places(),) if self.inline else self.subject.layout.extents()
+        touched = [closed_form.atoms_of_places(start, n, self.memory.atom_bytes) for start, n in parts]
+        out: NDArray[np.int64] = np.sum(touched, axis=0)
+        return out
 
     def pointer_share(self) -> float:
         """Share of lines found only after reading their slot; an inline store keeps pointers in its metadata."""
@@ -347,14 +356,14 @@ class Study:
     def closed_form_latency_added_ns(self) -> float:
         """Latency added to an idle random read: look-up, misses at a lone read, decode, straddled atoms."""
         config, memory = self.config, self.memory
-        start, length = self.places()
+        length = self.places()[1]
         coded = (length > 0) & ((length < LINE_BYTES) | (not config.bypass_raw))
         atoms, _ = self.metadata_unit()
         hit = self.closed_form_hit_rate() if atoms else 1.0
         pointer = self.pointer_share()
         opens = (2.0 - hit + pointer) / self.idle_interval_ns
         then_ns = config.ecc_decode_ns + config.metadata_hit_ns
-        alone = float(closed_form.atoms_of_places(start, length, memory.atom_bytes).mean())
+        alone = float(self.atoms_alone().mean())
         added = closed_form.latency_added_ns(
             decode_ns=config.decode_latency_ns * float(coded.mean()),
             ecc_ns=0.0,

@@ -136,6 +136,10 @@ class AxiPort:
     poisoned: set[int] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
+        if isinstance(self.backing, StaticLayout) and self.backing.rest_bytes is not None:
+            raise ConfigurationError(
+                "the port follows damage in lines of one piece only; use a packing other than spill"
+            )
         self.log = ErrorLog(self.config.error_log_records)
 
     @property

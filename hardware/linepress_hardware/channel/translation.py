@@ -44,6 +44,10 @@ class StaticLayout:
     pointer_bytes : int64[t] | None
         Offset of what must be read first to learn where the line lies (the slot of an exception), -1 for a line
         found without; None: no line needs it.
+    home_bytes : int
+        Where not 0: a line has so many bytes at its start, found without metadata, and the rest at ``rest_bytes``.
+    rest_bytes : int64[t] | None
+        Offset of the rest of each line.
     """
 
     start_bytes: NDArray[np.int64]
@@ -54,6 +58,8 @@ class StaticLayout:
     page_bytes: int = 4096
     raw: NDArray[np.bool_] | None = None
     pointer_bytes: NDArray[np.int64] | None = None
+    home_bytes: int = 0
+    rest_bytes: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         start, length = self.start_bytes, self.length_bytes
@@ -61,14 +67,27 @@ class StaticLayout:
             raise ConfigurationError("a layout needs one start and one length per line, and at least one line")
         if self.lines <= 0 or self.page_bytes % LINE_BYTES:
             raise ConfigurationError(f"a layout of {self.lines} lines in pages of {self.page_bytes} B holds nothing")
-        if int(start.min()) < 0 or int(length.min()) < 0 or int((start + length).max()) > self.tile_bytes:
-            raise ConfigurationError(f"a line lies outside its tile of {self.tile_bytes} B; check starts and lengths")
-        # Bit granules put a line of up to 64 B into 65 bytes of memory.
-        if int(length.max()) > LINE_BYTES + 1:
+        if (self.home_bytes > 0) != (self.rest_bytes is not None):
+            raise ConfigurationError("a layout with home bytes needs the places of the rests, and the reverse")
+        for at, n in self.extents():
+            if int(at[n > 0].min(initial=0)) < 0 or int((at + n)[n > 0].max(initial=0)) > self.tile_bytes:
+                raise ConfigurationError(
+                    f"a line lies outside its tile of {self.tile_bytes} B; check starts and lengths"
+                )
+        # Bit granules put a line of up to 64 B into 65 bytes of memory; a raw line in a pair keeps its header.
+        if int(length.min()) < 0 or int(length.max()) > LINE_BYTES + 2:
             raise ConfigurationError(f"a coded line of {int(length.max())} B exceeds {LINE_BYTES} B; store it raw")
-        for other in (self.raw, self.pointer_bytes):
+        for other in (self.raw, self.pointer_bytes, self.rest_bytes):
             if other is not None and other.shape != start.shape:
                 raise ConfigurationError("raw flags and pointers of a layout need one entry per line of the tile")
+
+    def extents(self) -> tuple[tuple[NDArray[np.int64], NDArray[np.int64]], ...]:
+        """(starts, lengths) of the parts that lines lie in: one, or the home and the rest."""
+        length = self.length_bytes.astype(np.int64)
+        if self.rest_bytes is None:
+            return ((self.start_bytes, length),)
+        home = np.minimum(length, self.home_bytes)
+        return ((self.start_bytes, home), (self.rest_bytes, length - home))
 
     @property
     def lines_per_page(self) -> int:
@@ -115,7 +134,8 @@ def plain_layout(lines: int) -> StaticLayout:
 
 @njit(cache=True)
 def _expand(  # type: ignore[no-untyped-def]
-    line, is_write, partial, start, length, pointer, stride, lines, lines_per_entry, atom, metadata_base, entry_bytes,
+    line, is_write, partial, start, length, pointer, home, rest, stride, lines, lines_per_entry, atom,
+    metadata_base, entry_bytes,
     tag, stamp, pending, ahead, prefetch_entries, buffer_atom, buffer_request, buffer_stamp, prefetch, gates,
     address, size, write, after, why, kind, access, first, last, shared, metadata, out_length, failed, counters,
 ):  # fmt: skip
@@ -199,70 +219,77 @@ def _expand(  # type: ignore[no-untyped-def]
             target = here + step
             if target >= lines or target // lines_per_entry != page:
                 break  # a prefetch does not look up another entry
-            n = length[target % tile]
-            if n == 0:
-                continue
-            base = (target // tile) * stride + start[target % tile]
-            a1 = (base + n - 1) // atom
-            open_run = False
-            for a in range(base // atom, a1 + 1):
-                hit = -1
-                if slots > 0:
-                    if step == 0:
-                        counters[2] += 1
-                    for b in range(slots):
-                        if buffer_atom[b] == a:
-                            hit = b
-                            break
-                if hit >= 0:
-                    open_run = False
-                    buffer_stamp[hit] = m + i
-                    if step == 0:
-                        counters[3] += 1
-                        if shared[i, 0] < 0:
-                            shared[i, 0] = buffer_request[hit]
-                        else:
-                            shared[i, 1] = buffer_request[hit]
-                        done = max(done, buffer_request[hit])
+            for part in range(2 if home > 0 else 1):
+                n, base = length[target % tile], start[target % tile]
+                wait, wait_reason = depends, reason
+                if home > 0 and part == 0:
+                    # The home needs no metadata, only its turn.
+                    n, wait, wait_reason = min(n, home), gate, 1 if gate >= 0 else 0
+                elif home > 0:
+                    n, base = n - home, rest[target % tile]
+                if n <= 0:
                     continue
-                if open_run:
-                    size[m - 1] += atom
-                    if partial[i] and is_write[i]:
-                        size[m - 2] += atom
-                else:
-                    if is_write[i] and partial[i]:
-                        # ECC words and masked bytes do not go together: read, merge, write back.
+                base += (target // tile) * stride
+                a1 = (base + n - 1) // atom
+                open_run = False
+                for a in range(base // atom, a1 + 1):
+                    hit = -1
+                    if slots > 0:
+                        if step == 0:
+                            counters[2] += 1
+                        for b in range(slots):
+                            if buffer_atom[b] == a:
+                                hit = b
+                                break
+                    if hit >= 0:
+                        open_run = False
+                        buffer_stamp[hit] = m + i
+                        if step == 0:
+                            counters[3] += 1
+                            if shared[i, 0] < 0:
+                                shared[i, 0] = buffer_request[hit]
+                            else:
+                                shared[i, 1] = buffer_request[hit]
+                            done = max(done, buffer_request[hit])
+                        continue
+                    if open_run:
+                        size[m - 1] += atom
+                        if partial[i] and is_write[i]:
+                            size[m - 2] += atom
+                    else:
+                        if is_write[i] and partial[i]:
+                            # ECC words and masked bytes do not go together: read, merge, write back.
+                            address[m] = np.uint64(a * atom)
+                            size[m] = atom
+                            write[m] = False
+                            after[m] = wait
+                            why[m] = wait_reason
+                            kind[m] = 4
+                            access[m] = i
+                            m += 1
                         address[m] = np.uint64(a * atom)
                         size[m] = atom
-                        write[m] = False
-                        after[m] = depends
-                        why[m] = reason
-                        kind[m] = 4
+                        write[m] = is_write[i]
                         access[m] = i
+                        if is_write[i] and partial[i]:
+                            after[m] = m - 1
+                            why[m] = 3
+                        else:
+                            after[m] = wait
+                            why[m] = wait_reason
+                        kind[m] = 7 if step > 0 else (1 if is_write[i] else 0)
                         m += 1
-                    address[m] = np.uint64(a * atom)
-                    size[m] = atom
-                    write[m] = is_write[i]
-                    access[m] = i
-                    if is_write[i] and partial[i]:
-                        after[m] = m - 1
-                        why[m] = 3
-                    else:
-                        after[m] = depends
-                        why[m] = reason
-                    kind[m] = 7 if step > 0 else (1 if is_write[i] else 0)
-                    m += 1
-                    open_run = True
-                if slots > 0:
-                    oldest = 0
-                    for b in range(slots):
-                        if buffer_stamp[b] < buffer_stamp[oldest]:
-                            oldest = b
-                    buffer_atom[oldest] = a
-                    buffer_request[oldest] = m - 1
-                    buffer_stamp[oldest] = m + i
-                if step == 0:
-                    done = m - 1
+                        open_run = True
+                    if slots > 0:
+                        oldest = 0
+                        for b in range(slots):
+                            if buffer_stamp[b] < buffer_stamp[oldest]:
+                                oldest = b
+                        buffer_atom[oldest] = a
+                        buffer_request[oldest] = m - 1
+                        buffer_stamp[oldest] = m + i
+                    if step == 0:
+                        done = m - 1
         complete[i] = done
         last[i] = m
     return m
@@ -288,17 +315,18 @@ def expand_static(
     entry = layout.entry_bytes(config)
     slots = config.line_buffer_lines * LINE_BYTES // atom_bytes if line_buffer and entry else 0
     prefetch = config.prefetch_lines if slots else 0
-    most = n * (3 + 2 * (LINE_BYTES // atom_bytes + 1) * (1 + prefetch))
+    most = n * (3 + 2 * (LINE_BYTES // atom_bytes + 2) * (1 + prefetch))
     cache = MetadataCache.of(config, entry)
     lines_per_entry = layout.lines_per_page * layout.pages_per_entry(config)
     if before is not None and entry:
         warm(cache.tag, cache.stamp, before.line, lines_per_entry)
     pointer = np.empty(0, np.int64) if layout.pointer_bytes is None else layout.pointer_bytes
+    rest = np.empty(0, np.int64) if layout.rest_bytes is None else layout.rest_bytes
     buffers = RequestBuffers.of(most, n)
     counters = np.zeros(4, np.int64)
     m = _expand(  # type: ignore[call-arg]
         accesses.line, accesses.is_write, accesses.partial, layout.start_bytes, layout.length_bytes,
-        pointer, layout.tile_stride_bytes(atom_bytes), layout.lines,
+        pointer, layout.home_bytes, rest, layout.tile_stride_bytes(atom_bytes), layout.lines,
         lines_per_entry, atom_bytes,
         layout.metadata_base_bytes(atom_bytes, config), entry, cache.tag, cache.stamp, cache.pending, cache.ahead,
         config.metadata_prefetch,

@@ -41,9 +41,10 @@ def _tree(n: int, S: float) -> tuple[float, float]:
 
 
 def _double_tree(n: int, S: float) -> tuple[float, float]:
-    # The busiest accelerator sends S / 2 to its parent and to each of two children in one tree, S / 2 to its parent
-    # in the other; with two or three accelerators nobody has two children and a parent.
-    return 2 * math.log2(n), {2: 1.0, 3: 1.5}.get(n, 2.0) * S
+    # The deepest leaf of either tree is ⌈log2 N⌉ hops from its root. The busiest accelerator sends S / 2 to its
+    # parent and to each of two children in one tree, S / 2 to its parent in the other; with two or three accelerators
+    # nobody has two children and a parent. `conventions.usual_double_tree` counts 2 S there as well.
+    return 2 * math.ceil(math.log2(n)), {2: 1.0, 3: 1.5}.get(n, 2.0) * S
 
 
 def _recursive_doubling(n: int, S: float) -> tuple[float, float]:

@@ -1,13 +1,15 @@
-"""All-reduce as ASTRA-sim 2's analytical back ends count it, to the nanosecond.
+"""All-reduce as others count it: ASTRA-sim 2's analytical back ends to the nanosecond, and the usual double tree.
 
-Conventions (astra-sim @518bd51, astra-network-analytical @599a047): "GB/s" is 2^30 B/s; a message takes whole
-nanoseconds, rounded down, plus 1 ns at the endpoint; the program ends 1 ns later; a switch is two hops, a pair of a
-ring or mesh one; one chunk. The congestion-unaware back end sends "direct" messages side by side at full rate each,
-N − 1 times too fast behind a switch. The congestion-aware one stores and forwards a whole message at every hop, and
-a link that is busy makes the next message wait for its serialisation, rounded down.
+ASTRA-sim's conventions (astra-sim @518bd51, astra-network-analytical @599a047): "GB/s" is 2^30 B/s; a message takes
+whole nanoseconds, rounded down, plus 1 ns at the endpoint; the program ends 1 ns later; a switch is two hops, a pair
+of a ring or mesh one; one chunk. The congestion-unaware back end sends "direct" messages side by side at full rate
+each, N − 1 times too fast behind a switch. The congestion-aware one stores and forwards a whole message at every hop,
+and a link that is busy makes the next message wait for its serialisation, rounded down.
 """
 
 from __future__ import annotations
+
+from math import ceil, log2
 
 from linepress_hardware.errors import ConfigurationError
 from linepress_hardware.fabric.collectives import POWER_OF_TWO
@@ -81,6 +83,17 @@ def astra_sim_all_reduce_ns(
         return 2 * sum(message_ns(size_bytes >> i) for i in range(1, levels + 1)) + ENDPOINT_NS
     queued = (n - 2) * int(size_bytes // n / per_ns) if aware and where == "switch" else 0
     return 2 * (queued + message_ns(size_bytes // n)) + ENDPOINT_NS
+
+
+def usual_double_tree_s(n: int, size_bytes: float, *, latency_s: float, bandwidth_Bps: float) -> float:
+    """Seconds of a pipelined double binary tree as textbooks and tuning models count it: 2 ⌈log2 N⌉ α + 2 S β.
+
+    linepress's own closed form (``collectives.all_reduce``, ``double-tree``) has the same latency, and the bytes that
+    the busiest accelerator sends: S for N = 2 and 1.5 S for N = 3, where the usual 2 S is 100 % and 33 % too much.
+    """
+    if n < 2:
+        return 0.0
+    return 2 * ceil(log2(n)) * latency_s + 2 * size_bytes / bandwidth_Bps
 
 
 def _own_name(name: str, names: dict[str, str], what: str) -> str:

@@ -312,7 +312,8 @@ def _one(
     }
     n = fabric.network.n
     messages = count_messages(algorithm, n) if operation == "all_reduce" else n * (n - 1)
-    parts = messages * int(fabric.network.parts(size_bytes / n))
+    combined = operation == "all_reduce" and algorithm in NEEDS_SWITCH  # these spread messages over planes themselves
+    parts = messages if combined else messages * int(fabric.network.parts(size_bytes / n))
     if not run or parts > min(MOST_MESSAGES, 4 * max_packets):
         row["time_s"] = bound if formula is None else formula
         row["method"] = "bound" if formula is None else "closed form"

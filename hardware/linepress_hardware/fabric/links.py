@@ -13,7 +13,27 @@ from linepress_hardware.fabric.framing import Framing
 from linepress_hardware.fabric.parameters import parameter_ns
 
 _NEEDED = ("name", "title", "family", "lanes", "lane_rate", "phy", "reach", "framing")
+_LINE = ("signal_rate", "codeword", "data", "symbol", "correctable")
 _FRAMING = ("payload_max", "header", "gap", "granule", "minimum", "cell", "flit", "flit_overhead")
+
+
+@dataclass(frozen=True)
+class LineCode:
+    """Forward error correction of a lane: Reed–Solomon codewords of `codeword_bytes` with `data_bytes` of payload.
+
+    `signal_Gbps` is the rate on the wire with the code, `correctable` the wrong symbols (of `symbol_bits`) that a
+    codeword survives.
+    """
+
+    signal_Gbps: float
+    codeword_bytes: float
+    data_bytes: float
+    symbol_bits: int
+    correctable: int
+
+    @property
+    def efficiency(self) -> float:
+        return self.data_bytes / self.codeword_bytes
 
 
 @dataclass(frozen=True)
@@ -25,6 +45,8 @@ class Link:
     figures : dict of Figure
         Every figure of the file, those of the framing as ``framing.header`` and so on.
     framing : Framing
+    line : LineCode | None
+        Of a lane; `rate_Gbps` is net of it.
     """
 
     name: str
@@ -33,6 +55,7 @@ class Link:
     aliases: tuple[str, ...]
     figures: dict[str, Figure]
     framing: Framing
+    line: LineCode | None = None
 
     @property
     def lanes(self) -> int:
@@ -84,7 +107,7 @@ class Link:
 def parse_link(text: str, where: str) -> Link:
     """One data file → `Link`; every mistake is a `ConfigurationError` naming file and key."""
     raw = read_toml(text, where)
-    check_keys(raw, where, _NEEDED, ("aliases", "links"))
+    check_keys(raw, where, _NEEDED, ("aliases", "links", "line"))
     figures = {
         "lanes": figure(raw["lanes"], f"{where} lanes", "count"),
         "lane_rate": figure(raw["lane_rate"], f"{where} lane_rate", "bits/s"),
@@ -107,7 +130,31 @@ def parse_link(text: str, where: str) -> Link:
         tuple(raw.get("aliases", ())),
         figures,
         _framing(figures, where),
+        _line(raw["line"], figures, where) if "line" in raw else None,
     )
+
+
+_LINE_UNITS = {"signal_rate": "bits/s", "codeword": "bytes", "data": "bytes"}
+
+
+def _line(raw: Any, figures: dict[str, Figure], where: str) -> LineCode:
+    check_keys(raw, f"{where} line", _LINE, ())
+    for key in _LINE:
+        figures[f"line.{key}"] = figure(raw[key], f"{where} line.{key}", _LINE_UNITS.get(key, "count"))
+    code = LineCode(
+        figures["line.signal_rate"].base / 1e9,
+        figures["line.codeword"].base,
+        figures["line.data"].base,
+        int(figures["line.symbol"].value),
+        int(figures["line.correctable"].value),
+    )
+    net, said = code.signal_Gbps * code.efficiency, figures["lane_rate"].base / 1e9
+    if abs(net / said - 1) > 1e-3:
+        raise ConfigurationError(
+            f"{where} lane_rate is {said:g} Gb/s, and {code.signal_Gbps:g} Gb/s x {code.data_bytes:g} / "
+            f"{code.codeword_bytes:g} leaves {net:g}; lane_rate is net of the line code, counted once"
+        )
+    return code
 
 
 def _framing(figures: dict[str, Figure], where: str) -> Framing:

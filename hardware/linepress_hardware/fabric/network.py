@@ -39,6 +39,8 @@ class Network:
         Bytes that a payload takes on the wire.
     overhead_ns : float
         Time an endpoint spends on a message before it leaves.
+    flit_error, replay_ns : float
+        Probability that a flit arrives broken, and the time until it is sent again; what follows it waits.
     """
 
     kind: str
@@ -57,6 +59,8 @@ class Network:
     cut_through: bool = True
     buffer_bytes: float | None = None
     dims: tuple[int, ...] = ()
+    flit_error: float = 0.0
+    replay_ns: float = 0.0
 
     @property
     def channels(self) -> int:

@@ -43,6 +43,10 @@ def run(
     group_ns: Any,
     out_start: Any,
     outs: Any,
+    flit_error: float,
+    flit_bytes: float,
+    replay_ns: float,
+    random: Any,
     packet_room: int,
     heap_room: int,
 ) -> Any:
@@ -67,12 +71,15 @@ def run(
         Messages without needs in order of release; when.
     group_expects, group_start, group_ns, out_start, outs
         Contributions per packet, first counter, latency of the combination, messages that carry the result on.
+    flit_error, flit_bytes, replay_ns, random (a Generator)
+        Probability that a flit of so many bytes arrives broken, and the time from its start to its start anew; until
+        then the receiver discards what follows (go-back-N), so the channel delivers nothing.
     packet_room, heap_room : int
         Packets under way and events waiting at most; the last counter is 1 when one was too small, and the rest of
         the result is then void.
 
     busy_ns is per channel, deepest (most packets waiting) per queue; counters are packets sent by sources, packet
-    hops, events, credit stalls, undelivered messages, and whether a room was too small.
+    hops, events, credit stalls, undelivered messages, whether a room was too small, and replays.
     """
     n_channels = ns_per_byte.size
     n_queues = slots.size
@@ -147,7 +154,7 @@ def run(
     n_todo = 0
     ready = np.zeros(n_messages + 1, np.int32)
     n_ready = 0
-    counters = np.zeros(6, np.int64)
+    counters = np.zeros(7, np.int64)
     root = 0
     n_roots = root_order.size
 
@@ -433,10 +440,19 @@ def run(
             finish = t + on_wire
             if cut_through and p_tail[p] > finish:
                 finish = p_tail[p]
+            late = 0.0
+            if flit_error > 0.0:
+                flits = on_wire / (flit_bytes * ns_per_byte[c])
+                if flits < 1.0 and busy_until[c] < t:
+                    flits = 1.0  # the first packet after a pause takes a flit of its own
+                broken = random.poisson(flits * flit_error / (1.0 - flit_error))
+                counters[6] += broken
+                late = broken * replay_ns
+                finish += late
             busy_until[c] = finish
             busy_ns[c] += on_wire
             # The first packet of a message waits for its flit; those behind it fill the rest of that flit.
-            due = t + floor_ns[c]
+            due = t + late + floor_ns[c]
             arrival = max(finish, due) if p_number[p] == 0 else finish
             due_last[c] = max(due_last[c], due if p_number[p] == 0 else min(due, finish))
             arrival_last[c] = max(arrival_last[c], arrival)

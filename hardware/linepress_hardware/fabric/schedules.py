@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import ceil, log2, prod
+from math import ceil, lcm, log2, prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ ONE_WAY = ("all_gather", "reduce_scatter", "all_to_all")
 SLICE_BYTES = 256.0  # a slice is one packet of the links there are, until there are too many slices
 MOST_MESSAGES = 4_000_000
 PIPELINE_PACKETS = 400_000
+MOST_PIECES = 8192  # of an NVLS-style all-reduce: enough that filling and draining its pipeline is below 1 %
+WINDOW = 8  # pieces under way a plane, beyond those in flight; from 6 on more do not help
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,7 @@ def count_messages(algorithm: str, n: int) -> int:
         "bucket": 4 * n * n,
         "direct": 2 * n * (n - 1),
         "one-shot": n * (n - 1),
-        "in-network-nvls": 2 * n * n,
+        "in-network-nvls": _most_pieces(n) * 2 * n,
     }.get(algorithm, 64 * n)
 
 
@@ -360,47 +362,42 @@ def _in_network(n: int, shares: Sequence[float]) -> Program:
     return Program(ends, ends, np.repeat(np.asarray(shares, np.float64), per), groups=groups)
 
 
+def _most_pieces(n: int) -> int:
+    return max(n, min(MOST_PIECES, PIPELINE_PACKETS // (2 * n)))
+
+
 def _nvls(n: int, size_bytes: float, flight_bytes: float, planes: int) -> Program:
-    """Every rank lets the switch reduce its own N-th and multicasts the sum, slice by slice; at most `window` slices
-    are under way, so that reductions and multicasts share the links."""
-    most = max(1, min(128, PIPELINE_PACKETS // (2 * n * n)))
-    slices = _slices(size_bytes / n, most)
-    share = size_bytes / n / slices
-    window = max(2, slices // 32, 1 + ceil(2 * flight_bytes / (share * n)))
+    """The switch reduces a piece to its owner, who multicasts the sum; owners and planes take turns.
+
+    Pieces follow one another through one pipeline of `window` pieces, so that reductions and multicasts share the
+    links from the first piece on: what is lost at both ends of it shrinks with the number of pieces, not with that
+    of rounds over all owners (hundreds of accelerators have few of those within `PIPELINE_PACKETS`).
+    """
+    pieces = n * max(1, min(_most_pieces(n) // n, ceil(size_bytes / n / SLICE_BYTES)))
+    share = size_bytes / pieces
+    # A multiple of the planes: a piece follows one of its own plane, in whose order every rank contributes.
+    window = planes * (WINDOW + ceil(2 * flight_bytes / (share * planes)))
     ranks = np.arange(n, dtype=np.int64)
-    # Per slice: n × n contributions (chunk-major), n sums, n multicasts, n × n copies, n joins.
-    per = 2 * n * n + 3 * n
-    src, dst, size = [], [], []
-    before: list[Ints] = []
-    after: list[Ints] = []
+    # Per piece: n contributions, the sum, the multicast, n copies.
+    per = 2 * n + 2
+    number = np.arange(pieces, dtype=np.int64)
+    at = number * per
+    owner = (number + number // lcm(n, planes)) % n  # so that a rank multicasts over every plane
+    everyone = np.broadcast_to(ranks, (pieces, n))
+    ends = np.concatenate([everyone, owner[:, None], owner[:, None], everyone], axis=1).ravel()
     groups = []
-    for s in range(slices):
-        at = s * per
-        sums, casts, copies, joins = at + n * n, at + n * n + n, at + n * n + 2 * n, at + 2 * n * n + 2 * n
-        src += [np.tile(ranks, n), ranks, ranks, np.repeat(ranks, n), ranks]
-        dst += [np.repeat(ranks, n), ranks, ranks, np.tile(ranks, n), ranks]
-        size += [np.full(per - n, share), np.zeros(n)]
-        for chunk in range(n):
-            plane = (chunk + s * n) % planes
-            groups.append(Combination(tuple(range(at + chunk * n, at + chunk * n + n)), (sums + chunk,), plane))
-            copied = tuple(range(copies + chunk * n, copies + chunk * n + n))
-            groups.append(Combination((casts + chunk,), copied, plane))
-        before += [sums + ranks, sums + ranks]
-        after += [casts + ranks, joins + ranks]
-        if s > 0:  # in order everywhere: buffers full of parts of different sums would wait for one another
-            before.append(joins - per + ranks)
-            after.append(joins + ranks)
-        if s >= window:
-            earlier = (s - window) * per + 2 * n * n + 2 * n
-            before.append(np.tile(earlier + ranks, n))
-            after.append(at + np.arange(n * n))
+    for piece in range(pieces):
+        plane, first = piece % planes, piece * per
+        groups.append(Combination(tuple(range(first, first + n)), (first + n,), plane))
+        groups.append(Combination((first + n + 1,), tuple(range(first + n + 2, first + per)), plane))
+    before, after = [at + n], [at + n + 1]
+    if pieces > window:
+        copies = at[:-window, None] + n + 2 + ranks
+        before.append(copies.ravel())
+        after.append((at[window:, None] + ranks).ravel())
+    lane = np.tile(np.repeat([0, 1], [n + 1, n + 1]), pieces)
     return Program(
-        np.concatenate(src),
-        np.concatenate(dst),
-        np.concatenate(size),
-        np.concatenate(before),
-        np.concatenate(after),
-        groups=groups,
+        ends, ends, np.full(ends.size, share), np.concatenate(before), np.concatenate(after), groups=groups, lane=lane
     )
 
 

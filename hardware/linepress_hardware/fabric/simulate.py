@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,8 @@ class Program:
         Messages that a switch combines.
     turn : int64[m] | None
         Added to the distance of the peers to choose the plane of a message that is too small to go over all of them.
+    lane : int64[m] | None
+        Virtual channel of a message on a switch: lanes share a link by turns, each with buffers of its own.
     """
 
     src: Ints
@@ -42,6 +44,7 @@ class Program:
     release_ns: Floats | None = None
     groups: list[Combination] = field(default_factory=list)
     turn: Ints | None = None
+    lane: Ints | None = None
 
     @property
     def messages(self) -> int:
@@ -70,6 +73,7 @@ class Outcome:
     events: int
     credit_stalls: int
     packet_bytes: float
+    replays: int
 
     @property
     def finish_ns(self) -> float:
@@ -89,6 +93,7 @@ def simulate(
     packet_bytes: float | None = None,
     max_packets: int = DEFAULT_PACKETS,
     combine_ns: float = 0.0,
+    seed: int = 1,
 ) -> Outcome:
     """Deliver every message of `program`.
 
@@ -99,6 +104,8 @@ def simulate(
         at most `max_packets` packets (it keeps its bytes on the wire; only the grain of sharing grows).
     combine_ns : float
         Latency of a switch that combines packets.
+    seed : int
+        Of the flits that arrive broken, where the network has an error rate.
 
     Raises
     ------
@@ -107,6 +114,8 @@ def simulate(
         because they wait for one another.
     """
     _check(network, program)
+    if program.lane is not None:
+        network = replace(network, virtual=int(program.lane.max()) + 1)
     size = program.size_bytes
     real = size > 0
     grain = packet_bytes or _grain(network, size[real], max_packets)
@@ -168,6 +177,10 @@ def simulate(
             np.full(max(1, len(program.groups)), combine_ns),
             out_start,
             outs,
+            network.flit_error,
+            network.framing.flit_bytes or 1.0,
+            network.replay_ns,
+            np.random.Generator(np.random.PCG64(seed)),
             packet_room,
             heap_room,
         )
@@ -188,10 +201,18 @@ def simulate(
         int(counters[2]),
         int(counters[3]),
         grain,
+        int(counters[6]),
     )
 
 
 def _check(network: Network, program: Program) -> None:
+    if not 0 <= network.flit_error < 1 or not 0 <= network.replay_ns < float("inf"):
+        raise ConfigurationError(
+            f"flits break with probability {network.flit_error!r} and are sent again after {network.replay_ns!r} ns; "
+            f"give a share of at least 0 and below 1, and 0 ns or more"
+        )
+    if network.flit_error > 0 and not network.framing.flit_bytes:
+        raise ConfigurationError("this network's link has no flits that could break; use a link with framing.flit")
     if program.messages == 0:
         raise ConfigurationError("the program has no messages; give at least one")
     for name, ends in (("source", program.src), ("destination", program.dst)):
@@ -203,6 +224,8 @@ def _check(network: Network, program: Program) -> None:
     own = (program.src == program.dst) & (program.size_bytes > 0) & ~contributes & ~results
     if own.any():
         raise ConfigurationError(f"endpoint {int(program.src[own][0])} sends to itself; leave such messages out")
+    if program.lane is not None and network.virtual > 1:
+        raise ConfigurationError(f"a {network.kind} has virtual channels of its own; use topology switch for lanes")
     if program.groups and not network.up.size:
         raise ConfigurationError(f"a {network.kind} has no switch that combines packets; use topology switch")
 
@@ -267,6 +290,8 @@ def _paths(
         columns[falling, 1:] = -1
     columns[~sends] = -1
     used = columns >= 0
+    if program.lane is not None:
+        columns = columns * network.virtual + program.lane[owner][:, None]
     start = np.zeros(owner.size + 1, np.int64)
     np.cumsum(used.sum(axis=1), out=start[1:])
     return start, columns[used].astype(np.int32)

@@ -18,7 +18,17 @@ from linepress_hardware.fabric.switches import Switch, switch
 KINDS = ("mesh", "ring", "torus", "switch", "leaf-spine")
 SWITCHED = ("switch", "leaf-spine")
 _NEEDED = ("name", "title", "kind", "accelerators", "link", "racks", "medium", "source", "status")
-_ALLOWED = ("aliases", "planes", "dims", "switch", "switches", "oversubscription", "links_per_pair", "note")
+_ALLOWED = (
+    "aliases",
+    "planes",
+    "dims",
+    "switch",
+    "switches",
+    "oversubscription",
+    "links_per_pair",
+    "note",
+    "machine",
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +47,8 @@ class Topology:
         Parallel links between neighbours of a mesh, ring or torus.
     switches : int | None
         Switches that the product has; None counts those that are needed.
+    machine : str
+        System of measured collectives (``data/collectives``) that is wired like this; "" where none is.
     """
 
     name: str
@@ -56,6 +68,7 @@ class Topology:
     status: str = "unverified"
     aliases: tuple[str, ...] = ()
     note: str = ""
+    machine: str = ""
 
     def __post_init__(self) -> None:
         n = self.accelerators
@@ -340,6 +353,7 @@ def parse_topology(text: str, where: str) -> Topology:
         raw["status"],
         tuple(raw.get("aliases", ())),
         raw.get("note", ""),
+        raw.get("machine", ""),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from linepress_hardware.catalog.accelerators import Accelerator
 from linepress_hardware.errors import ConfigurationError
+from linepress_hardware.inference.capacity import budget_bytes, footprint, largest_batch
+from linepress_hardware.inference.compression import PLAIN
 from linepress_hardware.inference.operators import decode, operators
 from linepress_hardware.inference.parallel import Parallel
 from linepress_hardware.inference.precision import Precision
@@ -91,7 +93,7 @@ class Model:
         engine: Engine | None = None,
     ) -> Model:
         """Step costs for every tensor-parallel degree among `points`."""
-        limits = engine or Engine(usable_share=1.0)
+        limits = replace(engine or Engine(), usable_share=1.0)  # measured points did fit
         longest = max(point.prompt_tokens + point.concurrency for point in points)
         costs = {
             tp: step_cost(shape, part, precision, parallel=Parallel(tp), max_tokens=max(limits.max_tokens, longest))
@@ -101,13 +103,7 @@ class Model:
 
     def predict_tpot_s(self, point: MeasuredPoint, by: Calibration) -> float:
         """Mean time per output token of the point's closed loop."""
-        limits = Engine(
-            point.concurrency,
-            self.engine.max_tokens,
-            self.engine.chunked_prefill,
-            self.engine.policy,
-            self.engine.usable_share,
-        )
+        limits = replace(self.engine, max_sequences=point.concurrency)
         requests = closed_loop(point.concurrency, point.prompt_tokens, point.answer_tokens, rounds=ROUNDS)
         served = simulate(
             self.shape,
@@ -124,10 +120,14 @@ class Model:
     def roofline_step_s(self, point: MeasuredPoint) -> float:
         """Lower bound of a decode step: bytes and operations at peak, context at the prompt's end, links for nothing.
 
-        Launch times of collectives differ between libraries by more than the bound could bear, so none is added.
+        Of the clients only those decode together whose prompts and answers fit the memory. Launch times of
+        collectives differ between libraries by more than the bound could bear, so none is added.
         """
         parallel = Parallel(point.tp)
-        step = decode(point.concurrency, point.prompt_tokens)
+        held = footprint(self.shape, self.precision, PLAIN, parallel)
+        budget = budget_bytes(self.part, parallel.tp, 1.0)
+        fitting = largest_batch(held, budget, point.prompt_tokens + point.answer_tokens)
+        step = decode(max(1, min(point.concurrency, fitting)), point.prompt_tokens)
         ops = operators(self.shape, step, self.precision, fused_attention=True, parallel=parallel)
         return float(step_time(ops, device(self.part, self.precision), None).overlapped_s)
 

@@ -8,40 +8,60 @@ from dataclasses import dataclass
 from linepress_hardware.catalog.accelerators import Accelerator
 from linepress_hardware.errors import ConfigurationError
 from linepress_hardware.inference.compression import Compression
+from linepress_hardware.inference.parallel import ONE_DEVICE, Parallel
 from linepress_hardware.inference.precision import Precision
 from linepress_hardware.inference.shapes import ModelShape
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """Stored bytes: all weights (input table included), and KV a cached token."""
+    """Bytes that one replica stores on all its devices: weights (input table included), and what sequences keep.
+
+    `kv_bytes_per_token` while no window is full, of which `window_share` lies in layers that keep `window_tokens`;
+    `state_bytes` a sequence whatever its length (recurrent layers).
+    """
 
     weight_bytes: float
     kv_bytes_per_token: float
     window_tokens: int | None
     window_share: float
+    state_bytes: float = 0.0
 
     def kv_bytes(self, batch: float, context_tokens: float) -> float:
-        """KV of `batch` sequences of `context_tokens`; sliding layers keep their window only."""
+        """KV and states of `batch` sequences of `context_tokens`; layers with a window keep that only."""
         cached = context_tokens
         if self.window_tokens is not None:
             kept = min(context_tokens, self.window_tokens)
             cached = (1 - self.window_share) * context_tokens + self.window_share * kept
-        return batch * cached * self.kv_bytes_per_token
+        return batch * (cached * self.kv_bytes_per_token + self.state_bytes)
 
     def total_bytes(self, batch: float, context_tokens: float) -> float:
         return self.weight_bytes + self.kv_bytes(batch, context_tokens)
 
 
-def footprint(shape: ModelShape, precision: Precision, compression: Compression) -> Footprint:
-    """Bytes that weights and KV take once stored with `compression`."""
+def footprint(
+    shape: ModelShape, precision: Precision, compression: Compression, parallel: Parallel = ONE_DEVICE
+) -> Footprint:
+    """Bytes that weights and KV take once stored with `compression` by one replica of `parallel`.
+
+    KV counts every copy that tensor parallelism makes (`Parallel.kv_copies`), routed experts only what the replica
+    keeps of them. The few matrices that every device holds whole (norms, router, low-rank projections; under 0.3 %
+    of DeepSeek-V3's weights at tp 8) count once.
+    """
+    shared = shape.expert_parameters_by_group()
+    kept = 1.0 / parallel.replicas_sharing_experts
     weights = sum(
-        count * precision.weight_bytes / compression.ratio_of(group)
+        (count - (1 - kept) * shared.get(group, 0)) * precision.weight_bytes / compression.ratio_of(group)
         for group, count in shape.parameters_by_group().items()
     )
-    kv = shape.kv_bytes_per_token(precision.kv_bytes) / compression.kv_capacity_ratio
-    sliding = shape.sliding_window is not None
-    return Footprint(weights, kv, shape.sliding_window, shape.sliding_layers / shape.layers if sliding else 0.0)
+    stored = parallel.kv_copies(shape) / compression.kv_capacity_ratio
+    return Footprint(
+        weights,
+        shape.kv_bytes_per_token(precision.kv_bytes) * stored,
+        shape.sliding_window,
+        shape.window_share,
+        shape.state_bytes(precision.kv_bytes) / compression.kv_capacity_ratio,
+    )
 
 
 def budget_bytes(part: Accelerator, devices: int, usable_share: float) -> float:
@@ -61,7 +81,7 @@ def largest_batch(held: Footprint, budget: float, context_tokens: int) -> int:
 
 def largest_context(held: Footprint, budget: float, batch: int) -> int:
     """Tokens of context that `batch` sequences can have; exact inverse of `Footprint.kv_bytes`."""
-    room = (budget - held.weight_bytes) / (batch * held.kv_bytes_per_token)
+    room = ((budget - held.weight_bytes) / batch - held.state_bytes) / held.kv_bytes_per_token
     if room <= 0:
         return 0
     if held.window_tokens is None or room <= held.window_tokens:
@@ -73,7 +93,7 @@ def largest_context(held: Footprint, budget: float, batch: int) -> int:
 
 
 def devices_needed(held: Footprint, part: Accelerator, usable_share: float, batch: int, context_tokens: int) -> int:
-    """Fewest devices whose usable memory holds weights and KV."""
+    """Fewest devices whose usable memory holds weights and KV, at the tensor-parallel degree of `held`."""
     return max(1, math.ceil(held.total_bytes(batch, context_tokens) / budget_bytes(part, 1, usable_share)))
 
 

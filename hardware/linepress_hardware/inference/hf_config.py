@@ -1,67 +1,43 @@
-"""A Hugging Face ``config.json`` (as a dictionary) → `ModelShape`; missing and contradictory fields are named."""
+"""A Hugging Face ``config.json`` (as a dictionary) → `ModelShape`; missing and contradictory fields are named.
+
+What a family's configuration class fills in for a field left out, and how its layers are made, stands in its data
+file (``data/families``); the rules are in `linepress_hardware.inference.families`.
+"""
 
 from __future__ import annotations
 
+import difflib
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from linepress_hardware.errors import ConfigurationError
-from linepress_hardware.inference.shapes import Experts, LatentAttention, ModelShape
+from linepress_hardware.inference.families.attention import attention, without_cache
+from linepress_hardware.inference.families.extras import EXTRAS
+from linepress_hardware.inference.families.family import Family, families, wrappers
+from linepress_hardware.inference.families.feedforward import experts, mlps
+from linepress_hardware.inference.families.fields import Fields
+from linepress_hardware.inference.families.pattern import (
+    CONV,
+    FULL,
+    HYBRID,
+    LINEAR,
+    MLP,
+    MOE,
+    SHARED_INDEX,
+    expert_layers,
+    layer_kinds,
+)
+from linepress_hardware.inference.families.recurrent import recurrent
+from linepress_hardware.inference.layers import Mixer
+from linepress_hardware.inference.quantisation import parse_quantisation
+from linepress_hardware.inference.shapes import ModelShape
 
-
-@dataclass(frozen=True)
-class _Family:
-    """What a model type implies that its configuration need not say."""
-
-    tied: bool = False
-    qkv_bias: bool = False
-    qk_norm: bool = False
-    norms_per_layer: int = 2
-    slides: str = "none"  # none | all | even | qwen | pattern
-
-
-FAMILIES: dict[str, _Family] = {
-    "llama": _Family(),
-    "mistral": _Family(slides="all"),
-    "mixtral": _Family(slides="all"),
-    "qwen2": _Family(qkv_bias=True, slides="qwen"),
-    "qwen2_moe": _Family(qkv_bias=True, slides="qwen"),
-    "qwen3": _Family(qk_norm=True, slides="qwen"),
-    "qwen3_moe": _Family(qk_norm=True, slides="qwen"),
-    "gemma": _Family(tied=True),
-    "gemma2": _Family(tied=True, norms_per_layer=4, slides="even"),
-    "gemma3_text": _Family(tied=True, qk_norm=True, norms_per_layer=4, slides="pattern"),
-    "deepseek_v2": _Family(),
-    "deepseek_v3": _Family(),
-}
-_WRAPPERS = {"gemma3": "gemma3_text", "mistral3": "mistral", "llava": "llama"}
-
-
-class _Fields:
-    """Typed access to a configuration, with the configuration's name in every complaint."""
-
-    def __init__(self, name: str, raw: Mapping[str, Any]) -> None:
-        self.name = name
-        self.raw = raw
-
-    def whole(self, key: str, default: int | None = None, *, least: int = 1) -> int:
-        value = self.raw.get(key)
-        if value is None:
-            if default is None:
-                raise ConfigurationError(f"{self.name}: config has no {key}; add it as a whole number")
-            return default
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ConfigurationError(f"{self.name}: {key} is {value!r}; give a whole number of {least} or more")
-        return value
-
-    def flag(self, key: str, default: bool) -> bool:
-        value = self.raw.get(key)
-        if value is None:
-            return default
-        if not isinstance(value, bool):
-            raise ConfigurationError(f"{self.name}: {key} is {value!r}; give true or false")
-        return value
+MAX_LAYERS = 10_000
+# Where multimodal files keep the language model; what stands outside counts where the inside says nothing.
+_NESTED = ("text_config", "llm_config", "language_config", "thinker_config")
+_SIZES = ("hidden_size", "num_hidden_layers", "num_layers")
+_OUTSIDE = ("tie_word_embeddings", "quantization_config", "compression_config", "_hf_quant_config")
 
 
 def parse_config(config: Mapping[str, Any], name: str | None = None) -> ModelShape:
@@ -77,141 +53,124 @@ def parse_config(config: Mapping[str, Any], name: str | None = None) -> ModelSha
     Raises
     ------
     ConfigurationError
-        The model type is unsupported, a field is missing or of the wrong type, or fields contradict each other.
+        The model type is unsupported, a field without a class default is missing, a field is of the wrong type, or
+        fields contradict each other.
     """
     if not isinstance(config, Mapping):
         raise ConfigurationError(
             f"config is a {type(config).__name__}, not a JSON object; give a model's config.json"
         )
     kind = config.get("model_type")
-    inner = config.get("text_config")
-    label = name or config.get("_name_or_path") or (kind if isinstance(kind, str) else "config")
-    if isinstance(inner, Mapping):
-        kind = inner.get("model_type") or (_WRAPPERS.get(kind) if isinstance(kind, str) else None)
-        config = {**inner, "model_type": kind}
-    if kind not in FAMILIES:
+    label = str(name or config.get("_name_or_path") or (kind if isinstance(kind, str) else "config"))
+    nested, config = config, _language_model(config)
+    family = families().get(config.get("model_type") or "")
+    if family is None:
+        raise ConfigurationError(_unknown(label, config.get("model_type")))
+    if nested is config and not any(config.get(key) is not None for key in (*_SIZES, family.layers.get("field"))):
+        # wrappers leave out whole language models that equal their class; a file of its own does not
         raise ConfigurationError(
-            f"{label}: model_type is {kind!r}, which has no operator model; supported are {', '.join(FAMILIES)}"
+            f"{label}: config has no num_hidden_layers and no hidden_size, so it is not whole; give "
+            f"the model's own config.json, or add them"
         )
-    return _shape(_Fields(str(label), config), FAMILIES[kind], str(kind))
+    return _shape(Fields(label, config, family.defaults), family)
 
 
-def _shape(f: _Fields, family: _Family, kind: str) -> ModelShape:
-    layers = f.whole("num_hidden_layers")
-    hidden = f.whole("hidden_size")
-    heads = f.whole("num_attention_heads")
-    kv_heads = f.whole("num_key_value_heads", heads)
-    latent = _latent(f) if kind.startswith("deepseek") else None
-    if kv_heads > heads or heads % kv_heads:
-        raise ConfigurationError(
-            f"{f.name}: num_attention_heads {heads} and num_key_value_heads {kv_heads} contradict each other; "
-            f"the second must divide the first"
-        )
-    if f.raw.get("head_dim") is None and latent is None and hidden % heads:
-        raise ConfigurationError(
-            f"{f.name}: hidden_size {hidden} is not divisible by num_attention_heads {heads} and there is no "
-            f"head_dim; correct one of them or add head_dim"
-        )
-    head_dim = f.whole("head_dim", max(1, hidden // heads))
-    window, sliding = _window(f, family, layers)
-    experts = _experts(f, kind, layers)
-    dense = experts is None or experts.dense_layers > 0
+def _language_model(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The language model of a configuration: itself, or the one nested inside it."""
+    for _ in range(2):
+        inner = next((config[key] for key in _NESTED if isinstance(config.get(key), Mapping)), None)
+        if inner is None:
+            break
+        kind = config.get("model_type")
+        if inner.get("model_type") is None:
+            family = wrappers().get(kind) if isinstance(kind, str) else None
+            inner = {**inner, "model_type": family.model_types[0] if family else kind}
+        config = {**{key: config[key] for key in _OUTSIDE if key in config}, **inner}
+    kind = config.get("model_type")
+    if isinstance(kind, str) and kind not in families() and kind in wrappers():
+        # a flat file under the wrapper's name
+        return {**config, "model_type": wrappers()[kind].model_types[0]}
+    return config
+
+
+def _unknown(label: str, kind: object) -> str:
+    known = sorted(families())
+    near = difflib.get_close_matches(str(kind), known, n=3, cutoff=0.6) if isinstance(kind, str) else []
+    hint = f"; near it are {', '.join(near)}" if near else ""
+    return f"{label}: model_type is {kind!r}, which has no operator model{hint}; supported are {', '.join(known)}"
+
+
+def _shape(f: Fields, family: Family) -> ModelShape:
+    hidden, vocab = f.whole("hidden_size"), f.whole("vocab_size")
+    layers = _layers(f, family)
+    kinds = layer_kinds(f, family.layers, layers)
+    copies = family.layers.get("mixers_per_layer", 1)
+    found = _mixers(f, family, kinds * copies, hidden)
+    with_experts = [kind == MOE for kind in kinds]
+    dense = [kind == MLP for kind in kinds]
+    if not any((*with_experts, *dense)):  # MLPs stand in the mixers' layers, not in layers of their own
+        optional = family.experts.get("optional", False)
+        absent = not family.experts or (optional and not f.get(*family.experts["total"]))
+        if "when" in family.experts:
+            absent = not f.switch(family.experts["when"])
+        with_experts = [False] * layers if absent else expert_layers(f, family.experts, layers)
+        beside = family.mlp.get("beside_experts", False)
+        dense = [True] * layers if beside else [not here for here in with_experts]
+    mixture = experts(f, family.experts, sum(with_experts))
     return ModelShape(
         name=f.name,
         layers=layers,
         hidden=hidden,
-        heads=heads,
-        kv_heads=kv_heads,
-        head_dim=head_dim,
-        intermediate=f.whole("intermediate_size", None if dense else 0, least=1 if dense else 0),
-        vocab=f.whole("vocab_size"),
-        tied_embeddings=f.flag("tie_word_embeddings", family.tied),
-        qkv_bias=f.flag("attention_bias", family.qkv_bias) if latent is None else False,
-        o_bias=f.flag("attention_bias", False) if kind == "llama" else False,
-        qk_norm=family.qk_norm,
+        vocab=vocab,
+        mixers=tuple(found),
+        mlps=mlps(f, family.mlp, dense * copies if copies > 1 else dense),
+        experts=mixture,
+        tied_embeddings=f.flag("tie_word_embeddings"),
+        gated_mlp=family.mlp.get("gated", True),
+        mlp_bias=f.switch(family.mlp.get("bias", False)),
         norms_per_layer=family.norms_per_layer,
-        sliding_window=window,
-        sliding_layers=sliding,
-        max_context=f.whole("max_position_embeddings", 0, least=0) or None,
-        experts=experts,
-        latent=latent,
+        norm_bias=family.norm_bias,
+        final_norm=family.final_norm,
+        head_bias=f.switch(family.head_bias),
+        extras=tuple(pair for extra in family.extras for pair in EXTRAS[extra](f, layers, hidden)),
+        max_context=f.whole("max_position_embeddings", "model_max_length", default=0, least=0) or None,
+        quantised=parse_quantisation(f.raw, f.name),
+        defaults=tuple(f.used),
     )
 
 
-def _latent(f: _Fields) -> LatentAttention:
-    return LatentAttention(
-        kv_rank=f.whole("kv_lora_rank"),
-        rope_dim=f.whole("qk_rope_head_dim"),
-        nope_dim=f.whole("qk_nope_head_dim"),
-        value_dim=f.whole("v_head_dim"),
-        q_rank=f.whole("q_lora_rank", 0, least=0) or None,
-    )
+def _layers(f: Fields, family: Family) -> int:
+    layers: Any = f.raw.get("num_hidden_layers")
+    pattern = f.get(family.layers["field"]) if family.layers.get("counts", False) else None
+    if layers is None and isinstance(pattern, str | list):
+        layers = len(pattern)
+    if layers is None:
+        layers = f.whole("num_hidden_layers", "num_layers")
+    if f.checked(layers, "num_hidden_layers") > MAX_LAYERS:
+        raise ConfigurationError(f"{f.name}: num_hidden_layers is {layers}, more than any model has")
+    return int(layers)
 
 
-def _window(f: _Fields, family: _Family, layers: int) -> tuple[int | None, int]:
-    window = f.whole("sliding_window", 0, least=0) or None
-    types = f.raw.get("layer_types")
-    if types is not None:
-        if not isinstance(types, list) or len(types) != layers:
-            found = len(types) if isinstance(types, list) else type(types).__name__
-            raise ConfigurationError(
-                f"{f.name}: layer_types has {found} entries for num_hidden_layers {layers}; give one a layer"
-            )
-        sliding = sum(kind == "sliding_attention" for kind in types)
-        if sliding and window is None:
-            raise ConfigurationError(f"{f.name}: layer_types has sliding layers but sliding_window is not given")
-        return (window, sliding) if sliding else (None, 0)
-    if window is None or family.slides == "none":
-        return None, 0
-    if family.slides == "qwen":
-        if not f.flag("use_sliding_window", False):
-            return None, 0
-        # Qwen: layers from max_window_layers on slide.
-        sliding = max(0, layers - f.whole("max_window_layers", layers, least=0))
-    elif family.slides == "even":
-        sliding = (layers + 1) // 2
-    elif family.slides == "pattern":
-        pattern = f.whole("sliding_window_pattern", 6)
-        sliding = layers - layers // pattern
-    else:
-        sliding = layers
-    return (window, sliding) if sliding else (None, 0)
-
-
-def _experts(f: _Fields, kind: str, layers: int) -> Experts | None:
-    if kind == "mixtral":
-        total = f.whole("num_local_experts")
-        experts = Experts(total, f.whole("num_experts_per_tok"), f.whole("intermediate_size"))
-    elif kind in ("qwen2_moe", "qwen3_moe"):
-        step = f.whole("decoder_sparse_step", 1)
-        plain = f.raw.get("mlp_only_layers") or []
-        sparse = sum(1 for i in range(layers) if i not in plain and (i + 1) % step == 0)
-        shared = f.whole("shared_expert_intermediate_size", 0, least=0) if kind == "qwen2_moe" else 0
-        experts = Experts(
-            f.whole("num_experts"),
-            f.whole("num_experts_per_tok"),
-            f.whole("moe_intermediate_size"),
-            shared=1 if shared else 0,
-            shared_intermediate=shared,
-            dense_layers=layers - sparse,
-        )
-    elif kind.startswith("deepseek") and f.raw.get("n_routed_experts") is not None:
-        width = f.whole("moe_intermediate_size")
-        experts = Experts(
-            f.whole("n_routed_experts"),
-            f.whole("num_experts_per_tok"),
-            width,
-            shared=f.whole("n_shared_experts", 0, least=0),
-            shared_intermediate=width,
-            dense_layers=f.whole("first_k_dense_replace", 0, least=0),
-            router_bias=kind == "deepseek_v3",
-        )
-    else:
-        return None
-    if experts.active > experts.total:
-        raise ConfigurationError(
-            f"{f.name}: num_experts_per_tok {experts.active} exceeds the {experts.total} experts; correct one of them"
-        )
-    if experts.dense_layers > layers:
-        raise ConfigurationError(f"{f.name}: first_k_dense_replace {experts.dense_layers} exceeds {layers} layers")
-    return experts
+def _mixers(f: Fields, family: Family, kinds: list[str], hidden: int) -> list[Mixer]:
+    """Equal layers together, in the order in which their kinds first occur."""
+    shared = f.whole("num_kv_shared_layers", default=0, least=0)
+    own = len(kinds) - shared
+    if own <= 0:
+        raise ConfigurationError(f"{f.name}: num_kv_shared_layers {shared} leaves no layer with a cache of its own")
+    indexers = f.items("indexer_types", len(kinds))
+    # a layer that uses another's choice of keys has no indexer, but reads as few keys
+    told = [
+        (kind if indexers is None or indexers[i] == "full" else SHARED_INDEX, i < own) for i, kind in enumerate(kinds)
+    ]
+    out: list[Mixer] = []
+    for (kind, owns), layers in Counter(told).items():
+        if kind in (MLP, MOE):
+            continue
+        parts = [FULL, LINEAR] if kind == HYBRID else [kind]
+        for part in parts:
+            if part in (LINEAR, CONV):
+                out.append(recurrent(f, family.linear, part, layers, hidden))
+                continue
+            mixer = attention(f, family.attention, part, layers, hidden)
+            out.append(mixer if owns else without_cache(mixer))
+    return out

@@ -12,16 +12,18 @@ expected experts E (1 − (1 − k/E)^tokens) assumes uniform independent routin
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from linepress_hardware.errors import ConfigurationError
+from linepress_hardware.inference.families.pattern import CHUNKED, CROSS, FULL
+from linepress_hardware.inference.layers import Matrix, Mixer
 from linepress_hardware.inference.operator import Operator, Quantity, operator, quantity
 from linepress_hardware.inference.parallel import ONE_DEVICE, Parallel
 from linepress_hardware.inference.precision import Precision
-from linepress_hardware.inference.shapes import ModelShape
+from linepress_hardware.inference.shapes import STATE_BYTES, ModelShape
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,18 @@ def attention_pairs(step: Step, window: int | None = None) -> Quantity:
     return np.asarray(inside + (tokens - growing) * window)
 
 
+def chunk_pairs(step: Step, chunk: int) -> tuple[Quantity, Quantity]:
+    """(pairs, distinct keys) a sequence where a query sees the keys of its own chunk of `chunk` tokens only."""
+
+    def pairs_to(position: Quantity) -> Quantity:
+        whole, left = np.divmod(position, chunk)
+        return np.asarray(whole * chunk * (chunk + 1) / 2 + left * (left + 1) / 2)
+
+    before = step.first_keys - 1
+    last = before + step.new_tokens
+    return pairs_to(last) - pairs_to(before), np.asarray(last - before // chunk * chunk)
+
+
 def keys_read(step: Step, window: int | None = None) -> Quantity:
     """Distinct keys a sequence's new tokens see."""
     keys = step.first_keys + step.new_tokens - 1
@@ -113,7 +127,7 @@ def operators(
     )
     # A pipeline runs the layers one after the other on different devices: a step still takes all of them.
     out = _projections(shape, batch, precision, parallel)
-    out += _attention(shape, batch, precision, parallel, fused_attention)
+    out += _mixing(shape, batch, precision, parallel, fused_attention)
     out += _elementwise(shape, batch, precision)
     out += _mlp(shape, batch, precision, parallel)
     return out + _head(shape, batch, precision, parallel)
@@ -145,69 +159,104 @@ def _linear(
 
 
 def _projections(shape: ModelShape, step: Step, p: Precision, parallel: Parallel) -> list[Operator]:
-    L, h = shape.layers, shape.hidden
+    """Every mixer's linear layers; the same one of several mixers is one operator where its shape is the same.
+
+    Few new tokens under latent attention: the up-projections of keys and values are absorbed into query and output
+    (DeepSeek-V2), which costs the same products on the new tokens instead of on the whole cache.
+    """
     tokens = step.batch * step.new_tokens
-    q_width = shape.query_width // parallel.tp
-    out_width = shape.output_width // parallel.tp
-    o_proj = _linear("o_proj", L, tokens, out_width, h, p, "o_proj", bias=h if shape.o_bias else 0)
-    if shape.latent is None:
-        kv_width = parallel.kv_heads_of(shape) * shape.head_dim
-        bias = shape.qkv_bias
-        return [
-            _linear("q_proj", L, tokens, h, q_width, p, "q_proj", bias=q_width * bias),
-            _linear("k_proj", L, tokens, h, kv_width, p, "k_proj", to_kv=True, bias=kv_width * bias),
-            _linear("v_proj", L, tokens, h, kv_width, p, "v_proj", to_kv=True, bias=kv_width * bias),
-            o_proj,
-        ]
-    mla = shape.latent
-    heads = shape.heads // parallel.tp
-    queries = (
-        [_linear("q_proj", L, tokens, h, q_width, p, "q_proj")]
-        if mla.q_rank is None
-        else [
-            _linear("q_a_proj", L, tokens, h, mla.q_rank, p, "q_proj"),
-            _linear("q_b_proj", L, tokens, mla.q_rank, q_width, p, "q_proj"),
-        ]
-    )
-    # Few new tokens: the up-projections of keys and values are absorbed into query and output (DeepSeek-V2),
-    # which costs the same products on the new tokens instead of on the whole cache.
-    return [
-        *queries,
-        _linear("kv_a_proj", L, tokens, h, mla.kv_rank + mla.rope_dim, p, "k_proj", to_kv=True),
-        _linear("k_b_proj", L, tokens, mla.kv_rank, heads * mla.nope_dim, p, "k_proj"),
-        _linear("v_b_proj", L, tokens, mla.kv_rank, heads * mla.value_dim, p, "v_proj"),
-        o_proj,
-    ]
-
-
-def _attention(shape: ModelShape, step: Step, p: Precision, parallel: Parallel, fused: bool) -> list[Operator]:
-    sliding = shape.sliding_layers if shape.sliding_window is not None else 0
-    out: list[Operator] = []
-    if shape.layers > sliding:
-        out += _attention_of(shape, step, p, parallel, fused, None, shape.layers - sliding)
-    if sliding:
-        out += _attention_of(shape, step, p, parallel, fused, shape.sliding_window, sliding)
+    counts: dict[Matrix, int] = {}
+    for mixer in shape.mixers:
+        if mixer.kind == CROSS:  # keys and values of an image are made once, not a step
+            mixer = replace(mixer, matrices=tuple(m for m in mixer.matrices if not m.to_kv))
+        for matrix in mixer.matrices:
+            counts[matrix] = counts.get(matrix, 0) + mixer.layers
+    out = []
+    for matrix, layers in counts.items():
+        ic, oc = matrix.on_device(parallel.tp)
+        bias = oc if matrix.bias else 0
+        out.append(_linear(matrix.name, layers, tokens, ic, oc, p, matrix.group, to_kv=matrix.to_kv, bias=bias))
     return out
 
 
+def _mixing(shape: ModelShape, step: Step, p: Precision, parallel: Parallel, fused: bool) -> list[Operator]:
+    """Attention over keys, choice of keys, recurrent states."""
+    out: list[Operator] = []
+    for mixer in shape.mixers:
+        if not mixer.attends:
+            out.append(_state(mixer, step, p, parallel))
+        elif mixer.kind != CROSS:  # an image's keys are no part of a text step
+            if mixer.indexer is not None:
+                out.append(_choice(mixer, step, p))
+            out += _attention_of(shape, mixer, step, p, parallel, fused)
+    return out
+
+
+def _state(mixer: Mixer, step: Step, p: Precision, parallel: Parallel) -> Operator:
+    """A recurrent state read and written once a step: decay, outer product, readout are about six operations each."""
+    width = mixer.state_elements + mixer.conv_elements
+    held = (mixer.state_elements * STATE_BYTES + mixer.conv_elements * p.kv_bytes) / parallel.tp
+    return operator(
+        f"{mixer.kind}_state",
+        count=mixer.layers,
+        ops=6.0 * step.batch * step.new_tokens * width / parallel.tp,
+        weight=mixer.vectors / parallel.tp * p.weight_bytes,
+        kv_read=step.batch * held,
+        kv_written=step.batch * held,
+        group="mixer",
+        kind="vector",
+    )
+
+
+def _choice(mixer: Mixer, step: Step, p: Precision) -> Operator:
+    """A sparse layer's indexer scores every cached entry for every new token; each device does all of it."""
+    index = mixer.indexer
+    assert index is not None
+    pairs, keys = attention_pairs(step) / mixer.entry_tokens, keys_read(step) / mixer.entry_tokens
+    return operator(
+        "indexer",
+        count=mixer.layers,
+        ops=2.0 * step.batch * pairs * index.heads * index.width,
+        kv_read=step.batch * keys * index.width * p.kv_bytes,
+        kind="attention",
+    )
+
+
+def _seen(mixer: Mixer, step: Step) -> tuple[Quantity, Quantity]:
+    """(query-key pairs, distinct entries read) of one sequence in one layer."""
+    if mixer.kind == CHUNKED and mixer.window:
+        return chunk_pairs(step, mixer.window)
+    if mixer.kind == "compressed_attention":
+        pairs, keys = attention_pairs(step, mixer.window), keys_read(step, mixer.window)
+        if not mixer.cached_elements:
+            return pairs, keys
+        chosen = None if mixer.indexer is None else mixer.indexer.chosen * mixer.entry_tokens
+        rate = mixer.entry_tokens
+        far_keys = np.minimum(keys_read(step), np.inf if chosen is None else chosen * step.new_tokens)
+        return pairs + attention_pairs(step, chosen) / rate, keys + far_keys / rate
+    if mixer.chosen_keys:
+        chosen = mixer.chosen_keys
+        return attention_pairs(step, chosen), np.minimum(keys_read(step), chosen * step.new_tokens)
+    return attention_pairs(step, mixer.window or None), keys_read(step, mixer.window or None)
+
+
 def _attention_of(
-    shape: ModelShape,
-    step: Step,
-    p: Precision,
-    parallel: Parallel,
-    fused: bool,
-    window: int | None,
-    layers: int,
+    shape: ModelShape, mixer: Mixer, step: Step, p: Precision, parallel: Parallel, fused: bool
 ) -> list[Operator]:
     B, T = step.batch, step.new_tokens
-    heads = shape.heads // parallel.tp
-    pairs, keys = attention_pairs(step, window), keys_read(step, window)
-    if shape.latent is None:
-        key_dim = value_dim = q_dim = o_dim = shape.head_dim
-        key_elements = value_elements = parallel.kv_heads_of(shape) * shape.head_dim
+    layers = mixer.layers
+    heads = mixer.heads // parallel.tp
+    pairs, keys = _seen(mixer, step)
+    if mixer.latent is None:
+        kv_heads = math.ceil(mixer.kv_heads / parallel.tp)
+        key_dim = q_dim = mixer.head_dim
+        value_dim = o_dim = mixer.value_dim
+        key_elements, value_elements = kv_heads * key_dim, kv_heads * value_dim
+        if mixer.reads_elements == mixer.head_dim:  # keys are the values too: read once in fused form
+            value_elements = 0 if fused else key_elements
         spread_elements = 0
     else:
-        mla = shape.latent
+        mla = mixer.latent
         absorbed = bool(np.all(step.first_keys > T))
         q_dim, o_dim = mla.nope_dim + mla.rope_dim, mla.value_dim
         key_dim = mla.kv_rank + mla.rope_dim if absorbed else q_dim
@@ -215,7 +264,7 @@ def _attention_of(
         # The latent is read once in fused form, where it serves as key and as value.
         key_elements, value_elements = mla.kv_rank + mla.rope_dim, 0 if fused else mla.kv_rank
         spread_elements = 0 if absorbed else heads * (mla.nope_dim + mla.value_dim)
-    suffix = "" if window is None or layers == shape.layers else ".sliding"
+    suffix = _suffix(shape, mixer)
     a, c = p.activation_bytes, p.kv_bytes
     qk_ops, sv_ops = 2.0 * B * pairs * heads * key_dim, 2.0 * B * pairs * heads * value_dim
     softmax_ops = 5.0 * B * pairs * heads
@@ -264,11 +313,18 @@ def _attention_of(
     ]
 
 
+def _suffix(shape: ModelShape, mixer: Mixer) -> str:
+    """What tells operators of several kinds of attention apart; nothing where there is only one."""
+    if sum(other.attends for other in shape.mixers) == 1 or mixer.kind == FULL:
+        return ""
+    return f".{mixer.kind.removesuffix('_attention')}"
+
+
 def _elementwise(shape: ModelShape, step: Step, p: Precision) -> list[Operator]:
     L, h = shape.layers, shape.hidden
     state = step.batch * step.new_tokens * h
     io = state * p.activation_bytes
-    norms = ["attn_norm", "mlp_norm"] if shape.norms_per_layer == 2 else _four_norms(shape)
+    norms = _norms(shape)
     out = [
         operator(
             name,
@@ -289,27 +345,30 @@ def _elementwise(shape: ModelShape, step: Step, p: Precision) -> list[Operator]:
     return out
 
 
-def _four_norms(shape: ModelShape) -> list[str]:
-    names = ["attn_norm", "post_attn_norm", "mlp_norm", "post_mlp_norm"]
-    return names[: shape.norms_per_layer]
+def _norms(shape: ModelShape) -> list[str]:
+    if shape.norms_per_layer <= 2:
+        return ["attn_norm", "mlp_norm"][: shape.norms_per_layer]
+    return ["attn_norm", "post_attn_norm", "mlp_norm", "post_mlp_norm"][: shape.norms_per_layer]
 
 
 def _mlp(shape: ModelShape, step: Step, p: Precision, parallel: Parallel) -> list[Operator]:
     tokens = step.batch * step.new_tokens
     out: list[Operator] = []
-    if shape.dense_layers:
-        width = math.ceil(shape.intermediate / parallel.tp)
-        out += _mlp_matrices(shape, "", shape.dense_layers, tokens, width, p)
+    for mlp in shape.mlps:
+        out += _mlp_matrices(shape, "", mlp.layers, tokens, math.ceil(mlp.intermediate / parallel.tp), p)
     if shape.experts is None:
         return out
-    e, count = shape.experts, shape.moe_layers
-    out.append(_linear("router", count, tokens, shape.hidden, e.total, p, "router"))
+    e, count, h = shape.experts, shape.moe_layers, shape.hidden
+    out.append(_linear("router", count, tokens, h, e.total, p, "router"))
     pool = tokens * parallel.replicas_sharing_experts
     routed = pool * e.active / parallel.ep
     local = e.total / parallel.ep
     read = local * -np.expm1(pool * math.log1p(-e.active / e.total)) if e.active < e.total else quantity(local)
     width = math.ceil(e.intermediate / parallel.expert_split)
-    out += _mlp_matrices(shape, "experts.", count, routed, width, p, copies=read)
+    if e.latent:
+        out.append(_linear("experts.latent_in", count, tokens, h, e.latent, p, "other"))
+        out.append(_linear("experts.latent_out", count, tokens, e.latent, h, p, "other"))
+    out += _mlp_matrices(shape, "experts.", count, routed, width, p, copies=read, hidden=e.width(h))
     if e.shared:
         width = math.ceil(e.shared * e.shared_intermediate / parallel.tp)
         out += _mlp_matrices(shape, "shared_expert.", count, tokens, width, p)
@@ -324,8 +383,9 @@ def _mlp_matrices(
     width: int,
     p: Precision,
     copies: ArrayLike = 1.0,
+    hidden: int | None = None,
 ) -> list[Operator]:
-    h, a = shape.hidden, p.activation_bytes
+    h, a = hidden or shape.hidden, p.activation_bytes
     names = [("gate_proj", h, width), ("up_proj", h, width)] if shape.gated_mlp else [("up_proj", h, width)]
     names.append(("down_proj", width, h))
     out = [

@@ -81,5 +81,14 @@ class Parallel:
         """KV heads a device holds; with more devices than heads each head is held several times."""
         return math.ceil(shape.kv_heads / self.tp)
 
+    def kv_copies(self, shape: ModelShape) -> float:
+        """Times that one cached token lies in the memories of a replica, its `tp` devices together.
+
+        A KV head that several devices need is held by each of them, and a latent vector by all.
+        """
+        if shape.latent is not None:
+            return float(self.tp)
+        return self.tp * self.kv_heads_of(shape) / shape.kv_heads
+
 
 ONE_DEVICE = Parallel()

@@ -9,6 +9,7 @@ from linepress_hardware.catalog.accelerators import Accelerator, MemoryTier
 from linepress_hardware.errors import ConfigurationError
 from linepress_hardware.inference.capacity import footprint
 from linepress_hardware.inference.compression import PLAIN, Compression
+from linepress_hardware.inference.parallel import ONE_DEVICE, Parallel
 from linepress_hardware.inference.precision import Precision
 from linepress_hardware.inference.shapes import ModelShape
 
@@ -35,11 +36,13 @@ def place(
     compression: Compression = PLAIN,
     usable_share: float = 0.9,
     kv_first: bool = False,
+    parallel: Parallel = ONE_DEVICE,
 ) -> list[Share]:
     """Fill the tiers from the fastest down, weights before KV unless `kv_first`.
 
     Every stored byte of weights and KV is read once a decode step, so the fastest tier is worth the same to both;
     the order only says which of them spills. Tiers whose bandwidth nobody published come last, without a time.
+    `parallel` says how often KV lies on the `devices` (`Parallel.kv_copies`); without it once.
 
     Raises
     ------
@@ -48,11 +51,13 @@ def place(
     """
     if devices < 1:
         raise ConfigurationError(f"{devices} devices; give 1 or more")
-    held = footprint(shape, precision, compression)
+    held = footprint(shape, precision, compression, parallel)
     data = [("weights", held.weight_bytes), ("kv", held.kv_bytes(batch, context_tokens))]
     if kv_first:
         data.reverse()
-    tiers = sorted(part.memory, key=lambda level: -(level.bandwidth_Bps or 0.0))
+    tiers = sorted(
+        (level for level in part.memory if not level.is_cache), key=lambda level: -(level.bandwidth_Bps or 0.0)
+    )
     room = {id(level): _capacity(level, devices) * usable_share for level in tiers}
     out: list[Share] = []
     for name, size in data:

@@ -61,8 +61,13 @@ def operators(
         raise ConfigurationError(f"stage {stage!r} is unknown in reference mode; use prefill or decode")
     lacking = [
         name
-        for name, present in (("experts", shape.experts), ("latent attention", shape.latent))
-        if present is not None
+        for name, present in (
+            ("experts", shape.experts is not None),
+            ("latent attention", shape.latent is not None),
+            ("recurrent layers", any(not mixer.attends for mixer in shape.mixers)),
+            ("layers without attention or MLP", not shape.experts and shape.dense_layers != shape.layers),
+        )
+        if present
     ]
     if lacking:
         raise ConfigurationError(
@@ -178,13 +183,30 @@ def _attention(
 
 
 def resident_bytes(
-    shape: ModelShape, stage: str, batch: float, sequence_tokens: float, precision: Precision
+    shape: ModelShape,
+    stage: str,
+    batch: float,
+    sequence_tokens: float,
+    precision: Precision,
+    *,
+    fused_attention: bool = False,
+    on_chip_bytes: float | None = None,
 ) -> dict[str, float]:
     """Capacity the tool reports, bytes: weights of the layers, KV of the prompt, outputs of one layer's operators.
 
-    The activations of a stage are what every operator of **one** layer writes, all kept at once.
+    The activations of a stage are what every operator of **one** layer writes, all kept at once; with fused
+    attention that is the fused operator's output, as the tool counts it.
     """
-    layer = [op for op in operators(shape, stage, batch, sequence_tokens, precision) if op.name != "lm_head"]
+    step = operators(
+        shape,
+        stage,
+        batch,
+        sequence_tokens,
+        precision,
+        fused_attention=fused_attention,
+        on_chip_bytes=on_chip_bytes,
+    )
+    layer = [op for op in step if op.name != "lm_head"]
     prompt = operators(shape, "prefill", batch, sequence_tokens, precision)
     weights = sum(float(op.count * op.weight_bytes) for op in prompt if op.name != "lm_head")
     kv = sum(float(op.count * op.kv_written_bytes) for op in prompt)

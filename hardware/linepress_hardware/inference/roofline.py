@@ -14,8 +14,9 @@ import numpy as np
 
 from linepress_hardware.catalog.accelerators import Accelerator
 from linepress_hardware.errors import ConfigurationError
+from linepress_hardware.inference import capacity, reference
 from linepress_hardware.inference import operators as corrected
-from linepress_hardware.inference import reference
+from linepress_hardware.inference.compression import PLAIN
 from linepress_hardware.inference.operator import Operator, Quantity, total
 from linepress_hardware.inference.parallel import ONE_DEVICE, Parallel
 from linepress_hardware.inference.precision import Precision
@@ -161,7 +162,15 @@ def roofline(
             fused_attention=fused_attention,
             on_chip_bytes=on.on_chip_bytes,
         )
-        resident = reference.resident_bytes(shape, stage, batch, context_tokens, precision)
+        resident = reference.resident_bytes(
+            shape,
+            stage,
+            batch,
+            context_tokens,
+            precision,
+            fused_attention=fused_attention,
+            on_chip_bytes=on.on_chip_bytes,
+        )
     else:
         step = (corrected.prefill if stage == "prefill" else corrected.decode)(batch, context_tokens)
         ops = corrected.operators(shape, step, precision, fused_attention=fused_attention, parallel=parallel)
@@ -189,9 +198,13 @@ def _resident(
     precision: Precision,
     parallel: Parallel,
 ) -> dict[str, float]:
-    """Bytes held by all devices together; activations are the widest single operator's inputs and outputs."""
-    weights = shape.parameters * precision.weight_bytes * parallel.dp
-    kv = batch * context_tokens * shape.kv_bytes_per_token(precision.kv_bytes)
+    """Bytes held by all devices together, every copy counted; sliding layers keep their window only.
+
+    Activations are the widest single operator's inputs and outputs.
+    """
+    held = capacity.footprint(shape, precision, PLAIN, parallel)
+    weights = held.weight_bytes * parallel.dp
+    kv = held.kv_bytes(batch, context_tokens)
     act = max(float(op.act_read_bytes + op.act_written_bytes) for op in ops) * parallel.tp
     return {
         "resident_B": weights + kv + act,

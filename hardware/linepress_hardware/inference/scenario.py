@@ -32,7 +32,7 @@ class Scenario:
     tp, pp, ep, dp : int
         Parallel degrees; devices = tp × pp × dp.
     topology, algorithm : str
-        Of the tensor-parallel all-reduce; an empty algorithm takes the link's own.
+        Of the tensor-parallel all-reduce; an empty algorithm takes what the machine does.
     memory_efficiency, compute_efficiency : float
         Share of peak bandwidth and peak op/s that kernels reach, (0, 1]; 1 is the bound.
     usable_share : float

@@ -1,10 +1,17 @@
-"""The shape of a transformer: what its configuration says, and how many parameters that makes."""
+"""The shape of a language model: its layers, how many parameters they have, what a sequence keeps."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from linepress_hardware.errors import ConfigurationError
+from linepress_hardware.inference.layers import Experts, LatentAttention, Mixer, Mlp
+from linepress_hardware.inference.quantisation import Quantisation
+
+__all__ = ["GROUPS", "STATE_BYTES", "Experts", "LatentAttention", "ModelShape"]
 
 # Attention and MLP matrices by the group names that linepress gives to tensors.
 GROUPS = (
@@ -19,110 +26,139 @@ GROUPS = (
     "norm",
     "router",
     "bias",
+    "mixer",
+    "other",
 )
-
-
-@dataclass(frozen=True)
-class Experts:
-    """Mixture of experts: `total` routed experts of width `intermediate`, `active` a token, `shared` always on.
-
-    The first `dense_layers` layers have a plain MLP.
-    """
-
-    total: int
-    active: int
-    intermediate: int
-    shared: int = 0
-    shared_intermediate: int = 0
-    dense_layers: int = 0
-    router_bias: bool = False
-
-
-@dataclass(frozen=True)
-class LatentAttention:
-    """Multi-head latent attention of DeepSeek-V2/V3: KV cached as one latent vector and one rotary key a token."""
-
-    kv_rank: int
-    rope_dim: int
-    nope_dim: int
-    value_dim: int
-    q_rank: int | None = None
+# Engines keep recurrent states in 32-bit floats (mamba_ssm_dtype of the configurations).
+STATE_BYTES = 4
 
 
 @dataclass(frozen=True)
 class ModelShape:
-    """A decoder-only transformer.
+    """A decoder-only language model.
 
     Attributes
     ----------
-    layers, hidden, heads, kv_heads, head_dim, intermediate, vocab : int
-        L, h, H, Hkv, D, I, V. With `experts` all layers but the dense ones use the experts' width; with
-        `latent` the attention widths come from it.
+    layers, hidden, vocab : int
+        L, h, V.
+    mixers : tuple of Mixer
+        Attention and recurrent states, equal layers together; a layer may have several (Falcon-H1) or none
+        (Nemotron-H's MLP layers).
+    mlps : tuple of Mlp
+        Plain MLPs, equal layers together.
+    experts : Experts | None
     tied_embeddings : bool
         The output head is the input table (stored once, read once a step).
-    gated_mlp : bool
-        Three MLP matrices (gate, up, down), else two (up, down).
-    qkv_bias, o_bias, qk_norm : bool
-        Biases of the projections; a norm vector over each head's query and key.
+    gated_mlp, mlp_bias : bool
+        Three MLP matrices (gate, up, down), else two (up, down); biases of them.
     norms_per_layer : int
-        2, or 4 where attention and MLP are also normed on their way out (Gemma-2).
-    sliding_window : int | None
-        Keys that a query of a sliding layer sees, itself included.
-    sliding_layers : int
-        How many of the layers slide; 0 without a window.
+        Norm vectors of a layer's hidden state: 2, or 4 where attention and MLP are also normed on their way out.
+    norm_bias : bool
+        Norms are LayerNorms with a bias vector each.
+    final_norm : bool
+        A norm with weights stands before the head.
+    extras : tuple of (group, elements)
+        Tensors outside the layers' usual ones, whole model.
     max_context : int | None
         The longest context the model was made for, tokens.
+    quantised : Quantisation | None
+        How the checkpoint stores its weights, where its configuration says so.
+    defaults : tuple of str
+        Fields that the configuration left out and the family's class default filled.
     """
 
     name: str
     layers: int
     hidden: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    intermediate: int
     vocab: int
+    mixers: tuple[Mixer, ...]
+    mlps: tuple[Mlp, ...] = ()
+    experts: Experts | None = None
     tied_embeddings: bool = False
     gated_mlp: bool = True
-    qkv_bias: bool = False
-    o_bias: bool = False
-    qk_norm: bool = False
+    mlp_bias: bool = False
     norms_per_layer: int = 2
-    sliding_window: int | None = None
-    sliding_layers: int = 0
+    norm_bias: bool = False
+    final_norm: bool = True
+    head_bias: bool = False
+    extras: tuple[tuple[str, int], ...] = ()
     max_context: int | None = None
-    experts: Experts | None = None
-    latent: LatentAttention | None = None
+    quantised: Quantisation | None = None
+    defaults: tuple[str, ...] = ()
     published_parameters: int | None = None
     source: str = ""
 
     def __post_init__(self) -> None:
-        for field in ("layers", "hidden", "heads", "kv_heads", "head_dim", "vocab"):
+        for field in ("layers", "hidden", "vocab"):
             value = getattr(self, field)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ConfigurationError(f"{self.name}: {field} is {value!r}; give a whole number above 0")
-        if self.intermediate < 1 and self.experts is None:
-            raise ConfigurationError(f"{self.name}: intermediate is {self.intermediate!r}; give the MLP's width")
-        if self.heads % self.kv_heads:
+        if not any(mixer.attends for mixer in self.mixers):
             raise ConfigurationError(
-                f"{self.name}: {self.heads} attention heads do not share {self.kv_heads} KV heads evenly; "
-                f"the number of KV heads must divide the number of heads"
+                f"{self.name}: no layer has attention; the operator model takes models with some attention only"
             )
-        if self.sliding_layers > self.layers:
-            raise ConfigurationError(f"{self.name}: {self.sliding_layers} sliding layers of {self.layers} layers")
         if self.experts is not None and not 0 < self.experts.active <= self.experts.total:
             raise ConfigurationError(
                 f"{self.name}: {self.experts.active} active of {self.experts.total} experts; "
                 f"the active ones must be 1 to the total"
             )
 
+    # What most layers do: attention of the first kind there is, the form that older models have throughout.
+
+    @cached_property
+    def main(self) -> Mixer:
+        """The attention whose cache grows with the context, or the first attention where none does."""
+        attention = [mixer for mixer in self.mixers if mixer.attends and mixer.kind != "cross_attention"]
+        return next((mixer for mixer in attention if mixer.grows and not mixer.window), attention[0])
+
+    @property
+    def heads(self) -> int:
+        return self.main.heads
+
+    @property
+    def kv_heads(self) -> int:
+        return self.main.kv_heads
+
+    @property
+    def head_dim(self) -> int:
+        return self.main.head_dim
+
+    @property
+    def latent(self) -> LatentAttention | None:
+        return self.main.latent
+
+    @property
+    def qk_norm(self) -> bool:
+        """Whether queries and keys are normed."""
+        return self.main.latent is None and self.main.vectors > 0
+
+    @property
+    def intermediate(self) -> int:
+        """Width of the plain MLPs, 0 where every layer has experts."""
+        return max((mlp.intermediate for mlp in self.mlps), default=0)
+
+    @property
+    def uniform(self) -> bool:
+        """Every layer has the same attention and the same MLP or experts: the transformer of older models."""
+        return len(self.mixers) == 1 and self.mixers[0].layers == self.layers == self.moe_layers + self.dense_layers
+
+    @property
+    def sliding_window(self) -> int | None:
+        """Tokens that layers with a window keep (the longest window there is)."""
+        return max((mixer.window for mixer in self.mixers), default=0) or None
+
+    @property
+    def sliding_layers(self) -> int:
+        """Layers that keep a window of the context only."""
+        return sum(mixer.layers for mixer in self.mixers if mixer.window and not mixer.grows)
+
     @property
     def moe_layers(self) -> int:
-        return 0 if self.experts is None else self.layers - self.experts.dense_layers
+        return 0 if self.experts is None else self.experts.layers
 
     @property
     def dense_layers(self) -> int:
-        return self.layers - self.moe_layers
+        return sum(mlp.layers for mlp in self.mlps)
 
     @property
     def query_width(self) -> int:
@@ -134,51 +170,133 @@ class ModelShape:
     @property
     def output_width(self) -> int:
         """Elements of all attention outputs of a token, the input of ``o_proj``."""
-        return self.heads * (self.latent.value_dim if self.latent is not None else self.head_dim)
+        return self.heads * self.main.value_dim
 
     @property
     def kv_elements_per_token_layer(self) -> int:
-        """Elements that one layer caches for one token: 2 Hkv D, or the latent's rank plus the rotary key."""
-        if self.latent is not None:
-            return self.latent.kv_rank + self.latent.rope_dim
-        return 2 * self.kv_heads * self.head_dim
+        """Elements that a layer of the main attention caches for one token."""
+        return self.main.cached_elements or self.main.window_elements
+
+    # What a sequence keeps.
 
     def kv_bytes_per_token(self, kv_bytes: float) -> float:
-        """k: bytes that all layers cache for one token, windows not considered."""
-        return self.layers * self.kv_elements_per_token_layer * kv_bytes
+        """k: bytes that all layers cache for one token while no window is full."""
+        return self.growing_bytes_per_token(kv_bytes) + kv_bytes * sum(
+            mixer.layers * mixer.window_elements for mixer in self.mixers
+        )
+
+    def growing_bytes_per_token(self, kv_bytes: float) -> float:
+        """Bytes cached for one token whatever the context: layers without a window; index keys are not in it."""
+        return sum(m.layers * m.cached_elements / m.entry_tokens for m in self.mixers) * kv_bytes
+
+    @property
+    def window_share(self) -> float:
+        """Share of `kv_bytes_per_token` that lies in layers which keep a window only."""
+        return 1 - self.growing_bytes_per_token(1.0) / self.kv_bytes_per_token(1.0)
+
+    def window_bytes(self, kv_bytes: float) -> float:
+        """Bytes that layers with a window keep of one sequence once every window is full."""
+        return sum(m.layers * m.window_elements * m.window for m in self.mixers) * kv_bytes
+
+    def state_bytes(self, kv_bytes: float) -> float:
+        """Bytes one sequence keeps whatever its length: recurrent states and convolution inputs."""
+        return sum(m.layers * (m.state_elements * STATE_BYTES + m.conv_elements * kv_bytes) for m in self.mixers)
+
+    def index_bytes_per_token(self, index_bytes: float) -> float:
+        """Bytes of sparse attention's index keys for one token, at `index_bytes` an element."""
+        return index_bytes * sum(
+            m.layers * m.indexer.width / m.entry_tokens for m in self.mixers if m.indexer is not None
+        )
+
+    def sequence_bytes(self, context_tokens: float, kv_bytes: float) -> float:
+        """Bytes one sequence of `context_tokens` keeps: cache, windows as far as they are full, states."""
+        windows = sum(m.layers * m.window_elements * min(context_tokens, m.window) for m in self.mixers)
+        return (
+            context_tokens * self.growing_bytes_per_token(kv_bytes) + windows * kv_bytes + self.state_bytes(kv_bytes)
+        )
+
+    def without_windows(self) -> ModelShape:
+        """The same model with every window open: what the loops weigh by layers."""
+
+        def opened(mixer: Mixer) -> Mixer:
+            if not mixer.window:
+                return mixer
+            return replace(
+                mixer,
+                kind="full_attention",
+                window=0,
+                window_elements=0,
+                cached_elements=mixer.cached_elements or mixer.window_elements,
+            )
+
+        return replace(self, mixers=tuple(opened(mixer) for mixer in self.mixers))
+
+    # Parameters.
 
     def parameters_by_group(self) -> dict[str, int]:
         """Parameters by tensor group, whole model; ``lm_head`` is apart from ``embed`` and 0 when tied."""
-        L, h = self.layers, self.hidden
+        h = self.hidden
         counts = dict.fromkeys((*GROUPS, "lm_head"), 0)
-        if self.latent is not None:
-            mla = self.latent
-            q = self.query_width
-            counts["q_proj"] = L * (h * q if mla.q_rank is None else h * mla.q_rank + mla.q_rank * q)
-            counts["k_proj"] = L * (h * (mla.kv_rank + mla.rope_dim) + mla.kv_rank * self.heads * mla.nope_dim)
-            counts["v_proj"] = L * mla.kv_rank * self.heads * mla.value_dim
-            counts["norm"] += L * (mla.kv_rank + (mla.q_rank or 0))
-        else:
-            kv_width = self.kv_heads * self.head_dim
-            counts["q_proj"] = L * h * self.query_width
-            counts["k_proj"] = counts["v_proj"] = L * h * kv_width
-            counts["bias"] += L * (self.query_width + 2 * kv_width) if self.qkv_bias else 0
-            counts["norm"] += L * 2 * self.head_dim if self.qk_norm else 0
-        counts["o_proj"] = L * self.output_width * h
-        counts["bias"] += L * h if self.o_bias else 0
-        mlp = self.dense_layers * h * self.intermediate
-        if self.experts is not None:
-            e = self.experts
-            mlp += self.moe_layers * h * (e.total * e.intermediate + e.shared * e.shared_intermediate)
-            counts["router"] = self.moe_layers * (h * e.total + (e.total if e.router_bias else 0))
-        counts["gate_proj"] = mlp if self.gated_mlp else 0
-        counts["up_proj"] = counts["down_proj"] = mlp
-        counts["norm"] += L * self.norms_per_layer * h + h
-        counts["embed"] = self.vocab * h
+        for mixer in self.mixers:
+            for matrix in mixer.matrices:
+                counts[matrix.group] += mixer.layers * matrix.elements
+                counts["bias"] += mixer.layers * matrix.outputs * matrix.bias
+            counts["norm" if mixer.attends else "mixer"] += mixer.layers * mixer.vectors
+        for group, elements in self._feed_forward():
+            counts[group] += elements
+        norm = h * (2 if self.norm_bias else 1)
+        counts["norm"] += self.layers * self.norms_per_layer * norm + (norm if self.final_norm else 0)
+        counts["embed"] += self.vocab * h
         counts["lm_head"] = 0 if self.tied_embeddings else self.vocab * h
+        counts["bias"] += self.vocab if self.head_bias else 0
+        for group, elements in self.extras:
+            counts[group] += elements
         return counts
+
+    def _feed_forward(self) -> Iterator[tuple[str, int]]:
+        h, gated = self.hidden, self.gated_mlp
+        wide = ("gate_proj", "up_proj") if gated else ("up_proj",)
+        for mlp in self.mlps:
+            yield from ((group, mlp.layers * h * mlp.intermediate) for group in (*wide, "down_proj"))
+            if self.mlp_bias:
+                yield "bias", mlp.layers * (len(wide) * mlp.intermediate + h)
+        if self.experts is None:
+            return
+        e = self.experts
+        yield from self.expert_parameters_by_group().items()
+        shared = e.layers * h * e.shared * e.shared_intermediate
+        yield from ((group, shared) for group in (*wide, "down_proj"))
+        if self.mlp_bias and e.shared:
+            yield "bias", e.layers * (len(wide) * e.shared * e.shared_intermediate + h)
+        if e.bias:
+            yield "bias", e.layers * e.total * (len(wide) * e.intermediate + e.width(h))
+        yield "router", e.layers * (h * e.total + (e.total if e.router_bias else 0) + (h if e.shared_gate else 0))
+        yield "other", e.layers * 2 * h * e.latent
+
+    def expert_parameters_by_group(self) -> dict[str, int]:
+        """Of `parameters_by_group`, those of routed experts' matrices."""
+        if self.experts is None:
+            return {}
+        e = self.experts
+        routed = e.layers * e.width(self.hidden) * e.total * e.intermediate
+        return {"gate_proj": routed if self.gated_mlp else 0, "up_proj": routed, "down_proj": routed}
 
     @property
     def parameters(self) -> int:
         """Parameters of the whole model, biases included."""
         return sum(self.parameters_by_group().values())
+
+    @property
+    def active_parameters(self) -> int:
+        """Parameters that one token uses: all but the routed experts it is not sent to."""
+        if self.experts is None:
+            return self.parameters
+        routed = sum(self.expert_parameters_by_group().values())
+        return self.parameters - math.floor(routed * (1 - self.experts.active / self.experts.total))
+
+    @property
+    def stored_weight_bytes(self) -> float | None:
+        """Bytes of the checkpoint's weights as quantised, None where the configuration does not say how."""
+        if self.quantised is None:
+            return None
+        return self.quantised.weight_bytes(self.parameters_by_group(), self.expert_parameters_by_group())

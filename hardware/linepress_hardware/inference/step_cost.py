@@ -51,13 +51,16 @@ class StepCost:
     ----------
     weight_bytes : float64[max_tokens + 1]
         Stored weight bytes read when the step has that many tokens (mixtures read more experts with more).
-    vector : float64[11]
+    talk_s : float64[max_tokens + 1]
+        Seconds of communication of a step of that many tokens.
+    vector : float64[9]
         KV bytes a cached token of full and of sliding layers, window (tokens), activation bytes a token,
         seconds of compute a token, a decode pair, a prefill pair, a sequence that needs logits, bandwidth
-        (bytes/s), communication seconds a step and a token.
+        (bytes/s).
     """
 
     weight_bytes: NDArray[np.float64]
+    talk_s: NDArray[np.float64]
     vector: NDArray[np.float64]
     overhead_s: float
     decompressor_s_per_byte: float
@@ -107,14 +110,14 @@ def step_cost(
     per_token = seconds(two, ("matmul", "vector")) - seconds(one, ("matmul", "vector"))
     per_head = seconds(one, ("matmul", "vector")) - per_token
     # One key more against one less, with windows off: the loop weighs full and sliding layers by their share.
-    open_shape = replace(shape, sliding_window=None, sliding_layers=0)
+    open_shape = shape.without_windows()
     more, less = (
         ops_of.operators(open_shape, ops_of.decode(1, keys), precision, fused_attention=True, parallel=parallel)
         for keys in (1001, 1000)
     )
     decode_pair = seconds(more, ("attention",)) - seconds(less, ("attention",))
     prefill_pair = seconds(one, ("attention",))
-    share = shape.sliding_layers / shape.layers if shape.sliding_window is not None else 0.0
+    share = shape.window_share
     raw_kv = float(total(more, "kv_read_bytes") - total(less, "kv_read_bytes"))
     kv = raw_kv / compression.kv_traffic_gain
     acts = float(
@@ -123,6 +126,8 @@ def step_cost(
         - total(one, "act_read_bytes")
         - total(one, "act_written_bytes")
     )
+    # Collectives are no straight line in the bytes: a curve of sizes a factor apart, interpolated between.
+    sizes = np.unique(np.geomspace(1, max_tokens, 33).round())
     talk = [
         communication(
             shape,
@@ -133,9 +138,8 @@ def step_cost(
             topology=topology,
             algorithm=algorithm,
         ).time_s
-        for tokens in (1, 1025)
+        for tokens in sizes
     ]
-    per_token_talk = (talk[1] - talk[0]) / 1024
     ceiling = 0.0 if compression.decompressor_GBps is None else 1 / (compression.decompressor_GBps * 1e9)
     vector = np.array(
         [
@@ -148,12 +152,11 @@ def step_cost(
             prefill_pair,
             per_head,
             on.bandwidth_Bps,
-            talk[0] - per_token_talk,
-            per_token_talk,
         ]
     )
     return StepCost(
         np.concatenate([[0.0], np.asarray(stored, dtype=np.float64)]),
+        np.concatenate([[0.0], np.interp(counts, sizes, talk)]),
         vector,
         0.0,
         ceiling,

@@ -22,13 +22,18 @@ HEADER = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 
 @dataclass(frozen=True)
 class Requests:
-    """Arrival (s, from 0, ascending), prompt and answer tokens of each request; `closed` ignores the arrivals."""
+    """Arrival (s, from 0, ascending), prompt and answer tokens of each request; `closed` ignores the arrivals.
+
+    `shared` lists ``(request, first block, blocks, owner)``: KV blocks of a prompt that hold the same tokens as the
+    same blocks of an earlier request and its answer.
+    """
 
     arrival_s: NDArray[np.float64]
     prompt_tokens: NDArray[np.int64]
     answer_tokens: NDArray[np.int64]
     closed: bool = False
     dropped: int = 0
+    shared: tuple[tuple[int, int, int, int], ...] = ()
 
     def __len__(self) -> int:
         return int(self.prompt_tokens.size)

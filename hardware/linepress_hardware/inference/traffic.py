@@ -10,6 +10,7 @@ import numpy as np
 from linepress_hardware.catalog.accelerators import Accelerator
 from linepress_hardware.errors import ConfigurationError
 from linepress_hardware.fabric.collectives import all_reduce, exchange
+from linepress_hardware.fabric.curves import collective_time
 from linepress_hardware.inference.compression import Compression
 from linepress_hardware.inference.operator import Operator, total
 from linepress_hardware.inference.operators import Step
@@ -123,7 +124,9 @@ def communication(
 ) -> Communication:
     """Two all-reduces a layer over tp, two all-to-alls a mixture layer over ep, pp − 1 transfers.
 
-    An all-reduce takes the link's launch time plus the closed form with the link's latency a message.
+    On a switch, with no algorithm asked for, a collective takes what the machine is measured to take
+    (`linepress_hardware.fabric.curves`); elsewhere the link's launch time plus the closed form with the link's
+    latency a message.
 
     Raises
     ------
@@ -152,7 +155,10 @@ def communication(
     reduce_s = all_to_all_s = pipeline_s = 0.0
     experts_apart = parallel.ep > 1
     reduces = 2 * shape.layers - (shape.moe_layers if experts_apart else 0)
-    if parallel.tp > 1:
+    measured = topology == "switch" and not algorithm
+    if parallel.tp > 1 and measured:
+        reduce_s = reduces * collective_time(part, "all_reduce", parallel.tp, size).time_s
+    elif parallel.tp > 1:
         one = all_reduce(
             algorithm or link.algorithm,
             parallel.tp,
@@ -164,8 +170,7 @@ def communication(
         reduce_s = reduces * (link.launch.base + one.time_s)
     if experts_apart and shape.experts is not None:
         payload = size * shape.experts.active / parallel.tp
-        one = exchange("all_to_all", parallel.ep, payload, latency_s=latency_s, bandwidth_Bps=bandwidth)
-        all_to_all_s = 2 * shape.moe_layers * (link.launch.base + one.time_s)
+        all_to_all_s = 2 * shape.moe_layers * collective_time(part, "all_to_all", parallel.ep, payload).time_s
     if parallel.pp > 1:
         one = exchange("send", 2, size, latency_s=latency_s, bandwidth_Bps=bandwidth)
         pipeline_s = (parallel.pp - 1) * (link.launch.base + one.time_s)

@@ -30,6 +30,7 @@ _RUN_CHECKS: dict[str, Callable[[Any, run.Records], Finding]] = {
     "codec_ratio": run.codec_ratio,
     "codec_advantage": run.codec_advantage,
     "card_latency": run.card_latency,
+    "card_engines": run.card_engines,
     "block_time": run.block_time,
     "channel_gain": run.channel_gain,
 }
@@ -43,6 +44,7 @@ _HARDWARE_CHECKS: dict[str, Callable[[Any], Finding]] = {
     "mesh_growth": hardware.mesh_growth,
     "largest_mesh": hardware.largest_mesh,
     "in_network_gain": hardware.in_network_gain,
+    "compressed_messages": hardware.compressed_messages,
     "energy_per_bit": hardware.energy_per_bit,
 }
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from linepress.claims.finding import Finding, missing
 from linepress.claims.model import (
+    CompressedMessages,
     DecodeDominates,
     EnergyPerBit,
     InNetworkGain,
@@ -198,6 +199,32 @@ def in_network_gain(check: InNetworkGain) -> Finding:
         detail=f"{n} accelerators, bandwidth term only",
         checked_by="closed forms of the collectives, NVLS-style reduction against a ring",
     )
+
+
+def compressed_messages(check: CompressedMessages) -> Finding:
+    """Gain on large messages over a link, the coder overlapped; beside it without overlap, the coder that the ratio
+    asks for, and an all-reduce inside a machine, whose plain side may be reduced in the switch."""
+    from linepress_hardware.fabric.compressed import Coder, compressed_collective, point_to_point
+    from linepress_hardware.fabric.links import link
+
+    ratio, rate, one = check.ratio.value, check.coder.value, link(check.link)
+    overlapped, serial = (
+        point_to_point(one.rate_GBps, 0.0, Coder(ratio, rate, rate, overlapped=both))["largest_speedup"]
+        for both in (True, False)
+    )
+    free = point_to_point(one.rate_GBps, 0.0, Coder(ratio))["coder_GBps_for_ratio"]
+    inside = compressed_collective(check.system, "all_reduce", check.accelerators, 2.0**30, Coder(ratio))
+    detail = (
+        f"{_inputs({'ratio': check.ratio, 'coder': check.coder})}; {one.title} is not the bound from "
+        f"{fmt.significant(free)} GB/s of coder each way on; without overlap {fmt.significant(serial)} times; "
+        f"inside a machine, 1 GiB over {check.accelerators} of {check.system}, at most "
+        f"{fmt.significant(inside['speedup'])} times: the plain side is {inside['plain_curve']}, and coded numbers "
+        f"do not add in a switch"
+    )
+    if check.note:
+        detail += f"; {check.note}"
+    how = f"fabric model: bytes over {one.title} at the measured ratio, coding overlapped"
+    return Finding(overlapped, bound=ratio, bound_text="the ratio itself", detail=detail, checked_by=how)
 
 
 def energy_per_bit(check: EnergyPerBit) -> Finding:

@@ -64,6 +64,13 @@ class CardLatency(_Strict):
     direction: Literal["decode", "encode"]
 
 
+class CardEngines(_Strict):
+    """Decoders of the best line codec that one channel of ``memory`` needs at its peak rate, by the hardware card."""
+
+    by: Literal["card_engines"]
+    memory: str
+
+
 class BlockTime(_Strict):
     """Time to decode one block in software on this machine, µs, from ``measure``."""
 
@@ -167,6 +174,18 @@ class InNetworkGain(_Strict):
     accelerators: int
 
 
+class CompressedMessages(_Strict):
+    """Gain of large messages compressed without loss over `link`, coding overlapped with the wire."""
+
+    by: Literal["compressed_messages"]
+    ratio: Input
+    coder: Input
+    link: str
+    system: str
+    accelerators: int
+    note: str = ""
+
+
 class EnergyPerBit(_Strict):
     """Energy a bit that two power figures imply over a topology's links, pJ; the power itself is never verified."""
 
@@ -188,6 +207,7 @@ Check = Annotated[
     CodecRatio
     | CodecAdvantage
     | CardLatency
+    | CardEngines
     | BlockTime
     | ChannelGain
     | RooflineTable
@@ -199,6 +219,7 @@ Check = Annotated[
     | MeshGrowth
     | LargestMesh
     | InNetworkGain
+    | CompressedMessages
     | EnergyPerBit
     | Uncheckable,
     Field(discriminator="by"),

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from linepress.claims.finding import Finding, missing
-from linepress.claims.model import BlockTime, CardLatency, ChannelGain, CodecAdvantage, CodecRatio
+from linepress.claims.model import BlockTime, CardEngines, CardLatency, ChannelGain, CodecAdvantage, CodecRatio
 from linepress.records.frame import Frame
 from linepress.records.summary import Summary, best_payload_line_variant, summarise
 from linepress.tables import format as fmt
+from linepress_codecs.contracts import LINE_BYTES
+from linepress_hardware.dram import load_part
 
 _KINDS = {"weights": ("weight",), "kv": ("key", "value")}
 
@@ -103,6 +107,32 @@ def card_latency(check: CardLatency, records: Records) -> Finding:
     worst = float(own.real(column).max())
     standing = ", ".join(s for s in own.unique("card_status") if s) or "standing not recorded"
     return Finding(worst, detail=f"{chosen.variant}, card: {standing}; no silicon was timed", checked_by=how)
+
+
+def card_engines(check: CardEngines, records: Records) -> Finding:
+    """Decoders side by side whose raw lines fill one channel at its peak, for the best line codec of the run."""
+    peak = load_part(check.memory).peak_GBps
+    how = f"interval and clock on the card of the best line codec of the run, at the {peak:g} GB/s of a channel"
+    rows = records.measure
+    rows = rows.where((rows.text("status") == "ok") & np.isfinite(rows.real("initiation_interval_ns")))
+    variants = [summarise(part, v) for (v,), part in rows.by("variant")]
+    chosen = best_payload_line_variant(variants)
+    if chosen is None:
+        return missing("no line codec of this run carries a hardware card; add a line codec to the suite", how)
+
+    def engines(variant: str) -> int:
+        interval_ns = float(rows.equal(variant=variant).real("initiation_interval_ns").max())
+        return max(1, math.ceil(peak * interval_ns / LINE_BYTES - 1e-9))
+
+    one = best_payload_line_variant([v for v in variants if engines(v.variant) == 1])
+    beside = (
+        f"; with one: {one.variant}, {fmt.ratio(one.payload_ratio)}" if one else "; no codec of the run needs one"
+    )
+    detail = (
+        f"{chosen.variant}, {fmt.ratio(chosen.payload_ratio)}: {engines(chosen.variant)} decoders{beside}; pre-layout, "
+        "and times the ratio where the channel hands on more raw bytes than its own peak"
+    )
+    return Finding(engines(chosen.variant), detail=detail, checked_by=how)
 
 
 def block_time(check: BlockTime, records: Records) -> Finding:

@@ -3,55 +3,62 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 import click
 
 from linepress import __version__
-from linepress.errors import EXIT_INTERRUPTED, EXIT_USAGE, LinepressError
+from linepress.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, LinepressError
 from linepress_codecs.errors import CodecError
 from linepress_hardware.errors import HardwareError
 
-# verb -> (module with a click command called `command`, one line for --help)
-VERBS: dict[str, tuple[str, str]] = {
-    "run": ("linepress.cli.run", "Run a suite: every stage, every case, recorded and reported."),
-    "measure": ("linepress.cli.measure", "Measure files with codecs, as a table; no Ray needed."),
-    "capture": ("linepress.cli.capture", "Run a model over texts and write its KV caches as snapshots."),
-    "validate": ("linepress.cli.validate", "Check snapshots and tensor files: headers, tables, every value."),
-    "fit": ("linepress.cli.fit", "Fit a synthetic twin whose lines compress as the real ones do."),
-    "report": ("linepress.cli.report", "Build the HTML report of a run."),
-    "compare": ("linepress.cli.compare", "Compare two runs: what changed, and a gate over it."),
-    "nightly": ("linepress.cli.nightly", "Run, compare with the last good run, gate, report: one command a night."),
-    "query": ("linepress.cli.query", "SQL over the tables of a run."),
-    "runs": ("linepress.cli.runs", "List, show or delete runs."),
-    "claims": ("linepress.cli.claims", "Verdicts on published claims from a run."),
-    "list": ("linepress.cli.list", "List codecs, suites, memories, accelerators, models, racks, runs or claims."),
-    "dram": ("linepress.cli.hardware.dram", "Simulate one memory channel."),
-    "channel": ("linepress.cli.hardware.channel", "Simulate a compressed memory channel."),
-    "roofline": ("linepress.cli.hardware.roofline", "Operators of a model on an accelerator."),
-    "racks": ("linepress.cli.hardware.racks", "Rack tables, checked and derived."),
-    "system": (
-        "linepress.cli.hardware.system",
-        "What ratios are worth: tokens/s, capacity, racks.",
-    ),
-    "serving": ("linepress.cli.hardware.serving", "Continuous batching: TTFT and TPOT, plain and compressed."),
-    "fabric": ("linepress.cli.hardware.fabric", "Links, topologies and collectives of a scale-up fabric."),
-    "pack": ("linepress.cli.partner.pack", "Make a submission of a model or KV snapshot: files and manifest."),
-    "fetch": ("linepress.cli.partner.fetch", "Fetch the files that a submission only refers to, checked on the way."),
-    "submit": ("linepress.cli.partner.submit", "Check a submission against rules S01 to S21; accept what passes."),
-    "explain": ("linepress.cli.partner.explain", "What a rule of submit asks, why, and fixtures that show it."),
-    "certify": ("linepress.cli.partner.certify", "Sign what a run found about a submission, in one file."),
-    "verify": ("linepress.cli.partner.verify", "Check a certificate anywhere, and re-run it to the bit."),
-    "serve": ("linepress.cli.partner.serve", "Take partners' submissions over HTTP, validate them, show verdicts."),
-    "partners": ("linepress.cli.partner.partners", "Partners of the intake service: add, revoke, list, audit log."),
-    "send": (
-        "linepress.cli.partner.send",
-        "Hand a packed submission to an intake service, resuming.",
-    ),
-    "sync": ("linepress.cli.sync", "Bring MLflow up to date with a run's record."),
-    "warm": ("linepress.cli.warm", "Compile the kernels of a suite once, so that its next run starts at full speed."),
-    "doctor": ("linepress.cli.doctor", "Check this machine for what a run needs."),
+# heading -> verb -> (module with a click command called `command`, one line for --help)
+GROUPS: dict[str, dict[str, tuple[str, str]]] = {
+    "Measure and record": {
+        "run": ("linepress.cli.run", "Run a suite: every stage, every case, recorded and reported."),
+        "measure": ("linepress.cli.measure", "Measure files with codecs, as a table; no Ray needed."),
+        "capture": ("linepress.cli.capture", "Run a model over texts and write its KV caches as snapshots."),
+        "validate": ("linepress.cli.validate", "Check snapshots and tensor files: headers, tables, every value."),
+        "fit": ("linepress.cli.fit", "Fit a synthetic twin whose lines compress as the real ones do."),
+        "report": ("linepress.cli.report", "Build the HTML report of a run."),
+        "query": ("linepress.cli.query", "SQL over the tables of a run."),
+        "runs": ("linepress.cli.runs", "List, show or delete runs."),
+        "claims": ("linepress.cli.claims", "Verdicts on published claims from a run."),
+        "list": ("linepress.cli.list", "List codecs, suites, memories, models, racks, runs …"),
+        "sync": ("linepress.cli.sync", "Bring MLflow up to date with a run's record."),
+    },
+    "Every night": {
+        "nightly": ("linepress.cli.nightly", "Run, compare with the last good run, gate, report."),
+        "compare": ("linepress.cli.compare", "Compare two runs: what changed, and a gate over it."),
+    },
+    "Hardware": {
+        "dram": ("linepress.cli.hardware.dram", "Simulate one memory channel."),
+        "channel": ("linepress.cli.hardware.channel", "Simulate a compressed memory channel."),
+        "rtl": ("linepress.cli.hardware.rtl", "Decoders as RTL: Verilog, simulation against the codec, synthesis."),
+        "roofline": ("linepress.cli.hardware.roofline", "Operators of a model on an accelerator."),
+        "system": ("linepress.cli.hardware.system", "What ratios are worth: tokens/s, capacity, racks."),
+        "serving": ("linepress.cli.hardware.serving", "Continuous batching: TTFT and TPOT, plain and compressed."),
+        "racks": ("linepress.cli.hardware.racks", "Rack tables, checked and derived."),
+        "fabric": ("linepress.cli.hardware.fabric", "Links, topologies and collectives of a scale-up fabric."),
+    },
+    "Partners": {
+        "pack": ("linepress.cli.partner.pack", "Make a submission of a model or KV snapshot."),
+        "fetch": ("linepress.cli.partner.fetch", "Fetch the files that a submission refers to, checked."),
+        "submit": ("linepress.cli.partner.submit", "Check a submission against rules S01 to S21."),
+        "explain": ("linepress.cli.partner.explain", "What a rule of submit asks, why, and fixtures that show it."),
+        "certify": ("linepress.cli.partner.certify", "Sign what a run found about a submission, in one file."),
+        "verify": ("linepress.cli.partner.verify", "Check a certificate anywhere, and re-run it to the bit."),
+        "send": ("linepress.cli.partner.send", "Hand a packed submission to an intake service, resuming."),
+        "serve": ("linepress.cli.partner.serve", "Take partners' submissions over HTTP and judge them."),
+        "partners": ("linepress.cli.partner.partners", "Partners of the service: add, revoke, list, audit log."),
+    },
+    "This machine": {
+        "doctor": ("linepress.cli.doctor", "Check this machine for what a run needs."),
+        "warm": ("linepress.cli.warm", "Compile the kernels of a suite before its next run."),
+    },
 }
+VERBS = {verb: entry for group in GROUPS.values() for verb, entry in group.items()}
 
 
 class LazyGroup(click.Group):
@@ -68,8 +75,9 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Verbs"):
-            formatter.write_dl([(verb, short) for verb, (_, short) in VERBS.items()])
+        for heading, verbs in GROUPS.items():
+            with formatter.section(heading):
+                formatter.write_dl([(verb, short) for verb, (_, short) in verbs.items()])
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -85,13 +93,35 @@ def app(debug: bool) -> None:
     """
 
 
+def mend_streams() -> None:
+    """Standard streams that take every character and are there.
+
+    A terminal or pipe that is not UTF-8 gets ``?`` for what it cannot show, instead of a traceback after the work; a
+    stream that was closed goes to the null device, also for what writes to its number.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
 def main() -> None:
     """Entry point: what a user can mend becomes one sentence on stderr and the exit code of the design."""
     debug = "--debug" in sys.argv[1:2]
+    mend_streams()
     try:
         code = app(standalone_mode=False)
+        sys.stdout.flush()
     except (click.Abort, KeyboardInterrupt):
         sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:  # whoever read the output has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(EXIT_OK)
     except click.ClickException as error:
         error.show()
         sys.exit(EXIT_USAGE)

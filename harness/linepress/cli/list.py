@@ -133,12 +133,13 @@ def _card(codec_id: str) -> dict[str, Any] | None:
     from linepress_codecs.registry import make
 
     codec = make(codec_id, {})
-    card = getattr(codec, "card", None)
-    if card is None:
-        return None
     formats = sorted(FORMATS.values(), key=lambda f: f.name != "bf16")
     taken = next((f for f in formats if not isinstance(codec, LineCodec) or codec.supports(f)), None)
-    return None if taken is None else {"format": taken.name, **asdict(card(taken))}
+    card = None if taken is None else codec.card(taken)
+    if taken is None or card is None:
+        return None
+    figures = {name: figure for name, figure in asdict(card).items() if figure is not None}
+    return {"format": taken.name, **figures}
 
 
 def suites() -> Rows:

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from linepress.api.measured import DEFAULT_CODECS, Measured, make_variants, run_cases, select, source_of
 from linepress.cli.common import BYTES, json_option, print_json, stderr, stdout
 from linepress.errors import (
     EXIT_CASES_FAILED,
     EXIT_NOTHING_MEASURED,
     EXIT_OK,
-    LinepressError,
 )
-from linepress_codecs.errors import CodecError, SpecError, UnsupportedFormatError
 
 if TYPE_CHECKING:
-    from linepress.sources import Selection, Source, TensorRef
+    from linepress.sources import Source, TensorRef
     from linepress_codecs.variant import Variant
 
-DEFAULT_CODECS = ("raw", "lz4:block=64KiB", "zstd:level=3:block=64KiB", "huffman")
 ROWS_SHOWN = 48
 COLUMNS = ("raw", "codec", "payload", "packed", "bound", "above bound", "lossless", "encode", "decode", "measure")
 
@@ -32,6 +29,7 @@ Examples:
   linepress measure model.safetensors -c huffman -c zstd:level=3:block=64KiB --json
   linepress measure kv.safetensors -c huffman --layout row --layout channel --packing classes
   linepress measure MODEL_FOLDER --group down_proj --layers 0,15,31 --cast none --cast e4m3:scale=tensor
+  linepress measure FINE_TUNED --base MODEL_FOLDER -c delta -c adaptive
   linepress measure hf://HuggingFaceTB/SmolLM2-135M@main --max-bytes 64MiB -c huffman
   linepress measure 'synthetic:gauss?shape=4096x4096&sigma=0.02&seed=1&dtype=bf16' -c huffman
 
@@ -42,17 +40,6 @@ bound          what no codec of the stated class can beat on this tensor
 
 Exit codes: 0 ok, 2 some cases failed or were not lossless, 3 nothing was measured, 4 usage, 130 interrupted.
 """
-
-
-@dataclass
-class Outcome:
-    """Rows of the cases that were measured, and what became of the others."""
-
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    failed: list[dict[str, str]] = field(default_factory=list)
-    skipped: list[dict[str, str]] = field(default_factory=list)
-    counted: list[dict[str, Any]] = field(default_factory=list)
-    """Every case as a row of the table ``measure``, with its status."""
 
 
 def _layers(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...]:
@@ -71,6 +58,7 @@ def _layers(ctx: click.Context, param: click.Parameter, value: str | None) -> tu
 @click.option(
     "--cast", "casts", multiple=True, metavar="C", help="none, e4m3:scale=tensor, dequant:bf16 …; may be repeated."
 )
+@click.option("--base", "base_uri", metavar="OLD", help="An older version, given to codecs that code against one.")
 @click.option("--tensor", "names", multiple=True, metavar="GLOB", help="Only tensors of these names.")
 @click.option("--group", "groups", multiple=True, metavar="G", help="Only tensors of these groups.")
 @click.option("--layers", callback=_layers, metavar="N,…", help="Only tensors of these layers.")
@@ -89,6 +77,7 @@ def command(
     layouts: tuple[str, ...],
     packings: tuple[str, ...],
     casts: tuple[str, ...],
+    base_uri: str | None,
     names: tuple[str, ...],
     groups: tuple[str, ...],
     layers: tuple[int, ...],
@@ -105,7 +94,8 @@ def command(
     """Measure files with codecs, bit for bit, as a table; no Ray needed.
 
     PATH is a .safetensors, .gguf or .npy file, a folder of shards, hf://org/name@revision[/folder] or synthetic:….
-    Every coded line is decoded and compared, outside timing.
+    Every coded line is decoded and compared, outside timing. With --base each tensor goes with the one of the same
+    name in OLD, which the decoder is taken to hold: codec delta codes the difference.
     """
     from linepress import environment
 
@@ -113,11 +103,17 @@ def command(
     from linepress.sources import Selection
 
     variants = make_variants(specs or DEFAULT_CODECS, layouts, packings)
-    sources = [_open(uri, dtype, split_scales) for uri in uris]
+    options = {name: value for name, value in {"dtype": dtype, "split": split_scales or None}.items() if value}
+    sources = [source_of(uri, **options) for uri in uris]
     selection = Selection(names=names, groups=groups, layers=layers, max_bytes=max_bytes)
-    tensors = [tensor for source in sources for tensor in _select(source, selection, casts or ("none",))]
+    base = None if base_uri is None else source_of(base_uri, **options)
+    tensors = [tensor for source in sources for tensor in select(source, selection, casts or ("none",), base)]
+    if base is not None and not any(variant.codec.codec_id == "delta" for variant in variants):
+        stderr().print("--base changes nothing for these codecs; add -c delta")
     outcome = _run(tensors, variants, packings=packings, repeats=repeats, chunk_bytes=chunk_bytes, seed=seed)
     document = _document(outcome, sources, histogram)
+    if base is not None:
+        document["base"] = base.provenance()
     if as_json:
         print_json(document)
     elif outcome.rows:
@@ -129,116 +125,18 @@ def command(
     return EXIT_CASES_FAILED if wrong else EXIT_OK
 
 
-def make_variants(specs: Sequence[str], layouts: Sequence[str], packings: Sequence[str]) -> list[Variant]:
-    """The variants of ``specs``, each in every layout asked for unless it names its own; the first packing is theirs.
-
-    Raises `SpecError` with a valid example for anything unknown.
-    """
-    from linepress_codecs.contracts import LineCodec
-    from linepress_codecs.packing import parse_packing
-    from linepress_codecs.registry import parse_spec
-    from linepress_codecs.variant import Variant
-
-    for packing in packings:
-        parse_packing(packing)
-    found: dict[str, Variant] = {}
-    for spec in specs:
-        name, options = parse_spec(spec)
-        for layout in layouts or (None,):
-            own = dict(options)
-            if layout is not None:
-                own.setdefault("layout", layout)
-            variant = Variant.of(name, own)
-            if packings and "packing" not in options and isinstance(variant.codec, LineCodec):
-                variant = Variant.of(name, {**own, "packing": packings[0]})
-            found.setdefault(variant.spec, variant)
-    return list(found.values())
-
-
-def _open(uri: str, dtype: str | None, split_scales: bool) -> Source:
-    from linepress.sources import open_source
-
-    options: dict[str, Any] = {}
-    if dtype is not None:
-        options["dtype"] = dtype
-    if split_scales:
-        options["split"] = True
-    return open_source(uri, **options)
-
-
-def _select(source: Source, selection: Selection, casts: Sequence[str]) -> Iterator[TensorRef]:
-    from linepress.errors import SourceError
-
-    everything = source.tensors()
-    chosen = selection.of(everything)
-    if not chosen:
-        groups = ", ".join(sorted({t.group for t in everything})) or "none"
-        raise SourceError(
-            f"none of the {len(everything)} tensors of {source.uri} is selected; its groups are {groups}: "
-            "widen --tensor, --group, --layers or --max-bytes"
-        )
-    for cast in casts:
-        for tensor in chosen:
-            yield tensor.with_cast(cast)
-
-
-def _run(
-    tensors: Sequence[TensorRef],
-    variants: Sequence[Variant],
-    *,
-    packings: Sequence[str],
-    repeats: int,
-    chunk_bytes: int,
-    seed: int,
-) -> Outcome:
-    """Every tensor under every variant; one case that fails does not stop the others."""
+def _run(tensors: Sequence[TensorRef], variants: Sequence[Variant], **options: Any) -> Measured:
     from linepress.run.progress import Progress
-    from linepress.stages.measure.case import measure_case
 
-    outcome = Outcome()
     progress = Progress()
     progress.begin("measure", len(tensors) * len(variants), 0)
     try:
-        for tensor in tensors:
-            for variant in variants:
-                case = {"tensor": tensor.name, "codec": variant.spec, "cast": tensor.cast}
-                outcome.counted.append(_identity(tensor, variant))
-                failures = len(outcome.failed)
-                try:
-                    row = measure_case(
-                        tensor, variant, packings=packings, repeats=repeats, chunk_bytes=chunk_bytes, seed=seed
-                    )
-                    outcome.rows.append(row)
-                    outcome.counted[-1] = {**row, "status": "ok"}
-                except (UnsupportedFormatError, SpecError) as error:
-                    outcome.skipped.append({**case, "reason": str(error)})
-                    outcome.counted[-1]["status"] = "skipped"
-                except (LinepressError, CodecError, OSError) as error:
-                    outcome.failed.append({**case, "error_type": type(error).__name__, "error": str(error)})
-                progress.advance(len(outcome.failed) == failures, tensor.n_bytes)
+        return run_cases(tensors, variants, advance=progress.advance, **options)
     finally:
         progress.end()
-    return outcome
 
 
-def _identity(tensor: TensorRef, variant: Variant) -> dict[str, Any]:
-    """The columns that say what a case is, for one that has failed unless it is measured."""
-    return {
-        "status": "failed",
-        "source": tensor.uri,
-        "kind": tensor.kind,
-        "group": tensor.group,
-        "format": tensor.format.name,
-        "cast": tensor.cast,
-        "variant": variant.spec,
-        "codec": variant.codec.codec_id,
-        "codec_kind": variant.codec.kind,
-    }
-
-
-def _document(outcome: Outcome, sources: Sequence[Source], histogram: bool) -> dict[str, Any]:
-    from linepress.records.summary import frame_of, headline
-
+def _document(outcome: Measured, sources: Sequence[Source], histogram: bool) -> dict[str, Any]:
     cases = []
     for row in outcome.rows:
         shown = {**row, "dtype": row["format"], "codec": row["variant"], "codec_id": row["codec"]}
@@ -247,10 +145,12 @@ def _document(outcome: Outcome, sources: Sequence[Source], histogram: bool) -> d
         cases.append(shown)
     return {
         "cases": cases,
-        "totals": headline(frame_of(outcome.counted)),
+        "totals": outcome.headline(),
         "failed": outcome.failed,
         "skipped": outcome.skipped,
-        "sources": [{**source.provenance(), "skipped": source.skipped()} for source in sources],
+        "sources": [
+            {**source.provenance(), "skipped": source.skipped(), "left_out": source.left_out()} for source in sources
+        ],
     }
 
 
@@ -279,7 +179,7 @@ def _case_line(case: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _tell(outcome: Outcome, sources: Sequence[Source]) -> None:
+def _tell(outcome: Measured, sources: Sequence[Source]) -> None:
     """What was left out and what went wrong, on stderr."""
     console = stderr()
     for source in sources:
@@ -287,6 +187,8 @@ def _tell(outcome: Outcome, sources: Sequence[Source]) -> None:
         if left_out:
             name, reason = next(iter(left_out.items()))
             console.print(f"{source.uri}: {len(left_out)} tensors left out, first {name}: {reason}", markup=False)
+        for name, reason in source.left_out().items():
+            console.print(f"{source.uri}: {name} is not read: {reason}", markup=False)
     reasons = Counter((case["codec"], case["reason"]) for case in outcome.skipped)
     for (codec, reason), n in reasons.items():
         console.print(f"skipped {n} × {codec}: {reason}", markup=False)

@@ -20,7 +20,7 @@ from itertools import islice
 from typing import Any
 
 from linepress.cluster.join import Cluster, ClusterError
-from linepress.cluster.split import Shelf, SplitCase, Step, run_step
+from linepress.cluster.split import SplitCase, Step, run_step
 from linepress.cluster.tasks import Row, Task, run_group
 from linepress.environment import worker_versions
 
@@ -102,11 +102,10 @@ def fan_out(
     waiting = groups(tasks)
     again: deque[_Group | Step] = deque()
     flying: dict[Any, _Group | Step] = {}
-    shelf = Shelf()
     try:
         while True:
             room = cluster.slots * WINDOW_PER_SLOT - len(flying)
-            for group in _take(again, waiting, room, shelf):
+            for group in _take(again, waiting, room):
                 group.sent_s = time.monotonic()
                 flying[send(group)] = group
             cluster.in_flight = len({task.key for group in flying.values() for task in group.tasks})
@@ -140,7 +139,7 @@ def fan_out(
                     yield task, rows
             if gone:
                 note("head lost", address=cluster.address, in_flight=sum(len(g.tasks) for g in flying.values()))
-                again = _afresh([*flying.values(), *again, *shelf.clear()])
+                again = _afresh([*flying.values(), *again])
                 flying.clear()
                 cluster.rejoin(lambda text: note("head", say=text), on_wait)
                 send.connect()
@@ -191,9 +190,7 @@ def in_steps(n_bytes: int) -> int:
     return -(-n_bytes // MEMORY_STEP_BYTES) * MEMORY_STEP_BYTES
 
 
-def _take(
-    again: deque[_Group | Step], waiting: Iterator[list[Task]], room: int, shelf: Shelf
-) -> Iterator[_Group | Step]:
+def _take(again: deque[_Group | Step], waiting: Iterator[list[Task]], room: int) -> Iterator[_Group | Step]:
     while room > 0 and again:
         group = again.popleft()
         if isinstance(group, Step) and group.stale:
@@ -201,7 +198,7 @@ def _take(
         room -= 1
         yield group
     for tasks in islice(waiting, max(room, 0)):
-        yield _Group(tasks) if tasks[0].split is None else SplitCase(tasks[0], shelf).begin()
+        yield _Group(tasks) if tasks[0].split is None else SplitCase(tasks[0]).begin()
 
 
 def _afresh(units: Sequence[_Group | Step]) -> deque[_Group | Step]:

@@ -5,9 +5,6 @@ core or memory: nothing can stand still, not even on one core. What a step gives
 object store, and the driver sees only how it ended. A step whose worker died is sent again, at most as often as a
 case would be; where what it gave was lost with its node, the case begins anew. A step that raises fails the case, as
 a case in one piece would have.
-
-Cases that share something (`Split.shared`) let the first of them count it. The others go on beside it; those that get
-to their merge before it has ended wait on the `Shelf`, without a core.
 """
 
 from __future__ import annotations
@@ -33,10 +30,9 @@ class StepEnd:
 
 
 def run_step(
-    task: Task, step: str, number: int, count: bool, inputs: Sequence[Any], timeout_s: float, session: str
+    task: Task, step: str, number: int, inputs: Sequence[Any], timeout_s: float, session: str
 ) -> tuple[StepEnd, bytes]:
-    """One step on a worker; ``inputs`` are references to what `fit` gave and, for a merge, to what each part gave,
-    before them what another case handed on unless this one counts.
+    """One step on a worker; ``inputs`` are references to what `fit` gave and, for a merge, to what each part gave.
 
     Raises a Ray error where an input is lost, and nothing on account of the case.
     """
@@ -56,11 +52,9 @@ def run_step(
                 value = function(*task.arguments, **task.options)
             elif step == PART:
                 where = split.parts[number]
-                value = function(*task.arguments, next(fetched), where, count=count, **task.options)
+                value = function(*task.arguments, next(fetched), where, **task.options)
             else:
-                shared = b"" if count else next(fetched)
-                found, value = function(*task.arguments, next(fetched), fetched, shared, **task.options)
-                rows = checked(task, found)
+                rows = checked(task, function(*task.arguments, next(fetched), fetched, **task.options))
     except ray.exceptions.RayError:
         raise  # an input went with its node, which is no fault of the case
     except Exception as error:  # as in `run_task`: any exception becomes a failed record
@@ -73,28 +67,6 @@ def _split(task: Task) -> Split:
     if task.split is None:
         raise ValueError(f"case {task.key} is not split")
     return task.split
-
-
-@dataclass(slots=True)
-class _Shared:
-    """What the case ``counter`` counts for others; ``value`` is the reference to it once that case has ended."""
-
-    counter: SplitCase
-    value: Any = None
-    waiting: list[Step] = field(default_factory=list)
-
-
-class Shelf:
-    """What cases share, for as long as the driver is joined to one head."""
-
-    def __init__(self) -> None:
-        self.kept: dict[str, _Shared] = {}
-
-    def clear(self) -> list[Step]:
-        """Forget everything; the merges that waited."""
-        waiting = [step for shared in self.kept.values() for step in shared.waiting]
-        self.kept.clear()
-        return waiting
 
 
 @dataclass(slots=True, eq=False)
@@ -110,12 +82,9 @@ class SplitCase:
         Times that what a step gave was lost.
     over : bool
         Whether its rows are known.
-    counts : bool
-        Whether its parts count what it shares with others.
     """
 
     task: Task
-    shelf: Shelf
     round: int = 0
     losses: int = 0
     over: bool = False
@@ -124,49 +93,19 @@ class SplitCase:
     started_at: datetime | None = None
     fitted: Any = None
     values: dict[int, Any] = field(default_factory=dict)
-    counts: bool = True
-
-    @property
-    def shared(self) -> _Shared | None:
-        """What is on the shelf for it."""
-        return self.shelf.kept.get(_split(self.task).shared)
 
     def begin(self) -> Step:
         """The first step; whatever was there is forgotten."""
         self.round += 1
         self.fitted = None
         self.values.clear()
-        shared = self.shared
-        if shared is None:
-            shared = self.shelf.kept[_split(self.task).shared] = _Shared(self)
-        self.counts = shared.counter is self
         return Step(self, FIT, self.round)
 
-    def merge(self) -> list[Step]:
-        """The step after the last part: now, when what it needs is there, or all of it anew if that will not be."""
-        shared = self.shared
-        if self.counts or (shared is not None and shared.value is not None):
-            return [Step(self, MERGE, self.round)]
-        if shared is None:
-            return [self.begin()]
-        shared.waiting.append(Step(self, MERGE, self.round))
-        return []
-
-    def finish(self, value: Any = None) -> list[Step]:
-        """The case is over, with what others wait for or without; what they do now."""
+    def finish(self) -> None:
+        """The case is over."""
         self.over = True
         self.fitted = None
         self.values.clear()
-        shared = self.shared
-        if shared is None or shared.counter is not self:
-            return []
-        waiting = [step for step in shared.waiting if not step.stale]
-        shared.waiting.clear()
-        if value is not None:
-            shared.value = value
-            return waiting
-        del self.shelf.kept[_split(self.task).shared]
-        return [step.case.begin() for step in waiting]
 
 
 @dataclass(slots=True, eq=False)
@@ -201,9 +140,7 @@ class Step:
         inputs = [] if self.name == FIT else [case.fitted]
         if self.name == MERGE:
             inputs += [case.values[number] for number in range(len(_split(case.task).parts))]
-            if not case.counts and case.shared is not None:
-                inputs.insert(0, case.shared.value)
-        ended, self.value = remote.remote(case.task, self.name, self.number, case.counts, inputs, timeout_s, session)
+        ended, self.value = remote.remote(case.task, self.name, self.number, inputs, timeout_s, session)
         return ended
 
     def ended(self, end: StepEnd) -> tuple[list[Row], list[Step]]:
@@ -215,14 +152,14 @@ class Step:
         case.started_at = case.started_at or end.started_at
         case.attempts = max(case.attempts, self.tries + 1, case.losses + 1)
         if end.rows:
-            ok = self.name == MERGE and all(row["status"] == "ok" for row in end.rows)
-            return self._rows(end), case.finish(self.value if ok else None)
+            case.finish()
+            return self._rows(end), []
         n_parts = len(_split(case.task).parts)
         if self.name == FIT:
             case.fitted = self.value
             return [], [Step(case, PART, self.round, number) for number in range(n_parts)]
         case.values[self.number] = self.value
-        return [], case.merge() if len(case.values) == n_parts else []
+        return [], [Step(case, MERGE, self.round)] if len(case.values) == n_parts else []
 
     def lost(self, error: Exception, max_tries: int) -> list[Step]:
         """What to send after this came back without a result; where the case is given up it is over then."""
@@ -240,10 +177,9 @@ class Step:
             return [self]
         case.losses += not isinstance(error, died)
         if not isinstance(error, died) and case.losses < max_tries:
-            if case.shared is not None and case.shared.value is not None:
-                del case.shelf.kept[_split(case.task).shared]  # it may be what was lost
             return [case.begin()]
-        return case.finish()
+        case.finish()
+        return []
 
     def _rows(self, end: StepEnd) -> list[Row]:
         case = self.case

@@ -36,21 +36,17 @@ class Split:
     Attributes
     ----------
     module : str
-        Has ``fit(*arguments, **options) -> bytes``, ``part(*arguments, start, where, count=, **options) -> bytes``
-        and ``merge(*arguments, start, parts, shared, **options)``, which gives what the task's target would, and
-        bytes for the merges of other cases with the same ``shared``, whose parts then need not count.
+        Has ``fit(*arguments, **options) -> bytes``, ``part(*arguments, start, where, **options) -> bytes`` and
+        ``merge(*arguments, start, parts, **options)``, which gives what the task's target would.
     parts : tuple
         ``where`` of each part.
     memory_bytes : int
         As `Task.memory_bytes`, of ``fit`` and of one part; a merge takes what the whole case would.
-    shared : str
-        Same for cases that share what the first of them counts.
     """
 
     module: str
     parts: tuple[Any, ...]
     memory_bytes: int = 0
-    shared: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,11 @@ import http.client
 import json
 import os
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from linepress.errors import LinepressError
 
@@ -151,17 +151,6 @@ class Client:
             wait_s = max(wait_s, float(answer.get("retry-after", "0") or 0))
         raise ClientError(f"{method} {path}: {why}")
 
-    def _connection(self) -> http.client.HTTPConnection:
-        host, port = self._parts.hostname or "", self._parts.port
-        if self._parts.scheme != "https":
-            return http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
-        proxy = proxy_for(host)
-        if proxy is None:
-            return http.client.HTTPSConnection(host, port, timeout=TIMEOUT_S)
-        connection = http.client.HTTPSConnection(proxy[0], proxy[1], timeout=TIMEOUT_S)
-        connection.set_tunnel(host, port or 443, proxy[2])
-        return connection
-
     def _once(
         self, method: str, path: str, data: bytes, headers: dict[str, str]
     ) -> tuple[int, dict[str, str], bytes]:
@@ -175,20 +164,31 @@ class Client:
         finally:
             connection.close()
 
+    def _connection(self) -> http.client.HTTPConnection:
+        """A connection to the service, through the proxy that the environment names for it.
 
-def proxy_for(host: str) -> tuple[str, int, dict[str, str]] | None:
-    """Host, port and headers of the proxy through which ``host`` is reached by TLS; None to go there directly."""
-    text = getproxies().get("https")
-    if not text or proxy_bypass(host):
-        return None
-    proxy = urlsplit(text if "//" in text else f"//{text}")
-    if not proxy.hostname:
-        raise ClientError(f"HTTPS_PROXY: {text} is not an address; write http://host:port")
-    headers = {}
-    if proxy.username is not None:
-        login = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
-        headers["Proxy-Authorization"] = f"Basic {base64.b64encode(login.encode()).decode()}"
-    return proxy.hostname, proxy.port or 8080, headers
+        ``HTTPS_PROXY`` (http://[user:password@]host:port) is a tunnel, so the proxy sees neither token nor files;
+        ``NO_PROXY`` and services of this machine go straight.
+        """
+        parts, host = self._parts, self._parts.hostname or ""
+        if parts.scheme == "http":
+            return http.client.HTTPConnection(host, parts.port, timeout=TIMEOUT_S)
+        stated = None if urllib.request.proxy_bypass(parts.netloc) else urllib.request.getproxies().get("https")
+        if not stated or host in _LOOPBACK:
+            return http.client.HTTPSConnection(host, parts.port, timeout=TIMEOUT_S)
+        proxy = urlsplit(stated if "://" in stated else f"http://{stated}")
+        if proxy.scheme != "http" or not proxy.hostname:
+            raise ClientError(
+                f"HTTPS_PROXY is {proxy.scheme}://{proxy.hostname or ''}, not http://host:port; set it so, or "
+                f"NO_PROXY={host}"
+            )
+        known: dict[str, str] = {}
+        if proxy.username is not None:
+            pair = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+            known["Proxy-Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
+        tunnel = http.client.HTTPSConnection(proxy.hostname, proxy.port or 80, timeout=TIMEOUT_S)
+        tunnel.set_tunnel(host, parts.port or 443, known)
+        return tunnel
 
 
 def declared(folder: Path) -> list[Row]:

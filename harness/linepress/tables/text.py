@@ -42,3 +42,14 @@ def show(table: Table, console: Console) -> None:
     console.print(drawn)
     if table.note:
         console.print(table.note, markup=False)
+
+
+def as_text(table: Table) -> str:
+    """``table`` as `show` prints it into a pipe."""
+    import io
+
+    from rich.console import Console
+
+    out = io.StringIO()
+    show(table, Console(file=out, highlight=False, soft_wrap=True))
+    return out.getvalue().rstrip("\n")

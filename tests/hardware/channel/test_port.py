@@ -71,6 +71,12 @@ def test_a_forbidden_burst_is_slverr_logged_and_touches_nothing() -> None:
     assert p.log.read(ADDR) == (4096 - 64, Response.OKAY)
 
 
+def test_lines_in_two_pieces_are_refused() -> None:
+    two = replace(packed(), home_bytes=32, rest_bytes=packed().start_bytes)
+    with pytest.raises(ConfigurationError, match="one piece"):
+        port(two)
+
+
 def test_writes_into_offline_memory_are_slverr() -> None:
     p = port(packed())
     r = p.submit(rows({"op": Op.WRITE, "address": 64}, {"address": 64}))

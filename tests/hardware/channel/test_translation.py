@@ -156,6 +156,43 @@ def test_writes_into_read_only_memory_and_lines_outside_are_refused() -> None:
     assert plain.failed.tolist() == [0, p.REFUSED_UNMAPPED, p.REFUSED_UNMAPPED, 0]
 
 
+def home_layout(metadata: float = 36.0) -> StaticLayout:
+    """Half a line at home, 8 B of rest behind all homes, four to an atom; every fourth line has none."""
+    tile = 4096
+    length = np.where(np.arange(tile) % 4 == 3, 30, 40).astype(np.int32)
+    home = 32 * np.arange(tile, dtype=np.int64)
+    rest = 32 * tile + 8 * np.arange(tile, dtype=np.int64)
+    return StaticLayout(home, length, 40 * tile, LINES, metadata, home_bytes=32, rest_bytes=rest)
+
+
+def test_a_home_needs_no_metadata_and_its_rest_waits_for_it() -> None:
+    stream = workloads.stream(np.array([0, 3, 4 * 64 + 1], np.int64))
+    plan = expand_static(stream, home_layout(), atom_bytes=32, config=CONFIG, line_buffer=False)
+    data, metadata = p.DATA_READ, p.METADATA_READ
+    assert plan.kind.tolist() == [metadata, data, data, data, metadata, data, data]
+    # Metadata, home, rest; then a line without a rest under the same entry; then another page.
+    assert plan.after.tolist() == [-1, -1, 0, -1, -1, -1, 4]
+    assert plan.size_bytes[plan.kind == p.DATA_READ].tolist() == [32] * 5
+    homes = plan.address_bytes[[1, 3, 5]].tolist()
+    assert homes == [0, 96, 32 * 257]
+    assert plan.address_bytes[[2, 6]].tolist() == [32 * 4096, 32 * 4096 + 8 * 256]
+
+
+def test_a_home_hides_the_metadata_miss() -> None:
+    """Lines without a rest arrive as if there were no metadata at all; with one they wait like any other."""
+    part = Memory.load("hbm3")
+    stream = workloads.random(2000, LINES, seed=5).at_interval(400.0)
+    whole = StaticLayout(64 * np.arange(4096, dtype=np.int64), np.full(4096, 30, np.int32), 64 * 4096, LINES, 36.0)
+    found = {}
+    for name, layout in (("home", home_layout()), ("one piece", whole)):
+        plan = expand_static(stream, layout, atom_bytes=32, config=CONFIG)
+        got = run(stream, plan, part, CONFIG, Timing.compressed(CONFIG, metadata=True))
+        found[name] = got.data_ns - got.offered_ns
+    bare = stream.line % 4 == 3
+    assert found["home"][bare].mean() < found["one piece"][bare].mean() - 10
+    assert found["home"][~bare].mean() > found["home"][bare].mean() + 10
+
+
 def test_a_partial_write_of_the_plain_channel_reads_and_merges() -> None:
     stream = replace(workloads.stream(np.array([3], np.int64), np.array([True])), partial=np.array([True]))
     plan = expand_static(stream, plain_layout(LINES), atom_bytes=32, config=CONFIG)
@@ -169,9 +206,11 @@ def test_a_partial_write_of_the_plain_channel_reads_and_merges() -> None:
     [
         ({"tile_bytes": 10}, "outside its tile"),
         ({"lines": 0}, "holds nothing"),
-        ({"length_bytes": np.full(4096, 66, np.int32), "tile_bytes": 1 << 30}, "store it raw"),
+        ({"length_bytes": np.full(4096, 67, np.int32), "tile_bytes": 1 << 30}, "store it raw"),
         ({"length_bytes": np.zeros(3, np.int32)}, "one start and one length"),
         ({"raw": np.zeros(3, np.bool_)}, "one entry per line"),
+        ({"home_bytes": 32}, "places of the rests"),
+        ({"home_bytes": 32, "rest_bytes": np.full(4096, 1 << 30)}, "outside its tile"),
     ],
 )
 def test_layouts_that_contradict_themselves(change: dict[str, object], says: str) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from linepress_hardware.errors import ConfigurationError
 from linepress_hardware.fabric.collectives import ALL_REDUCE, all_reduce, bus_bandwidth_factor, exchange
+from linepress_hardware.fabric.conventions import usual_double_tree_s
 
 ALPHA, BANDWIDTH = 1e-6, 450e9
 
@@ -53,6 +54,19 @@ def test_reduction_in_the_switch_gains_less_than_two(n: int, gain: float) -> Non
     ratio = _time("ring", n, 1e9, 0.0) / _time("in-network-nvls", n, 1e9, 0.0)
     assert ratio == pytest.approx(gain, rel=1e-4)
     assert ratio == pytest.approx(2 * (n - 1) / (n + 1))
+
+
+@pytest.mark.parametrize(
+    ("n", "hops", "moved"), [(2, 2, 1.0), (3, 4, 1.5), (4, 4, 2.0), (64, 12, 2.0), (72, 14, 2.0)]
+)
+def test_the_double_tree_against_the_usual_convention(n: int, hops: int, moved: float) -> None:
+    """The same latency at every N, whole hops of the deepest leaf; fewer bytes where nobody has two children."""
+    size = 2.0**20
+    found = all_reduce("double-tree", n, size, latency_s=ALPHA, bandwidth_Bps=BANDWIDTH)
+    usual = usual_double_tree_s(n, size, latency_s=ALPHA, bandwidth_Bps=BANDWIDTH)
+    assert found.latency_s == pytest.approx(hops * ALPHA)
+    assert usual == pytest.approx(hops * ALPHA + 2 * size / BANDWIDTH)
+    assert usual - found.time_s == pytest.approx((2 - moved) * size / BANDWIDTH, abs=1e-15)
 
 
 def test_one_accelerator_or_no_bytes_take_no_time() -> None:

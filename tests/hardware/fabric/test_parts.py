@@ -45,6 +45,22 @@ status = "unverified"
 """
 
 
+LINE = """
+[line]
+signal_rate = { value = 212.5, unit = "Gb/s", source = "s", status = "sourced" }
+codeword = { value = 680, unit = "B", source = "s", status = "sourced" }
+data = { value = 640, unit = "B", source = "s", status = "sourced" }
+symbol = { value = 10, unit = "count", source = "s", status = "sourced" }
+correctable = { value = 15, unit = "count", source = "s", status = "sourced" }
+"""
+
+
+def test_a_line_code_counted_twice_is_refused() -> None:
+    assert parse_link(LINK + LINE, "x.toml").line is not None
+    with pytest.raises(ConfigurationError, match=r"188.2 Gb/s.*leaves 200; lane_rate is net of the line code"):
+        parse_link((LINK + LINE).replace("value = 200", "value = 188.2"), "x.toml")
+
+
 def test_every_file_reads_and_every_figure_has_a_source() -> None:
     assert len(links()) >= 12
     for one in links().values():
@@ -61,6 +77,33 @@ def test_ualink_as_published() -> None:
     assert four.cells_per_flit == pytest.approx(628 / 64)
     assert four.framing.efficiency(256) == pytest.approx(0.93, abs=1e-3)
     assert four.framing.efficiency(64) < four.framing.efficiency(256)
+
+
+@pytest.mark.parametrize("name", ["ualink-200g", "ualink-400g", "ualink-800g", "ualink-2.0-200g", "ualink-2.0-800g"])
+def test_the_line_code_of_ualink_is_counted_once(name: str) -> None:
+    """One 640 B flit a codeword of 680 B: the "> 94 %" of the press, already inside the lane rate of 200 Gb/s."""
+    one = link(name)
+    assert one.line is not None
+    assert one.line.efficiency == pytest.approx(0.941, abs=5e-4)
+    assert one.line.signal_Gbps * one.line.efficiency * one.lanes == pytest.approx(one.rate_Gbps)
+    assert (one.framing.flit_bytes, one.framing.flit_payload_bytes) == (640, 628)
+    assert one.framing.efficiency(256) == pytest.approx(0.93, abs=1e-3)
+
+
+def test_ualink_2_reduces_in_the_switch_and_1_does_not() -> None:
+    assert switch("ualink-2.0-100t").reduces
+    assert switch("ualink-2.0-50t").reduces
+    assert not any(switch(f"ualink-{kind}").reduces for kind in ("25t", "50t", "100t"))
+    assert topology("ualink-2.0-512").radix == 512
+
+
+def test_helios_as_published() -> None:
+    counts = topology("helios").counts()
+    assert 2 * counts["all_accelerators_TBps"] == pytest.approx(260, rel=0.01)
+    assert counts["switches"] == 12
+    over, native = link("ualoe-800g"), link("ualink-2.0-800g")
+    assert over.rate_Gbps == native.rate_Gbps
+    assert over.framing.efficiency(256) < native.framing.efficiency(256)
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,11 @@
-"""vPods, loads against messages, pooled memory, KV transfer, constants of measured collectives."""
+"""vPods, loads against messages, pooled memory, KV transfer."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks.tools.calibrate_fabric import IN_SWITCH, fit, measured_rows, predict, split
 
 from linepress_hardware.errors import ConfigurationError
 from linepress_hardware.fabric.kv_transfer import kv_transfer
@@ -32,11 +29,6 @@ from linepress_hardware.fabric.vpods import (
 )
 
 SWITCH = custom("switch", 64)
-MEASURED = list(
-    csv.DictReader(
-        (Path(__file__).parents[2] / "data" / "fabric" / "nccl_measured.csv").open(encoding="utf-8", newline="")
-    )
-)
 
 
 def test_a_vpod_keeps_all_of_a_switch_and_its_share_of_a_mesh() -> None:
@@ -142,45 +134,6 @@ def test_kv_transfer() -> None:
     assert slow["speedup"] < 1
     one = kv_transfer(SWITCH, 2**22, prefill=8, decode=8, pairing="random", seed=4)
     assert one == kv_transfer(SWITCH, 2**22, prefill=8, decode=8, pairing="random", seed=4)
-
-
-def test_measured_all_reduce_within_ten_percent_on_rows_not_seen() -> None:
-    """Odd rows of the file calibrate, even ones are predicted: floors and bus bandwidths of every all-reduce."""
-    rows = predict(measured_rows(MEASURED), parity=1)
-    assert len(rows) == 18
-    reduced = [row for row in rows if row["operation"] == "all_reduce"]
-    assert len(reduced) == 3
-    assert max(abs(row["floor_error"]) for row in reduced) <= 0.02
-    assert max(abs(row["bus_error"]) for row in reduced) <= 0.04
-    ring = [row for row in rows if row["operation"] != "all_to_all"]
-    assert max(abs(row["floor_error"]) for row in ring) <= 0.06
-    assert max(abs(row["bus_error"]) for row in ring) <= 0.105  # all-gather over two A100: 10.04 %
-
-
-def test_the_other_split_holds_but_for_what_it_cannot_see() -> None:
-    """Even rows calibrate: all predictions within 10 %, except reduction in NVSwitch, which only odd rows show."""
-    rows = predict(measured_rows(MEASURED), parity=0)
-    unseen = [row for row in rows if row["bus_error"] is None]
-    assert {(row["system"], row["operation"], row["n"]) for row in unseen} == {("h100_sxm", "all_reduce", 8)}
-    assert max(abs(row["floor_error"]) for row in rows) <= 0.1
-    assert max(abs(row["bus_error"]) for row in rows if row["bus_error"] is not None) <= 0.1
-
-
-def test_calibration_needs_rows() -> None:
-    rows = measured_rows(MEASURED)
-    known, unseen = split(rows)
-    assert len(known) == len(unseen) == 18
-    with pytest.raises(ConfigurationError, match="two values of N"):
-        fit(rows[:1], IN_SWITCH)
-    for column, value, words in (
-        ("operation", "gossip", "operation 'gossip'"),
-        ("n_gpus", "eight", "row 1"),
-        ("floor_us", "-1", "not positive"),
-    ):
-        with pytest.raises(ConfigurationError, match=words):
-            measured_rows([{**MEASURED[0], column: value}])
-    with pytest.raises(ConfigurationError, match="no column"):
-        measured_rows([{"system": "x", "operation": "all_reduce"}])
 
 
 @pytest.mark.parametrize(

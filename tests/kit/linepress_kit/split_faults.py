@@ -33,7 +33,6 @@ def part(
     *,
     folder: str,
     fault: str = "",
-    count: bool = True,
     **options: Any,
 ) -> bytes:
     """`split.part` with a trace ``<first chunk>-<process id>``."""
@@ -46,7 +45,5 @@ def part(
             (here / f"{VICTIM}-killed").touch()
             os.kill(os.getpid(), signal.SIGKILL)
     (here / f"{where[0]}-{os.getpid()}").touch()
-    if count:
-        (here / f"counted {variant.spec} {where}").touch()
     time.sleep(PAUSE_S)
-    return split.part(tensor, variant, start, where, count=count, **options)
+    return split.part(tensor, variant, start, where, **options)

@@ -8,7 +8,10 @@ import click
 
 from linepress.cli.common import json_option, print_json, stdout
 from linepress.cli.hardware.fabric_arguments import parts_options, sides, size_bytes, topology_argument, wired
+from linepress.cli.hardware.fabric_collective import collective_command
+from linepress.cli.hardware.fabric_compressed import compressed_command
 from linepress.cli.hardware.fabric_memory import kv_transfer_command, memory
+from linepress.cli.hardware.fabric_port import port_command
 from linepress.errors import LinepressError
 
 OPERATIONS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broadcast", "send")
@@ -21,7 +24,10 @@ def command() -> None:
     \b
     Examples:
       linepress fabric allreduce --topology switch --algorithm ring -n 64 --size 1GiB --bandwidth-GBps 450
+      linepress fabric collective h100 -n 8
+      linepress fabric compressed h100 -n 8 --ratio 1.486
       linepress fabric rtt --link ualink-800g --levels 1 --load 0.5
+      linepress fabric port --ber 1e-3 --load 0.9
       linepress fabric topology ualink-1024-4racks
       linepress fabric memory --topology nvl72 --local-GBps 8000 --ratio 1.5
       linepress fabric kv-transfer --model llama-3.1-8b --tokens 8192 --ratio 1.5
@@ -88,12 +94,14 @@ def allreduce(
       linepress fabric allreduce --convention astra-sim --bandwidth-GBps 900 -n 8 --size 1GiB --json
 
     JSON: time_s (simulated, else closed form), plain_time_s, closed_form_s, bound_s, bus_bandwidth_GBps, speedup,
-    method, packets; with --convention astra-sim only time_ns and the inputs.
+    method, packets; machine_time_s and machine_bus_GBps where the topology's machine is measured (time_s is what its
+    wires allow); with --convention astra-sim only time_ns and the inputs.
     """
     payload = size_bytes(size)
     if convention == "astra-sim":
         row = _astra(kind, algorithm, operation, n or 8, payload, bandwidth, latency, backend)
     else:
+        from linepress_hardware.fabric.conventions import usual_double_tree_s
         from linepress_hardware.fabric.evaluate import PLAIN_TOPOLOGIES, collective, fabric_of, plain_fabric
 
         if kind in PLAIN_TOPOLOGIES:
@@ -118,18 +126,54 @@ def allreduce(
             run=simulate,
             max_packets=max_packets,
         )
+        machine = "" if kind in PLAIN_TOPOLOGIES else found.machine
         row = {
             **row,
+            **_on_machine(machine, operation, algorithm, fabric.network.n, payload),
             "latency_ns": fabric.latency_ns,
             "bandwidth_GBps": fabric.bandwidth_GBps,
             "convention": convention,
         }
+        if row["algorithm"] == "double-tree":
+            row["usual_double_tree_s"] = usual_double_tree_s(
+                row["devices"],
+                payload,
+                latency_s=fabric.latency_ns * 1e-9,
+                bandwidth_Bps=fabric.bandwidth_GBps * 1e9,
+            )
     if as_json:
         print_json(row)
         return
     from linepress.cli.hardware.fabric_print import print_collective
 
     print_collective(stdout(), row)
+
+
+def _on_machine(machine: str, operation: str, algorithm: str, n: int, payload: int) -> dict[str, Any]:
+    """What the measured machine of a topology takes, beside what its wires allow; {} where there is none."""
+    from linepress_hardware.errors import ConfigurationError
+    from linepress_hardware.fabric.collectives import bus_bandwidth_factor
+    from linepress_hardware.fabric.curves import OPERATIONS as MEASURED
+    from linepress_hardware.fabric.curves import collective_time, systems
+
+    if not machine or operation not in MEASURED:
+        return {}
+    alike = [
+        one.name for one in systems()[machine].curves if operation in one.operations and one.algorithm == algorithm
+    ]
+    curve = next((name for name in alike if name.startswith("nccl")), "") if operation == "all_reduce" else ""
+    try:
+        one = collective_time(machine, operation, n, payload, library="" if curve else "nccl", curve=curve)
+    except ConfigurationError:
+        return {}
+    return {
+        "machine": machine,
+        "machine_time_s": one.time_s,
+        "machine_bus_GBps": bus_bandwidth_factor(operation, n) * payload / one.time_s / 1e9,
+        "machine_curve": one.curve,
+        "machine_basis": one.basis,
+        "machine_band": one.band,
+    }
 
 
 def _astra(
@@ -321,5 +365,8 @@ def topology_command(
         print_topology(stdout(), document)
 
 
+command.add_command(collective_command)
+command.add_command(compressed_command)
+command.add_command(port_command)
 command.add_command(memory)
 command.add_command(kv_transfer_command)

@@ -155,7 +155,7 @@ def kv_transfer_command(
     else:
         if tokens < 1 or not kv_bits > 0:
             raise LinepressError(f"{tokens} tokens of {kv_bits:g} bits hold nothing; give numbers above 0")
-        cache = tokens * model_argument(model).kv_bytes_per_token(kv_bits / 8)
+        cache = model_argument(model).sequence_bytes(tokens, kv_bits / 8)
     row = kv_transfer(
         wired(kind, n or (max(2, prefill + decode) if kind == "switch" else None), link, switch, planes, dims, over),
         cache,

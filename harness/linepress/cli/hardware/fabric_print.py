@@ -48,6 +48,16 @@ def print_collective(out: Console, row: Mapping[str, Any]) -> None:
     if row["time_s"] != row["plain_time_s"]:
         change = row["speedup"]
         out.print(f"  compressed messages are {change:.3g}x faster" if change >= 1 else f"  {1 / change:.3g}x slower")
+    if "machine" in row:
+        worst = "" if row["machine_band"] is None else f", held-out rows within {100 * row['machine_band']:.0f} %"
+        out.print(
+            f"  the wires allow that; a machine takes {time_text(row['machine_time_s'])}, "
+            f"{row['machine_bus_GBps']:,.4g} GB/s of bus bandwidth "
+            f"({row['machine_curve']}: {row['machine_basis']}{worst})",
+            markup=False,
+        )
+    if "usual_double_tree_s" in row:
+        out.print(f"  the usual convention 2 ⌈log2 N⌉ α + 2 S β: {time_text(row['usual_double_tree_s'])}, no headers")
     if row["packets"] is not None:
         out.print(
             f"  {row['method']}: {row['packets']:,} packets of {size_text(row['packet_bytes'])} in "

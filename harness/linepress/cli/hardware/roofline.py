@@ -116,7 +116,17 @@ def _document(
         "parallel": {"tp": parallel.tp, "pp": parallel.pp, "ep": parallel.ep, "dp": parallel.dp},
         "mode": "corrected" if mode == "both" else mode,
         "parameters": shape.parameters,
-        "warnings": [],
+        "active_parameters": shape.active_parameters,
+        "sequence": {
+            "growing_bytes_per_token": shape.growing_bytes_per_token(precision.kv_bytes),
+            "window_bytes": shape.window_bytes(precision.kv_bytes),
+            "state_bytes": shape.state_bytes(precision.kv_bytes),
+            "index_bytes_per_token": shape.index_bytes_per_token(precision.kv_bytes),
+            "bytes_at_context": shape.sequence_bytes(context, precision.kv_bytes),
+        },
+        "stored_weight_bytes": shape.stored_weight_bytes,
+        "class_defaults": list(shape.defaults),
+        "warnings": _config_notes(shape),
     }
     document["warnings"] += _fit_warnings(shape, part, batch, context, precision, parallel, check_fit, mode)
     one_device = parallel.devices == 1 and parallel.ep == 1
@@ -164,6 +174,24 @@ def _document(
     return document
 
 
+def _config_notes(shape: Any) -> list[str]:
+    """What a reader of the numbers must know of the configuration: fields filled in, how the file stores weights."""
+    notes = []
+    if shape.defaults:
+        notes.append(
+            f"the configuration leaves out {', '.join(shape.defaults)}; the family's class defaults are used"
+        )
+    if shape.quantised is not None:
+        how, stored = shape.quantised.method, shape.stored_weight_bytes
+        size = (
+            f"{stored / 1e9:,.2f} GB, {8 * stored / shape.parameters:.2f} bits a parameter"
+            if stored
+            else "in a form whose size is not known here"
+        )
+        notes.append(f"the checkpoint stores its weights as {how}: {size}; --precision says what is modelled")
+    return notes
+
+
 def _talk_rows(stages: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """The rows that the talk shows, under its names: numbers at full precision and as printed."""
     from linepress_hardware.inference import talk_table
@@ -197,7 +225,7 @@ def _fit_warnings(
         warnings.append(f"{shape.name} was made for {shape.max_context:,} tokens, {context:,} are asked for")
     try:
         check_fits(
-            footprint(shape, precision, PLAIN),
+            footprint(shape, precision, PLAIN, parallel),
             part,
             devices=parallel.tp * parallel.pp,
             usable_share=1.0,

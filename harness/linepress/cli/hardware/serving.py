@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
-import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 from linepress.cli.common import json_option, print_json, stderr, stdout
+from linepress.cli.hardware.serving_inputs import engine_of, kernels_of, requests_of
+from linepress.cli.hardware.serving_measured import measured_points_command
 
 
 @click.command()
 @click.argument("model")
 @click.argument("accelerator")
-@click.option("--trace", type=click.Path(path_type=Path), help="CSV TIMESTAMP,ContextTokens,GeneratedTokens.")
+@click.option(
+    "--trace",
+    type=click.Path(path_type=Path),
+    help="Requests: CSV TIMESTAMP,ContextTokens,GeneratedTokens, or a recorded run "
+    "(arrival_s,input_tokens,output_tokens and, where known, request, hardware, model, tp, dp, ep, "
+    "ttft_from_queued_s, tpot_s), against which the prediction is then held.",
+)
+@click.option(
+    "--prefixes",
+    type=click.Path(path_type=Path),
+    help="CSV request,first_block,blocks,owner: KV blocks of a recorded run that hold what an earlier one's hold.",
+)
+@click.option(
+    "--kernels",
+    default="auto",
+    show_default=True,
+    help="What a step takes: a CSV of measured kernel times (.gz too), `forms` (by shape, from this GPU's packaged "
+    "forms), `roofline`, or auto: forms where the GPU has some and nothing asks for the roofline.",
+)
 @click.option(
     "--measured",
     type=click.Path(path_type=Path),
@@ -30,16 +51,28 @@ from linepress.cli.common import json_option, print_json, stderr, stdout
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of the synthetic requests.")
 @click.option("--precision", default="w16a16kv16", show_default=True)
-@click.option("--tp", type=int, default=1, show_default=True, help="Tensor-parallel devices.")
-@click.option("--max-sequences", type=int, default=256, show_default=True)
-@click.option("--max-tokens", type=int, default=8192, show_default=True, help="Tokens of one step.")
-@click.option("--chunked/--whole", default=True, help="Whether a prompt may be split over steps. Default: chunked.")
-@click.option("--policy", type=click.Choice(["mixed", "prefill-first"]), default="mixed", show_default=True)
-@click.option("--memory-efficiency", type=float, default=1.0, show_default=True, help="Share of peak bandwidth.")
-@click.option("--compute-efficiency", type=float, default=1.0, show_default=True, help="Share of peak op/s.")
-@click.option("--overhead-ms", type=float, default=0.0, show_default=True, help="Host time a step.")
-@click.option("--weight-ratio", type=float, default=1.0, help="Packed ratio of the weights.")
-@click.option("--kv-ratio", type=float, default=1.0, help="Packed ratio of the KV cache.")
+@click.option("--tp", type=int, help="Tensor-parallel devices. Default 1, or the recorded run's.")
+@click.option("--dp", type=int, help="Engines in step, each with its own KV (kernels only). Default 1, or the run's.")
+@click.option("--ep/--no-ep", "ep", default=None, help="Experts spread over tp × dp (kernels only).")
+@click.option(
+    "--engine", default="vllm-0.19", show_default=True, help="Scheduler rules: a packaged engine or a .toml."
+)
+@click.option("--max-sequences", type=int, help="Sequences in flight. Default the engine's.")
+@click.option("--max-tokens", type=int, help="Tokens of one step. Default the engine's.")
+@click.option(
+    "--chunked/--whole", default=None, help="Whether a prompt may be split over steps. Default the engine's."
+)
+@click.option("--policy", type=click.Choice(["mixed", "prefill-first"]), help="Default the engine's.")
+@click.option("--kv-blocks", type=int, help="KV blocks of an engine, as its log says. Default what fits.")
+@click.option("--memory-efficiency", type=float, default=1.0, show_default=True, help="Share of peak (roofline).")
+@click.option("--compute-efficiency", type=float, default=1.0, show_default=True, help="Share of peak (roofline).")
+@click.option("--overhead-ms", type=float, help="Host time a step. Default 0, with kernels that of the GPU's forms.")
+@click.option(
+    "--link-GBps", "link_GBps", type=float, help="Rate of a link one way (kernels). Default the GPU's link."
+)
+@click.option("--link-us", type=float, help="Time a collective takes besides its bytes (kernels).")
+@click.option("--weight-ratio", type=float, default=1.0, help="Packed ratio of the weights (roofline).")
+@click.option("--kv-ratio", type=float, default=1.0, help="Packed ratio of the KV cache (roofline).")
 @click.option("--decompressor-GBps", "decompressor", type=float, help="Raw bytes/s of a device's decompressors.")
 @json_option
 def command(model: str, accelerator: str, as_json: bool, **given: Any) -> None:
@@ -48,45 +81,74 @@ def command(model: str, accelerator: str, as_json: bool, **given: Any) -> None:
     \b
     Examples:
       linepress serving llama-3.1-8b h100 --rate 12 --prompt 1000 --answer 300 --weight-ratio 1.33 --kv-ratio 1.4
-      linepress serving llama-3.1-8b h100 --concurrency 64 --prompt 2048 --answer 256
-      linepress serving llama-3.1-8b h100 --measured measured_serving_h100_8b.csv
-      linepress serving llama-3.1-70b h100 --tp 4 --trace AzureLLMInferenceTrace_conv.csv --requests 2000 --json
+      linepress serving llama-3.1-8b rtx-pro-6000 --concurrency 64 --prompt 2048 --answer 256
+      linepress serving llama-3.1-8b rtx-4090 --trace serving_requests.csv --prefixes block_owners.csv \\
+          --kernels operator_times.csv.gz --kv-blocks 2588
+      linepress serving qwen3-32b rtx-pro-6000 --tp 2 --trace serving_requests.csv --link-GBps 16 --link-us 20
+      linepress serving llama-3.1-8b h100 --engine trtllm-1.0 --measured measured_serving_h100_8b.csv
 
-    JSON: `plain` and `compressed` (summaries, seconds), `requests`, and everything assumed. With --measured:
-    `constants`, `known` and `unseen` (errors of TPOT), `points`, `largest_roofline_ratio`, `split`.
+    JSON: `plain` and `compressed` (summaries, seconds), `steps_from` (which kernels or the roofline), `band` (error
+    of the kernel forms), `errors` (against a recorded run, all and odd requests), `per_request` with --trace of a
+    recorded run, and everything assumed. With --measured: `constants`, `known` and `unseen` (errors of TPOT),
+    `points`, `largest_roofline_ratio`, `split`.
     """
-    if given["measured"] is not None:
-        _measured(model, accelerator, given, as_json)
-        return
     from linepress.cli.hardware.models import accelerator_argument, model_argument
     from linepress_hardware.inference.compression import PLAIN, Compression
     from linepress_hardware.inference.parallel import Parallel
     from linepress_hardware.inference.precision import parse_precision
-    from linepress_hardware.inference.serving import Engine, simulate
+    from linepress_hardware.inference.serving import simulate
+    from linepress_hardware.inference.serving.recorded import errors
     from linepress_hardware.inference.step_cost import Calibration
 
-    compression = Compression(given["weight_ratio"], given["kv_ratio"], decompressor_GBps=given["decompressor"])
-    requests = _requests(given)
-    limits = Engine(
-        given["concurrency"] or given["max_sequences"], given["max_tokens"], given["chunked"], given["policy"]
-    )
     shape, part = model_argument(model), accelerator_argument(accelerator)
-    document: dict[str, Any] = {"model": shape.name, "accelerator": part.name, **_plain(given)}
+    limits = engine_of(given)
+    if given["measured"] is not None:
+        measured_points_command(shape, part, limits, given, as_json)
+        return
+    compression = Compression(given["weight_ratio"], given["kv_ratio"], decompressor_GBps=given["decompressor"])
+    requests, run = requests_of(given, shape, part)
+    if given["concurrency"]:
+        limits = replace(limits, max_sequences=given["concurrency"])
+    layout = {name: given[name] or (getattr(run, name) if run is not None else 1) for name in ("tp", "dp")}
+    apart = given["ep"] if given["ep"] is not None else run is not None and run.ep
+    kernels, steps_from, band = kernels_of(given, shape, part, layout["tp"], layout["dp"], bool(apart), compression)
+    document: dict[str, Any] = {
+        "model": shape.name,
+        "accelerator": part.name,
+        **_plain(given),
+        **layout,
+        "ep": bool(apart),
+        "engine": limits.name,
+        "steps_from": steps_from,
+        "band": band,
+    }
     for side, what in (("plain", PLAIN), ("compressed", compression)):
         if side == "compressed" and compression == PLAIN:
             continue
-        document[side] = simulate(
+        served = simulate(
             shape,
             part,
             requests,
             precision=parse_precision(given["precision"]),
-            parallel=Parallel(given["tp"]),
+            parallel=Parallel(layout["tp"], dp=layout["dp"]),
             engine=limits,
             calibration=Calibration(
-                given["memory_efficiency"], given["compute_efficiency"], given["overhead_ms"] / 1e3
+                given["memory_efficiency"], given["compute_efficiency"], (given["overhead_ms"] or 0.0) / 1e3
             ),
             compression=what,
-        ).summary
+            kernels=kernels,
+            kv_blocks=given["kv_blocks"],
+        )
+        document[side] = served.summary
+        if side == "plain" and run is not None:
+            document["per_request"] = {
+                "ttft_s": served.ttft_s.tolist(),
+                "tpot_s": served.tpot_s.tolist(),
+                "preempted": served.preempted.tolist(),
+            }
+            if run.measured:
+                odd = np.arange(len(requests)) % 2 == 1
+                document["errors"] = {"all": errors(run, served), "odd": errors(run, served, odd)}
     if requests.dropped:
         stderr().print(f"note: {requests.dropped} requests without prompt or answer were dropped")
     if as_json:
@@ -95,118 +157,8 @@ def command(model: str, accelerator: str, as_json: bool, **given: Any) -> None:
         _print(document)
 
 
-# Columns of a file of measured points that, where present, say which model and device a row is about.
-_MODEL_COLUMN, _DEVICE_COLUMN, _PIPELINE_COLUMN = "model", "system", "pp_size"
-
-
-def _measured(model: str, accelerator: str, given: dict[str, Any], as_json: bool) -> None:
-    """Calibrate on every other measured row of this model and device, and report the error on the others."""
-    from linepress.cli.hardware.models import accelerator_argument, model_argument
-    from linepress.errors import SourceError
-    from linepress_hardware.inference.calibrate import Model, fit, measured_points, report, split
-    from linepress_hardware.inference.precision import parse_precision
-
-    shape, part = model_argument(model), accelerator_argument(accelerator)
-    path = given["measured"]
-    if not path.is_file():
-        raise SourceError(
-            f"{path} does not exist; give a CSV with input_tokens, output_tokens, batch_size, tp_size, …"
-        )
-    with path.open(encoding="utf-8", newline="") as lines:
-        rows = list(csv.DictReader(lines))
-    kept = [row for row in rows if _is_about(row, shape.name, part.name)]
-    if len(kept) < 4:
-        raise SourceError(
-            f"{path} has {len(kept)} of {len(rows)} rows about {shape.name} on {part.name} without pipelines; "
-            f"half of at least 4 are needed to calibrate"
-        )
-    points = measured_points(kept)
-    known, unseen = split(points)
-    engine = Model.of(shape, part, parse_precision(given["precision"]), points)
-    constants = fit(engine, known)
-    document = {
-        "model": shape.name,
-        "accelerator": part.name,
-        "precision": given["precision"],
-        "rows": len(rows),
-        "used": len(kept),
-        "split": "rows in file order, even ones calibrate, odd ones are predicted",
-        "constants": constants.__dict__,
-        "known": report(engine.errors(known, constants)),
-        "unseen": report(engine.errors(unseen, constants)),
-        "largest_roofline_ratio": max(engine.roofline_step_s(point) / point.tpot_s for point in points),
-        "points": [
-            {
-                **point.__dict__,
-                "predicted_tpot_s": engine.predict_tpot_s(point, constants),
-                "roofline_step_s": engine.roofline_step_s(point),
-                "calibrated_on": point in known,
-            }
-            for point in points
-        ],
-    }
-    if as_json:
-        print_json(document)
-        return
-    out = stdout()
-    out.print(f"{shape.name} on {part.name}   {len(kept)} of {len(rows)} rows   {given['precision']}")
-    out.print(
-        f"constants: memory {constants.memory_efficiency:.3f} of peak, compute {constants.compute_efficiency:.3f} "
-        f"of peak, host {constants.overhead_s * 1e3:.3f} ms a step"
-    )
-    for name in ("known", "unseen"):
-        found: Any = document[name]
-        out.print(
-            f"{name:7s} {found['points']:4d} rows   TPOT error: median {found['median_error']:.1%}, "
-            f"mean {found['mean_error']:.1%}, 90th percentile {found['p90_error']:.1%}, bias {found['bias']:+.1%}"
-        )
-    out.print(f"roofline over measured step: at most {document['largest_roofline_ratio']:.3f} (a bound, so below 1)")
-
-
-def _is_about(row: dict[str, str], model: str, accelerator: str) -> bool:
-    from linepress_hardware.catalog.accelerators import accelerator as find_accelerator
-    from linepress_hardware.errors import UnknownPartError
-    from linepress_hardware.inference.catalog import model as find_model
-
-    if row.get(_PIPELINE_COLUMN, "1") not in ("", "1"):
-        return False
-    try:
-        if row.get(_MODEL_COLUMN) and find_model(row[_MODEL_COLUMN]).name != model:
-            return False
-        return not row.get(_DEVICE_COLUMN) or find_accelerator(row[_DEVICE_COLUMN]).name == accelerator
-    except UnknownPartError:
-        return False
-
-
 def _plain(given: dict[str, Any]) -> dict[str, Any]:
     return {key: str(value) if isinstance(value, Path) else value for key, value in given.items()}
-
-
-def _requests(given: dict[str, Any]) -> Any:
-    from linepress.errors import LinepressError, SourceError
-    from linepress_hardware.inference.trace import closed_loop, parse_trace, synthetic
-
-    ways = [name for name in ("trace", "rate", "concurrency") if given[name] is not None]
-    if len(ways) != 1:
-        found = " and ".join(f"--{name}" for name in ways) or "none"
-        raise LinepressError(f"requests come from one of --trace, --rate and --concurrency, {found} is given")
-    if ways == ["trace"]:
-        path = given["trace"]
-        if not path.is_file():
-            raise SourceError(f"{path} does not exist; give a CSV TIMESTAMP,ContextTokens,GeneratedTokens")
-        with path.open(encoding="utf-8", newline="") as lines:
-            return parse_trace(lines, str(path), limit=given["requests"])
-    if ways == ["rate"]:
-        return synthetic(
-            given["rate"],
-            given["requests"],
-            prompt_tokens=given["prompt"],
-            answer_tokens=given["answer"],
-            spread=given["spread"],
-            seed=given["seed"],
-        )
-    rounds = max(1, -(-given["requests"] // max(1, given["concurrency"])))
-    return closed_loop(given["concurrency"], given["prompt"], given["answer"], rounds=rounds)
 
 
 def _print(document: dict[str, Any]) -> None:
@@ -217,6 +169,7 @@ def _print(document: dict[str, Any]) -> None:
         f"{document['model']} on {first['devices']} × {document['accelerator']}   {first['requests']} requests   "
         f"{document['precision']}   ratios {document['weight_ratio']:g} weights, {document['kv_ratio']:g} KV"
     )
+    out.print(f"engine {document['engine']}   steps from {document['steps_from']}")
     out.print(f"{'':26s}" + "".join(f"{side:>14s}" for side in sides) + ("      change" if len(sides) == 2 else ""))
     rows = (
         ("tokens/s", "tokens_per_s", 1.0),
@@ -226,6 +179,7 @@ def _print(document: dict[str, Any]) -> None:
         ("latency p99, s", "latency_p99_s", 1.0),
         ("steps with prefill, %", "steps_with_prefill_share", 100.0),
         ("memory-bound steps, %", "memory_bound_steps_share", 100.0),
+        ("preemptions", "preemptions", 1.0),
     )
     for title, key, scale in rows:
         values = [document[side].get(key) for side in sides]
@@ -233,3 +187,15 @@ def _print(document: dict[str, Any]) -> None:
         if len(values) == 2 and values[0] and values[1] is not None:
             line += f"{values[1] / values[0] - 1:+12.1%}"
         out.print(line)
+    band = document["band"]
+    if band is not None:
+        out.print(
+            f"{'band':26s}linear layers ±{band['linear']:.1%}, attention ±{band['attention']:.1%} on the kernels the "
+            f"forms come from"
+        )
+    for which, found in document.get("errors", {}).items():
+        out.print(
+            f"{'against the record, ' + which:26s}TPOT mean {found['tpot_mean']:+.1%}, a request "
+            f"{found['tpot_request_mean']:.1%} (90th percentile {found['tpot_request_p90']:.1%}); TTFT mean "
+            f"{found['ttft_mean']:+.1%}, {found['ttft_mean_abs_s']:.3f} s a request"
+        )

@@ -96,8 +96,11 @@ def subject(case: ChannelCase, bits: NDArray[np.uint16], packing: Packing | None
         max(placed.total_bytes, 1),
         bits.shape[0],
         float(placed.metadata_bytes_per_page),
+        page_bytes=placed.page_bytes,
         raw=bits >= 8 * LINE_BYTES,
         pointer_bytes=pointer,
+        home_bytes=placed.home_bytes,
+        rest_bytes=placed.rest_start_bytes,
     )
     inline: InlineSpec | None = None
     if mode == "inline":
@@ -235,10 +238,11 @@ def _bandwidth(study: Study, packed_bytes_per_line: float) -> dict[str, Any]:
             row["repacks"] = counters.get("repacks", 0)
             row["page_moves"] = counters.get("page_moves", 0)
             row["read_modify_writes"] = counters.get("read_modify_writes", 0)
+    # Rests lie whole in an atom, by design; all other lines at offsets as good as random.
+    placed = study.subject.layout.rest_bytes is not None
     length = study.places()[1].astype(np.float64)
-    row["closed_form_atoms_per_line_random"] = float(
-        closed_form.atoms_random_offset(length, study.memory.atom_bytes).mean()
-    )
+    alone = study.atoms_alone() if placed else closed_form.atoms_random_offset(length, study.memory.atom_bytes)
+    row["closed_form_atoms_per_line_random"] = float(alone.mean())
     return row
 
 
@@ -312,9 +316,10 @@ def _reliability(case: ChannelCase, study: Study) -> dict[str, Any]:
     )
     totals = outcome.totals()
     _, lines_per_entry = study.metadata_unit()
+    start, length = (np.concatenate(column) for column in zip(*layout.extents(), strict=True))
     radius = blast_radius(
-        layout.start_bytes,
-        layout.length_bytes,
+        start,
+        length,
         chosen,
         value_bytes=case.value_bytes,
         lines_per_metadata_entry=lines_per_entry if entry else 0,

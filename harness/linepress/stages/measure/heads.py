@@ -16,7 +16,7 @@ from linepress.sources import TensorRef
 from linepress.sources.snapshot.format import BATCH, CONTIGUOUS, VLLM, VLLM_CLASSIC, VLLM_HND
 from linepress.sources.snapshot.pages import PagedTokens
 from linepress.stages.measure.coded import Coded
-from linepress_codecs.layout import BLOCK_TOKENS
+from linepress_codecs.tokens import BLOCK_TOKENS
 
 _AXES = {
     (CONTIGUOUS, 3): 0,

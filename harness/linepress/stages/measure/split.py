@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from linepress.errors import SourceError
 from linepress.sources import LineStream, TensorRef
 from linepress.sources.base import whole_blocks
 from linepress.sources.bytes import cache_key
@@ -26,7 +25,7 @@ from linepress.stages.measure.case import DEFAULT_CHUNK_BYTES, DEFAULT_REPEATS, 
 from linepress.stages.measure.coded import MeasureError
 from linepress.stages.measure.lines import CodedPart, Fitted, code_part, fit_lines, merge_parts
 from linepress_codecs.bounds import BoundAccumulator
-from linepress_codecs.contracts import Bound, LineCodec
+from linepress_codecs.contracts import LineCodec
 from linepress_codecs.layout import chunks, geometry
 from linepress_codecs.variant import Variant
 
@@ -62,21 +61,6 @@ class _Done:
     bounds: BoundAccumulator | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Shared:
-    """What the first case on a tensor in a layout hands on to the others."""
-
-    content_sha256: str
-    bounds: dict[str, Bound]
-    host: str
-    key: str
-
-
-def shared_key(tensor: TensorRef, variant: Variant) -> str:
-    """Same for cases whose content hash and bounds are the same."""
-    return f"{tensor.identity}|{variant.layout}|{variant.line_bytes}"
-
-
 def parts_of(tensor: TensorRef, variant: Variant, chunk_bytes: int, split_bytes: int) -> tuple[Part, ...]:
     """The parts of a case, `CONTENT` first; empty where it is measured in one piece.
 
@@ -108,7 +92,6 @@ def part(
     start: bytes,
     where: Part,
     *,
-    count: bool = True,
     repeats: int = DEFAULT_REPEATS,
     chunk_bytes: int = DEFAULT_CHUNK_BYTES,
     seed: int = 0,
@@ -123,10 +106,10 @@ def part(
     # the inode change time means something on one machine only; size and date are checked by every read
     key = begun.key if begun.host == socket.gethostname() else cache_key(tensor.location)
     if where == CONTENT:
-        done = _Done(content_sha256=staged(tensor).content_sha256 if count else "")
+        done = _Done(content_sha256=staged(tensor).content_sha256)
     else:
         stream = _stream(tensor, variant, chunk_bytes, where)
-        bounds = BoundAccumulator(tensor.format) if count else None
+        bounds = BoundAccumulator(tensor.format)
         coded = code_part(
             stream, variant.line_codec, begun.fitted, repeats=repeats, seed=seed, verify=verify, bounds=bounds
         )
@@ -140,18 +123,14 @@ def merge(
     variant: Variant,
     start: bytes,
     parts: Iterable[bytes],
-    shared: bytes = b"",
     *,
     packings: Sequence[str] = (),
     repeats: int = DEFAULT_REPEATS,
     seed: int = 0,
     verify: bool = True,
     **_: Any,
-) -> tuple[dict[str, Any], bytes]:
-    """Last step: the row, from the parts in the order of `parts_of`; one part is held at a time.
-
-    ``shared`` is what the merge of a case that counted handed on, where this one did not; it is handed on in turn.
-    """
+) -> dict[str, Any]:
+    """Last step: the row, from the parts in the order of `parts_of`; one part is held at a time."""
     begun: _Start = pickle.loads(start)
     geo = geometry(tensor.shape, variant.layout, tensor.format, variant.line_bytes)
     counted = BoundAccumulator(tensor.format)
@@ -173,26 +152,14 @@ def merge(
     )
     if len(content) != 1:
         raise MeasureError(f"tensor {tensor.name!r}: {len(content)} of its parts hashed the content; one must")
-    if shared:
-        known: _Shared = pickle.loads(shared)
-    else:
-        known = _Shared(content[0], counted.bounds(), begun.host, begun.key)
-    if known.host == begun.host and known.key != begun.key:
-        raise SourceError(
-            f"{tensor.uri}: tensor {tensor.name!r} was written to between two of its variants; keep the file still "
-            "and give the same command again"
-        )
-    row = row_of(tensor, variant, coded, known.bounds, known.content_sha256, packings=packings, seed=seed)
-    return row, pickle.dumps(known, PROTOCOL)
+    return row_of(tensor, variant, coded, counted.bounds(), content[0], packings=packings, seed=seed)
 
 
 def measure_in_parts(tensor: TensorRef, variant: Variant, parts: Sequence[Part], **options: Any) -> dict[str, Any]:
     """The three steps in a plain loop; ``options`` as for `measure_case`."""
     start = fit(tensor, variant, **options)
-    row, _ = merge(
-        tensor, variant, start, (part(tensor, variant, start, where, **options) for where in parts), **options
-    )
-    return row
+    made = (part(tensor, variant, start, where, **options) for where in parts)
+    return merge(tensor, variant, start, made, **options)
 
 
 def _stream(tensor: TensorRef, variant: Variant, chunk_bytes: int, where: Part | None = None) -> LineStream:

@@ -1,0 +1,140 @@
+"""Machine operations that Numba has no name for: unaligned loads and stores, and bits gathered and scattered.
+
+Addresses are uint64, from ``array.ctypes.data``; nothing is checked. Whoever calls a load or a store has proved that
+it stays inside its array. Little-endian, as everything in linepress.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+
+def _load(bits: int, result: Any) -> Any:
+    @intrinsic
+    def load(typing_context, address):  # type: ignore[no-untyped-def]
+        del typing_context, address
+
+        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+            del context, signature
+            return builder.load(builder.inttoptr(arguments[0], ir.IntType(bits).as_pointer()), align=1)
+
+        return result(types.uint64), generate
+
+    return load
+
+
+def _store(bits: int, value: Any) -> Any:
+    @intrinsic
+    def store(typing_context, address, number):  # type: ignore[no-untyped-def]
+        del typing_context, address, number
+
+        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+            del signature
+            builder.store(arguments[1], builder.inttoptr(arguments[0], ir.IntType(bits).as_pointer()), align=1)
+            return context.get_dummy_value()
+
+        return types.void(types.uint64, value), generate
+
+    return store
+
+
+load8, load16 = _load(8, types.uint8), _load(16, types.uint16)
+load32, load64 = _load(32, types.uint32), _load(64, types.uint64)
+store8, store16 = _store(8, types.uint8), _store(16, types.uint16)
+store32, store64 = _store(32, types.uint32), _store(64, types.uint64)
+
+
+def _bmi2(name: str) -> Any:
+    @intrinsic
+    def operation(typing_context, value, mask):  # type: ignore[no-untyped-def]
+        del typing_context, value, mask
+
+        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+            del context, signature
+            word = ir.IntType(64)
+            function = builder.module.declare_intrinsic(name, (), ir.FunctionType(word, [word, word]))
+            return builder.call(function, arguments)
+
+        return types.uint64(types.uint64, types.uint64), generate
+
+    return operation
+
+
+deposit = _bmi2("llvm.x86.bmi.pdep.64")
+"""Bits of ``value``, lowest first, into the places of ``mask``; only where the target has BMI2."""
+extract = _bmi2("llvm.x86.bmi.pext.64")
+"""Bits of ``value`` at the places of ``mask``, side by side; only where the target has BMI2."""
+
+
+@intrinsic
+def count_ones(typing_context, value):  # type: ignore[no-untyped-def]
+    """Bits set in a uint64."""
+    del typing_context, value
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        del context, signature
+        return builder.ctpop(arguments[0])
+
+    return types.uint64(types.uint64), generate
+
+
+@intrinsic
+def trailing_zeros(typing_context, value):  # type: ignore[no-untyped-def]
+    """Zeros below the lowest bit set of a uint64, 64 for zero."""
+    del typing_context, value
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        del context, signature
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.uint64(types.uint64), generate
+
+
+class Lanes:
+    """Builder of LLVM vector code over ``n`` lanes of 64 bits; the target decides on registers and on gathers."""
+
+    def __init__(self, builder: Any, n: int) -> None:
+        self.builder = builder
+        self.n = n
+        self.word = ir.IntType(64)
+        self.vector = ir.VectorType(self.word, n)
+        self.undefined = ir.Constant(self.vector, ir.Undefined)
+
+    def constant(self, value: int) -> Any:
+        return ir.Constant(self.vector, [value & ((1 << 64) - 1)] * self.n)
+
+    def splat(self, scalar: Any) -> Any:
+        """The scalar in every lane."""
+        index = ir.IntType(32)
+        one = self.builder.insert_element(self.undefined, scalar, ir.Constant(index, 0))
+        zeros = ir.Constant(ir.VectorType(index, self.n), [0] * self.n)
+        return self.builder.shuffle_vector(one, self.undefined, zeros)
+
+    def _at(self, address: Any, row: Any) -> Any:
+        offset = row if not isinstance(row, int) else ir.Constant(self.word, row)
+        bytes_in = self.builder.mul(offset, ir.Constant(self.word, 8 * self.n))
+        return self.builder.inttoptr(self.builder.add(address, bytes_in), ir.PointerType())
+
+    def load(self, address: Any, row: Any = 0) -> Any:
+        """Row ``row`` of an array uint64[rows, n]."""
+        return self.builder.load(self._at(address, row), align=8, typ=self.vector)
+
+    def store(self, value: Any, address: Any, row: Any = 0) -> None:
+        self.builder.store(value, self._at(address, row), align=8)
+
+    def gather(self, addresses: Any, align: int) -> Any:
+        """The 64 bits at each lane's address."""
+        builder, index = self.builder, ir.IntType(32)
+        pointers = ir.VectorType(ir.PointerType(), self.n)
+        mask = ir.VectorType(ir.IntType(1), self.n)
+        name = f"llvm.masked.gather.v{self.n}i64.v{self.n}p0"
+        function = builder.module.globals.get(name) or ir.Function(
+            builder.module, ir.FunctionType(self.vector, [pointers, index, mask, self.vector]), name
+        )
+        everywhere = ir.Constant(mask, [1] * self.n)
+        where = builder.inttoptr(addresses, pointers)
+        return builder.call(function, [where, ir.Constant(index, align), everywhere, self.undefined])

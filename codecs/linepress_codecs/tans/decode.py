@@ -1,0 +1,183 @@
+"""Decoding of lines of 8- or 16-bit elements in four streams, many at once; stream layout in `tans.kernels`.
+
+What the fast loop does not take (a damaged line, one too near the payload's end for loads that reach ahead, raw fields
+shorter than the end states) it names, and `static_kernels.static_decode` reads those one by one. Before a line is read
+its whole reach is known to lie in the payload, so that no load needs a check.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from linepress_codecs.intrinsics import store64
+from linepress_codecs.tans.chains import (
+    ESCAPE_FLAG,
+    FIELD_MASK,
+    LANES,
+    vector_chains,
+    word_chains,
+)
+from linepress_codecs.tans.kernels import (
+    MODE_CODED,
+    U0,
+    U1,
+    U32,
+    U64,
+    low_bits,
+)
+from linepress_codecs.tans.words import four_bytes, head_of, place_raw, plain_line, window
+
+U2, U3, U24 = np.uint64(2), np.uint64(3), np.uint64(24)
+FIRST_TABLE = np.uint64(MODE_CODED)
+MOST_ELEMENTS = 128
+
+
+def reach_bits(line_bytes: int, elements: int, precision: int) -> int:
+    """Bits behind a line's start that any bits at all can make the fast loop load: heads, steps, raw fields."""
+    return 5 * precision + elements * precision + 8 * line_bytes + 128
+
+
+@njit(inline="always")
+def _odd_part(fields, payload, first, raw, flush, p, width, low, sign, special):  # type: ignore[no-untyped-def]
+    """Four elements, escapes or zeros among them: (the elements side by side, bits of raw fields read so far)."""
+    word = U0
+    for c in range(4):
+        f = (fields >> np.uint64(16 * c)) & np.uint64(FIELD_MASK)
+        y = first >> p if p < flush else window(payload, raw + p)
+        value = U0
+        if f & special:
+            if f & np.uint64(ESCAPE_FLAG):
+                value = low_bits(y, width)
+                p += width
+        else:
+            value = f | low_bits(y, low) | (((y >> low) & sign) << (width - U1))
+            p += low + sign
+        word |= value << (width * np.uint64(c))
+    return word, p
+
+
+def _decoder(vectors: bool, bit_moves: bool) -> Any:
+    """The kernel of a target: registers of many lines or of one word, raw fields by pdep or by shifts."""
+
+    @njit(cache=True)
+    def decode(  # type: ignore[no-untyped-def]
+        bytes_in, starts, bits, precision, width, low, sign, special, shape, table_in, tables, modes, reach, out, slow
+    ):  # fmt: skip
+        """Lines into out uint8[n, line_bytes]; the lines left to others into slow int64[n], their number returned.
+
+        bytes_in : uint8[m], starts : uint64[n], bits : uint16[n], modes : uint32[L] of the mode row, shape : see
+        `words.word_shape`, table_in : `StaticTables.decode_entries`; precision, width, low, sign (1 where raw), special (`special_flag`) and
+        reach uint64.
+        """
+        payload, table = np.uint64(bytes_in.ctypes.data), np.uint64(table_in.ctypes.data)
+        n_bits = np.uint64(8 * bytes_in.shape[0])
+        last = n_bits - reach
+        if n_bits < reach:
+            last = U0
+        line_bytes = np.uint64(out.shape[1])
+        target = np.uint64(out.ctypes.data)
+        line_bits = line_bytes << U3
+        words = out.shape[1] >> 3
+        elements = np.int64(line_bits // width)
+        steps = np.uint64(elements >> 2)
+        narrow = width == np.uint64(8)
+        flags = special * np.uint64(0x0001000100010001)
+        mask, flush, rest3 = (U1 << precision) - U1, precision << U2, precision * U3
+        word_raw = (low + sign) * (U64 // width)
+        states = np.zeros((4, LANES), np.uint64)
+        places = np.zeros(LANES, np.uint64)
+        parts = np.zeros((MOST_ELEMENTS // 4, LANES), np.uint64)
+        base = np.zeros(LANES, np.uint64)
+        index = np.zeros(LANES, np.int64)
+        states_at, places_at = np.uint64(states.ctypes.data), np.uint64(places.ctypes.data)
+        parts_at = np.uint64(parts.ctypes.data)
+        n = starts.shape[0]
+        left = 0
+        i = 0
+        while i < n:
+            lanes = 0
+            while lanes < LANES and i < n:
+                start, size = starts[i], np.uint64(bits[i])
+                to = target + np.uint64(i) * line_bytes
+                if n_bits < reach or start > last:
+                    slow[left] = i
+                    left += 1
+                    i += 1
+                    continue
+                mode, x, at = head_of(payload, start, precision, modes)
+                if mode < FIRST_TABLE:
+                    at = plain_line(payload, mode, x, at, precision, words, to)
+                if mode < FIRST_TABLE or mode >= FIRST_TABLE + tables or size >= line_bits:
+                    if mode >= FIRST_TABLE or at != start + size:
+                        slow[left] = i
+                        left += 1
+                    i += 1
+                    continue
+                row = (mode - U1) << precision
+                w = window(payload, at)
+                states[0, lanes] = x + row
+                states[1, lanes] = (w & mask) + row
+                states[2, lanes] = ((w >> precision) & mask) + row
+                states[3, lanes] = ((w >> (precision + precision)) & mask) + row
+                places[lanes] = at + rest3
+                base[lanes] = row
+                index[lanes] = i
+                lanes += 1
+                i += 1
+            if lanes == 0:
+                break
+            for z in range(lanes, LANES):  # the last batch: lanes without a line repeat one
+                places[z] = places[lanes - 1]
+                for c in range(4):
+                    states[c, z] = states[c, lanes - 1]
+            if vectors:
+                vector_chains(table, payload, states_at, places_at, parts_at, steps)
+            else:
+                word_chains(table, payload, states_at, places_at, parts_at, steps)
+            for z in range(lanes):
+                k, row, at = index[z], base[z], places[z]
+                end = starts[k] + np.uint64(bits[k])
+                to = target + np.uint64(k) * line_bytes
+                ends = (states[0, z] - row) | ((states[1, z] - row) << precision)
+                ends |= ((states[2, z] - row) | ((states[3, z] - row) << precision)) << (precision + precision)
+                first = ends | (window(payload, at) << flush)
+                raw, p = at - flush, U0
+                if at > end:
+                    slow[left] = k
+                    left += 1
+                    continue
+                for t in range(words):
+                    fields = parts[2 * t, z] if narrow else parts[t, z]
+                    others = parts[2 * t + 1, z] if narrow else U0
+                    if (fields | others) & flags:
+                        word, p = _odd_part(fields, payload, first, raw, flush, p, width, low, sign, special)
+                        if narrow:
+                            half, p = _odd_part(others, payload, first, raw, flush, p, width, low, sign, special)
+                            word |= half << U32
+                    else:
+                        if p >= flush:
+                            y = window(payload, raw + p)
+                        else:
+                            y = first >> p
+                            if p + word_raw > U64:
+                                y |= window(payload, raw + U64) << (U64 - p)
+                        word = place_raw(y, shape, bit_moves)
+                        if narrow:
+                            word |= four_bytes(fields, bit_moves) | (four_bytes(others, bit_moves) << U32)
+                        else:
+                            word |= fields
+                        p += word_raw
+                    store64(to + (np.uint64(t) << U3), word)
+                if p < flush or raw + p != end:
+                    slow[left] = k
+                    left += 1
+        return left
+
+    return decode
+
+
+decode_vector = _decoder(vectors=True, bit_moves=True)
+decode_word = _decoder(vectors=False, bit_moves=False)

@@ -1,0 +1,126 @@
+"""Words of several elements: raw fields taken out of them and put back, windows of a payload by address."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from linepress_codecs.intrinsics import deposit, extract, load64, store64
+from linepress_codecs.tans.kernels import (
+    MODE_ZERO,
+    U0,
+    U12,
+    U15,
+    U16,
+    U32,
+    U64,
+    U4095,
+    ZERO_LINE,
+    ZERO_LINE_BITS,
+    low_bits,
+)
+
+U3, U7 = np.uint64(3), np.uint64(7)
+WORD = np.uint64(0xFFFFFFFF)
+
+
+@njit(inline="always")
+def window(payload, at):  # type: ignore[no-untyped-def]
+    """At least 57 bits from bit ``at`` of the bytes at address ``payload``; reads 8 bytes."""
+    return load64(payload + (at >> U3)) >> (at & U7)
+
+
+@njit(inline="always")
+def put_bits(to, held, used):  # type: ignore[no-untyped-def]
+    """Store ``used`` < 64 bits at address ``to``: (address, bits, number) of those in the last byte begun."""
+    store64(to, held)
+    return to + (used >> U3), held >> (used & ~U7), used & U7
+
+
+@njit(inline="always")
+def head_of(payload, start, precision, modes):  # type: ignore[no-untyped-def]
+    """First step of a line: (mode, state of stream 0, next position); modes uint32[L] is the decode table's row 0."""
+    w = window(payload, start)
+    if (w & ZERO_LINE) == ZERO_LINE:
+        return np.uint64(MODE_ZERO), U0, start + ZERO_LINE_BITS
+    entry = np.uint64(modes[low_bits(w, precision)])
+    count = (entry >> U12) & U15
+    return entry >> U16, (entry & U4095) + low_bits(w >> precision, count), start + precision + count
+
+
+@njit(inline="always")
+def plain_line(payload, mode, x, at, precision, words, to):  # type: ignore[no-untyped-def]
+    """Write a zero or raw line after its head; returns the position after it."""
+    if mode == np.uint64(MODE_ZERO):
+        for k in range(words):
+            store64(to + (np.uint64(k) << U3), U0)
+        return at
+    first = x | (window(payload, at) << precision)
+    at -= precision
+    for k in range(words):
+        low = first if k == 0 else window(payload, at)
+        store64(to + (np.uint64(k) << U3), (low & WORD) | (window(payload, at + U32) << U32))
+        at += U64
+    return at
+
+
+@njit(inline="always")
+def four_bytes(word, bit_moves):  # type: ignore[no-untyped-def]
+    """The low bytes of a word's four 16-bit parts, side by side."""
+    if bit_moves:
+        return extract(word, np.uint64(0x00FF00FF00FF00FF))
+    word &= np.uint64(0x00FF00FF00FF00FF)
+    word = (word | (word >> np.uint64(8))) & np.uint64(0x0000FFFF0000FFFF)
+    return (word | (word >> np.uint64(16))) & np.uint64(0xFFFFFFFF)
+
+
+LOW, SIGN, SIGN_SHIFT, DENSE, SHIFT, STAY, MOVE = 0, 1, 2, 3, 4, 7, 10
+"""Places in `word_shape`: masks of low bits and of raw signs, distance of a sign from its raw field, mask of the raw
+fields of a word side by side; then for each of three steps that part them by halves: a shift, what stays, what moved."""
+MOST_RAW_BITS = 56
+"""Most raw bits of one word, so that one `window` holds them."""
+
+
+def word_shape(width: int, low: int, sign: bool) -> tuple[np.uint64, ...] | None:
+    """Where the raw fields (``low`` low bits, then the sign) of a word of 8- or 16-bit elements lie: 13 uint64.
+
+    None where a word's raw fields are too long for the kernels or leave a flag no place, which no encoder's tables do.
+    """
+    raw, each = low + sign, 64 // width
+    if width not in (8, 16) or each * raw > MOST_RAW_BITS or (width == 16 and low == 0):
+        return None
+
+    def every(pitch: int, mask: int) -> int:
+        return sum(mask << at for at in range(0, 64, pitch))
+
+    out = [every(width, (1 << low) - 1), every(width, 1 << (width - 1)) if sign else 0, width - 1 - low]
+    out.append((1 << each * raw) - 1)
+    steps = [(0, (1 << 64) - 1, 0)] * 3
+    for k, half in enumerate([32, 16, 8] if width == 8 else [32, 16]):
+        part = raw * (half // width)
+        mask = (1 << part) - 1
+        steps[k] = (half - part, every(2 * half, mask), every(2 * half, mask << half))
+    return tuple(np.uint64(value) for value in (*out, *(step[k] for k in range(3) for step in steps)))
+
+
+@njit(inline="always")
+def place_raw(x, shape, bit_moves):  # type: ignore[no-untyped-def]
+    """Raw fields side by side in ``x`` (what is above them is dropped) to their places in a word."""
+    if bit_moves:
+        return deposit(x, shape[LOW] | shape[SIGN])
+    x &= shape[DENSE]
+    x = (x & shape[STAY]) | ((x << shape[SHIFT]) & shape[MOVE])
+    x = (x & shape[STAY + 1]) | ((x << shape[SHIFT + 1]) & shape[MOVE + 1])
+    x = (x & shape[STAY + 2]) | ((x << shape[SHIFT + 2]) & shape[MOVE + 2])
+    return (x & shape[LOW]) | ((x << shape[SIGN_SHIFT]) & shape[SIGN])
+
+
+@njit(inline="always")
+def take_raw(word, shape, bit_moves):  # type: ignore[no-untyped-def]
+    """Inverse of `place_raw`: the raw fields of a word side by side."""
+    if bit_moves:
+        return extract(word, shape[LOW] | shape[SIGN])
+    x = (word & shape[LOW]) | ((word & shape[SIGN]) >> shape[SIGN_SHIFT])
+    x = (x & shape[STAY + 2]) | ((x & shape[MOVE + 2]) >> shape[SHIFT + 2])
+    x = (x & shape[STAY + 1]) | ((x & shape[MOVE + 1]) >> shape[SHIFT + 1])
+    return (x & shape[STAY]) | ((x & shape[MOVE]) >> shape[SHIFT])

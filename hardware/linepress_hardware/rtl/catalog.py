@@ -1,0 +1,103 @@
+"""Which designs there are: a name each, the codec whose lines they take, and how they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from linepress_hardware.errors import UnknownPartError
+from linepress_hardware.rtl.decoders.huffman import HuffmanDecoder
+from linepress_hardware.rtl.decoders.tans import TansCore, TansDecoder
+from linepress_hardware.rtl.decoders.window import WindowDecoder
+from linepress_hardware.rtl.encoders.window import WindowEncoder
+from linepress_hardware.rtl.line import E4M3, LineEngine
+from linepress_hardware.rtl.placement.align import ByteAligner
+
+DECODER, ENCODER, PLACEMENT = "decoder", "encoder", "placement"
+
+
+@dataclass(frozen=True)
+class Design:
+    """One design.
+
+    Attributes
+    ----------
+    codec : str
+        Specification of the codec as the codec package prints it; empty for placement units.
+    format : str
+        Element format of its lines; empty where any will do.
+    make : callable
+        The whole engine, memories included: what is simulated and emitted.
+    core : callable | None
+        What is synthesised where memories lie outside of it; None: the whole engine.
+    outside : str
+        What lies outside of the core.
+    symbols : int
+        Most symbols of a Huffman table that the engine holds.
+    """
+
+    name: str
+    kind: str
+    codec: str
+    format: str
+    summary: str
+    make: Callable[[], LineEngine]
+    core: Callable[[], LineEngine] | None = None
+    outside: str = ""
+    symbols: int = 256
+
+    def synthesised(self) -> LineEngine:
+        return (self.core or self.make)()
+
+
+_WINDOW, _HUFFMAN, _TANS = "window", "huffman:substreams=8", "tans:streams=8"
+
+DESIGNS = {
+    design.name: design
+    for design in (
+        Design("window-decoder", DECODER, _WINDOW, "bf16", "count escapes, select", WindowDecoder),
+        Design("window-e4m3-decoder", DECODER, _WINDOW, "e4m3", "the same generator", lambda: WindowDecoder(E4M3)),
+        Design("huffman8-decoder", DECODER, _HUFFMAN, "bf16", "8 lanes, a code in two clocks", HuffmanDecoder),
+        Design(
+            "huffman8-64-decoder",
+            DECODER,
+            _HUFFMAN,
+            "bf16",
+            "as huffman8-decoder, tables of at most 64 symbols",
+            lambda: HuffmanDecoder(symbols=64),
+            symbols=64,
+        ),
+        Design(
+            "tans8-decoder",
+            DECODER,
+            _TANS,
+            "bf16",
+            "two lines in a ring of two clocks",
+            TansDecoder,
+            TansCore,
+            "eight memories of 2,048 x 22 bits, one read port each",
+        ),
+        Design("window-encoder", ENCODER, _WINDOW, "bf16", "compare, count, a selection a slot", WindowEncoder),
+        Design("window-e4m3-encoder", ENCODER, _WINDOW, "e4m3", "the same generator", lambda: WindowEncoder(E4M3)),
+        Design("aligner", PLACEMENT, "", "", "a line out of two 64 B beats, from any byte", ByteAligner),
+    )
+}
+
+
+def design(name: str) -> Design:
+    """The design of a name; raises `UnknownPartError` that lists them."""
+    if name not in DESIGNS:
+        raise UnknownPartError(f"no RTL design is called {name!r}; there are {', '.join(DESIGNS)}")
+    return DESIGNS[name]
+
+
+def designs_of(codec: str, fmt: str, kind: str = DECODER) -> list[Design]:
+    """Designs for lines of ``codec`` in ``fmt``, the first being the one its card speaks of.
+
+    Raises `UnknownPartError` that says which codecs and formats have one.
+    """
+    found = [d for d in DESIGNS.values() if (d.codec, d.format, d.kind) == (codec, fmt, kind)]
+    if not found:
+        have = sorted({f"{d.codec} ({d.format})" for d in DESIGNS.values() if d.kind == kind})
+        raise UnknownPartError(f"{codec} has no {kind} as RTL for {fmt}; there are {', '.join(have)}")
+    return found

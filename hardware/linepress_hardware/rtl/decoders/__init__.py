@@ -1,0 +1,1 @@
+"""Decoders, a file each."""

@@ -1,0 +1,1 @@
+"""Designs to gates: levels and two-input gates by yosys alone, area and clock with a liberty file."""

@@ -1,0 +1,1 @@
+"""linepress from Python: what notebooks call, and what the verbs of the command line call too."""

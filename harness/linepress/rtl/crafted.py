@@ -1,0 +1,136 @@
+"""Well-formed lines at the limits of a format: about the longest that is coded, and with states that end wrongly.
+
+A decoder that only follows the code takes them, so nothing but such lines shows that its limit is checked.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from linepress_codecs.contracts import LineCodec, Tables
+from linepress_codecs.formats import Format
+
+Code = tuple[int, int]
+"""Bits of a line as a number, low bit first, and how many they are."""
+
+
+def near_limit(codec: LineCodec, tables: Tables, fmt: Format, rng: np.random.Generator) -> list[Code]:
+    """Coded lines from a little below 512 bits to above, with any codes that the format has."""
+    if codec.codec_id == "window":
+        return _window(codec, fmt, rng)
+    if codec.codec_id == "huffman":
+        return _huffman(codec, tables, rng)
+    return _tans(codec, tables, rng)
+
+
+def _random(bits: int, rng: np.random.Generator) -> int:
+    return int.from_bytes(rng.bytes(bits // 8 + 1), "little") & ((1 << bits) - 1)
+
+
+def _window(codec: LineCodec, fmt: Format, rng: np.random.Generator) -> list[Code]:
+    w, count = int(codec.options()["bits"]), fmt.elements_in(64)
+    rest_at = 1 + count * w
+    fixed = rest_at + count * (fmt.mantissa_bits + 1)
+    allowed = (511 - fixed) // fmt.exponent_bits
+    out = []
+    for escapes in range(allowed - 6, min(count, allowed + 14) + 1):
+        chosen = set(rng.choice(count, escapes, replace=False).tolist())
+        value = _random(fixed - rest_at, rng) << rest_at
+        for j in range(count):
+            value |= (0 if j in chosen else int(rng.integers(1, 1 << w))) << (1 + w * j)
+        bits = fixed + fmt.exponent_bits * escapes
+        value |= _random(bits - fixed, rng) << fixed
+        out.append((value, bits))
+    return out
+
+
+def _huffman(codec: LineCodec, tables: Tables, rng: np.random.Generator) -> list[Code]:
+    lengths: NDArray[np.uint8] = tables.lengths[0]  # type: ignore[attr-defined]
+    order = sorted(np.flatnonzero(lengths).tolist(), key=lambda s: (int(lengths[s]), s))
+    codes, code, before = {}, 0, 0
+    for symbol in order:
+        code <<= int(lengths[symbol]) - before
+        before = int(lengths[symbol])
+        codes[symbol] = int(f"{code:0{before}b}"[::-1], 2)
+        code += 1
+    lanes, count = int(codec.options()["substreams"]), 32
+    fixed = 1 + (lanes - 1) * 6 + count * 8
+    out = []
+    if len(order) == 1:
+        # The one code is a single zero, so a one is no code; its sub-stream is as long as the others' codes.
+        for place in range(4 * 4):
+            wrong = 7 if place % 4 == 3 else place // 2
+            value = 1 | sum((3 if lane == wrong else 4) << (1 + 6 * lane) for lane in range(lanes - 1))
+            value |= 1 << (fixed + 4 * wrong + place % 4) if place % 4 < 3 else 0
+            out.append((value, fixed + count - 1))
+        return out
+    for target in range(508, 520):
+        # Grow the line symbol by symbol from the shortest codes to the longest, until the size is met.
+        chosen = [order[0]] * count
+        for j in range(count):
+            left = target - fixed - sum(int(lengths[s]) for s in chosen)
+            options = [s for s in order if 0 <= int(lengths[s]) - int(lengths[chosen[j]]) <= max(left, 0)]
+            chosen[j] = options[-1]
+        value, at = 0, fixed
+        for symbol in chosen:
+            value |= codes[symbol] << at
+            at += int(lengths[symbol])
+        if at != target:
+            continue
+        per = count // lanes
+        for lane in range(lanes - 1):
+            value |= sum(int(lengths[s]) for s in chosen[per * lane : per * (lane + 1)]) << (1 + 6 * lane)
+        rest_at = fixed - count * 8
+        out.append((value | 1 | _random(count * 8, rng) << rest_at, target))
+    return out
+
+
+def _tans(codec: LineCodec, tables: Tables, rng: np.random.Generator) -> list[Code]:
+    machine = tables.machine  # type: ignore[attr-defined]
+    streams, r, size = int(codec.options()["streams"]), machine.precision, 1 << machine.precision
+    if len(machine.frequency) < 2:
+        return []
+    frequency = machine.frequency[1]
+    used = np.flatnonzero(frequency)
+    used = used[used > 1]
+    count = 32
+    out: list[Code] = []
+
+    def coded(symbols: list[int], raw: int, fill: int) -> Code:
+        """The line of these symbols whose states end in the low bits of ``raw``."""
+        state = [size + (raw >> (r * c) & (size - 1)) for c in range(streams)]
+
+        def back(c: int, row: int, symbol: int) -> Code:
+            place = row * 256 + symbol
+            bits = (state[c] + int(machine.encode_bits[place])) >> 16
+            written = (state[c] & ((1 << bits) - 1), bits)
+            state[c] = int(machine.encode_state[row * size + (state[c] >> bits) + int(machine.encode_find[place])])
+            return written
+
+        parts = [back(j % streams, 1, symbols[j]) for j in reversed(range(count))]
+        head = back(0, 0, 2)
+        fields = [(state[0] - size, r), head, *((x - size, r) for x in state[1:]), *reversed(parts)]
+        fields.append((raw >> (streams * r), max(fill - streams * r, 0)))
+        value = at = 0
+        for part, bits in fields:
+            value |= part << at
+            at += bits
+        return value, at
+
+    for _ in range(400):
+        # About a dozen escapes and frequent symbols fill a line; how many it takes differs with the tables.
+        n_escapes = int(rng.integers(4, 24))
+        others = rng.choice(used, count - n_escapes, p=frequency[used] / frequency[used].sum()) if len(used) else []
+        symbols = [0] * (count - len(others)) + [int(s) for s in others]
+        rng.shuffle(symbols)
+        fill = sum(16 if s == 0 else 8 for s in symbols)
+        line = coded(symbols, _random(fill, rng), fill)
+        if 505 <= line[1] <= 522:
+            out.append(line)
+    for filled in range(9 if frequency[1] and len(used) else 0):
+        # Fewer raw bits than the states have: what is left of them must be zero, and is not in every second line.
+        symbols = [int(rng.choice(used))] * filled + [1] * (count - filled)
+        rng.shuffle(symbols)
+        out.append(coded(symbols, _random(streams * r if filled % 2 else 8 * filled, rng), 8 * filled))
+    return out

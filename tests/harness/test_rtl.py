@@ -1,0 +1,152 @@
+"""Designs against the Python codecs on real lines, faults that must show, and the verb ``linepress rtl``."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("amaranth", reason="the extra rtl is not installed")
+
+from linepress.cli.app import main
+from linepress.rtl.check import check, vector_sets
+from linepress.rtl.lines import sample
+from linepress.sources import open_source
+from linepress_codecs.cards.measured import record
+from linepress_codecs.contracts import HardwareCard, Lines
+from linepress_codecs.formats import FORMATS
+from linepress_codecs.registry import make, parse_spec
+from linepress_hardware.rtl.catalog import DESIGNS, design
+from linepress_hardware.rtl.decoders import window
+from linepress_hardware.rtl.simulate import compiled
+from linepress_hardware.rtl.simulate.run import simulate
+
+DATA = Path(__file__).parents[2] / "suites/linepress_suites/data"
+WEIGHTS = str(DATA / "whisper-tiny-bf16.safetensors")
+
+
+@pytest.fixture(scope="module")
+def lines() -> Lines:
+    return sample(open_source(WEIGHTS).tensors(), FORMATS["bf16"], 1000, np.random.default_rng(3))
+
+
+@pytest.mark.parametrize(
+    ("name", "real", "damaged", "least", "interval"),
+    [("window-decoder", 400, 100, 500, 1.0), ("tans8-decoder", 20, 20, 100, 5.0), ("window-encoder", 60, 0, 60, 1.0)],
+)
+def test_a_design_answers_as_python_does(
+    lines: Lines, name: str, real: int, damaged: int, least: int, interval: float
+) -> None:
+    shown = check(design(name), lines[:real], damaged, "amaranth", 7)
+    out = shown.outcome
+    assert (out.differ, out.first) == (0, -1)
+    assert out.lines == shown.real + shown.corner + shown.damaged >= least
+    assert out.refused == shown.refused
+    assert (shown.refused > 10) == (damaged > 0)
+    cycles = design(name).make().cycles
+    assert (out.cycles_least, out.cycles_most) == (cycles, cycles)
+    assert out.interval == pytest.approx(interval, rel=0.05)
+
+
+def test_wrong_tables_and_a_dropped_limit_are_seen(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = design("window-decoder")
+    sets, _ = vector_sets(chosen, lines[:60], 20, 1)
+    (address, base), *_ = sets[0].config
+    sets[0].config[0] = (address, base + 1)
+    assert simulate(chosen, sets[:1], "amaranth").differ > 30
+    sets[0].config[0] = (address, base)
+    assert simulate(chosen, sets[:1], "amaranth").differ == 0
+    monkeypatch.setattr(window, "most_escapes", lambda element, bits: 31)
+    assert simulate(chosen, sets[:1], "amaranth").differ > 0
+
+
+def test_cards_say_what_was_measured() -> None:
+    """Cycles, interval, clock and area of a card are those of the file, with the standing each deserves."""
+    designs = record()["designs"]
+    for spec, decoder in (
+        ("window", "window-decoder"),
+        ("huffman:substreams=8", "huffman8-decoder"),
+        ("tans:streams=8", "tans8-decoder"),
+    ):
+        row, engine = designs[decoder], design(decoder).make()
+        card: HardwareCard = make(*parse_spec(spec)).card(FORMATS["bf16"])  # type: ignore[attr-defined]
+        assert card.decode_latency_cycles.status == card.initiation_interval_cycles.status == "simulated"
+        assert (card.decode_latency_cycles.value, card.initiation_interval_cycles.value) == (
+            engine.cycles,
+            engine.interval,
+        )
+        assert row["simulation"]["cycles_least"] == row["simulation"]["cycles_most"] == engine.cycles
+        assert card.clock_GHz.status == "synthesised"
+        assert "pre-layout" in card.clock_GHz.source
+        assert "fF of wire" in card.clock_GHz.source
+        assert card.clock_GHz.value <= round(row["mapped"]["timings"][0]["clock_GHz"], 3)
+        assert card.area_um2 is not None
+        assert card.area_um2.value == round(row["mapped"]["area_um2"])
+        assert card.engines_for(card.engine_GBps) == 1
+        assert card.engines_for(card.engine_GBps * 2.01) == 3
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["linepress", "rtl", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    out, err = capsys.readouterr()
+    assert isinstance(ended.value.code, int)
+    return ended.value.code, out, err
+
+
+def test_the_verb_lists_emits_and_simulates(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, out, _ = run(capsys, "list", "--json")
+    assert code == 0
+    assert {row["design"] for row in json.loads(out)["designs"]} == set(DESIGNS)
+    code, out, _ = run(
+        capsys, "simulate", "window", WEIGHTS, "--lines", "50", "--damaged", "20", "--simulator", "amaranth", "--json"
+    )
+    assert code == 0
+    assert json.loads(out)["outcome"]["differ"] == 0
+    pytest.importorskip("pyosys", reason="the extra rtl is not installed")
+    code, _, err = run(capsys, "emit", "aligner", "-o", str(tmp_path / "a.v"))
+    assert code == 0
+    assert "lines of Verilog" in err
+    assert "module linepress_aligner(" in (tmp_path / "a.v").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["emit", "tans"], "tans has no decoder as RTL for bf16; there are"),
+        (["emit", "window", "--encoder", "--format", "fp16"], "window has no encoder as RTL for fp16"),
+        (["simulate", "aligner"], "aligner has no codec to be held against"),
+        (["simulate", "window-e4m3-decoder", WEIGHTS], "no selected tensor is e4m3 (there are bf16)"),
+        (["synthesise", "window", "--wire-ff", "1"], "need a library to start from: give --liberty FILE"),
+        (["synthesise", "window", "--liberty", "/none.lib"], "/none.lib cannot be read"),
+        (["emit", "nonsense"], "nonsense"),
+    ],
+)
+def test_bad_input_is_one_sentence(capsys: pytest.CaptureFixture[str], words: list[str], reason: str) -> None:
+    code, out, err = run(capsys, *words)
+    assert code in (3, 4)
+    assert out == ""
+    assert reason in err
+    assert "Traceback" not in err
+    assert len(err.strip().splitlines()) <= 2
+
+
+def test_missing_tools_are_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "compiler", lambda: None)
+    code, _, err = run(capsys, "simulate", "window", WEIGHTS, "--lines", "5", "--simulator", "verilator")
+    assert (code, "install g++, or take --simulator amaranth" in err) == (4, True)
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "pyosys" else found(name, *rest)
+    )
+    code, _, err = run(capsys, "emit", "window")
+    assert (code, "pip install 'linepress[rtl]'" in err) == (4, True)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None)
+    code, _, err = run(capsys, "list")
+    assert (code, "amaranth" in err, "pip install 'linepress[rtl]'" in err) == (4, True, True)
