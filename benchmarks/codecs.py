@@ -6,7 +6,13 @@ Each tensor is fitted, coded, decoded and compared bit for bit before anything i
 every codec once a round, so that a slow moment of the machine hits all of them. Speeds are raw bytes over processor
 time of the one thread (wall times are kept beside), on tensors of at least 64 KiB (per-call overhead of tiny ones is
 the harness' affair); medians are printed, all samples kept in ``benchmarks/results/codecs.json``, the plot beside it.
-``--fuzz N`` runs N hostile mutations instead.
+``--fuzz N`` runs N hostile mutations instead, on each form of the kernels.
+
+    python -m benchmarks.codecs --speed WEIGHTS CACHES [--target NAME ...]
+
+holds the speeds of the tANS codecs and `window` against their targets, on a file of bf16 weights and a KV snapshot, for
+each form of the kernels (avx512, avx2, portable), each in a process held to its instructions. Without files: the
+bundled samples.
 """
 
 from __future__ import annotations
@@ -26,8 +32,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import _codec_speed
 from linepress.errors import LinepressError, SourceError
 from linepress.sources import open_source
+from linepress_codecs import targets
 from linepress_codecs.bounds import BoundAccumulator
 from linepress_codecs.contracts import BlockCodec, LineCodec, Lines, Packed, Tables
 from linepress_codecs.errors import CodecError, UnsupportedFormatError
@@ -53,6 +61,7 @@ SPECS = (
     "deflate:level=1:lib=isal",
     "deflate:lib=libdeflate",
 )
+SPEED_SAMPLES = ("whisper-tiny-bf16.safetensors", "smollm2-135m-instruct-kv-handbook-512.safetensors")
 REFERENCE = "zstd"
 PACKINGS = ("stream", "pairs", "spill", "classes:set=auto", "groups:lines=48:size=33")
 TIMED_FROM_BYTES = 64 << 10
@@ -349,24 +358,39 @@ def plot(results: list[dict[str, Any]], path: Path) -> None:
 
 
 def run_fuzz(specs: list[str], mutations: int) -> int:
-    """Hostile mutations of a few line codecs, ``mutations`` in all."""
+    """Hostile mutations of a few line codecs, ``mutations`` in all on each form of the kernels this machine runs."""
     from linepress_codecs.testing import formats_of, sample_lines
 
     chosen = [c for c in (Variant.parse(s).codec for s in specs) if isinstance(c, LineCodec)]
     jobs = [(c, f) for c in chosen for f in formats_of(c) if f.name in ("bf16", "fp16", "fp32", "e4m3", "int8")]
     share = -(-mutations // len(jobs))
     tried = refused = 0
-    for i, (codec, fmt) in enumerate(jobs):
-        start = time.perf_counter()
-        count = fuzz(codec, dict(sample_lines(fmt))["mixed"][:24], share, seed=i)
-        tried, refused = tried + count.tried, refused + count.refused
-        print(
-            f"{codec.spec:28}{fmt.name:6}{count.tried:9} mutations {count.refused:9} refused {count.decoded:9}"
-            f" decoded  {time.perf_counter() - start:6.1f} s",
-            flush=True,
-        )
+    own = targets.target().name
+    for form in dict.fromkeys((own, "portable")):
+        for i, (codec, fmt) in enumerate(jobs):
+            start = time.perf_counter()
+            with targets.forced(form):
+                count = fuzz(codec, dict(sample_lines(fmt))["mixed"][:24], share, seed=i)
+            tried, refused = tried + count.tried, refused + count.refused
+            print(
+                f"{form:10}{codec.spec:28}{fmt.name:6}{count.tried:9} mutations {count.refused:9} refused"
+                f"{count.decoded:9} decoded  {time.perf_counter() - start:6.1f} s",
+                flush=True,
+            )
     print(f"{tried} mutations, {refused} refused with the typed error, none crashed, hung or gave a wrong shape")
     return 0
+
+
+def run_speed(files: list[str], chosen: list[str] | None, max_bytes: int, rounds: int) -> int:
+    """Speeds against their targets; 1 if one is missed."""
+    weights, caches = files or [str(SAMPLE / name) for name in SPEED_SAMPLES]
+    own = targets.target().name
+    forms = chosen or [name for name in targets.TARGETS if name != "avx512" or own == "avx512"]
+    rows = _codec_speed.run(weights, caches, forms, max_bytes, rounds)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "codec_speed.json").write_text(json.dumps({"rounds": rounds, "rows": rows}, indent=1) + "\n")
+    print(_codec_speed.table(rows))
+    return int(any(row["x_zstd"] < row["must"] for row in rows))
 
 
 def main(argv: list[str]) -> int:
@@ -379,8 +403,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print the record instead of tables")
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown, for the README")
     parser.add_argument("--fuzz", type=int, metavar="N", help="run N hostile mutations of the line codecs instead")
+    parser.add_argument("--speed", action="store_true", help="hold speeds against their targets instead")
+    parser.add_argument("--target", action="append", choices=tuple(targets.TARGETS), help="form for --speed")
     arguments = parser.parse_args(argv)
     specs = list(arguments.codec or default_specs())
+    if arguments.speed:
+        return run_speed(arguments.files, arguments.target, arguments.max_mib << 20, max(arguments.rounds, 5))
     if arguments.fuzz:
         return run_fuzz(specs, arguments.fuzz)
     files = arguments.files or [str(p) for p in sorted(SAMPLE.glob("*.safetensors"))]

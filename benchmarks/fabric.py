@@ -283,7 +283,7 @@ def _measured() -> dict[str, Any]:
 
 
 def _ports() -> dict[str, Any]:
-    """Port to port of the three classes of UALink switches at 400G ports, idle and loaded, without and with errors."""
+    """Port to port of the three classes of UALink switches at 400G ports, idle and loaded, and with errors."""
     rows, lines = [], ["port to port at 400G ports, 32 ports, 256 B (p50, p99, p99.9 ns):"]
     wire = link("ualink-400g")
     for name in ("ualink-25t", "ualink-50t", "ualink-100t"):

@@ -7,7 +7,16 @@ group is the longest one, so it is handed out first.
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
+import tempfile
+
 import pytest
+
+# What the user's cache remembers must neither help a test nor be touched by one.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="linepress-tests-")
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 RAY_FIXTURES = {"ray_cluster", "loopback"}
 

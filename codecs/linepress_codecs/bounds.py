@@ -37,7 +37,7 @@ tensor's parts, or `pool` those of several tensors for the pooled order-0 bound.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numba import njit
@@ -49,11 +49,18 @@ from linepress_codecs.errors import CodecError
 from linepress_codecs.fields import bound_field
 from linepress_codecs.formats import Format
 
+BOUNDS_VERSION = 1
+"""Raised when a bound of the same lines may come out differently: results are remembered by it."""
+
 MAX_CONTEXT_CELLS = 1 << 26
 """Largest channels × symbols table kept (256 MiB of uint32); with more channels their bounds are left out."""
 
 CONTEXT_MANTISSA_BITS = 2
 """Mantissa bits coded in the context of the class; the lower ones are coded given the value's own upper bits."""
+
+
+BOUND_TOLERANCE = 1e-9
+"""Relative: a bound is a sum of logarithms, a coded size a count."""
 
 
 @njit(cache=True)
@@ -214,6 +221,18 @@ class BoundAccumulator:
         tables = (bits + sum(t[2] for t in terms)) / n / scale
         ratio = self.format.bits / plain if plain else float("inf")
         return Bound(name, plain, ratio, corrected, tables, contexts, round(n * scale))
+
+
+def held_against(own: str, own_ratio: float, ratios: Mapping[str, float], payload_ratio: float) -> tuple[str, float]:
+    """The bound to hold a codec against: its own class, or, where it uses more context, the next class above it.
+
+    A codec that beats its own class is not better than entropy: it belongs to a class with more context (lines of
+    zeros told by a flag, matches of a dictionary). One that beats every class has none to be held against: ("", NaN).
+    """
+    if not math.isfinite(own_ratio) or not payload_ratio > own_ratio * (1 + BOUND_TOLERANCE):
+        return own, own_ratio
+    above = {name: ratio for name, ratio in ratios.items() if ratio >= payload_ratio}
+    return min(above.items(), key=lambda item: item[1], default=("", float("nan")))
 
 
 def pool(accumulators: Iterable[BoundAccumulator]) -> Bound | None:

@@ -77,6 +77,8 @@ class Lines:
     rotation : Rotation | None
         What the model's configuration says of its rotary embedding, if anything: a hint for `LineCodec.fit`, no part
         of the geometry a decoder is given.
+    base : uint8[n, line_bytes] | None
+        The same lines of an older version of the tensor, which the decoder holds too.
     """
 
     data: NDArray[np.uint8]
@@ -88,6 +90,7 @@ class Lines:
     position: NDArray[np.uint32] | None = None
     head_dim: int = 0
     rotation: Rotation | None = None
+    base: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         return int(self.data.shape[0])
@@ -95,7 +98,8 @@ class Lines:
     def __getitem__(self, part: slice) -> Lines:
         channel = None if self.channel is None else self.channel[part]
         position = None if self.position is None else self.position[part]
-        return replace(self, data=self.data[part], channel=channel, position=position)
+        base = None if self.base is None else self.base[part]
+        return replace(self, data=self.data[part], channel=channel, position=position, base=base)
 
     @property
     def line_bytes(self) -> int:
@@ -131,7 +135,7 @@ class Packed:
         Coded bits of each line, per-line headers included; equal to ``measure`` on the same lines.
     format : Format
     line_bytes : int
-    channel, n_channels, channel_run, channel_span, position, head_dim
+    channel, n_channels, channel_run, channel_span, position, head_dim, base
         As in `Lines`; part of the geometry a decoder is given, not of the code.
     """
 
@@ -146,6 +150,7 @@ class Packed:
     channel_span: int = 0
     position: NDArray[np.uint32] | None = None
     head_dim: int = 0
+    base: NDArray[np.uint8] | None = None
 
     @classmethod
     def of(
@@ -164,6 +169,7 @@ class Packed:
             lines.channel_span,
             lines.position,
             lines.head_dim,
+            lines.base,
         )
 
     def __len__(self) -> int:

@@ -21,7 +21,7 @@ from linepress_codecs.registry import make, parse_spec
 DEFAULT_LAYOUT = "row"
 DEFAULT_PACKING: Packing = Stream()
 COMMON_OPTIONS = ("layout", "packing", "line")
-LINE_SIZES = (32, 64)
+LINE_SIZES = (32, 64, 128)
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Variant:
     packing : Packing
         How the coded lines lie in memory; ignored by block codecs.
     line_bytes : int
-        32 or 64.
+        32, 64 or 128; codecs that take fewer say so when they are given lines.
     """
 
     codec: Codec

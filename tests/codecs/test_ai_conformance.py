@@ -16,6 +16,8 @@ SPECS = [
     "adaptive:tables=2:streams=8:precision=9",
     "context",
     "context:streams=4",
+    "delta",
+    "delta:streams=4:precision=9",
 ]
 
 

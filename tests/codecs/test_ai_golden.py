@@ -23,8 +23,9 @@ def lines_of(record: dict[str, Any]) -> Lines:
     channel = None if record["channel"] is None else np.array(record["channel"], np.uint32)
     run, span = record.get("channel_run", 0), record.get("channel_span", 0)
     position = np.array(record["position"], np.uint32) if "position" in record else None
-    form = FORMATS[record["format"]]
-    return Lines(data, form, channel, record["n_channels"], run, span, position, record.get("head_dim", 0))
+    base = np.frombuffer(bytes.fromhex(record["base"]), np.uint8).reshape(data.shape) if "base" in record else None
+    form, dim = FORMATS[record["format"]], record.get("head_dim", 0)
+    return Lines(data, form, channel, record["n_channels"], run, span, position, dim, None, base)
 
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda p: p.stem)
@@ -44,5 +45,5 @@ def test_golden(path: Path) -> None:
 
 def test_every_ai_codec_has_a_golden_stream() -> None:
     specs = {json.loads(p.read_text())["spec"].split(":")[0] for p in GOLDEN}
-    assert specs == {"tans", "adaptive", "context", "window"}
+    assert specs == {"tans", "adaptive", "context", "window", "delta"}
     assert len({hashlib.sha256(p.read_bytes()).digest() for p in GOLDEN}) == len(GOLDEN)

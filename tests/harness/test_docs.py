@@ -36,7 +36,11 @@ def test_the_codec_of_the_howto_passes_the_conformance_kit(tmp_path: Path) -> No
     assert int(done.stdout.split()[0]) >= 10
 
 
-@pytest.mark.parametrize("page", sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")]), ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "page",
+    sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]),
+    ids=lambda p: p.name,
+)
 def test_links_and_pictures_exist(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         if "://" not in target:
@@ -53,7 +57,7 @@ def test_every_linepress_command_in_the_documents_is_a_verb() -> None:
 
 
 def _code(text: str) -> list[str]:
-    blocks = re.findall(r"```[a-z]*\n(.*?)```", text, re.DOTALL)
+    blocks = [code for kind, code in re.findall(r"```([a-z]*)\n(.*?)```", text, re.DOTALL) if kind != "python"]
     return [*blocks, *re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))]
 
 
@@ -89,3 +93,20 @@ def test_readme_table_goes_between_its_markers() -> None:
     assert once == with_table(once, "| new |", "from here")
     with pytest.raises(LinepressError, match="no markers"):
         with_table("a\n", "| new |", "from here")
+
+
+def test_the_python_page_works_as_written() -> None:
+    text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    text = re.sub(r"<!-- not run.*?```python\n.*?```", "", text, flags=re.DOTALL)
+    names: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(compile(block, "docs/python.md", "exec"), names)
+    assert "again" in names
+
+
+def test_the_product_knows_no_test_helper() -> None:
+    packages = [ROOT / top for top in ("codecs", "hardware", "harness", "suites")]
+    for file in (file for package in packages for file in package.rglob("*.py")):
+        assert "linepress_kit" not in file.read_text(encoding="utf-8"), (
+            f"{file} would not work outside this repository"
+        )

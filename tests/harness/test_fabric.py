@@ -53,6 +53,46 @@ def test_packaged_topology_with_ratio() -> None:
     assert 1 < row["speedup"] < 1.5
 
 
+def test_the_machine_stands_beside_what_its_wires_allow() -> None:
+    row = document("allreduce --topology nvl72 --algorithm in-network-nvls --size 1GiB --no-simulate --json")
+    assert row["bus_bandwidth_GBps"] > 1_500
+    assert row["machine_bus_GBps"] == pytest.approx(681, rel=0.1)
+    assert row["machine_band"] < 0.15
+    assert "machine_time_s" not in document("allreduce --topology ring-8 --algorithm ring --no-simulate --json")
+    assert "a machine takes" in run("allreduce --topology dgx-h100 --algorithm ring --no-simulate")
+    tree = document("allreduce --algorithm double-tree -n 2 --size 1MiB --latency-ns 0 --no-simulate --json")
+    assert tree["usual_double_tree_s"] == pytest.approx(2 * tree["closed_form_s"])
+
+
+def test_collectives_of_machines() -> None:
+    assert {one["system"] for one in document("collective --json")} >= {"h100-sxm", "a100-sxm", "gb200", "b200-sxm"}
+    (row,) = document("collective h100 -n 8 --size 1GiB --library nccl --json")
+    assert row["curve"] == "nccl-nvls"
+    assert row["bus_GBps"] == pytest.approx(463, rel=0.05)
+    assert len(document("collective mi300x --json")) == 10
+    assert "do not transfer" in run("collective mi300x --size 1MiB")
+    assert "within 10 %" in run("collective --check")
+    assert {row["system"] for row in document("collective gb200 --check --json")} == {"gb200"}
+    assert "worst held out" in run("collective")
+
+
+def test_compressed_collectives() -> None:
+    found = document("compressed h100 -n 8 --ratio 1.486 --size 1GiB --json")
+    assert found["collectives"][0]["speedup"] == pytest.approx(1.14, abs=0.02)
+    assert found["wins"][-1][1] == 2**36
+    assert {"nvlink-5", "ualink-2.0-800g"} <= {row["link"] for row in found["links"]}
+    slow = "--encode-GBps 100 --decode-GBps 100 --message-us 10 --no-overlap"
+    assert "never pays" in run(f"compressed h100 -n 8 --ratio 1.4 {slow}")
+
+
+def test_a_port_at_a_bit_error_rate() -> None:
+    found = document("port --ber 1e-3 --load 0.5 --messages 5000 --json")
+    assert found["port"]["flits_for_full_rate"] == 11
+    assert found["port_to_port"]["limit_ns"] == 200
+    assert found["port_to_port"]["p50_ns"] > 200
+    assert "port to port" in run("port --load 0 --messages 500")
+
+
 def test_round_trip_and_scale() -> None:
     found = document("rtt --json")
     assert found["rtt_ns"] == pytest.approx(875.6)
@@ -124,6 +164,14 @@ def test_a_topology_from_a_file(tmp_path: Path) -> None:
         ("topology torus -n 64 --dims 8by8", "write them like 8x8"),
         ("rtt --load 0", "share of the link above 0"),
         ("rtt --link ualink-9", "did you mean"),
+        ("collective h1000", "did you mean h100"),
+        ("collective h100 -n 16", "joins 8 accelerators"),
+        ("collective h100 --library gloo", "no curve gloo"),
+        ("compressed h100 --ratio 0", "ratio is 0.0"),
+        ("compressed mi300x", "no all_reduce is measured"),
+        ("port --ber 0.9", "bit error rate of 0.9"),
+        ("port --link nvlink-5", "has no flits"),
+        ("port --load 1", "below 1"),
         ("kv-transfer --tokens 0", "numbers above 0"),
         ("kv-transfer --prefill 0", "1 or more of each"),
     ],

@@ -20,8 +20,9 @@ from linepress.sources import TensorRef, open_source
 from linepress.sources.staging import staged
 from linepress.stages.measure import case as stage
 from linepress.stages.measure.case import measure_case
-from linepress.stages.measure.coded import MeasureError
+from linepress.stages.measure.coded import TIMED_BYTES, MeasureError, timed_range
 from linepress.submission.fixtures import build
+from linepress_codecs.bounds import BoundAccumulator
 from linepress_codecs.contracts import Figure, HardwareCard, LineCodec, Lines, NoTables, Packed, Tables
 from linepress_codecs.errors import SpecError
 from linepress_codecs.formats import FORMATS, Format
@@ -365,6 +366,39 @@ def test_memory_is_bounded_by_the_chunk_not_the_tensor(monkeypatch: pytest.Monke
         return real(self, start, end)
 
     monkeypatch.setattr(FileBytes, "read", watched)
-    stage._BOUNDS.clear()
     measure_case(ref, Variant.parse("huffman"), repeats=1, chunk_bytes=1 << 18)
     assert 0 < largest <= 1 << 18
+
+
+def test_bounds_are_counted_once_a_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    ref = tensor(tmp_path, gauss((640, 64)))
+    counted = 0
+    real = BoundAccumulator.add
+
+    def watched(self: BoundAccumulator, lines: Lines) -> BoundAccumulator:
+        nonlocal counted
+        counted += len(lines)
+        return real(self, lines)
+
+    monkeypatch.setattr(BoundAccumulator, "add", watched)
+    first = measure_case(ref, Variant.parse("huffman"), repeats=0)
+    assert counted == first["lines"]
+    for spec in ("raw", "zstd:block=4KiB", "huffman:tables=4"):
+        assert measure_case(ref, Variant.parse(spec), repeats=0)["bounds"][:2] == first["bounds"][:2]
+    assert counted == first["lines"]
+    assert measure_case(ref, Variant.parse("huffman:layout=channel"), repeats=0)["lossless"]
+    assert counted > first["lines"], "another layout is other lines"
+    (kept,) = list((tmp_path / "cache").rglob("*.json"))[:1]
+    kept.write_text("[{]")
+    again = measure_case(ref, Variant.parse("huffman"), repeats=0)
+    assert again["bounds"] == first["bounds"], "a damaged cache costs time only"
+
+
+@pytest.mark.parametrize("n_chunks", [1, 3, 24, 100])
+def test_a_round_goes_through_a_sample_of_a_large_tensor(n_chunks: int) -> None:
+    taken = [timed_range(1 << 18, 64, k, n_chunks, 5) for k in range(n_chunks)]
+    assert taken == [timed_range(1 << 18, 64, k, n_chunks, 5) for k in range(n_chunks)]
+    timed = 64 * sum(map(len, taken))
+    assert min(n_chunks << 24, TIMED_BYTES) * 0.7 <= timed <= TIMED_BYTES * 1.3
+    assert all(0 <= r.start <= r.stop <= 1 << 18 for r in taken)

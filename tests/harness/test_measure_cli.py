@@ -108,6 +108,59 @@ def test_two_runs_agree_on_everything_but_time(cli: Any) -> None:
     assert exact() == exact()
 
 
+def weights_file(path: Path, names: tuple[str, ...], change: float = 0.0, rows: int = 64) -> Path:
+    """Float16 weights, the same at every call but for noise of ``change`` times their size."""
+    tensors = {}
+    for seed, name in enumerate(names):
+        rng = np.random.Generator(np.random.PCG64(seed))
+        values = rng.normal(0, 0.02, (rows, 64)) + change * 0.02 * rng.normal(0, 1, (rows, 64))
+        tensors[name] = ("F16", [rows, 64], values.astype("<f2").tobytes())
+    path.write_bytes(safetensors_of(tensors))
+    return path
+
+
+def safetensors_of(tensors: dict[str, tuple[str, list[int], bytes]]) -> bytes:
+    header, at = {}, 0
+    for name, (dtype, shape, data) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + len(data)]}
+        at += len(data)
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + b"".join(data for _, _, data in tensors.values())
+
+
+def test_a_base_is_what_delta_codes_against(cli: Any, tmp_path: Path) -> None:
+    new = weights_file(tmp_path / "new.safetensors", ("a.weight", "b.weight"), 1e-2)
+    old = weights_file(tmp_path / "old.safetensors", ("a.weight", "b.weight", "c.weight"))
+    ratios = {}
+    for extra in ((), ("--base", old)):
+        code, out, err = cli(new, *extra, "-c", "delta", "-c", "huffman", "--repeats", 0, "--json")
+        assert code == EXIT_OK
+        assert err == ""
+        document = json.loads(out)
+        assert all(case["lossless"] for case in document["cases"])
+        assert ("base" in document) == bool(extra)
+        ratios[bool(extra)] = {t["codec"]: t["payload_ratio"] for t in document["totals"]}
+    assert ratios[True]["delta"] > 1.8 * ratios[False]["delta"]
+    assert ratios[True]["huffman"] == ratios[False]["huffman"]
+    assert document["base"]["uri"] == str(old)
+    _, _, err = cli(new, "--base", old, "-c", "huffman", "--repeats", 0, "--json")
+    assert "--base changes nothing" in err
+
+
+def test_a_base_of_another_model_is_refused_in_one_sentence(cli: Any, tmp_path: Path) -> None:
+    new = weights_file(tmp_path / "new.safetensors", ("a.weight",))
+    for old, sentence in (
+        (weights_file(tmp_path / "other.safetensors", ("z.weight",)), "has no tensor 'a.weight'"),
+        (weights_file(tmp_path / "wide.safetensors", ("a.weight",), rows=32), "that of the base is fp16 [32, 64]"),
+        (tmp_path / "none.safetensors", "none.safetensors"),
+    ):
+        code, out, err = cli(new, "--base", old, "-c", "delta")
+        assert code == EXIT_NOTHING_MEASURED
+        assert out == ""
+        assert sentence in err
+        assert err.count("\n") == 1
+
+
 def test_layout_that_a_tensor_cannot_take_is_skipped_and_said(cli: Any) -> None:
     code, out, err = cli(WHISPER, "-c", "raw", "--layout", "channel", "--repeats", 0, "--json")
     assert code == EXIT_OK

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -190,5 +191,8 @@ def test_case_key_ignores_order_of_names() -> None:
 
 
 def test_the_largest_tensors_go_first() -> None:
-    sizes = [task.n_bytes for task in make_plan(load_suite("smoke")).tasks({})]
+    stored = [task.arguments[0].stored() for task in make_plan(load_suite("smoke")).tasks({})]
+    sizes = [tensor.n_bytes for tensor in stored]
     assert sizes == sorted(sizes, reverse=True)
+    runs = [identity for identity, _ in groupby(tensor.identity for tensor in stored)]
+    assert len(runs) == len(set(runs)), "all casts and variants of a tensor in a row"

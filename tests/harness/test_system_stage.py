@@ -244,3 +244,83 @@ def test_system_prints_both_sides_and_sweeps() -> None:
         _run(system_cli.command, *arguments, "--sweep", "weight_ratio=much")
     with pytest.raises(HardwareError, match="'weight' is unknown"):
         _run(system_cli.command, *arguments, "--sweep", "weight=1")
+
+
+RECORDED = ("--trace", str(DATA / "serving_requests.csv"), "--prefixes", str(DATA / "serving_prefixes.csv"))
+
+
+def test_serving_is_held_against_a_recorded_run() -> None:
+    kernels = ("--kernels", str(DATA / "operator_times.csv.gz"), "--kv-blocks", "2588")
+    found = _json(serving_cli.command, "llama-3.1-8b", "rtx-4090", *RECORDED, *kernels)
+    assert found["engine"] == "vllm-0.19"
+    assert found["steps_from"].startswith("the kernels of")
+    assert abs(found["errors"]["odd"]["tpot_mean"]) < 0.015
+    assert found["errors"]["odd"]["tpot_request_mean"] < 0.03
+    assert len(found["per_request"]["ttft_s"]) == 300
+    by_shape = _run(serving_cli.command, "llama-3.1-8b", "rtx-4090", *RECORDED, "--kv-blocks", "2588").stdout
+    assert "steps from the forms of rtx-4090" in by_shape
+    assert "against the record, odd" in by_shape
+    assert "linear layers ±" in by_shape
+
+
+def test_serving_says_what_a_recorded_run_lacks(tmp_path: Path) -> None:
+    with pytest.raises(LinepressError, match="no request of qwen3-8b on rtx-4090"):
+        _run(serving_cli.command, "qwen3-8b", "rtx-4090", *RECORDED)
+    with pytest.raises(LinepressError, match="no kernels of qwen3-8b on rtx-4090 at tp 1"):
+        _run(
+            serving_cli.command,
+            *("qwen3-8b", "rtx-4090", "--rate", "1"),
+            *("--kernels", str(DATA / "operator_times.csv.gz")),
+        )
+    with pytest.raises(LinepressError, match="no kernel forms"):
+        _run(serving_cli.command, "llama-3.1-8b", "h100", "--rate", "1", "--kernels", "forms")
+    with pytest.raises(LinepressError, match="leave it out or say --kernels roofline"):
+        _run(serving_cli.command, "llama-3.1-8b", "rtx-4090", "--rate", "1", "--kernels", "forms", "--kv-ratio", "2")
+    trace = ("--trace", str(DATA / "azure_conv_excerpt.csv"), *RECORDED[2:])
+    with pytest.raises(LinepressError, match="--prefixes belongs to a recorded run"):
+        _run(serving_cli.command, "llama-3.1-8b", "h100", *trace)
+    with pytest.raises(LinepressError, match="give --link-GBps with it"):
+        _run(serving_cli.command, "qwen3-8b", "rtx-pro-6000", "--tp", "2", "--rate", "1", "--link-us", "20")
+    broken = tmp_path / "rows.csv.gz"
+    broken.write_bytes(b"not gzip")
+    with pytest.raises(LinepressError, match="cannot be read as text"):
+        _run(serving_cli.command, "llama-3.1-8b", "rtx-4090", "--rate", "1", "--kernels", str(broken))
+
+
+def test_measured_points_follow_the_engine_that_is_asked_for(tmp_path: Path) -> None:
+    """`--measured` used to take whole prompts whatever --chunked said."""
+    whole = (DATA / "measured_serving_h100_8b.csv").read_text().splitlines()
+    some = tmp_path / "some.csv"
+    some.write_text("\n".join([whole[0], *whole[1:60:15]]) + "\n")
+    pieces, entire, plain = (
+        _json(serving_cli.command, "llama-3.1-8b", "h100", "--measured", str(some), "--max-tokens", "8192", *how)
+        for how in (("--chunked",), ("--whole",), ("--engine", "trtllm"))
+    )
+    assert (pieces["chunked_prefill"], entire["chunked_prefill"]) == (True, False)
+    assert pieces["points"] != entire["points"]
+    assert plain["engine"] == "trtllm-1.0"
+    assert plain["chunked_prefill"] is False
+    for found in (pieces, entire, plain):
+        assert all(one["predicted_tpot_s"] >= one["roofline_step_s"] for one in found["points"])
+
+
+def test_decoders_come_of_the_codecs_card() -> None:
+    (row,) = system_case(SystemCase(**{**CASE.__dict__, "engine_GBps": 64.0}))
+    assert row["decoder_engines_needed"] == -(-row["decompressor_needed_GBps"] // 64.0)
+    arguments = ("llama-3.1-8b", "h100", "--weight-ratio", "1.5", "--codec", "huffman")
+    (found,) = _json(system_cli.command, *arguments)["rows"]
+    assert found["decoder_engines_needed"] > 10
+    assert found["bytes_in_flight_added"] > 0
+    assert "decoders a device" in _run(system_cli.command, *arguments).stdout
+
+
+def test_a_gain_that_was_refused_is_not_used() -> None:
+    from linepress.run.later_stages import _gains
+
+    class Store:
+        def rows(self, table: str, columns: list[str]) -> list[dict[str, Any]]:
+            base = {"status": "ok", "data": "weights", "format": "bf16", "cast": None, "packing": "stream"}
+            found = [("huffman", 1.3), ("refused", float("nan")), ("missing", None)]
+            return [{**base, "codec": codec, "memory": "hbm3", "gain_sequential": gain} for codec, gain in found]
+
+    assert [key[0] for key in _gains(Store())] == ["huffman"]  # type: ignore[arg-type]

@@ -23,7 +23,6 @@ from linepress_codecs.context.cells import (
 from linepress_codecs.context.rows import ESCAPE_SYMBOL, NEAR, OFFSET
 from linepress_codecs.tans.kernels import (
     BAD_END,
-    BAD_LENGTH,
     BAD_LONG,
     BAD_MODE,
     BAD_PADDING,
@@ -203,7 +202,7 @@ def finish(  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def channel_decode(  # type: ignore[no-untyped-def]
-    words, n_bits, starts, bits, channel, parameters, width, mantissa, bias, top, streams, precision, near_cells,
+    words, starts, bits, channel, parameters, width, mantissa, bias, top, streams, precision, near_cells,
     machine_decode, elements,
 ):  # fmt: skip
     """Inverse of `channel_code`; returns (line, problem) of the first damaged line, problem 0 where there is none.
@@ -225,9 +224,6 @@ def channel_decode(  # type: ignore[no-untyped-def]
         for g in range(lines):
             i = first + g
             end = starts[i] + np.uint64(bits[i])
-            if end > n_bits or starts[i] > n_bits:
-                lines, problem = g, BAD_LENGTH
-                break
             modes[g], state[g, 0], at[g] = read_head(words, starts[i], machine_decode, precision)
             if modes[g] > MODE_CODED:
                 lines, problem = g, BAD_MODE

@@ -51,7 +51,7 @@ NO_SYMBOL = np.uint64(254)
 
 
 @njit(cache=True, inline="always")
-def _classify(  # type: ignore[no-untyped-def]
+def classify(  # type: ignore[no-untyped-def]
     elements, i, g, p, base, width, mantissa, bias, streams, frequency, places, raw, whole, most,
 ):  # fmt: skip
     """Places (row * 256 + symbol) of the elements of line ``i`` into ``places[g]``, its raw fields into the ``g``-th
@@ -102,7 +102,7 @@ def _classify(  # type: ignore[no-untyped-def]
 def _classify_plain(  # type: ignore[no-untyped-def]
     elements, i, g, p, base, width, mantissa, bias, streams, frequency, places, raw, whole, most, scratch,
 ):  # fmt: skip
-    """`_classify` for a line of normal numbers without escapes, in loops that vectorise; -1 for any other line.
+    """`classify` for a line of normal numbers without escapes, in loops that vectorise; -1 for any other line.
 
     ``scratch`` int64[5, m] is overwritten.
     """
@@ -249,7 +249,7 @@ def channel_code(  # type: ignore[no-untyped-def]
                 write, flush, scratch,
             )  # fmt: skip
             if fill_here < 0:
-                fills[g] = _classify(
+                fills[g] = classify(
                     elements, i, g, flat, channel[i] * PARAMETERS, width, mantissa, bias, streams, frequency, places,
                     raw, write, flush,
                 )  # fmt: skip

@@ -5,17 +5,20 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from linepress_codecs.checks import checked_single
 from linepress_codecs.context.cells import near_cells
 from linepress_codecs.context.channel import ChannelTables, FloatShape, models
 from linepress_codecs.context.decode import channel_decode
 from linepress_codecs.context.encode import channel_code
+from linepress_codecs.context.fast import decode_fast, encode_fast
 from linepress_codecs.context.order import order_of
 from linepress_codecs.context.rows import channel_machine
 from linepress_codecs.context.woven import woven_code, woven_decode
 from linepress_codecs.contracts import Lines, Packed
 from linepress_codecs.errors import UnsupportedFormatError
 from linepress_codecs.formats import Format
-from linepress_codecs.tans.engine import check_packed, line_words, one_line, padded_words, raise_problem
+from linepress_codecs.tans.engine import apart, check_packed, line_words, raise_problem
+from linepress_codecs.tans.kernels import OK
 from linepress_codecs.tans.static import BLOCK_LINES, data_of, elements_of, per_line
 
 
@@ -40,6 +43,10 @@ def _run(
     words = np.empty(n * line_words(lines.line_bytes) + 2 if write else 1, np.uint64)
     order = order_of(lines, per_line(lines.format, lines.line_bytes), streams)
     woven = lines.channel is not None and not order.whole
+    fast = encode_fast(lines, order, rows, tables, streams, precision, shape, words, write)
+    if fast is not None:
+        bits, starts, used = fast
+        return bits, starts, words[: used // 64] if write else words
     used = 0
     for at in range(0, n, BLOCK_LINES):
         part = slice(at, min(at + BLOCK_LINES, n))
@@ -75,40 +82,35 @@ def encode_channels(lines: Lines, tables: ChannelTables, streams: int, precision
 
 
 def _decode(
-    words: NDArray[np.uint64],
-    n_bits: int,
-    starts: NDArray[np.uint64],
-    bits: NDArray[np.uint16],
-    rows: NDArray[np.int64],
-    packed: Packed,
-    tables: ChannelTables,
-    streams: int,
-    precision: int,
-    index: int,
+    packed: Packed, rows: NDArray[np.int64], tables: ChannelTables, streams: int, precision: int, index: int
 ) -> NDArray[np.uint8]:
+    """Lines of ``packed``; damage is reported as line ``index`` + its place."""
     shape = checked_shape(packed.format, packed.line_bytes)
     per = per_line(packed.format, packed.line_bytes)
     machine = channel_machine(precision)
     near = near_cells(shape.mantissa)
     order = order_of(packed, per, streams)
     woven = packed.channel is not None and not order.whole
-    out = np.empty((len(bits), packed.line_bytes), np.uint8)
-    for at in range(0, len(bits), BLOCK_LINES):
-        part = slice(at, min(at + BLOCK_LINES, len(bits)))
-        elements = np.empty((part.stop - at, per), np.uint64)
+    out = np.empty((len(packed), packed.line_bytes), np.uint8)
+    rest = decode_fast(packed, order, rows, tables, streams, precision, shape, out)
+    for at in range(0, len(rest), BLOCK_LINES):
+        part = rest[at : at + BLOCK_LINES]
+        words, starts = apart(packed, part)
+        elements = np.empty((len(part), per), np.uint64)
         if woven:
             line, problem = woven_decode(
-                words, np.uint64(n_bits), starts[part], bits[part], rows[part], tables.parameters, order.steps,
+                words, starts, packed.bits[part], rows[part], tables.parameters, order.steps,
                 order.before, order.needed, order.offset, order.span, np.uint64(shape.width),
                 np.uint64(shape.mantissa), shape.bias, shape.top, streams, precision, near, machine.decode, elements,
             )  # fmt: skip
         else:
             line, problem = channel_decode(
-                words, np.uint64(n_bits), starts[part], bits[part], rows[part], tables.parameters,
+                words, starts, packed.bits[part], rows[part], tables.parameters,
                 np.uint64(shape.width), np.uint64(shape.mantissa), shape.bias, shape.top, streams, precision,
                 near, machine.decode, elements,
             )  # fmt: skip
-        raise_problem(index + at + line, problem)
+        if problem != OK:
+            raise_problem(index + int(part[line]), problem)
         out[part] = data_of(elements, packed.format)
     return out
 
@@ -116,17 +118,13 @@ def _decode(
 def decode_channels(packed: Packed, tables: ChannelTables, streams: int, precision: int) -> NDArray[np.uint8]:
     """All lines, uint8[n, line_bytes]."""
     check_packed(packed)
-    rows = tables.rows_of(packed.channel, len(packed))
-    words = padded_words(packed.payload)
-    n_bits = 8 * len(packed.payload)
-    return _decode(words, n_bits, packed.starts, packed.bits, rows, packed, tables, streams, precision, 0)
+    return _decode(packed, tables.rows_of(packed.channel, len(packed)), tables, streams, precision, 0)
 
 
 def decode_channel_line(
     packed: Packed, i: int, tables: ChannelTables, streams: int, precision: int
 ) -> NDArray[np.uint8]:
     """Line ``i`` alone, uint8[line_bytes]."""
-    words, n_bits, starts, bits = one_line(packed, i)
-    rows = tables.rows_of(None if packed.channel is None else packed.channel[i : i + 1], 1)
-    out: NDArray[np.uint8] = _decode(words, n_bits, starts, bits, rows, packed, tables, streams, precision, i)[0]
+    alone = checked_single(packed, i)
+    out: NDArray[np.uint8] = _decode(alone, tables.rows_of(alone.channel, 1), tables, streams, precision, i)[0]
     return out

@@ -54,6 +54,11 @@ class LineOrder:
     later: NDArray[np.int64]
     in_runs: bool
 
+    @property
+    def plain_rows(self) -> bool:
+        """Whether neighbours are of different channels and no element is context of another in the line."""
+        return not self.whole and int(self.offset[1]) == 1 and not self.needed.any()
+
 
 def order_of(lines: Lines | Packed, m: int, streams: int) -> LineOrder:
     """Order of lines of ``m`` elements; raises `CorruptDataError` for a run or span that no layout has."""

@@ -116,3 +116,9 @@ def channel_machine(precision: int) -> Machine:
     head = np.zeros((1, ROW_SYMBOLS), np.int32)
     head[0, [MODE_RAW, MODE_ZERO, MODE_CODED]] = (1, zero, size - zero - 1)
     return build(np.concatenate([head, row_frequencies(precision)]), precision, MODE_ZERO)
+
+
+@lru_cache(maxsize=4)
+def channel_entries(precision: int) -> NDArray[np.uint32]:
+    """`channel_machine`'s decode table and an entry more, since gathers load two at a time."""
+    return np.concatenate([channel_machine(precision).decode, np.zeros(1, np.uint32)])

@@ -11,7 +11,7 @@ from numba import njit
 
 from linepress_codecs.context.cells import ESCAPED, SLOPE_SHIFT, cell_of, middle, negate, row_and_shift
 from linepress_codecs.context.decode import finish, step
-from linepress_codecs.context.encode import FLIGHT, NO_SYMBOL, U8
+from linepress_codecs.context.encode import NO_SYMBOL
 from linepress_codecs.context.rows import ESCAPE_SYMBOL, NEAR, OFFSET
 from linepress_codecs.context.turning import (
     CELL_FIRST,
@@ -26,9 +26,10 @@ from linepress_codecs.context.turning import (
     SLOPE,
     STEP,
 )
+from linepress_codecs.tans.flight import FLIGHT, U8, code_flight
 from linepress_codecs.tans.kernels import (
     BAD_END,
-    BAD_LENGTH,
+    BAD_LONG,
     BAD_MODE,
     BUFFER_WORDS,
     MODE_CODED,
@@ -37,19 +38,11 @@ from linepress_codecs.tans.kernels import (
     OK,
     U0,
     U1,
-    U6,
-    U63,
-    U64,
-    ZERO_LINE,
-    ZERO_LINE_BITS,
-    code_raw,
     emit,
-    emit_tail,
     low_bits,
     read64,
     read_head,
     read_raw,
-    step_back,
 )
 
 INDEX_BITS = (4 * QUARTER).bit_length() - 1
@@ -147,18 +140,14 @@ def turning_code(  # type: ignore[no-untyped-def]
     Returns the bits used.
     """
     n, m = elements.shape
-    r = np.uint64(precision)
-    size = U1 << r
     places = np.zeros((FLIGHT, m), np.uint64)
     out = np.zeros((FLIGHT, m), np.uint64)
     out_bits = np.zeros((FLIGHT, m), np.uint64)
     raw = np.zeros(FLIGHT * BUFFER_WORDS, np.uint64)
     off = np.zeros(m, np.int64)
     state = np.zeros((FLIGHT, streams), np.uint64)
-    stepped = np.zeros(FLIGHT, np.uint64)
     fills = np.zeros(FLIGHT, np.uint64)
     empty = np.zeros(FLIGHT, np.bool_)
-    flush = np.uint64(streams) * r
     cursor = U0
     for first in range(0, n, FLIGHT):
         lines = min(FLIGHT, n - first)
@@ -172,59 +161,16 @@ def turning_code(  # type: ignore[no-untyped-def]
                 elements[i], g, parameters, at[i], mean[i], before, needed, width, mantissa, bias, frequency, places,
                 off, raw,
             )  # fmt: skip
-            for c in range(streams):
-                state[g, c] = size + low_bits(read64(raw, np.uint64(64 * g * BUFFER_WORDS) + np.uint64(c) * r), r)
-            stepped[g] = U0
-        c = 0
-        for q in range(m - 1, -1, -1):
-            j = steps[q]
-            c = c - 1 if c > 0 else streams - 1
-            for g in range(lines):
-                place = places[g, j]
-                value, nb, state[g, c] = step_back(
-                    state[g, c], place, place >> U8, r, machine_bits, machine_find, machine_state
-                )
-                out[g, q] = value
-                out_bits[g, q] = nb
-                stepped[g] += nb
-        for g in range(lines):
-            i = first + g
-            starts[i] = cursor
-            if empty[g]:
-                if write:
-                    emit(words, cursor >> U6, U0, U0, ZERO_LINE, ZERO_LINE_BITS)
-                bits[i] = ZERO_LINE_BITS
-                cursor += U64
-                continue
-            head, head_bits, state[g, 0] = step_back(
-                state[g, 0], np.uint64(MODE_CODED), U0, r, machine_bits, machine_find, machine_state
-            )
-            fill = fills[g]
-            used = flush + head_bits + stepped[g] + fill - min(flush, fill)
-            if used >= np.uint64(m) * width:
-                if write:
-                    for w in range(m * np.int64(width) // 64 + 2):
-                        words[(cursor >> U6) + np.uint64(w)] = U0
-                used = code_raw(
-                    elements[i], m, width, machine_bits, machine_find, machine_state, precision, words, cursor, write
-                )
-            elif write:
-                i_word, s_bit, held = emit(words, cursor >> U6, U0, U0, state[g, 0] - size, r)
-                i_word, s_bit, held = emit(words, i_word, s_bit, held, head, head_bits)
-                for c in range(1, streams):
-                    i_word, s_bit, held = emit(words, i_word, s_bit, held, state[g, c] - size, r)
-                for q in range(m):
-                    i_word, s_bit, held = emit(words, i_word, s_bit, held, out[g, q], out_bits[g, q])
-                raw_at = np.uint64(64 * g * BUFFER_WORDS)
-                emit_tail(words, i_word, s_bit, held, raw, raw_at + min(flush, fill), raw_at + fill)
-            bits[i] = used
-            cursor = (cursor + used + U63) & ~U63
+        cursor = code_flight(
+            elements, first, lines, places, raw, fills, empty, steps, width, streams, precision, machine_bits,
+            machine_find, machine_state, out, out_bits, state, bits, words, starts, cursor, write,
+        )  # fmt: skip
     return cursor
 
 
 @njit(cache=True)
 def turning_decode(  # type: ignore[no-untyped-def]
-    words, n_bits, starts, bits, parameters, at, mean, steps, before, needed, width, mantissa, bias, top, streams,
+    words, starts, bits, parameters, at, mean, steps, before, needed, width, mantissa, bias, top, streams,
     precision, near_cells, machine_decode, elements,
 ):  # fmt: skip
     """Inverse of `turning_code`; returns (line, problem) of the first damaged line, problem 0 where there is none."""
@@ -237,8 +183,6 @@ def turning_decode(  # type: ignore[no-untyped-def]
     state = np.zeros((1, streams), np.uint64)
     for i in range(n):
         end = starts[i] + np.uint64(bits[i])
-        if end > n_bits or starts[i] > n_bits:
-            return i, BAD_LENGTH
         mode, state[0, 0], here = read_head(words, starts[i], machine_decode, precision)
         if mode == MODE_ZERO:
             for j in range(m):
@@ -246,6 +190,8 @@ def turning_decode(  # type: ignore[no-untyped-def]
         elif mode == MODE_RAW:
             here = read_raw(words, here, state[0, 0], precision, width, m, elements[i])
         elif mode == MODE_CODED:
+            if end - starts[i] >= np.uint64(m) * width:
+                return i, BAD_LONG
             for c in range(1, streams):
                 state[0, c] = low_bits(read64(words, here), r)
                 here += r

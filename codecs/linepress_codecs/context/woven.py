@@ -28,7 +28,6 @@ from linepress_codecs.context.encode import FLIGHT, NO_SYMBOL, U8
 from linepress_codecs.context.rows import ESCAPE_SYMBOL, NEAR, OFFSET
 from linepress_codecs.tans.kernels import (
     BAD_END,
-    BAD_LENGTH,
     BAD_LONG,
     BAD_MODE,
     BUFFER_WORDS,
@@ -203,7 +202,7 @@ def woven_code(  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def woven_decode(  # type: ignore[no-untyped-def]
-    words, n_bits, starts, bits, channel, parameters, steps, before, needed, offset, span, width, mantissa, bias,
+    words, starts, bits, channel, parameters, steps, before, needed, offset, span, width, mantissa, bias,
     top, streams, precision, near_cells, machine_decode, elements,
 ):  # fmt: skip
     """Inverse of `woven_code`; returns (line, problem) of the first damaged line, problem 0 where there is none."""
@@ -218,8 +217,6 @@ def woven_decode(  # type: ignore[no-untyped-def]
     last = parameters.shape[0] - 1
     for i in range(n):
         end = starts[i] + np.uint64(bits[i])
-        if end > n_bits or starts[i] > n_bits:
-            return i, BAD_LENGTH
         mode, state[0, 0], at = read_head(words, starts[i], machine_decode, precision)
         if mode == MODE_ZERO:
             for j in range(m):

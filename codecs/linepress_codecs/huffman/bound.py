@@ -9,18 +9,46 @@ of the lines and the symbols of each table are prefix codes, so no member of the
 from __future__ import annotations
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
+from linepress_codecs.bitio import frozen
 from linepress_codecs.contracts import Lines
 from linepress_codecs.fields import exponent_field
 from linepress_codecs.formats import Format
 from linepress_codecs.huffman.tables import HuffmanTables
 from linepress_codecs.tans.bound import Counts
 from linepress_codecs.tans.kernels import MODE_CODED, MODE_RAW, MODE_ZERO
-from linepress_codecs.tans.static import BLOCK_LINES
 
-# Code length entered for a symbol without code: sixty-four of them exceed any raw line.
 _NO_CODE = 1 << 10
+"""Code length entered for a symbol without code: sixty-four of them exceed any raw line."""
+
+
+@njit(cache=True)
+def _count_lines(items, raw, zero_lines, lengths, shift, mask, modes, symbols):  # type: ignore[no-untyped-def]
+    """Add each line of items[n, m] to its mode, and its symbols to symbols[table] where it is coded."""
+    for i in range(items.shape[0]):
+        if raw[i]:
+            modes[MODE_RAW] += 1
+            continue
+        if zero_lines:
+            some = np.uint64(0)
+            for j in range(items.shape[1]):
+                some |= np.uint64(items[i, j])
+            if some == 0:
+                modes[MODE_ZERO] += 1
+                continue
+        table, least = 0, np.int64(1) << 40
+        if lengths.shape[0] > 1:
+            for k in range(lengths.shape[0]):
+                total = np.int64(0)
+                for j in range(items.shape[1]):
+                    total += lengths[k, (np.uint64(items[i, j]) >> shift) & mask]
+                if total < least:
+                    table, least = k, total
+        modes[MODE_CODED + table] += 1
+        for j in range(items.shape[1]):
+            symbols[table, (np.uint64(items[i, j]) >> shift) & mask] += 1
 
 
 class TableBound(Counts):
@@ -35,15 +63,11 @@ class TableBound(Counts):
     def add(self, lines: Lines, bits: NDArray[np.uint16]) -> None:
         """Count lines; ``bits`` are their coded sizes, from which a raw line is known."""
         field = exponent_field(self.format)
-        for at in range(0, len(lines), BLOCK_LINES):
-            data = lines.data[at : at + BLOCK_LINES]
-            items = data.view(self.format.storage)
-            symbols = (items.astype(np.int64) >> field.shift) & ((1 << field.bits) - 1)
-            table = np.stack([row[symbols].sum(axis=1) for row in self.lengths]).argmin(axis=0)
-            modes = (MODE_CODED + table).astype(np.uint8)
-            modes[bits[at : at + BLOCK_LINES] > 8 * lines.line_bytes] = MODE_RAW
-            if self.zero_lines:
-                modes[~data.any(axis=1)] = MODE_ZERO
-            coded = self.take_modes(modes, 8 * lines.line_bytes)
-            np.add.at(self.symbols, (table[coded][:, None], symbols[coded]), 1)
-            self.raw_bits += field.rest_bits * symbols[coded].size
+        items = frozen(lines.data.view(self.format.storage))
+        modes = np.zeros_like(self.modes)
+        _count_lines(
+            items, bits > 8 * lines.line_bytes, self.zero_lines, self.lengths, np.uint64(field.shift),
+            np.uint64((1 << field.bits) - 1), modes, self.symbols,
+        )  # fmt: skip
+        self.add_modes(modes, 8 * lines.line_bytes)
+        self.raw_bits += field.rest_bits * int(modes[MODE_CODED:].sum()) * items.shape[1]

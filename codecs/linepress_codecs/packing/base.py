@@ -24,8 +24,9 @@ CHECKSUM_BYTES = 4
 CRC_METADATA: dict[str, Any] = {"choices": ("off", "on"), "help": "on: a CRC-32 a page of 4 KiB raw, counted"}
 
 TAG_ONLY_BITS = 4
-"""A coded size up to this is a mode flag without content and means the all-zero line (the conformance kit checks
-it); a packing with per-line tags stores such a line in no bytes, since the tag repeats the flag."""
+"""A coded size up to this is a mode flag without content and means the all-zero line, or the line that equals its
+base (the conformance kit checks it); a packing with per-line tags stores such a line in no bytes, since the tag
+repeats the flag."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,22 +52,28 @@ class Stream(Packing):
         """(code, stored length of each line in granules, granules of a raw line)."""
         granule = self._granule_bits()
         full = -(-8 * line_bytes // granule)
-        size = np.where(bits <= TAG_ONLY_BITS, 0, -(-bits.astype(np.int64) // granule))
-        code = best_size_code(size, full, granule)
-        return code, code.lengths(size, full), full
+        # Lines have few sizes: what depends on the size alone is worked out once a size.
+        every = np.arange(int(bits.max(initial=0)) + 1)
+        size = np.where(every <= TAG_ONLY_BITS, 0, -(-every // granule))
+        code = best_size_code(size[bits], full, granule)
+        return code, code.lengths(size, full)[bits], full
+
+    def _pages(self, lengths: NDArray[np.int64], line_bytes: int) -> NDArray[np.int64]:
+        """Stored bits of each line, a row a page."""
+        per_page = page_lines(line_bytes)
+        padded = np.zeros(pages_of(len(lengths), line_bytes) * per_page, np.int64)
+        np.multiply(lengths, self._granule_bits(), out=padded[: len(lengths)])
+        return padded.reshape(-1, per_page)
 
     def place(self, bits: NDArray[np.uint16], line_bytes: int = LINE_BYTES) -> Placement:
         code, lengths, _ = self._lengths(bits, line_bytes)
         granule = self._granule_bits()
-        per_page = page_lines(line_bytes)
         n = len(bits)
         length_bits = lengths * granule
         start_bits = np.zeros(n, np.int64)
         total = 0
         if n:
-            padded = np.zeros(pages_of(n, line_bytes) * per_page, np.int64)
-            padded[:n] = length_bits
-            in_page = padded.reshape(-1, per_page)
+            in_page = self._pages(lengths, line_bytes)
             page_bytes = -(-in_page.sum(axis=1) // 8)
             page_start = np.concatenate([[0], np.cumsum(page_bytes)])
             total = int(page_start[-1])
@@ -84,9 +90,9 @@ class Stream(Packing):
 
     def cost(self, bits: NDArray[np.uint16], table_bytes: int = 0, line_bytes: int = LINE_BYTES) -> PackingCost:
         code, lengths, full = self._lengths(bits, line_bytes)
-        placed = self.place(bits, line_bytes)
+        total = int((-(-self._pages(lengths, line_bytes).sum(axis=1) // 8)).sum())
         n = len(bits)
         metadata = pages_of(n, line_bytes) * self._page_metadata(code, line_bytes)
         parameters = 3 if n else 0
         raw = int(np.count_nonzero(lengths == full))
-        return make_cost(placed.total_bytes, metadata, table_bytes + parameters, n, line_bytes, raw)
+        return make_cost(total, metadata, table_bytes + parameters, n, line_bytes, raw)

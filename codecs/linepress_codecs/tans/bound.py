@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from linepress_codecs.bounds import entropy_terms
@@ -68,11 +69,55 @@ class Counts:
         return Bound(self.name, plain, ratio, corrected, tables, contexts, self.values)
 
     def take_modes(self, modes: NDArray[np.uint8], line_bits: int) -> NDArray[np.bool_]:
-        """Count the lines' modes, raw lines whole; which lines are coded."""
-        self.values += len(modes) * line_bits // self.fmt_bits
-        self.modes += np.bincount(modes, minlength=len(self.modes))
-        self.raw_bits += int((modes == MODE_RAW).sum()) * line_bits
+        """Count the mode of each line, raw lines whole; which lines are coded."""
+        self.add_modes(np.bincount(modes, minlength=len(self.modes)), line_bits)
         return modes >= MODE_CODED
+
+    def add_modes(self, counts: NDArray[np.int64], line_bits: int) -> None:
+        """Add lines by their mode, raw lines whole."""
+        self.values += int(counts.sum()) * line_bits // self.fmt_bits
+        self.modes += counts
+        self.raw_bits += int(counts[MODE_RAW]) * line_bits
+
+
+@njit(cache=True)
+def _count_symbols(  # type: ignore[no-untyped-def]
+    elements, modes, length, use_zero, frequency, first, low, signed, flip, sign_shift, symbols
+):
+    """Add the symbols of the coded lines to symbols[row]; returns how many are raw fields and how many escapes.
+
+    The field of an element as in `tans.static_kernels.field_of`.
+    """
+    fields, escapes = 0, 0
+    magnitude_mask = (np.uint64(1) << sign_shift) - np.uint64(1)
+    for i in range(elements.shape[0]):
+        if modes[i] < MODE_CODED:
+            continue
+        row = modes[i] - MODE_CODED
+        for j in range(length):
+            u = elements[i, j]
+            symbol = ESCAPE
+            if use_zero and u == 0:
+                symbol = ZERO
+            else:
+                if signed == INTEGER:
+                    value = np.int64((u ^ flip) >> low)
+                else:
+                    magnitude = (u & magnitude_mask) >> low
+                    if signed == SIGN_CODED:
+                        magnitude = (magnitude << np.uint64(1)) | (u >> sign_shift)
+                    value = np.int64(magnitude)
+                value += FIRST - first
+                if value >= FIRST and value < frequency.shape[1]:
+                    symbol = value
+            if frequency[row, symbol] == 0:
+                symbol = ESCAPE
+            symbols[row, symbol] += 1
+            if symbol >= FIRST:
+                fields += 1
+            elif symbol == ESCAPE:
+                escapes += 1
+    return fields, escapes
 
 
 class StaticBound(Counts):
@@ -91,30 +136,10 @@ class StaticBound(Counts):
             modes = np.zeros(len(elements), np.uint8)
             measure_static(elements, self.format, self.tables, self.streams, modes)
             coded = self.take_modes(modes, 8 * lines.line_bytes)
-            self._count(elements[coded], modes[coded].astype(np.int64) - MODE_CODED)
-
-    def _count(self, elements: NDArray[np.uint64], row: NDArray[np.int64]) -> None:
-        if not len(elements):
-            return
-        tables, field = self.tables, self.tables.field
-        body = elements[:, : elements.shape[1] - tables.tail]
-        self.raw_bits += len(elements) * tables.tail * self.fmt_bits
-        symbol = np.where(body == 0, ZERO, -1) if tables.use_zero else np.full(body.shape, -1)
-        value = _field_values(body, self.fmt_bits, field.low, field.signed, field.flip) - tables.first + FIRST
-        known = (value >= FIRST) & (value < tables.frequency.shape[1])
-        symbol = np.where(symbol == ZERO, ZERO, np.where(known, value, ESCAPE))
-        rows = np.broadcast_to(row[:, None], symbol.shape)
-        symbol = np.where(tables.frequency[rows, symbol] == 0, ESCAPE, symbol)
-        np.add.at(self.symbols, (rows, symbol), 1)
-        self.raw_bits += field.raw_bits * int((symbol >= FIRST).sum()) + self.fmt_bits * int((symbol == ESCAPE).sum())
-
-
-def _field_values(u: NDArray[np.uint64], width: int, low: int, signed: int, flip: int) -> NDArray[np.int64]:
-    """Field value of each element (see `tans.static_kernels.field_of`)."""
-    sign_shift = np.uint64(width - 1)
-    if signed == INTEGER:
-        return ((u ^ np.uint64(flip)) >> np.uint64(low)).astype(np.int64)
-    magnitude = (u & ((np.uint64(1) << sign_shift) - np.uint64(1))) >> np.uint64(low)
-    if signed == SIGN_CODED:
-        magnitude = (magnitude << np.uint64(1)) | (u >> sign_shift)
-    return magnitude.astype(np.int64)
+            field, length = self.tables.field, elements.shape[1] - self.tables.tail
+            fields, escapes = _count_symbols(
+                elements, modes, length, self.tables.use_zero, self.tables.frequency, self.tables.first,
+                np.uint64(field.low), field.signed, np.uint64(field.flip), np.uint64(self.fmt_bits - 1), self.symbols,
+            )  # fmt: skip
+            self.raw_bits += int(coded.sum()) * self.tables.tail * self.fmt_bits
+            self.raw_bits += field.raw_bits * int(fields) + self.fmt_bits * int(escapes)

@@ -22,23 +22,16 @@ from linepress_codecs.tans.chains import (
 )
 from linepress_codecs.tans.kernels import (
     MODE_CODED,
-    MODE_RAW,
     U0,
     U1,
-    U12,
-    U15,
-    U16,
     U32,
     U64,
-    U4095,
-    ZERO_LINE,
-    ZERO_LINE_BITS,
     low_bits,
 )
-from linepress_codecs.tans.words import four_bytes, place_raw, window
+from linepress_codecs.tans.words import four_bytes, head_of, place_raw, plain_line, window
 
 U2, U3, U24 = np.uint64(2), np.uint64(3), np.uint64(24)
-RAW_MODE, FIRST_TABLE = np.uint64(MODE_RAW), np.uint64(MODE_CODED)
+FIRST_TABLE = np.uint64(MODE_CODED)
 MOST_ELEMENTS = 128
 
 
@@ -114,30 +107,11 @@ def _decoder(vectors: bool, bit_moves: bool) -> Any:
                     left += 1
                     i += 1
                     continue
-                w = window(payload, start)
-                x = w & mask
-                if (x & ZERO_LINE) == ZERO_LINE:
-                    for k in range(words):
-                        store64(to + (np.uint64(k) << U3), U0)
-                    if size != ZERO_LINE_BITS:
-                        slow[left] = i
-                        left += 1
-                    i += 1
-                    continue
-                entry = np.uint64(modes[x])
-                mode, count = entry >> U16, (entry >> U12) & U15
-                x = (entry & U4095) + low_bits(w >> precision, count)
-                at = start + precision + count
-                if mode == RAW_MODE:
-                    first = x | (window(payload, at) << precision)
-                    store64(to, (first & np.uint64(0xFFFFFFFF)) | (window(payload, at + U32 - precision) << U32))
-                    at -= precision
-                    for k in range(1, words):
-                        p = at + (np.uint64(k) << np.uint64(6))
-                        low_half = window(payload, p) & np.uint64(0xFFFFFFFF)
-                        store64(to + (np.uint64(k) << U3), low_half | (window(payload, p + U32) << U32))
+                mode, x, at = head_of(payload, start, precision, modes)
+                if mode < FIRST_TABLE:
+                    at = plain_line(payload, mode, x, at, precision, words, to)
                 if mode < FIRST_TABLE or mode >= FIRST_TABLE + tables or size >= line_bits:
-                    if mode != RAW_MODE or at + line_bits != start + size:
+                    if mode >= FIRST_TABLE or at != start + size:
                         slow[left] = i
                         left += 1
                     i += 1

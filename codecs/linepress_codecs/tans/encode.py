@@ -1,6 +1,6 @@
 """Encoding of lines of 8- or 16-bit elements in four streams; stream layout in `tans.kernels`.
 
-What a step needs of a symbol is one uint64 (`StaticTables.encode_entries`). The table of a line is chosen from the
+What a step needs of a symbol is one uint64 (`Machine.encode_entries`). The table of a line is chosen from the
 differences of the tables' costs to the first one's, three of them side by side in a uint64, so that an element adds
 one number; the index in the lowest bits of the sums makes the choice one minimum. Lines with escapes or zero elements
 are gathered again element by element, in the same kernel.
@@ -14,6 +14,7 @@ import numpy as np
 from numba import njit
 
 from linepress_codecs.intrinsics import load8, load16, load32, load64, store8, store32, store64
+from linepress_codecs.tans import tables
 from linepress_codecs.tans.kernels import (
     ESCAPE,
     FIRST,
@@ -38,14 +39,13 @@ LANE_BITS, LANE = np.uint64(21), np.uint64((1 << 21) - 1)
 COST_SHIFT, MODE_SHIFT, NO_TABLE = 1 << 13, 1 << 17, 1 << 20
 """Added to each element's and the mode's cost difference, so that sums stay positive; the sum of no table is larger
 than any."""
-MISSING = np.uint64(1 << 31)
-"""In an entry: the row has no such symbol."""
+MISSING = np.uint64(tables.MISSING)
 MOST_CHOICES = 4
 BUFFER_WORDS = 20
 
 
 @njit(inline="always")
-def _back(x, entry, states):  # type: ignore[no-untyped-def]
+def step_back_word(x, entry, states):  # type: ignore[no-untyped-def]
     """One encoder step from state ``x``: (bits to write, their number, next state)."""
     count = ((x + entry) & WORD) >> U16
     at = (x >> count) + np.uint64(np.int64(entry) >> np.int64(32))
@@ -218,10 +218,10 @@ def _encoder(bit_moves: bool) -> Any:
                     e0, e1 = load64(row + ((y & BYTE) << U3)), load64(row + (((y >> U8) & BYTE) << U3))
                     e2, e3 = load64(row + (((y >> U16) & BYTE) << U3)), load64(row + ((y >> U24) << U3))
                     seen |= e0 | e1 | e2 | e3
-                    v0, n0, x0 = _back(x0, e0, states)
-                    v1, n1, x1 = _back(x1, e1, states)
-                    v2, n2, x2 = _back(x2, e2, states)
-                    v3, n3, x3 = _back(x3, e3, states)
+                    v0, n0, x0 = step_back_word(x0, e0, states)
+                    v1, n1, x1 = step_back_word(x1, e1, states)
+                    v2, n2, x2 = step_back_word(x2, e2, states)
+                    v3, n3, x3 = step_back_word(x3, e3, states)
                     four = n0 + n1 + n2 + n3
                     stepped += four
                     store64(values + (np.uint64(t) << U3), v0 | ((v1 | ((v2 | (v3 << n2)) << n1)) << n0))
@@ -229,7 +229,7 @@ def _encoder(bit_moves: bool) -> Any:
                 if odd or (seen & MISSING) == U0:
                     break
                 odd = True
-            head, head_bits, x0 = _back(x0, load64(entries + ((np.uint64(MODE_CODED) + best) << U3)), states)
+            head, head_bits, x0 = step_back_word(x0, load64(entries + ((np.uint64(MODE_CODED) + best) << U3)), states)
             done = min(flush, fill)
             size_bits = flush + head_bits + stepped + fill - done
             coded = size_bits < line_bits
@@ -237,7 +237,7 @@ def _encoder(bit_moves: bool) -> Any:
                 for t in range(n_words):
                     store64(raw + (np.uint64(t) << U3), load64(line + (np.uint64(t) << U3)))
                 x0 = size + (load64(raw) & mask)
-                head, head_bits, x0 = _back(x0, load64(entries + (np.uint64(MODE_RAW) << U3)), states)
+                head, head_bits, x0 = step_back_word(x0, load64(entries + (np.uint64(MODE_RAW) << U3)), states)
                 size_bits = line_bits + head_bits
             if write:
                 held, used = (x0 - size) | (head << precision), precision + head_bits

@@ -83,7 +83,7 @@ def _fast_code(
     used = kernel(
         as_lines(lines.data), np.uint64(tables.precision), np.uint64(fmt.bits), np.uint64(field.low),
         np.uint64(field.signed == SIGN_RAW), shape, tables.symbol_of, tables.use_zero, *choice, len(tables.frequency),
-        tables.encode_entries, tables.machine.encode_state, words, starts, bits, write,
+        tables.machine.encode_entries, tables.machine.encode_state, words, starts, bits, write,
     )  # fmt: skip
     return bits, starts, int(used)
 
@@ -129,13 +129,6 @@ def encode_lines(lines: Lines, tables: StaticTables, streams: int) -> Packed:
         starts[part] += np.uint64(64 * first)
     payload = words[: used // 64].view(np.uint8)
     return Packed.of(lines, payload, starts, bits)
-
-
-def padded_words(payload: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """The payload as words with enough zero words behind it that no read of a damaged line leaves the buffer."""
-    out = np.zeros(-(-len(payload) // 8) + PAD_WORDS, np.uint64)
-    out.view(np.uint8)[: len(payload)] = payload
-    return out
 
 
 def check_packed(packed: Packed) -> None:
@@ -210,19 +203,6 @@ def apart(packed: Packed, which: NDArray[np.int64]) -> tuple[NDArray[np.uint64],
     starts = np.empty(len(which), np.uint64)
     take_lines(frozen(packed.payload), frozen(packed.starts), frozen(packed.bits), which, 8 * words, rows, starts)
     return flat, starts
-
-
-def one_line(packed: Packed, i: int) -> tuple[NDArray[np.uint64], int, NDArray[np.uint64], NDArray[np.uint16]]:
-    """(words, their bits, start, size) of line ``i`` alone, reading only the bytes its code lies in."""
-    check_packed(packed)
-    if not 0 <= i < len(packed):
-        raise IndexError(f"line {i} of {len(packed)}")
-    start, size = int(packed.starts[i]), int(packed.bits[i])
-    if start + size > 8 * len(packed.payload):
-        raise CorruptDataError("its code lies outside the payload", i)
-    first = start // 8
-    part = packed.payload[first : (start + size + 7) // 8]
-    return padded_words(part), 8 * len(part), np.array([start - 8 * first], np.uint64), packed.bits[i : i + 1]
 
 
 def decode_one(packed: Packed, i: int, tables: StaticTables, streams: int) -> NDArray[np.uint8]:

@@ -164,15 +164,6 @@ class StaticTables:
         return bits.astype(np.uint64) | read | ((entry & U4095) + row) << np.uint64(STATE_AT)
 
     @cached_property
-    def encode_entries(self) -> NDArray[np.uint64]:
-        """What a step back needs of a symbol, uint64[rows * 256]: `Machine.encode_bits` modulo 2^32 below, above it
-        `Machine.encode_find` with the offset of the row; `encode.MISSING` where the row has no such symbol."""
-        machine = self.machine
-        row = np.arange(len(machine.encode_bits), dtype=np.int64) >> 8 << machine.precision
-        entry = (machine.encode_find + row) << 32 | machine.encode_bits.astype(np.int64)
-        return np.where(machine.frequency.reshape(-1) > 0, entry, 1 << 31).view(np.uint64)
-
-    @cached_property
     def symbol_of(self) -> NDArray[np.uint8]:
         """Symbol of an element of 8 or 16 bits by its bits above the raw low ones; zero elements not told apart."""
         field, width = self.field, self.width

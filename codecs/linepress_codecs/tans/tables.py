@@ -11,6 +11,7 @@ the row from symbol to symbol, because only the state passes between them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numba import njit
@@ -18,12 +19,13 @@ from numpy.typing import NDArray
 
 ROW_SYMBOLS = 256
 """Symbols a row has room for; symbol ids are bytes."""
+MISSING = 1 << 31
 RESERVED_BITS = 4
 RESERVED_MASK = (1 << RESERVED_BITS) - 1
 """States of row 0 whose low four bits are all ones may be reserved for one symbol, so that four bits name it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Machine:
     """Decoder and encoder tables of ``rows`` distributions over states of ``precision`` bits.
 
@@ -46,6 +48,14 @@ class Machine:
     encode_bits: NDArray[np.int32]
     encode_find: NDArray[np.int32]
     frequency: NDArray[np.int32]
+
+    @cached_property
+    def encode_entries(self) -> NDArray[np.uint64]:
+        """What a step back needs of a symbol, uint64[rows * 256]: ``encode_bits`` modulo 2^32 below, above it
+        ``encode_find`` with the offset of the row in ``encode_state``; `MISSING` where the row has no such symbol."""
+        row = np.arange(len(self.encode_bits), dtype=np.int64) >> 8 << self.precision
+        entry = (self.encode_find + row) << 32 | self.encode_bits.astype(np.int64)
+        return np.where(self.frequency.reshape(-1) > 0, entry, MISSING).view(np.uint64)
 
     def cost_bits(self) -> NDArray[np.float64]:
         """Ideal cost ``log2(L / frequency)`` of each symbol, float64[rows, 256]; inf where a row has none."""

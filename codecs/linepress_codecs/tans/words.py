@@ -6,8 +6,22 @@ import numpy as np
 from numba import njit
 
 from linepress_codecs.intrinsics import deposit, extract, load64, store64
+from linepress_codecs.tans.kernels import (
+    MODE_ZERO,
+    U0,
+    U12,
+    U15,
+    U16,
+    U32,
+    U64,
+    U4095,
+    ZERO_LINE,
+    ZERO_LINE_BITS,
+    low_bits,
+)
 
 U3, U7 = np.uint64(3), np.uint64(7)
+WORD = np.uint64(0xFFFFFFFF)
 
 
 @njit(inline="always")
@@ -21,6 +35,33 @@ def put_bits(to, held, used):  # type: ignore[no-untyped-def]
     """Store ``used`` < 64 bits at address ``to``: (address, bits, number) of those in the last byte begun."""
     store64(to, held)
     return to + (used >> U3), held >> (used & ~U7), used & U7
+
+
+@njit(inline="always")
+def head_of(payload, start, precision, modes):  # type: ignore[no-untyped-def]
+    """First step of a line: (mode, state of stream 0, next position); modes uint32[L] is the decode table's row 0."""
+    w = window(payload, start)
+    if (w & ZERO_LINE) == ZERO_LINE:
+        return np.uint64(MODE_ZERO), U0, start + ZERO_LINE_BITS
+    entry = np.uint64(modes[low_bits(w, precision)])
+    count = (entry >> U12) & U15
+    return entry >> U16, (entry & U4095) + low_bits(w >> precision, count), start + precision + count
+
+
+@njit(inline="always")
+def plain_line(payload, mode, x, at, precision, words, to):  # type: ignore[no-untyped-def]
+    """Write a zero or raw line after its head; returns the position after it."""
+    if mode == np.uint64(MODE_ZERO):
+        for k in range(words):
+            store64(to + (np.uint64(k) << U3), U0)
+        return at
+    first = x | (window(payload, at) << precision)
+    at -= precision
+    for k in range(words):
+        low = first if k == 0 else window(payload, at)
+        store64(to + (np.uint64(k) << U3), (low & WORD) | (window(payload, at + U32) << U32))
+        at += U64
+    return at
 
 
 @njit(inline="always")

@@ -1,7 +1,7 @@
 """The conformance kit, golden streams and fuzzing of codecs; other packages run the kit on their own codecs."""
 
+from linepress_codecs.testing.inputs import SEED, gaussian_bits, sample_blocks_of, sample_lines, special_values
 from linepress_codecs.testing.kit import (
-    SEED,
     BlockCheck,
     LineCheck,
     block_checks,
@@ -15,20 +15,18 @@ from linepress_codecs.testing.kit import (
     check_formats,
     check_hostile_geometry,
     check_identity,
+    check_long_lines,
     check_longest,
     check_lossless,
     check_measure,
     check_other_tables,
+    check_packings,
     check_random_access,
     check_tables,
     check_truncated,
     decode_or_refuse,
     formats_of,
-    gaussian_bits,
     line_checks,
-    sample_blocks_of,
-    sample_lines,
-    special_values,
 )
 
 __all__ = [
@@ -46,10 +44,12 @@ __all__ = [
     "check_formats",
     "check_hostile_geometry",
     "check_identity",
+    "check_long_lines",
     "check_longest",
     "check_lossless",
     "check_measure",
     "check_other_tables",
+    "check_packings",
     "check_random_access",
     "check_tables",
     "check_truncated",

@@ -65,7 +65,8 @@ def check_packed_memory(codec: LineCodec, lines: Lines, where: str) -> None:
         for i in range(len(lines)):
             found = _read(memory, place, i, backward=_backward(spec, i, raw))
             if not place.length_bytes[i]:
-                out = np.zeros(lines.line_bytes, np.uint8)
+                # The tag repeats the flag that is all the code of such a line.
+                out = codec.decode_line(packed, i, tables)
             elif raw[i]:
                 out = np.packbits(found, bitorder="little")
             else:

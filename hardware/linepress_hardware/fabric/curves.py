@@ -19,9 +19,10 @@ from __future__ import annotations
 import csv
 import io
 import math
+from bisect import bisect_left
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
 from typing import Any
 
@@ -38,7 +39,7 @@ OPERATIONS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all")
 CALIBRATING = frozenset({"calibrate", "floor"})
 LARGE_BYTES = 2**20
 _NEEDED = ("name", "algorithm", "operations", "n")
-_ALLOWED = ("chosen", "most", "launch", "step", "copy", "latency_of", "ramp_of")
+_ALLOWED = ("chosen", "most", "launch", "step", "copy", "latency_of", "ramp_of", "rows_of")
 
 
 @dataclass(frozen=True)
@@ -62,14 +63,18 @@ class Curve:
 
     Attributes
     ----------
-    n, chosen : (int, int)
-        Numbers for which it holds, and for which its library takes it by itself.
+    n : (int, int)
+        Numbers for which it holds.
+    chosen : dict
+        By operation, the numbers for which its library takes it by itself; `n` where not said.
     most_bytes : float
         Largest payload its library takes it for.
     launch_us, step_us, copy_GBps : float
         Latency and the rate of an accelerator's copy of its own part (out of place; infinite: none).
     moved_bytes, transfer_us : float64[k]
         Knots of the transfer.
+    rows_of : str
+        System whose rows it is calibrated on; another one's are borrowed, and `collective_time` says so.
     """
 
     system: str
@@ -77,17 +82,22 @@ class Curve:
     algorithm: str
     operations: tuple[str, ...]
     n: tuple[int, int]
-    chosen: tuple[int, int]
+    chosen: Mapping[str, tuple[int, int]]
     most_bytes: float
     launch_us: float
     step_us: float
     copy_GBps: float
     moved_bytes: NDArray[np.float64]
     transfer_us: NDArray[np.float64]
+    rows_of: str
 
     @property
     def library(self) -> str:
         return self.name.split("-")[0]
+
+    @cached_property
+    def _log_knots(self) -> list[tuple[float, float]]:
+        return [(math.log(x), math.log(y)) for x, y in zip(self.moved_bytes, self.transfer_us, strict=True)]
 
     def latency_us(self, operation: str, n: int) -> float:
         """Launch and messages."""
@@ -100,14 +110,16 @@ class Curve:
     def transfer_s(self, operation: str, n: int, size_bytes: float) -> float:
         """Seconds at the port; the rate at both ends of the measured range is kept beyond them."""
         moved = _work(self.algorithm, operation, n, size_bytes)[1]
-        x, y = self.moved_bytes, self.transfer_us
-        if moved <= x[0] or x.size == 1:
-            transfer = y[0] * moved / x[0]
-        elif moved >= x[-1]:
-            transfer = y[-1] * moved / x[-1]
+        at, knots = math.log(moved), self._log_knots
+        i = min(max(bisect_left(knots, (at,)), 1), len(knots) - 1)
+        if at <= knots[0][0]:
+            log_us = knots[0][1] + at - knots[0][0]
+        elif at >= knots[-1][0]:
+            log_us = knots[-1][1] + at - knots[-1][0]
         else:
-            transfer = math.exp(np.interp(math.log(moved), np.log(x), np.log(y)))
-        return float(transfer) * 1e-6
+            (x0, y0), (x1, y1) = knots[i - 1], knots[i]
+            log_us = y0 + (y1 - y0) * (at - x0) / (x1 - x0)
+        return math.exp(log_us) * 1e-6
 
     def fixed_s(self, operation: str, n: int, size_bytes: float) -> float:
         """Seconds that fewer bytes on the wire do not save: latency, and the copy of one's own part."""
@@ -119,7 +131,7 @@ class Curve:
 
     def takes(self, operation: str, n: int, size_bytes: float, forced: bool = False) -> bool:
         """Whether the library takes it at this number and size; `forced` asks only whether it holds there."""
-        low, high = self.n if forced else self.chosen
+        low, high = self.n if forced else self.chosen.get(operation, self.n)
         return operation in self.operations and low <= n <= high and (forced or size_bytes <= self.most_bytes)
 
 
@@ -152,7 +164,7 @@ class Estimate:
     basis : str
         One sentence: the rows it rests on, or that nothing transfers.
     band : float | None
-        Largest error on held-out rows of the system from 1 MiB on, as a share; None where there are none.
+        Largest error on held-out rows of the system whose rows it rests on, from 1 MiB on, as a share; None: no row.
     measured_n : bool
         Whether a row of the curve has this number of accelerators; else its closed form carries it there.
     """
@@ -226,10 +238,9 @@ def parse_systems(text: str, where: str, measured: Sequence[Row]) -> dict[str, S
     known: dict[str, Curve] = {}
     for raw in read_toml(text, where).get("system", []):
         check_keys(raw, f"{where} system", ("name", "title", "domain", "curve"), ("accelerators", "transfers"))
-        own = [row for row in measured if row.system == raw["name"]]
         curves: list[Curve] = []
         for part in raw["curve"]:
-            curves.append(_curve(part, raw["name"], own, known, where))
+            curves.append(_curve(part, raw["name"], measured, known, where))
             known[f"{raw['name']} {curves[-1].name}"] = curves[-1]
         out[raw["name"]] = System(
             raw["name"],
@@ -248,13 +259,16 @@ def _earlier(name: str, known: Mapping[str, Curve], where: str) -> Curve:
     return known[name]
 
 
-def _curve(raw: dict[str, Any], system: str, own: Sequence[Row], known: Mapping[str, Curve], where: str) -> Curve:
+def _curve(
+    raw: dict[str, Any], system: str, measured: Sequence[Row], known: Mapping[str, Curve], where: str
+) -> Curve:
     check_keys(raw, f"{where} {system} curve", _NEEDED, _ALLOWED)
     name = f"{system} {raw['name']}"
     algorithm = raw["algorithm"]
     if algorithm not in ALL_REDUCE or not set(raw["operations"]) <= set(OPERATIONS):
         raise ConfigurationError(f"{where} {name}: algorithm {algorithm!r} or its operations are unknown; mend them")
-    mine = [row for row in own if row.curve == raw["name"]]
+    rows_of = raw.get("rows_of", system)
+    mine = [row for row in measured if row.system == rows_of and row.curve == raw["name"]]
     floors = [row for row in mine if row.role == "floor"]
     step = figure(raw["step"], f"{where} {name} step", "seconds").base * 1e6 if "step" in raw else 0.0
     if "launch" in raw:
@@ -299,13 +313,14 @@ def _curve(raw: dict[str, Any], system: str, own: Sequence[Row], known: Mapping[
         algorithm,
         tuple(raw["operations"]),
         span,
-        tuple(raw.get("chosen", span)),
+        {operation: (int(low), int(high)) for operation, (low, high) in raw.get("chosen", {}).items()},
         float(raw.get("most", math.inf)),
         float(launch),
         float(step),
         copy,
         x,
         y,
+        rows_of,
     )
 
 
@@ -381,21 +396,29 @@ def collective_time(
     wanted = [one for one in usable if (not library or one.library == library) and (not curve or one.name == curve)]
     taken = [one for one in wanted if one.takes(operation, n, size_bytes, forced=bool(curve))]
     if not taken:
-        near = ", ".join(f"{one.name} ({one.chosen[0]} to {one.chosen[1]})" for one in usable) or "none"
+        near = ", ".join(f"{one.name} ({one.n[0]} to {one.n[1]})" for one in usable) or "none"
         raise ConfigurationError(
             f"{system.name} has no curve {curve or library or 'at all'} for {operation} over {n} accelerators of "
             f"{size_bytes:g} B; it has {near}"
         )
     times = {one.name: one.time_s(operation, n, size_bytes) for one in taken}
     best = min(taken, key=lambda one: times[one.name])
-    own = [row for row in rows() if row.system == system.name and row.curve == best.name and row.role in CALIBRATING]
-    numbers = sorted({row.n for row in own})
-    basis = f"{len(own)} rows of {system.title} over {', '.join(map(str, numbers))} accelerators"
+    count, numbers = _evidence(best.rows_of, best.name)
+    basis = f"{count} rows of {systems()[best.rows_of].title} over {', '.join(map(str, numbers))} accelerators"
+    if best.rows_of != system.name:
+        basis += f", borrowed by {system.name}"
     if carried:
         basis += f"; carried over: {carried}"
     return Estimate(
-        times[best.name], best.name, best.algorithm, best.library, times, basis, band(system.name), n in numbers
+        times[best.name], best.name, best.algorithm, best.library, times, basis, band(best.rows_of), n in numbers
     )
+
+
+@cache
+def _evidence(system: str, curve: str) -> tuple[int, tuple[int, ...]]:
+    """Rows that fix a curve, and the numbers of accelerators they have."""
+    own = [row for row in rows() if row.system == system and row.curve == curve and row.role in CALIBRATING]
+    return len(own), tuple(sorted({row.n for row in own}))
 
 
 def _closed_form(

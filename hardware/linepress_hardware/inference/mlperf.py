@@ -1,7 +1,7 @@
 """MLPerf Inference rows against the roofline's ceiling: no submission is above it, and the distance is head-room.
 
-The ceiling of a system is answered tokens a second with everything in its favour: all memory of all devices pooled and
-full of KV, weights read once a step for all of it, peak bandwidth and peak operations at the submitted precision,
+The ceiling of a system is answered tokens a second with everything in its favour: all memory of all devices pooled
+and full of KV, weights read once a step for all of it, peak bandwidth and peak operations at the submitted precision,
 communication, host and sampling for nothing. A sequence needs its prompt's operations and, an answer token,
 max(operations / peak, its share of the weights and its own KV / bandwidth). Speculative decoding reads weights and KV
 once for several tokens but computes each of them, so its ceiling has no memory term.
@@ -109,13 +109,15 @@ def ceiling(
     bandwidth = sum(part.bandwidth_Bps * n for part, n in parts)
     batch = (memory - held.weight_bytes) / held.kv_bytes(1, middle)
     if batch < 1:
-        raise ConfigurationError(f"{shape.name} at {bits:g} bits does not fit the {memory / 1e9:,.0f} GB of the system")
+        raise ConfigurationError(
+            f"{shape.name} at {bits:g} bits does not fit the {memory / 1e9:,.0f} GB of the system"
+        )
     rate = 0.0  # sequences a second, each device at its own peak
     for part, n in parts:
         on = device(part, precision)
-        seconds = sum(op.count * op.ops / on.peak_ops[op.kind] for op in prompt)
-        seconds += answer_tokens * sum(op.count * op.ops / on.peak_ops[op.kind] for op in step)
-        rate += n / float(seconds)
+        first = sum(float(op.count * op.ops / on.peak_ops[op.kind]) for op in prompt)
+        rest = answer_tokens * sum(float(op.count * op.ops / on.peak_ops[op.kind]) for op in step)
+        rate += n / (first + rest)
     compute = rate * answer_tokens
     if speculative:
         return compute, "compute"

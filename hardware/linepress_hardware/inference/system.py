@@ -19,6 +19,7 @@ from linepress_hardware.catalog.accelerators import Accelerator, accelerator
 from linepress_hardware.errors import ConfigurationError
 from linepress_hardware.inference import capacity, traffic
 from linepress_hardware.inference import operators as ops_of
+from linepress_hardware.inference.band import Residual, expected, residual_of, residuals
 from linepress_hardware.inference.catalog import model as find_model
 from linepress_hardware.inference.compression import PLAIN, Compression
 from linepress_hardware.inference.cost import energy_and_cost
@@ -62,6 +63,8 @@ def evaluate(
         ``capacity_tokens``, ``devices_needed``, ``racks_needed``, ``fits``, ``kv_equals_weights_at_tokens``,
         ``compute_bound_batch``, ``energy_J_per_million_tokens``, ``usd_per_million_tokens``.
         ``speedup``, ``ttft_speedup``, ``capacity_gain`` and their ``closed_form_*``; ``decode_bound``;
+        ``expected_*`` with ``_low`` and ``_high``: tokens/s and speed-up of a machine rather than of the bound, with
+        the band of ``band_source``; ``*_largest_batch_low``: less what an engine keeps for itself;
         ``all_reduce_s``, ``communication_s`` a step; ``traffic_*`` bytes; ``*_status`` of the figures behind money.
 
     Raises
@@ -98,9 +101,9 @@ def _step_ops(setting: _Setting, step: Step) -> list[Operator]:
 
 
 def _times(
-    setting: _Setting, step: Step, compression: Compression
+    setting: _Setting, step: Step, compression: Compression, by: Residual | None = None
 ) -> tuple[list[Operator], traffic.StepTime, traffic.StepTime, traffic.Communication]:
-    """Operators of a step, its time plain and compressed, and its communication."""
+    """Operators of a step, its time plain and compressed, and its communication; `by`: a machine's constants."""
     s = setting.scenario
     ops = _step_ops(setting, step)
     talk = traffic.communication(
@@ -118,9 +121,9 @@ def _times(
             setting.on,
             what,
             communication_s=talk.time_s,
-            memory_efficiency=s.memory_efficiency,
-            compute_efficiency=s.compute_efficiency,
-            overhead_s=s.overhead_s,
+            memory_efficiency=s.memory_efficiency if by is None else by.memory_efficiency,
+            compute_efficiency=s.compute_efficiency if by is None else by.compute_efficiency,
+            overhead_s=s.overhead_s if by is None else by.overhead_s,
         )
         for what in (None, compression)
     )
@@ -137,6 +140,11 @@ def _decode(setting: _Setting, compression: Compression) -> dict[str, Any]:
         step = ops_of.decode(batch, s.context_tokens)
     ops, plain, packed, talk = _times(setting, step, compression)
     tokens = s.batch * (1 + s.accepted_tokens)
+    residual = residual_of(setting.part)
+    # A scenario that says what kernels reach is taken at its word; otherwise the measured machine's constants count.
+    own = s.memory_efficiency != 1.0 or s.compute_efficiency != 1.0 or s.overhead_s != 0.0
+    _, plain_e, packed_e, _ = _times(setting, step, compression, None if own else residual)
+    speedup = float(plain.time_s) / float(packed.time_s)
     weights, kv = total(ops, "weight_bytes"), total(ops, "kv_read_bytes")
     stored_weights = sum(op.count * op.weight_bytes / compression.traffic_gain_of(op.group) for op in ops if op.group)
     stored_kv = kv / compression.kv_traffic_gain
@@ -158,8 +166,15 @@ def _decode(setting: _Setting, compression: Compression) -> dict[str, Any]:
         "closed_form_compressed_decode_time_s": float(packed.bound_s),
         "plain_tokens_per_s": tokens / float(plain.time_s),
         "compressed_tokens_per_s": tokens / float(packed.time_s),
-        "speedup": float(plain.time_s) / float(packed.time_s),
+        "speedup": speedup,
         "closed_form_speedup": float(closed),
+        **expected(
+            tokens,
+            (float(plain_e.time_s), float(packed_e.time_s)),
+            (float(plain.bound_s), float(packed.bound_s)),
+            speedup,
+            residual,
+        ),
         "decode_bound": max(parts, key=lambda name: parts[name]),
         **{f"decode_{name}_s": seconds for name, seconds in parts.items()},
         "decode_latency_s": float(packed.latency_s),
@@ -205,6 +220,7 @@ def _capacity(setting: _Setting, compression: Compression) -> dict[str, Any]:
     # Replicas hold their own weights, so capacity is counted for one of them and multiplied.
     devices = s.tp * s.pp
     budget = capacity.budget_bytes(part, devices, s.usable_share)
+    reserved = residuals().reserve_bytes * devices
     batch = int(np.ceil(s.batch / s.dp))
     rack = chips_per_rack(part.name)
     out: dict[str, Any] = {"chips_per_rack": rack.chips, "chips_per_rack_status": rack.status}
@@ -221,6 +237,7 @@ def _capacity(setting: _Setting, compression: Compression) -> dict[str, Any]:
             f"{side}_fits": print_.total_bytes(batch, s.context_tokens) <= budget,
             f"{side}_capacity_tokens": capacity.capacity_tokens(print_, budget) * s.dp,
             f"{side}_largest_batch": capacity.largest_batch(print_, budget, s.context_tokens) * s.dp,
+            f"{side}_largest_batch_low": capacity.largest_batch(print_, budget - reserved, s.context_tokens) * s.dp,
             f"{side}_largest_context_tokens": (
                 None if everywhere else capacity.largest_context(print_, budget, batch)
             ),

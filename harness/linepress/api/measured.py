@@ -99,6 +99,7 @@ def measure(
     cast: str | Sequence[str] = (),
     packing: str | Sequence[str] = (),
     tensor: str | Sequence[str] = (),
+    base: Any = None,
     repeats: int = 3,
     seed: int = 0,
 ) -> Measured:
@@ -115,6 +116,8 @@ def measure(
         As the options of ``linepress measure``; several give every combination (the first packing is the row's own).
     tensor
         Shell patterns on names of tensors; all where none is given.
+    base
+        An older version of ``x``, likewise; codec ``delta`` codes each tensor against its namesake.
     repeats
         Timed rounds, 0 for none.
     seed
@@ -131,10 +134,11 @@ def measure(
     sources = [source_of(one) for one in (x if isinstance(x, list | tuple) else [x])]
     packings = _texts(packing)
     variants = make_variants(codecs or DEFAULT_CODECS, _texts(layout), packings)
+    old = None if base is None else source_of(base)
     chosen = [
         one
         for source in sources
-        for one in select(source, Selection(names=_texts(tensor)), _texts(cast) or ("none",))
+        for one in select(source, Selection(names=_texts(tensor)), _texts(cast) or ("none",), old)
     ]
     return run_cases(chosen, variants, packings=packings, repeats=repeats, seed=seed)
 
@@ -176,8 +180,13 @@ def make_variants(specs: Sequence[str], layouts: Sequence[str], packings: Sequen
     return list(found.values())
 
 
-def select(source: Source, selection: Selection, casts: Sequence[str]) -> Iterator[TensorRef]:
-    """The chosen tensors of a source under every cast; raises `SourceError` where none is chosen."""
+def select(
+    source: Source, selection: Selection, casts: Sequence[str], base: Source | None = None
+) -> Iterator[TensorRef]:
+    """The chosen tensors of a source under every cast, each against its namesake in ``base`` where there is one.
+
+    Raises `SourceError` where none is chosen, or one has no namesake of its format and shape.
+    """
     everything = source.tensors()
     chosen = selection.of(everything)
     if not chosen:
@@ -186,6 +195,15 @@ def select(source: Source, selection: Selection, casts: Sequence[str]) -> Iterat
             f"none of the {len(everything)} tensors of {source.uri} is selected; its groups are {groups}: "
             "widen --tensor, --group, --layers or --max-bytes"
         )
+    if base is not None:
+        old = {tensor.name: tensor for tensor in base.tensors()}
+        missing = [tensor.name for tensor in chosen if tensor.name not in old]
+        if missing:
+            raise SourceError(
+                f"{base.uri} has no tensor {missing[0]!r} ({len(missing)} of {len(chosen)} are missing): give a "
+                "version of the same model as the base, or leave those out by --tensor or --group"
+            )
+        chosen = [tensor.against(old[tensor.name]) for tensor in chosen]
     for cast in casts:
         for tensor in chosen:
             yield tensor.with_cast(cast)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import importlib
+import json
 import os
 import platform
 import re
@@ -21,12 +22,15 @@ from typing import Any
 import numpy as np
 
 from linepress.capture.runner import Bits, CaptureError, LayerCache, ModelFacts
+from linepress.environment import expanded
 from linepress.sources.sniff import kind_of
 
 PREFILL_TOKENS = 2048
 """Tokens of one forward pass; bounds the memory of activations whatever the context."""
 
 ROPE_FUNCTION = "apply_rotary_pos_emb"
+SCALING = ("rope_type", "type", "factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+"""What a snapshot keeps of a configuration's scaling of its rotary embedding."""
 INSTALL = "install the extra: pip install 'linepress[capture]'"
 
 
@@ -68,6 +72,7 @@ class TorchRunner:
         if theta is not None:
             notes["rope_theta"] = str(theta)
             notes["rope_layout"] = "half-split: channel d pairs with d+head_dim/2 (HF rotate_half)"
+            notes |= _rope_notes(config, rope)
         notes["tokenizer"] = f"{type(self._tokenizer).__name__}, {len(self._tokenizer)} tokens"
         commit = getattr(config, "_commit_hash", None)
         if commit:
@@ -205,6 +210,23 @@ def _bits(tensor: Any) -> Bits:
     return array
 
 
+def _rope_notes(config: Any, rope: dict[str, Any]) -> dict[str, str]:
+    """Which part of a head turns and how its rates are scaled, where the configuration says so."""
+    notes: dict[str, str] = {}
+    latent = getattr(config, "qk_rope_head_dim", None)
+    share = rope.get("partial_rotary_factor", getattr(config, "partial_rotary_factor", None))
+    dim = getattr(config, "head_dim", None) or int(config.hidden_size) // int(config.num_attention_heads)
+    if latent:
+        notes["rope_dim"] = str(latent)
+    elif share is not None and float(share) != 1.0:
+        notes["rope_dim"] = str(int(int(dim) * float(share)))
+    scaling = rope or getattr(config, "rope_scaling", None) or {}
+    kept = {key: scaling[key] for key in SCALING if isinstance(scaling.get(key), int | float | str)}
+    if kept.get("rope_type", kept.get("type", "default")) != "default":
+        notes["rope_scaling"] = json.dumps(kept, separators=(",", ":"))
+    return notes
+
+
 def _slides(config: Any) -> bool:
     """Whether any layer attends within a window only."""
     kinds = getattr(config, "layer_types", None)
@@ -215,7 +237,7 @@ def _slides(config: Any) -> bool:
 
 def _where(model: str) -> tuple[dict[str, Any], dict[str, str], str]:
     """(arguments of from_pretrained, header notes, name) of a .gguf file, a folder or ``org/name[@revision]``."""
-    path = Path(model).expanduser()
+    path = expanded(model)
     if path.is_file():
         if kind_of(path) != "gguf":
             raise CaptureError(f"{model} is a file but not GGUF; give its folder, with config.json and the tokenizer")

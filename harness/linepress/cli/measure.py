@@ -29,6 +29,7 @@ Examples:
   linepress measure model.safetensors -c huffman -c zstd:level=3:block=64KiB --json
   linepress measure kv.safetensors -c huffman --layout row --layout channel --packing classes
   linepress measure MODEL_FOLDER --group down_proj --layers 0,15,31 --cast none --cast e4m3:scale=tensor
+  linepress measure FINE_TUNED --base MODEL_FOLDER -c delta -c adaptive
   linepress measure hf://HuggingFaceTB/SmolLM2-135M@main --max-bytes 64MiB -c huffman
   linepress measure 'synthetic:gauss?shape=4096x4096&sigma=0.02&seed=1&dtype=bf16' -c huffman
 
@@ -57,6 +58,7 @@ def _layers(ctx: click.Context, param: click.Parameter, value: str | None) -> tu
 @click.option(
     "--cast", "casts", multiple=True, metavar="C", help="none, e4m3:scale=tensor, dequant:bf16 …; may be repeated."
 )
+@click.option("--base", "base_uri", metavar="OLD", help="An older version, given to codecs that code against one.")
 @click.option("--tensor", "names", multiple=True, metavar="GLOB", help="Only tensors of these names.")
 @click.option("--group", "groups", multiple=True, metavar="G", help="Only tensors of these groups.")
 @click.option("--layers", callback=_layers, metavar="N,…", help="Only tensors of these layers.")
@@ -75,6 +77,7 @@ def command(
     layouts: tuple[str, ...],
     packings: tuple[str, ...],
     casts: tuple[str, ...],
+    base_uri: str | None,
     names: tuple[str, ...],
     groups: tuple[str, ...],
     layers: tuple[int, ...],
@@ -91,7 +94,8 @@ def command(
     """Measure files with codecs, bit for bit, as a table; no Ray needed.
 
     PATH is a .safetensors, .gguf or .npy file, a folder of shards, hf://org/name@revision[/folder] or synthetic:….
-    Every coded line is decoded and compared, outside timing.
+    Every coded line is decoded and compared, outside timing. With --base each tensor goes with the one of the same
+    name in OLD, which the decoder is taken to hold: codec delta codes the difference.
     """
     from linepress import environment
 
@@ -102,9 +106,14 @@ def command(
     options = {name: value for name, value in {"dtype": dtype, "split": split_scales or None}.items() if value}
     sources = [source_of(uri, **options) for uri in uris]
     selection = Selection(names=names, groups=groups, layers=layers, max_bytes=max_bytes)
-    tensors = [tensor for source in sources for tensor in select(source, selection, casts or ("none",))]
+    base = None if base_uri is None else source_of(base_uri, **options)
+    tensors = [tensor for source in sources for tensor in select(source, selection, casts or ("none",), base)]
+    if base is not None and not any(variant.codec.codec_id == "delta" for variant in variants):
+        stderr().print("--base changes nothing for these codecs; add -c delta")
     outcome = _run(tensors, variants, packings=packings, repeats=repeats, chunk_bytes=chunk_bytes, seed=seed)
     document = _document(outcome, sources, histogram)
+    if base is not None:
+        document["base"] = base.provenance()
     if as_json:
         print_json(document)
     elif outcome.rows:
@@ -139,7 +148,9 @@ def _document(outcome: Measured, sources: Sequence[Source], histogram: bool) -> 
         "totals": outcome.headline(),
         "failed": outcome.failed,
         "skipped": outcome.skipped,
-        "sources": [{**source.provenance(), "skipped": source.skipped()} for source in sources],
+        "sources": [
+            {**source.provenance(), "skipped": source.skipped(), "left_out": source.left_out()} for source in sources
+        ],
     }
 
 
@@ -176,6 +187,8 @@ def _tell(outcome: Measured, sources: Sequence[Source]) -> None:
         if left_out:
             name, reason = next(iter(left_out.items()))
             console.print(f"{source.uri}: {len(left_out)} tensors left out, first {name}: {reason}", markup=False)
+        for name, reason in source.left_out().items():
+            console.print(f"{source.uri}: {name} is not read: {reason}", markup=False)
     reasons = Counter((case["codec"], case["reason"]) for case in outcome.skipped)
     for (codec, reason), n in reasons.items():
         console.print(f"skipped {n} × {codec}: {reason}", markup=False)

@@ -73,9 +73,16 @@ def _csv(table: Any) -> None:
     import csv
 
     writer = csv.writer(sys.stdout)
-    writer.writerow(table.column_names)
+    writer.writerow([_cell(name) for name in table.column_names])
     for row in table.to_pylist():
-        writer.writerow(["" if value is None else _plain(value) for value in row.values()])
+        writer.writerow(["" if value is None else _cell(_plain(value)) for value in row.values()])
+
+
+def _cell(value: Any) -> Any:
+    """Text that a spreadsheet would take for a formula begins with an apostrophe (OWASP, CSV injection)."""
+    return (
+        f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else value
+    )
 
 
 def _plain(value: Any) -> Any:

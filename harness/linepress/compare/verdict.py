@@ -78,6 +78,12 @@ class Comparison:
         return EXIT_CASES_FAILED if self.undecided else EXIT_OK
 
     @property
+    def blind(self) -> bool:
+        """Whether speeds were timed in both runs, and a change that matters could be seen in none of them."""
+        timed = [speed for speed in self.sampled.speeds if not speed.control]
+        return bool(timed) and not any(speed.judged(self.options.min_effect_pct) for speed in timed)
+
+    @property
     def changes(self) -> list[Change]:
         """Changes of outcome of all stages."""
         return [*self.outcomes.changes, *self.derived.changes]

@@ -6,15 +6,17 @@ Idempotency-Key made of its own content, and each file goes on at the offset the
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import http.client
 import json
 import os
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from linepress.errors import LinepressError
 
@@ -99,8 +101,6 @@ class Client:
                 say(f"{file['path']}: {offset} of {file['bytes']} B")
 
     def _chunk(self, file: Row, offset: int, chunk: bytes) -> int:
-        import base64
-
         headers = {
             "Content-Type": "application/offset+octet-stream",
             "Upload-Offset": str(offset),
@@ -146,8 +146,7 @@ class Client:
     def _once(
         self, method: str, path: str, data: bytes, headers: dict[str, str]
     ) -> tuple[int, dict[str, str], bytes]:
-        maker = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
-        connection = maker(self._parts.hostname or "", self._parts.port, timeout=TIMEOUT_S)
+        connection = self._connection()
         try:
             connection.request(
                 method, self._parts.path.rstrip("/") + path, data or None, {**self._headers, **headers}
@@ -156,6 +155,32 @@ class Client:
             return answer.status, {key.lower(): value for key, value in answer.getheaders()}, answer.read()
         finally:
             connection.close()
+
+    def _connection(self) -> http.client.HTTPConnection:
+        """A connection to the service, through the proxy that the environment names for it.
+
+        ``HTTPS_PROXY`` (http://[user:password@]host:port) is a tunnel, so the proxy sees neither token nor files;
+        ``NO_PROXY`` and services of this machine go straight.
+        """
+        parts, host = self._parts, self._parts.hostname or ""
+        if parts.scheme == "http":
+            return http.client.HTTPConnection(host, parts.port, timeout=TIMEOUT_S)
+        stated = None if urllib.request.proxy_bypass(parts.netloc) else urllib.request.getproxies().get("https")
+        if not stated or host in _LOOPBACK:
+            return http.client.HTTPSConnection(host, parts.port, timeout=TIMEOUT_S)
+        proxy = urlsplit(stated if "://" in stated else f"http://{stated}")
+        if proxy.scheme != "http" or not proxy.hostname:
+            raise ClientError(
+                f"HTTPS_PROXY is {proxy.scheme}://{proxy.hostname or ''}, not http://host:port; set it so, or "
+                f"NO_PROXY={host}"
+            )
+        known: dict[str, str] = {}
+        if proxy.username is not None:
+            pair = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+            known["Proxy-Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
+        tunnel = http.client.HTTPSConnection(proxy.hostname, proxy.port or 80, timeout=TIMEOUT_S)
+        tunnel.set_tunnel(host, parts.port or 443, known)
+        return tunnel
 
 
 def declared(folder: Path) -> list[Row]:

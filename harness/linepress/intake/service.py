@@ -18,7 +18,7 @@ from linepress.intake.store import audit, states, submissions
 from linepress.intake.store.audit import Actor
 from linepress.intake.store.database import Database, files
 from linepress.intake.store.partners import Caller
-from linepress.intake.store.uploads import check_room
+from linepress.intake.store.uploads import check_room, promised_bytes
 
 Row = dict[str, Any]
 
@@ -30,7 +30,7 @@ class Service:
         settings.prepare()
         self.settings = settings
         self.now = clock
-        self.db = Database(settings.url)
+        self.db = Database(settings.url, settings.busy_s)
         self.rates = Rates()
         self.offers = Offers(settings.suites)
 
@@ -53,8 +53,8 @@ class Service:
                 f"at most {settings.file_bytes} B a file and {settings.submission_bytes} B in all are taken",
             )
         self.offers.check(wanted.suite, wanted.memories, wanted.accelerators)
-        check_room(settings, total)
         with self.db.write() as conn:
+            check_room(settings, total + promised_bytes(conn))
             return submissions.create(conn, self.now(), caller, actor, wanted, key)
 
     def complete(self, caller: Caller, actor: Actor, submission: str) -> Row:

@@ -37,8 +37,22 @@ class Settings(BaseModel):
         Largest body of any request that is not an upload, in bytes.
     chunk_bytes : int
         Bytes of an upload held in memory before they are written.
-    idle_s : float
-        Longest silence within an upload request before it is ended and what came is kept.
+    header_s, body_s : float
+        How long the head of a request, and a body that is not an upload, may take to come.
+    idle_s, upload_Bps : float
+        Longest silence within an upload request, and the least mean rate past it, in bytes per second, before it is
+        ended and what came is kept.
+    connections : int
+        Connections that one address may hold at a time; a trusted proxy's are not counted.
+    hub_Bps : float
+        Least mean rate at which a hub has to give a submission's files, in bytes per second; with `hub_grace_s`, it
+        sets the time that a whole reference may take.
+    hub_grace_s : float
+        Time for the hub to begin, in seconds.
+    fetches : int
+        References fetched at a time; never two of one partner.
+    busy_s : float
+        How long a request waits for a locked database before it is answered with 503.
     files, file_bytes, submission_bytes : int
         Most files of a submission, largest file, largest sum, in bytes.
     disk_reserve_bytes : int
@@ -73,7 +87,15 @@ class Settings(BaseModel):
     secure_cookies: bool = False
     json_bytes: PositiveInt = 2 << 20
     chunk_bytes: PositiveInt = 1 << 20
+    header_s: PositiveFloat = 15.0
+    body_s: PositiveFloat = 30.0
     idle_s: PositiveFloat = 60.0
+    upload_Bps: PositiveFloat = 1000.0
+    connections: PositiveInt = 256
+    hub_Bps: PositiveFloat = 100_000.0
+    hub_grace_s: PositiveFloat = 60.0
+    fetches: PositiveInt = 4
+    busy_s: PositiveFloat = 4.0
     files: PositiveInt = 1024
     file_bytes: PositiveInt = 64 << 30
     submission_bytes: PositiveInt = 256 << 30

@@ -207,9 +207,10 @@ MEASURE = (
     ),
     flag("lossless", "Whether every line came back bit for bit."),
     count("mismatch_line", "First line that did not; null when lossless."),
-    samples("encode_s", "Seconds of each timed encode round.", "s"),
-    samples("decode_s", "Seconds of each timed decode round.", "s"),
-    samples("measure_s", "Seconds of each timed measure round.", "s"),
+    count("timed_bytes", "Raw bytes of a timed round: all of a small tensor, a sample of a large one.", "B"),
+    samples("encode_s", "Seconds of each timed encode round, scaled from timed_bytes to raw_bytes.", "s"),
+    samples("decode_s", "Seconds of each timed decode round, scaled from timed_bytes to raw_bytes.", "s"),
+    samples("measure_s", "Seconds of each timed measure round, scaled from timed_bytes to raw_bytes.", "s"),
     real("encode_GBps", "Median rate of encoding, raw bytes.", "GB/s"),
     real("decode_GBps", "Median rate of decoding, raw bytes.", "GB/s"),
     real("measure_GBps", "Median rate of measuring, raw bytes.", "GB/s"),
@@ -250,10 +251,22 @@ SYSTEM = (
     real("plain_tokens_per_s", "Tokens a second without compression.", "1/s"),
     real("speedup", "tokens_per_s over plain_tokens_per_s."),
     real("closed_form_speedup", "Closed form beside speedup."),
+    real("expected_tokens_per_s", "Tokens a second with compression, as a machine reaches the roofline.", "1/s"),
+    real("expected_tokens_per_s_low", "The same, low end of the band of measured residuals.", "1/s"),
+    real("expected_tokens_per_s_high", "The same, high end.", "1/s"),
+    real("expected_plain_tokens_per_s", "The same without compression.", "1/s"),
+    real("expected_speedup", "expected_tokens_per_s over expected_plain_tokens_per_s."),
+    real("expected_speedup_low", "Low end of its band."),
+    real("expected_speedup_high", "High end of its band."),
+    count("decoder_engines_needed", "Decoders of the codec's hardware card that keep up with a device."),
+    real("band_share", "90th percentile of the residuals behind the band, share of a token's time."),
+    text("band_source", "What was measured for the band, or that it is carried over from another accelerator."),
     real("ttft_s", "Time to the first token.", "s"),
     real("plain_ttft_s", "Time to the first token without compression.", "s"),
     count("largest_batch", "Largest batch that fits at this context."),
     count("plain_largest_batch", "The same without compression."),
+    count("largest_batch_low", "Largest batch less what an engine keeps for itself."),
+    count("plain_largest_batch_low", "The same without compression."),
     count("devices_needed", "Devices that hold weights and KV."),
     count("plain_devices_needed", "The same without compression."),
     real("racks_needed", "Racks for those devices."),
@@ -335,6 +348,10 @@ FABRIC = (
     real("plain_simulated_s", "The same without compression.", "s"),
     real("bound_s", "What no schedule of the algorithm beats, with compression.", "s"),
     count("packets", "Packets simulated, without compression.", "packets"),
+    real("machine_s", "Time on a measured machine with compression, coder at the accelerators; null: none.", "s"),
+    real("plain_machine_s", "The same without compression, at its best.", "s"),
+    real("machine_speedup", "plain_machine_s over machine_s."),
+    real("machine_band", "Largest error of the machine's held-out rows from 1 MiB on, as a share."),
 )
 
 CLAIMS = (
@@ -385,7 +402,10 @@ _OWN: dict[str, tuple[pa.Field, ...]] = {
     "failures": FAILURES,
 }
 
-ADDED = frozenset({("measure", "head_bits")})
+ADDED = frozenset(
+    {("measure", "head_bits"), ("measure", "timed_bytes")}
+    | {("fabric", name) for name in ("machine_s", "plain_machine_s", "machine_speedup", "machine_band")}
+)
 """Columns that this schema version got later: a part written before has none, and holds null there."""
 
 TABLES = tuple(_OWN)

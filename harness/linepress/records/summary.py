@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from linepress.records.frame import Frame
 from linepress.records.measured import measure_frame
 from linepress.records.store import RunStore
+from linepress_codecs.bounds import held_against
 
 COLUMNS = (
     "status",
@@ -169,9 +170,9 @@ class Summary:
             "codec_kind": self.codec_kind,
             "layout": self.layout,
             "packing": self.packing,
-            "raw_bytes": int(self.raw_bytes),
-            "payload_bytes": math.ceil(self.payload_bytes),
-            "packed_bytes": int(self.packed_bytes),
+            "raw_bytes": _whole(self.raw_bytes),
+            "payload_bytes": _whole(self.payload_bytes),
+            "packed_bytes": _whole(self.packed_bytes),
             **self.figures(),
             "bound": self.bound_name,
             "geomean_payload_ratio": known(self.geometric_mean_ratio),
@@ -199,6 +200,10 @@ class Summary:
         }
 
 
+def _whole(value: float) -> int | None:
+    return math.ceil(value) if math.isfinite(value) else None
+
+
 def known(value: float) -> float | None:
     """None for what is not finite."""
     return float(value) if math.isfinite(value) else None
@@ -213,19 +218,6 @@ def _weighted(raw: NDArray[np.float64], ratio: NDArray[np.float64]) -> float:
     if not len(raw) or not np.isfinite(ratio).all():
         return float("nan")
     return _divide(float(raw.sum()), float((raw / ratio).sum()))
-
-
-def _bound(own: str, own_ratio: float, bounds: dict[str, float], payload_ratio: float) -> tuple[str, float]:
-    """The bound to hold a codec against: its own class, or, where it conditions on more, the next class above it.
-
-    A codec that beats its own class is not better than entropy: it belongs to a class with more context.
-    """
-    if not np.isfinite(own_ratio) or not payload_ratio > own_ratio:
-        return own, own_ratio
-    above = {name: ratio for name, ratio in bounds.items() if ratio >= payload_ratio}
-    if above:
-        return min(above.items(), key=lambda item: item[1])
-    return max(bounds.items(), key=lambda item: item[1], default=(own, own_ratio))
 
 
 def _rate(raw: NDArray[np.float64], rate_GBps: NDArray[np.float64]) -> float:
@@ -261,7 +253,7 @@ def summarise(rows: Frame, variant: str) -> Summary:
     }
     own = ", ".join(x for x in ok.unique("bound_name") if x)
     total = _divide(float(raw.sum()), float(payload.sum()))
-    bound_name, bound_ratio = _bound(own, _weighted(raw, ok.real("bound_ratio")), bounds, total)
+    bound_name, bound_ratio = held_against(own, _weighted(raw, ok.real("bound_ratio")), bounds, total)
     packings = [p for p in ok.unique("packing") if p]
     ratios = raw[payload > 0] / payload[payload > 0]
     return Summary(

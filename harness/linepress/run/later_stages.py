@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from fnmatch import fnmatchcase
@@ -17,6 +18,7 @@ from linepress.stages.fabric import OPERATIONS, TOPOLOGIES, FabricCase
 from linepress.stages.system import Scenario, SystemCase
 from linepress.suite.model import ScenarioSpec, Suite, SystemSpec
 from linepress.suite.yaml12 import unknown
+from linepress_codecs.contracts import LINE_BYTES
 from linepress_codecs.formats import format_named
 from linepress_codecs.packing import parse_packing
 from linepress_hardware.catalog.accelerators import accelerator
@@ -180,6 +182,7 @@ def system_tasks(suite: Suite, measured: list[Pool], store: RunStore) -> Iterato
                             channel_gain_sequential=gain.sequential if gain else None,
                             channel_gain_kv=kv_gain.sequential if kv_gain else None,
                             decode_latency_ns=pool.decode_latency_ns,
+                            engine_GBps=LINE_BYTES / pool.interval_ns if pool.interval_ns > 0 else None,
                             memory=memory,
                             packing=packing,
                             seed=suite.model.seeds.system,
@@ -226,12 +229,13 @@ def _kv_beside(pool: Pool, measured: list[Pool], packing: str) -> Pool | None:
 
 def _gains(store: RunStore) -> dict[tuple[str, str, str, str, str, str], _Gain]:
     columns = ["status", "codec", "data", "format", "cast", "packing", "memory", "gain_sequential"]
+    # A gain that has not converged is refused (NaN) and not used: the ratio stands for it, and the row says so.
     return {
         (row["codec"], row["data"], row["format"], row["cast"] or "", row["packing"], row["memory"]): _Gain(
             row["gain_sequential"], row["memory"]
         )
         for row in store.rows("channel", columns)
-        if row["status"] == "ok" and row["gain_sequential"] is not None
+        if row["status"] == "ok" and row["gain_sequential"] is not None and math.isfinite(row["gain_sequential"])
     }
 
 

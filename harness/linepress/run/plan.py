@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from linepress.cluster.tasks import Split, Task
+from linepress.environment import expanded
 from linepress.errors import SourceError
 from linepress.run.keys import HashCache, case_key, content_ids
 from linepress.sources import Selection, TensorRef, open_source
@@ -104,9 +104,17 @@ class Plan:
         return {case.key: place for place, case in enumerate(self.cases)}
 
     def tasks(self, done: Mapping[str, str]) -> Iterator[Task]:
-        """Tasks of the cases that are neither skipped nor in ``done`` as ok or skipped; the largest tensors first, so
-        that a run does not end in one worker's last large case."""
-        for case in sorted(self.cases, key=lambda case: -self.tensors[case.tensor].n_bytes):
+        """Tasks of the cases that are neither skipped nor in ``done`` as ok or skipped.
+
+        The largest tensors first, so that a run does not end in one worker's last large case; all casts and variants
+        of one tensor in a row, so that its bytes are fetched and cast once.
+        """
+        first: dict[str, int] = {}
+        order = []
+        for number, tensor in enumerate(self.tensors):
+            stored = tensor.stored()
+            order.append((-stored.n_bytes, first.setdefault(stored.identity, number)))
+        for case in sorted(self.cases, key=lambda case: order[case.tensor]):
             if not case.skip and done.get(case.key) not in ("ok", "skipped"):
                 yield self.task(case)
 
@@ -130,7 +138,7 @@ class Plan:
             n_bytes=tensor.n_bytes,
             content_sha256=content.removeprefix("sha256:") if content.startswith("sha256:") else "",
             memory_bytes=WORKER_BYTES + CHUNK_COPIES * model.chunk_bytes + LINE_COST_BYTES * tensor.n_bytes // 64,
-            data="" if tensor.location.local else tensor.stored().identity,
+            data="" if tensor.local else tensor.stored().identity,
             split=self._split(tensor, self.variants[case.variant].variant),
         )
 
@@ -253,7 +261,7 @@ def check_packings(suite: Suite) -> None:
 
 def source_uri(suite: Suite, uri: str) -> str:
     """A relative path as seen from the suite's folder; anything else as it is."""
-    if ":" in uri.split("/")[0] or Path(uri).expanduser().is_absolute():
+    if ":" in uri.split("/")[0] or expanded(uri).is_absolute():
         return uri
     return str(suite.folder / uri)
 
@@ -288,6 +296,7 @@ def _add_source(plan: Plan, number: int, spec: SourceSpec) -> None:
         "selected_tensors": len(chosen),
         "tensors": len(everything),
         "skipped_tensors": source.skipped(),
+        "left_out_files": source.left_out(),
     }
     plan.provenance.append(provenance)
 

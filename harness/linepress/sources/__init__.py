@@ -6,13 +6,24 @@ its own bytes by range.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from linepress.environment import expanded
 from linepress.errors import SourceError
-from linepress.sources.base import LineStream, Selection, Source, TensorRef
+
+if TYPE_CHECKING:
+    from linepress.sources.base import LineStream, Selection, Source, TensorRef
 
 __all__ = ["LineStream", "Selection", "Source", "TensorRef", "open_source"]
+
+
+def __getattr__(name: str) -> Any:
+    # Arrays come with these; who reads texts of strangers only, as `linepress verify` does, needs none.
+    if name in __all__:
+        from linepress.sources import base
+
+        return getattr(base, name)
+    raise AttributeError(f"module {__name__} has no attribute {name}")
 
 
 def open_source(uri: str, **options: Any) -> Source:
@@ -22,8 +33,9 @@ def open_source(uri: str, **options: Any) -> Source:
     ----------
     uri : str
         A path to a ``.safetensors`` file, a folder of them, a ``.gguf`` or ``.npy`` file (told by content, not by
-        suffix); ``hf://org/name@rev[/subfolder]``; ``memory:PATH`` (a paged KV snapshot as it lies, free pages and
-        padding included); or ``synthetic:gauss?shape=4096x4096&sigma=0.02&seed=1``.
+        suffix), a folder of GGUF models or parts; ``hf://org/name@rev[/subfolder]``; ``memory:PATH`` (a paged KV
+        snapshot as it lies, free pages and padding included); or
+        ``synthetic:gauss?shape=4096x4096&sigma=0.02&seed=1``.
     options
         For the hub: ``endpoint``, ``local`` (keep a snapshot on disk instead of streaming). For ``.npy``:
         ``dtype`` (the element format of arrays that hold bits). For GGUF: ``split`` (scales and quants apart).
@@ -48,12 +60,18 @@ def open_source(uri: str, **options: Any) -> Source:
         from linepress.sources.safetensors.reader import SafetensorsSource
 
         _only(uri, options)
-        return SafetensorsSource(uri, [Path(uri.removeprefix("memory:")).expanduser()], view="memory")
+        return SafetensorsSource(uri, [expanded(uri.removeprefix("memory:"))], view="memory")
     if "://" in uri:
         raise SourceError(f"{uri}: no such kind of source; use a path, hf://org/name@revision or synthetic:…")
-    path = Path(place).expanduser()
+    path = expanded(place)
     if path.is_dir():
-        from linepress.sources.safetensors.reader import open_folder
+        names = [entry.name.lower() for entry in path.iterdir()]
+        if any(name.endswith(".gguf") for name in names) and not any(name.endswith(".safetensors") for name in names):
+            from linepress.sources.gguf.parts import open_gguf_folder
+
+            _only(uri, options, "split")
+            return open_gguf_folder(uri, path, **options)
+        from linepress.sources.safetensors.folder import open_folder
 
         _only(uri, options)
         return open_folder(uri, path)
@@ -66,10 +84,10 @@ def open_source(uri: str, **options: Any) -> Source:
         _only(uri, options, "dtype")
         return NpySource(uri, path, **options)
     if kind == "gguf":
-        from linepress.sources.gguf.reader import GgufSource
+        from linepress.sources.gguf.parts import open_gguf
 
         _only(uri, options, "split")
-        return GgufSource(uri, path, **options)
+        return open_gguf(uri, path, **options)
     _only(uri, options)
     from linepress.sources.safetensors.reader import SafetensorsSource
 
@@ -79,7 +97,7 @@ def open_source(uri: str, **options: Any) -> Source:
 def _asked(uri: str) -> tuple[str, dict[str, Any]]:
     """A URI without its options, and the options; a file whose name has a question mark is that file."""
     place, mark, text = uri.rpartition("?")
-    if not mark or Path(uri).expanduser().exists():
+    if not mark or expanded(uri).exists():
         return uri, {}
     options: dict[str, Any] = {}
     for item in text.split("&"):

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from linepress.errors import SourceError
 from linepress.sources.bytes import Bytes, Location, check_range
 from linepress.sources.casts import Cast, cast_range
+from linepress.sources.rotation import tokens_of
 from linepress_codecs.contracts import LINE_BYTES, Lines
 from linepress_codecs.formats import Format, format_named
 from linepress_codecs.layout import Chunk, chunks
@@ -50,6 +51,10 @@ class TensorRef:
         Resolved cast (``e4m3:scale=tensor``), empty for the bytes as stored.
     stored_shape : tuple of int
         Shape in stored units where the cast changes it (``dequant:bf16``: blocks to values); else empty.
+    positions : bytes
+        uint32 position of each token in its sequence, where a cache holds several sequences; else empty.
+    base : TensorRef | None
+        An older version of the tensor, whose lines go with its own.
     """
 
     uri: str
@@ -64,6 +69,8 @@ class TensorRef:
     notes: tuple[tuple[str, str], ...] = ()
     cast: str = ""
     stored_shape: tuple[int, ...] = ()
+    positions: bytes = b""
+    base: TensorRef | None = None
 
     def __post_init__(self) -> None:
         stored = format_named(self.stored_format)
@@ -96,7 +103,8 @@ class TensorRef:
     @property
     def identity(self) -> str:
         """Key for caches: changes whenever the stored bytes, their meaning or the cast may have changed."""
-        return f"{self.location.identity}|{self.stored_format}|{list(self.shape)}|{self.cast}"
+        own = f"{self.location.identity}|{self.stored_format}|{list(self.shape)}|{self.cast}"
+        return f"{own}|against {self.base.identity}" if self.base else own
 
     @property
     def local(self) -> bool:
@@ -111,8 +119,21 @@ class TensorRef:
         cast = Cast.parse(spec)
         shape = cast.shape_of(stored)
         return replace(
-            stored, cast=cast.spec, shape=shape, stored_shape=() if shape == stored.shape else stored.shape
+            stored,
+            cast=cast.spec,
+            shape=shape,
+            stored_shape=() if shape == stored.shape else stored.shape,
+            base=self.base.with_cast(spec) if self.base else None,
         )
+
+    def against(self, base: TensorRef) -> TensorRef:
+        """The same tensor with ``base`` as its older version; raises `SourceError` where they are not alike."""
+        if (base.format.name, base.shape) != (self.format.name, self.shape):
+            raise SourceError(
+                f"tensor {self.name!r} is {self.format.name} {list(self.shape)} but that of the base is "
+                f"{base.format.name} {list(base.shape)}: give a version of the same model in the same format"
+            )
+        return replace(self, base=base)
 
     def read(self, start_byte: int, end_byte: int) -> Bytes:
         """Bytes ``start_byte … end_byte`` (after the cast; whole elements if there is one), uint8, writable."""
@@ -151,9 +172,14 @@ class TensorRef:
         ``first_chunk`` … ``end_chunk`` takes these parts only; the others are not read.
         """
         step = whole_blocks(chunk_bytes, multiple_bytes)
+        tokens = tokens_of(self.kind, self.shape, self.metadata, self.positions)
         every = chunks(self.shape, layout, self.format, step, line_bytes)
         for chunk in islice(every, first_chunk, end_chunk):
-            yield chunk.lines(read_part(self, chunk), layout, self.format, line_bytes)
+            lines = chunk.lines(read_part(self, chunk), layout, self.format, line_bytes, tokens)
+            if self.base is not None:
+                old = chunk.lines(read_part(self.base, chunk), layout, self.format, line_bytes)
+                lines = replace(lines, base=old.data)
+            yield lines
 
     def content_sha256(self) -> str:
         """sha256 of the bytes as stored (before any cast), streamed."""
@@ -178,6 +204,12 @@ class LineStream:
     multiple_bytes: int = 64
     first_chunk: int = 0
     end_chunk: int | None = None
+
+    @property
+    def n_chunks(self) -> int:
+        """Parts of the whole tensor, whichever of them this stream takes."""
+        step = whole_blocks(self.chunk_bytes, self.multiple_bytes)
+        return sum(1 for _ in chunks(self.tensor.shape, self.layout, self.tensor.format, step, self.line_bytes))
 
     def __iter__(self) -> Iterator[Lines]:
         return self.tensor.lines(
@@ -236,6 +268,10 @@ class Source(ABC):
 
     def skipped(self) -> dict[str, str]:
         """Tensors that cannot be measured, by name, with the reason."""
+        return {}
+
+    def left_out(self) -> dict[str, str]:
+        """Files beside those read that hold weights too, by name, with the reason why they are not read."""
         return {}
 
     def tensor(self, name: str) -> TensorRef:

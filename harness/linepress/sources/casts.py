@@ -23,10 +23,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol
 
 import ml_dtypes
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from linepress.errors import EXIT_USAGE, SourceError
@@ -141,12 +143,65 @@ def largest(target: str) -> float:
 
 
 def cast_values(values: NDArray[np.float32], scales: NDArray[np.float32] | np.float32, target: str) -> Bytes:
-    """Cast binary32 ``values`` with ``scales`` (broadcastable); uint8 bits of ``target``, same shape."""
-    top = np.float32(largest(target))
+    """Cast binary32 ``values`` with ``scales`` (broadcastable); uint8 bits of ``target``, same shape.
+
+    Bit for bit what ml_dtypes gives for ``clip(values / scales)``.
+    """
+    given = np.ascontiguousarray(values)
+    each = np.broadcast_to(np.asarray(scales, np.float32), given.shape).reshape(-1)
+    return _cast(given.reshape(-1).view(np.uint32), 0, each, target).reshape(given.shape)
+
+
+def _cast(items: NDArray[np.unsignedinteger], shift: int, scales: NDArray[np.float32], target: str) -> Bytes:
+    out = np.empty(items.shape, np.uint8)
+    cast_flat(items, np.uint32(shift), scales, np.float32(largest(target)), rounding_table(target), out)
+    return out
+
+
+def float_bits(raw: Bytes, stored_format: str) -> tuple[NDArray[np.unsignedinteger], int]:
+    """Stored bytes of bf16, fp16 or fp32 as (items, how far to the left each is a binary32)."""
+    if stored_format == "bf16":
+        return raw.view("<u2"), 16
+    return to_float32(raw, stored_format).view(np.uint32), 0
+
+
+@cache
+def rounding_table(target: str) -> Bytes:
+    """Bits of ``target`` for each upper half of a binary32, uint8[65536].
+
+    A binary32 is cut to its upper half with the lowest bit set where anything is lost (rounding to odd, Boldo and
+    Melquiond 2008): seven bits of mantissa are more than two above the three of the widest target, so that rounding
+    again, to nearest, gives what rounding once would.
+    """
+    halves = np.arange(1 << 16, dtype=np.uint32).astype(np.uint16).view(ml_dtypes.bfloat16)
     with np.errstate(over="ignore", invalid="ignore"):
-        scaled = np.clip(values / scales, -top, top)
-        bits: Bytes = scaled.astype(_TARGETS[target]).view(np.uint8)
-        return bits
+        table: Bytes = halves.astype(np.float32).astype(_TARGETS[target]).view(np.uint8)
+    table.setflags(write=False)
+    return table
+
+
+@njit(cache=True, error_model="numpy")
+def cast_flat(items, shift, scales, top, table, out):  # type: ignore[no-untyped-def]
+    """Divide, clip and round the binary32 ``items << shift`` into out uint8[n]; scales float32[n], or [1] for all."""
+    per_value = scales.shape[0] > 1
+    scale = scales[0] if scales.shape[0] else np.float32(1)
+    scaled = np.empty(256, np.float32)
+    words = scaled.view(np.uint32)
+    for start in range(0, items.shape[0], 256):
+        n = min(256, items.shape[0] - start)
+        for k in range(n):
+            words[k] = np.uint32(items[start + k]) << shift
+        for k in range(n):
+            value = scaled[k] / (scales[start + k] if per_value else scale)
+            # A comparison with NaN is false, so that NaN passes.
+            if value > top:
+                value = top
+            elif value < -top:
+                value = -top
+            scaled[k] = value
+        for k in range(n):
+            word = words[k]
+            out[start + k] = table[(word >> np.uint32(16)) | np.uint32((word & np.uint32(0xFFFF)) != 0)]
 
 
 def to_float32(raw: Bytes, stored_format: str) -> NDArray[np.float32]:
@@ -176,12 +231,11 @@ def cast_range(stored: Stored, cast: Cast, start_byte: int, end_byte: int) -> By
     if cast.dequant:
         return _dequantised(stored, start_byte, end_byte, cast.target)
     width = _width(stored)
-    values = to_float32(stored.read(start_byte * width, end_byte * width), stored.stored_format)
+    items, shift = float_bits(stored.read(start_byte * width, end_byte * width), stored.stored_format)
     scales = scales_of(stored, cast)
     if cast.scale == "channel":
-        channel, _ = channel_of(stored.shape, start_byte, end_byte)
-        return cast_values(values, scales[channel], cast.target)
-    return cast_values(values, scales[0], cast.target)
+        scales = scales[channel_of(stored.shape, start_byte, end_byte)[0]]
+    return _cast(items, shift, scales, cast.target)
 
 
 def _width(stored: Stored) -> int:
@@ -222,6 +276,26 @@ def scales_of(stored: Stored, cast: Cast) -> NDArray[np.float32]:
 _SCALES: Memo[NDArray[np.float32]] = Memo(16)
 
 
+@njit(cache=True)
+def widen(items, shift, channel, top):  # type: ignore[no-untyped-def]
+    """Raise top uint32[channels], bits of a binary32, to the largest finite ``items << shift``.
+
+    channel : int64[n], or [1] for all
+    """
+    low, finite = np.uint32(0x7FFFFFFF), np.uint32(0x7F800000)
+    if channel.shape[0] == 1:
+        most = top[channel[0]]
+        for i in range(items.shape[0]):
+            magnitude = (np.uint32(items[i]) << shift) & low
+            most = max(most, magnitude if magnitude < finite else np.uint32(0))
+        top[channel[0]] = most
+    else:
+        for i in range(items.shape[0]):
+            magnitude = (np.uint32(items[i]) << shift) & low
+            if magnitude < finite and magnitude > top[channel[i]]:
+                top[channel[i]] = magnitude
+
+
 def _find_scales(stored: Stored, cast: Cast) -> NDArray[np.float32]:
     if cast.scale == "none":
         return np.ones(1, dtype=np.float32)
@@ -232,12 +306,9 @@ def _find_scales(stored: Stored, cast: Cast) -> NDArray[np.float32]:
     step = PASS_BYTES // width
     for start in range(0, n, step):
         end = min(start + step, n)
-        values = np.abs(to_float32(stored.read(start * width, end * width), stored.stored_format))
-        values[~np.isfinite(values)] = 0
-        if n_channels == 1:
-            absmax[0] = max(absmax[0], values.max(initial=np.float32(0)))
-        else:
-            np.maximum.at(absmax, channel_of(stored.shape, start, end)[0], values)
+        items, shift = float_bits(stored.read(start * width, end * width), stored.stored_format)
+        channel = channel_of(stored.shape, start, end)[0] if n_channels > 1 else np.zeros(1, np.int64)
+        widen(items, np.uint32(shift), channel, absmax.view(np.uint32))
     scales = absmax / np.float32(largest(cast.target))
     scales[scales == 0] = 1  # a silent channel, or one so small that its scale would be zero
     if not np.isfinite(scales).all():

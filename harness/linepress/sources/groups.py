@@ -34,6 +34,15 @@ class Place:
 
 _LAYER = re.compile(r"(?:^|[._])(?:layers?|blk|blocks?|h|tensor)[._](\d+)(?=[._]|$)")
 _CACHE = re.compile(r"(?:^|[._/])(key|value)_(?:cache|states?)(?:[._]|$)|(?:^|[._/])past_(key|value)s?(?:[._]|$)")
+# Caches as ONNX (past_key_values.0.value, present.0.key), Transformers (layers.0.keys, key_cache.0), SGLang
+# (k_buffer.0) and llama.cpp (cache_k_l0) call them: the last part that says keys or values tells the kind.
+_SCOPE = re.compile(
+    r"(?:^|[._/])(?:past(?:_key_values?|_kv)?(?:_\d+)?|present(?:_key_values?)?(?:_\d+)?|kv_?caches?|caches?|(?:k|v|key|value)_buffers?"
+    r"|cache_[kv](?:_l\d+)?)(?=[._/]|$)"
+)
+_KIND_PART = re.compile(r"^(?:(?:past|present|cache)_)?(k|v|keys?|values?)(?:_(?:caches?|states?|buffers?|l\d+))?$")
+_BARE = re.compile(r"(?:^|[._/])layers?[._/](\d+)[._/](keys|values|k_cache|v_cache)$")
+_CACHE_LAYER = re.compile(r"(?:^|[._/]|cache_[kv]_l)(\d{1,6})(?=[._/]|$)")
 _ACTIVATION = re.compile(r"(?:^|[._/])(?:activations?|hidden_states?)(?:[._]|$)")
 
 # The first match wins: fused and cross-attention names stand before the plain ones they contain.
@@ -93,14 +102,26 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 )
 
 
+def _cached(name: str) -> str | None:
+    """``key`` or ``value`` for the name of a cache, None for any other."""
+    if _SCOPE.search(name) or _BARE.search(name):
+        flat = re.sub(r"_(\d+)_", r".\1.", name)  # past_key_values_0_value
+        for part in reversed(re.split(r"[./]", flat)):
+            found = _KIND_PART.match(part)
+            if found:
+                return "value" if found.group(1).startswith("v") else "key"
+    cache = _CACHE.search(name)
+    return (cache.group(1) or cache.group(2)) if cache else None
+
+
 def place_of(name: str) -> Place:
     """Group, layer and kind of the tensor called ``name``; unknown names are in group ``other``."""
     found = _LAYER.search(name)
     layer = int(found.group(1)) if found and len(found.group(1)) <= 6 else None
-    cache = _CACHE.search(name)
-    if cache:
-        kind = cache.group(1) or cache.group(2)
-        return Place(f"{kind}_cache", layer, kind)
+    kind = _cached(name)
+    if kind:
+        numbered = layer if layer is not None else next((int(n) for n in _CACHE_LAYER.findall(name)), None)
+        return Place(f"{kind}_cache", numbered, kind)
     if _ACTIVATION.search(name):
         return Place("activation", layer, "activation")
     lowered = re.sub(r"LayerNorm", "layernorm", name).lower()

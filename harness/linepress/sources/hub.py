@@ -27,15 +27,14 @@ import numpy as np
 from linepress.errors import SourceError
 from linepress.sources.base import Source, TensorRef
 from linepress.sources.bytes import Bytes, check_range
+from linepress.sources.safetensors.folder import Part, beside_index, duplicates, open_folder, parts_of
 from linepress.sources.safetensors.header import Header, header_length, parse_header
 from linepress.sources.safetensors.reader import (
     INDEX_NAME,
     MAX_INDEX_BYTES,
     check_index,
-    open_folder,
     parse_index,
     refs_of,
-    shards_of,
 )
 from linepress.sources.snapshot.format import check_snapshot, is_snapshot
 from linepress.sources.sniff import CONVERT, kind_of_head
@@ -50,7 +49,7 @@ LONGEST_WAIT_S = 16.0
 EXAMPLE = "hf://meta-llama/Llama-3.1-8B-Instruct@main"
 
 _URI = re.compile(
-    r"^hf://(?P<kind>datasets/)?(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^/]+))?(?:/(?P<folder>[^?#]*))?$"
+    r"^hf://(?P<kind>datasets/)?(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>refs/(?:pr/\d+|convert/[^/]+|heads/[^/]+|tags/[^/]+)|[^/]+))?(?:/(?P<folder>[^?#]*))?$"
 )
 _COMMIT = re.compile(r"^[0-9a-f]{40}$")
 _RETRIED = (408, 429, 500, 502, 503, 504)
@@ -261,24 +260,55 @@ class HubSource(Source):
                 if name not in files:
                     raise SourceError(f"{self.uri}: shard {name}, which the index names, is not in the repository")
         else:
-            names, qualified = shards_of(files, self.uri)
+            parts = parts_of(files, self.uri)
+            names, qualified = [name for part in parts for name in part.files], len(parts) > 1
         if not names:
             pickles = [n for n in sorted(files) if n.endswith((".bin", ".pt", ".pth", ".ckpt"))]
             where = f"{self.uri} (folder {folder or '/'})"
             if pickles:
                 raise SourceError(f"{where} holds only pickles ({pickles[0]}), which are never loaded; {CONVERT}")
+            gguf = [n for n in sorted(files) if n.lower().endswith(".gguf")]
+            if gguf:
+                raise SourceError(
+                    f"{where} holds GGUF only ({len(gguf)} files, such as {gguf[0]}), of which "
+                    f"one is read at a time; name it: {self.uri.partition('?')[0]}/{gguf[0]}"
+                )
             raise SourceError(f"{where} holds no .safetensors file; name the folder that does")
         with ThreadPoolExecutor(HEADER_WORKERS) as pool:
             headers = list(pool.map(_read_header, [files[name] for name in names]))
+        self._left_out: dict[str, str] = {}
+        if weight_map is not None:
+            beside = beside_index(files, names)
+            self._left_out = dict.fromkeys(beside, f"{INDEX_NAME} does not name it")
         self._tensors: list[TensorRef] = []
         self._skipped: dict[str, str] = {}
         self._metadata: dict[str, str] = {}
         self._files: list[dict[str, object]] = []
         owner: dict[str, str] = {}
+        if qualified:
+            names, headers, qualified = self._without_copies(parts, files, dict(zip(names, headers, strict=True)))
         for name, header in zip(names, headers, strict=True):
             self._add(files[name], name, header, f"{Path(name).stem}/" if qualified else "", owner)
         if weight_map is not None:
             check_index(weight_map, owner, str(index))
+
+    def _without_copies(
+        self, parts: list[Part], files: dict[str, HubFile], headers: dict[str, Header]
+    ) -> tuple[list[str], list[Header], bool]:
+        """Names, headers and whether names need their file, without files that hold another's weights again."""
+        opened = []
+        for part in parts:
+            owner: dict[str, str] = {}
+            for name in part.files:
+                self._add(files[name], name, headers[name], "", owner)
+            opened.append(self._tensors)
+            self._tensors, self._skipped, self._metadata, self._files = [], {}, {}, []
+        copies = duplicates(parts, opened)
+        for i, of in copies.items():
+            self._left_out |= dict.fromkeys(parts[i].files, f"the same weights as {parts[of].files[0]}")
+        kept = [part for i, part in enumerate(parts) if i not in copies]
+        names = [name for part in kept for name in part.files]
+        return names, [headers[name] for name in names], len(kept) > 1
 
     def _add(self, file: HubFile, name: str, header: Header, prefix: str, owner: dict[str, str]) -> None:
         if is_snapshot(header):
@@ -308,6 +338,9 @@ class HubSource(Source):
     def skipped(self) -> dict[str, str]:
         return dict(self._skipped)
 
+    def left_out(self) -> dict[str, str]:
+        return dict(self._left_out)
+
     def provenance(self) -> dict[str, object]:
         return {
             "uri": self.uri,
@@ -333,7 +366,7 @@ def open_hub(uri: str, endpoint: str | None = None, local: bool = False) -> Sour
     revision = unquote(found["revision"] or "main")
     repo_type = "dataset" if found["kind"] else "model"
     offline = is_offline()
-    if local or offline:
+    if local or offline or folder.lower().endswith(".gguf"):  # GGUF is read from disk only
         return _snapshot(uri, base, found["repo"], repo_type, revision, folder, offline)
     return HubSource(uri, base, found["repo"], repo_type, revision, folder)
 
@@ -345,6 +378,7 @@ def _snapshot(
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
+    single = folder.lower().endswith(".gguf")
     prefix = f"{folder}/" if folder else ""
     try:
         path = _explain(
@@ -353,7 +387,7 @@ def _snapshot(
                 repo_type=repo_type,
                 revision=revision,
                 endpoint=endpoint,
-                allow_patterns=[f"{prefix}*.safetensors", f"{prefix}*.json"],
+                allow_patterns=([_all_parts(folder)] if single else [f"{prefix}*.safetensors", f"{prefix}*.json"]),
                 local_files_only=offline,
             ),
             f"{repo_id}@{revision}",
@@ -364,10 +398,21 @@ def _snapshot(
             + ("offline mode is on; unset HF_HUB_OFFLINE" if offline else "the hub did not answer; check the network")
         ) from None
     commit = Path(path).name
-    source = open_folder(uri, Path(path) / folder)
     if not _COMMIT.match(commit):
         raise SourceError(f"{uri}: the local snapshot {path} is not of a 40-hex commit; fetch it again")
-    return source.at_revision(commit)
+    if single:
+        from linepress.sources.gguf.parts import open_gguf
+
+        file = Path(path) / folder
+        if not file.is_file():
+            raise SourceError(f"{uri}: the repository has no file {shown(folder)}; check its name")
+        return open_gguf(uri, file).at_revision(commit)
+    return open_folder(uri, Path(path) / folder).at_revision(commit)
+
+
+def _all_parts(name: str) -> str:
+    """A pattern for a GGUF file, and for every part of its model where it is one of several."""
+    return re.sub(r"-\d{5,}(-of-\d{5,}\.gguf)$", r"-*\1", re.sub(r"([\[\]*?])", r"[\1]", name), flags=re.IGNORECASE)
 
 
 def _read_header(file: HubFile) -> Header:

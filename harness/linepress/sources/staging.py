@@ -89,18 +89,20 @@ class _Stage:
             )
 
     def _write(self, tensor: TensorRef) -> tuple[FileBytes, str]:
-        digest = hashlib.sha256()
+        # The hash is that of the bytes as stored; nobody asks for a cast's.
+        digest = None if tensor.cast else hashlib.sha256()
         descriptor, path = tempfile.mkstemp(dir=self._folder)
         try:
             with os.fdopen(descriptor, "wb") as out:
                 for start in range(0, tensor.n_bytes, STAGE_CHUNK_BYTES):
                     part = tensor.read(start, min(start + STAGE_CHUNK_BYTES, tensor.n_bytes)).data
-                    digest.update(part)
+                    if digest is not None:
+                        digest.update(part)
                     out.write(part)
         except BaseException:
             Path(path).unlink(missing_ok=True)
             raise
-        return FileBytes.of(Path(path), 0, tensor.n_bytes), digest.hexdigest()
+        return FileBytes.of(Path(path), 0, tensor.n_bytes), digest.hexdigest() if digest is not None else ""
 
     def _begin(self) -> None:
         # a forked worker must neither use nor delete its parent's files
@@ -136,6 +138,8 @@ _CONTENT: Memo[str] = Memo(4096)
 
 def staged(tensor: TensorRef) -> Staged:
     """The tensor's bytes on local disk, each fetched, drawn or cast once, with the hash of the bytes as stored."""
+    if tensor.base is not None:
+        tensor = replace(tensor, base=staged(tensor.base).tensor)
     source = stored = tensor.stored()
     key = cache_key(stored.location)
     if stored.location.local:

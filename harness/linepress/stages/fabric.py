@@ -78,7 +78,8 @@ def fabric_case(case: FabricCase) -> dict[str, Any]:
     """A row of the table ``fabric``; raises `HardwareError` for a case that means nothing.
 
     ``time_s`` and ``plain_time_s`` are closed forms where there is one, else simulated; ``simulated_s`` and
-    ``plain_simulated_s`` come from the packet simulation, ``bound_s`` is what it cannot beat.
+    ``plain_simulated_s`` come from the packet simulation, ``bound_s`` is what it cannot beat. ``machine_s`` and
+    ``plain_machine_s`` are what a measured machine of that accelerator, or wired like the topology, takes.
     """
     if not 0 < case.ratio < float("inf"):
         raise ConfigurationError(f"the ratio of messages is {case.ratio!r}; give a finite number above 0")
@@ -94,6 +95,7 @@ def fabric_case(case: FabricCase) -> dict[str, Any]:
         "ratio": case.ratio,
     }
     found = _of_link(case) if case.topology in PLAIN_TOPOLOGIES else _of_topology(case)
+    found |= _on_machine(case)
     plain_s, time_s = found["plain_time_s"], found["time_s"]
     factor = bus_bandwidth_factor(case.operation, case.devices)
     return {
@@ -102,6 +104,33 @@ def fabric_case(case: FabricCase) -> dict[str, Any]:
         "bus_bandwidth_GBps": factor * case.size_bytes / time_s / 1e9 if time_s else None,
         "plain_bus_bandwidth_GBps": factor * case.size_bytes / plain_s / 1e9 if plain_s else None,
         "speedup": plain_s / time_s if time_s else 1.0,
+    }
+
+
+def _on_machine(case: FabricCase) -> dict[str, Any]:
+    """Columns of a measured machine; {} where nothing is measured for this case."""
+    from linepress_hardware.fabric.compressed import Coder, compressed_collective
+    from linepress_hardware.fabric.curves import OPERATIONS as MEASURED
+    from linepress_hardware.fabric.curves import band, system_of
+
+    packaged = case.topology not in PLAIN_TOPOLOGIES
+    where = topology(case.topology).machine if packaged else case.accelerator
+    if not where or case.topology in ("mesh", "ring") or case.operation not in MEASURED or case.devices < 2:
+        return {}
+    system, _ = system_of(where)
+    if system is None or case.devices > system.domain:
+        return {}
+    try:
+        one = compressed_collective(
+            where, case.operation, case.devices, case.size_bytes, Coder(case.ratio, message_us=_codec_ns(case) / 1e3)
+        )
+    except ConfigurationError:
+        return {}
+    return {
+        "machine_s": one["time_s"],
+        "plain_machine_s": one["plain_time_s"],
+        "machine_speedup": one["speedup"],
+        "machine_band": band(system.name),
     }
 
 

@@ -268,37 +268,71 @@ def _one(root: int, parts: int, entry: FileEntry, file: HubFile, done: Fetched, 
     done.resumed_bytes += had
 
 
-def _fill(descriptor: int, entry: FileEntry, file: HubFile, had: int, done: Fetched, progress: Progress) -> bool:
-    """Receive what the part lacks, hashing all of it; whether its sha256 is the manifest's.
+def receive(
+    descriptor: int,
+    n_bytes: int,
+    sha256: str,
+    file: HubFile,
+    had: int = 0,
+    head: Callable[[bytes], None] = lambda head: None,
+    progress: Callable[[int, int], None] = lambda new, at: None,
+) -> bool:
+    """Receive what a part lacks, hashing all of it; whether its sha256 is the one that was declared.
 
-    Raises `SourceError` as soon as the beginning shows content that is not what the manifest says.
+    Parameters
+    ----------
+    descriptor : int
+        Of the part, open to be read and written.
+    n_bytes, sha256
+        Of the whole file, as declared.
+    file : HubFile
+    had : int
+        Bytes that the part holds already.
+    head : callable
+        Is shown the beginning, before more is asked for, and raises `SourceError` for what is not wanted.
+    progress : callable
+        Called with the bytes that came and the bytes had by now.
     """
     digest = hashlib.sha256()
     at = 0
     while at < had and (block := os.pread(descriptor, min(PIECE_BYTES, had - at), at)):
         digest.update(block)
         at += len(block)
-    while at < entry.bytes:
+    while at < n_bytes:
         # the first request is small: content that is refused is not fetched to its end
-        stop = min(at + (PIECE_BYTES if at else content.HEAD_BYTES), entry.bytes)
+        stop = min(at + (PIECE_BYTES if at else content.HEAD_BYTES), n_bytes)
         piece = memoryview(file.read(at, stop).data)
         if not at:
-            _check_head(bytes(piece), entry, file)
+            head(bytes(piece))
         digest.update(piece)
-        done.received_bytes += len(piece)
+        new = len(piece)
         while len(piece):
             n = os.pwrite(descriptor, piece, at)
             piece, at = piece[n:], at + n
+        progress(new, at)
+    return digest.hexdigest() == sha256
+
+
+def _fill(descriptor: int, entry: FileEntry, file: HubFile, had: int, done: Fetched, progress: Progress) -> bool:
+    def count(new: int, at: int) -> None:
+        done.received_bytes += new
         progress(entry.path, at, entry.bytes)
-    return digest.hexdigest() == entry.sha256
+
+    return receive(
+        descriptor, entry.bytes, entry.sha256, file, had, lambda head: _check_head(head, entry, file), count
+    )
+
+
+def unwanted(head: bytes, n_bytes: int) -> str | None:
+    """What a file is, by its beginning, that no submission takes; None when nothing is recognised."""
+    archive = content.archive_of(head, b"", n_bytes, lambda offset, n: head[offset : offset + n])
+    return archive or content.refused_of(head, n_bytes)
 
 
 def _check_head(head: bytes, entry: FileEntry, file: HubFile) -> None:
     if not head:
         return
-    reason = content.archive_of(
-        head, b"", entry.bytes, lambda offset, n: head[offset : offset + n]
-    ) or content.refused_of(head, entry.bytes)
+    reason = unwanted(head, entry.bytes)
     if reason is None and (entry.format == "safetensors") != content.looks_safetensors(head, entry.bytes):
         reason = f"not {entry.format}"
     if reason is None and entry.format == "json" and head.lstrip(b" \t\r\n\xef\xbb\xbf")[:1] not in b"{[":

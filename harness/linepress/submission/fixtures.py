@@ -16,7 +16,8 @@ from typing import Any
 
 from linepress.submission.box import sandbox
 from linepress.submission.check.limits import MANIFEST_NAME
-from linepress.submission.pack import Terms, pack, sha256_of
+from linepress.submission.hashes import sha256_of
+from linepress.submission.pack import Terms, pack
 from linepress.submission.report import render_page
 from linepress.submission.scanners import Scanner
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections import Counter
@@ -26,7 +26,7 @@ from linepress.submission.check.manifest import (
     write_manifest,
 )
 from linepress.submission.check.reading import FileFacts, read_file
-from linepress.submission.check.rules.documents import CONFIG_NAME, INDEX_SUFFIX
+from linepress.submission.check.rules.documents import CONFIG_NAME, INDEX_SUFFIX, check_documents
 from linepress.submission.check.rules.identity import SLUG, UPLOAD, licences
 from linepress.submission.check.rules.names import name_problem
 
@@ -44,11 +44,14 @@ class Packed:
     manifest : Manifest
     left_out : list of str
         Files of the model that a submission does not need and does not take.
+    normalised : list of str
+        JSON files whose Infinity or NaN, which JSON has not, was written in its own numbers.
     """
 
     folder: Path
     manifest: Manifest
     left_out: list[str] = field(default_factory=list)
+    normalised: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -101,14 +104,15 @@ def pack(
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=folder.parent))
     try:
-        manifest = _write(staging, chosen, partner, name, terms, variants)
+        normalised: list[str] = []
+        manifest = _write(staging, chosen, partner, name, terms, variants, normalised)
         (staging / MANIFEST_NAME).write_text(write_manifest(manifest), encoding="utf-8")
         staging.chmod(0o755)
         staging.rename(folder)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
-    return Packed(folder, manifest, left_out)
+    return Packed(folder, manifest, left_out, normalised)
 
 
 def _slug(model: Path) -> str:
@@ -147,7 +151,13 @@ def _choose(model: Path) -> tuple[dict[str, Path], list[str]]:
 
 
 def _write(
-    staging: Path, chosen: dict[str, Path], partner: str, name: str, terms: Terms, variants: Sequence[str]
+    staging: Path,
+    chosen: dict[str, Path],
+    partner: str,
+    name: str,
+    terms: Terms,
+    variants: Sequence[str],
+    normalised: list[str],
 ) -> Manifest:
     limits = Limits()
     ledger = Ledger()
@@ -158,6 +168,8 @@ def _write(
             source = staging / inside
             source.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, source)
+            if _normalise(source, limits):
+                normalised.append(inside)
         descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW)
         try:
             read.append(
@@ -172,6 +184,7 @@ def _write(
             )
         finally:
             os.close(descriptor)
+    check_documents({facts.path: facts for facts in read}, limits, ledger)
     problems = [reason for finding in ledger.findings() if finding.verdict == "FAIL" for reason in finding.reasons]
     if problems:
         raise LinepressError(f"{problems[0]}; mend the model and pack it again")
@@ -207,6 +220,24 @@ def _write(
     )
 
 
+# A string, passed over, or a number that Python writes and JSON has not.
+_BEYOND_JSON = re.compile(rb'"(?:[^"\\]|\\.)*"|-?Infinity\b|NaN\b', re.DOTALL)
+_IN_JSON = {b"Infinity": b"1e999", b"-Infinity": b"-1e999", b"NaN": b"null"}
+
+
+def _normalise(path: Path, limits: Limits) -> bool:
+    """Write Infinity and NaN of a JSON file as JSON's own 1e999 and null, which readers take for the same; whether
+    there was any. Some models' configurations have them (``time_step_limit`` of Mamba layers)."""
+    if path.suffix != ".json" or path.stat().st_size > limits.json_bytes:
+        return False
+    raw = path.read_bytes()
+    mended = _BEYOND_JSON.sub(lambda found: _IN_JSON.get(found.group(), found.group()), raw)
+    if mended == raw:
+        return False
+    path.write_bytes(mended)
+    return True
+
+
 def _expected(paths: dict[str, Path], variants: Sequence[str], limits: Limits) -> list[Expected]:
     """Exact results of every tensor under every variant."""
     if not variants:
@@ -238,9 +269,3 @@ def _expected(paths: dict[str, Path], variants: Sequence[str], limits: Limits) -
                     )
                 )
     return found
-
-
-def sha256_of(path: Path) -> str:
-    """sha256 of a file, streamed."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -90,7 +90,7 @@ def test_throughput_without_errors_is_the_window_a_loop(window: int) -> None:
     assert found["closed_form_share"] == pytest.approx(min(1.0, window / 10))
     starved = simulate_port(replace(FAST, credit_flits=window), 20_000)
     assert starved["throughput_share"] == found["throughput_share"]
-    assert 20_000 / _go_back_n(20_000, 10, window, 0.0, 1) == pytest.approx(found["throughput_share"], rel=2e-3)
+    assert 4_000 / _go_back_n(4_000, 10, window, 0.0, 1) == pytest.approx(found["throughput_share"], rel=5e-3)
 
 
 @pytest.mark.parametrize("error", [0.001, 0.01, 0.1])
@@ -100,8 +100,8 @@ def test_replay_is_go_back_n(error: float) -> None:
     share = port.throughput_share
     assert share == pytest.approx((1 - error) / (1 - error + error * 10))
     assert simulate_port(port, 100_000)["throughput_share"] == pytest.approx(share, rel=0.05)
-    slots = [_go_back_n(30_000, 10, 100, error, seed) for seed in range(3)]
-    assert 3 * 30_000 / sum(slots) == pytest.approx(share, rel=0.04)
+    slots = _go_back_n(40_000, 10, 100, error, 1)
+    assert 40_000 / slots == pytest.approx(share, rel=0.04)
 
 
 @settings(max_examples=20, deadline=None)

@@ -48,7 +48,7 @@ def _attention(forms: DeviceForms, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
     sms = forms.multiprocessors
     predicted = np.where(
         c == 0,
-        forms.decode.seconds(at, n, k),
+        forms.decode.seconds(at, n, k, sms, forms.cache_bytes),
         np.where(
             n == 0,
             forms.prefill.seconds(at, np.maximum(c, 1), p, sms),
@@ -115,7 +115,8 @@ def test_forms_have_the_limits_of_their_closed_forms() -> None:
     rate = large.ops(65536) / float(f.seconds(large, 65536, 188))
     assert 0.9 * f.peak_Tops * 1e12 < rate <= f.peak_Tops * 1e12
     d = forms.decode
-    slope = float(d.seconds(at, 256, 20480) - d.seconds(at, 256, 10240))
+    held = forms.cache_bytes
+    slope = float(d.seconds(at, 256, 20480, 188, held) - d.seconds(at, 256, 10240, 188, held))
     assert slope == pytest.approx(256 * 10240 * 4096 / d.bandwidth_GBps / 1e9, rel=1e-9)
     p = forms.prefill
     one_wave = [float(p.seconds(at, c, 8192, 188)) for c in (64, 256)]
@@ -160,8 +161,11 @@ def _row(**changed: str) -> dict[str, str]:
 
 
 def test_experts_are_read_by_tokens_and_activated_ones() -> None:
+    four = ("prefill_chunk", "kv_prefill", "n_decode", "kv_decode")
+    points = [("0", "0", n, k) for n in "12" for k in ("16", "32")]
+    points += [(c, p, "0", "0") for c in ("16", "32") for p in ("0", "16")]
     rows = [
-        _row(kind="attention", layer="attention", prefill_chunk="0", kv_prefill="0", n_decode="1", kv_decode="16"),
+        *(_row(kind="attention", layer="attention", **dict(zip(four, point, strict=True))) for point in points),
         *(
             _row(layer=f"tokens={t}|activated={a}", tokens_or_sequences="", time_us=str(10 + a + t / 10))
             for t, a in ((1, 8), (8, 8), (8, 32), (64, 64), (64, 128))
@@ -199,6 +203,9 @@ def test_a_broken_table_is_named_by_row(rows: list[dict[str, str]], words: str) 
 
 
 def test_a_table_without_attention_cannot_serve() -> None:
+    alone = _row(layer="attention", prefill_chunk="0", kv_prefill="0", n_decode="1", kv_decode="16")
+    with pytest.raises(ConfigurationError, match="prompts alone"):
+        KernelTable.of(read_rows([alone])[0])
     with pytest.raises(ConfigurationError, match="no attention rows"):
         KernelTable.of(read_rows([_row()])[0])
 
@@ -213,5 +220,5 @@ def test_forms_are_checked_data() -> None:
         forms_of("h100")
     with pytest.raises(ConfigurationError, match=r"x\.toml"):
         parse_forms('name = "x"', "x.toml")
-    with pytest.raises(ConfigurationError, match="latent attention"):
+    with pytest.raises(ConfigurationError, match=r"latent attention\) for which no kernel"):
         heads(model("deepseek-v3"), 8)

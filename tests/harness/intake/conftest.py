@@ -29,7 +29,9 @@ class Clock:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IntakeServer]:
-    with IntakeServer(tmp_path_factory.mktemp("intake") / "data", ("--no-runner", "--set", "idle_s=2")) as running:
+    with IntakeServer(
+        tmp_path_factory.mktemp("intake") / "data", ("--no-runner", "--set", "idle_s=2", "--set", "busy_s=0.5")
+    ) as running:
         yield running
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -30,7 +32,7 @@ from linepress.intake.work.places import Place
 from linepress.intake.work.runner import PAUSE_S, Runner
 from linepress.submission.fixtures import TERMS, model_files
 from linepress.submission.pack import pack
-from linepress_kit.hub_server import HubServer, Repo, commit_of
+from linepress_kit.hub_server import Fault, HubServer, Repo, commit_of
 
 ACTOR = Actor("acme", "token")
 
@@ -411,6 +413,125 @@ def test_a_hub_that_sends_more_than_declared_is_cut(
     assert "hub reference" in found["reason"]
 
 
+@contextlib.contextmanager
+def working(service: Service) -> Iterator[None]:
+    """A runner at work beside the test."""
+    stop = threading.Event()
+    thread = threading.Thread(target=Runner(service).run_forever, args=(stop,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(10)
+        assert not thread.is_alive(), "a hub that drips keeps the runner from ending"
+
+
+def wait_for(state: str, service: Service, caller: Caller, row: dict[str, Any], within_s: float) -> dict[str, Any]:
+    end_s = time.monotonic() + within_s
+    while (found := now(service, caller, row))["state"] != state:
+        assert time.monotonic() < end_s, f"{found['state']}: {found['reason']}"
+        time.sleep(0.05)
+    return found
+
+
+@pytest.fixture
+def dripping(hub: tuple[str, HubServer]) -> tuple[str, HubServer]:
+    """The stand-in, but at a byte a second."""
+    commit, server = hub
+    server.faults.append(Fault("", "drip", 1000))
+    return commit, server
+
+
+def test_a_hub_that_drips_holds_up_nobody_and_a_delete_frees_it(
+    service: Service, caller: Caller, packed: Path, dripping: tuple[str, HubServer]
+) -> None:
+    commit, server = dripping
+    with service.db.write() as conn:
+        partners.add_partner(conn, service.now(), "other", "o@b.example", quota_bytes=1 << 30)
+    other = Caller("other", "token", ("submit", "read", "delete"), 1 << 30)
+    slow = [
+        received(
+            service, caller, contents(packed), name=f"slow-{n}", hub={"uri": "hf://acme/tiny", "revision": commit}
+        )
+        for n in range(2)
+    ]
+    files = contents(packed)
+    files["manifest.yaml"] = files["manifest.yaml"].replace(b'submitter: "acme"', b'submitter: "other"')
+    with working(service):
+        end_s = time.monotonic() + 8
+        while not server.requests:
+            assert time.monotonic() < end_s
+            time.sleep(0.05)
+        quick = received(service, other, files)
+        end_s = time.monotonic() + 8
+        while now(service, other, quick)["state"] == states.RECEIVED:
+            assert time.monotonic() < end_s, "the other partner waits for the hub"
+            time.sleep(0.05)
+        service.withdraw(other, ACTOR, quick["id"])
+        for row in slow:
+            assert now(service, caller, row)["state"] == states.RECEIVED
+            service.withdraw(caller, ACTOR, row["id"])
+        asked = len(server.requests)
+        end_s = time.monotonic() + 12
+        while any((service.settings.uploads / row["id"]).exists() for row in slow):
+            sweep(service)
+            assert time.monotonic() < end_s, "what was deleted is still being fetched"
+            time.sleep(0.1)
+        assert len(server.requests) <= asked + 1
+
+
+def test_a_hub_below_the_least_rate_is_given_up(
+    service: Service, caller: Caller, packed: Path, dripping: tuple[str, HubServer]
+) -> None:
+    commit, _ = dripping
+    object.__setattr__(service, "settings", service.settings.model_copy(update={"hub_grace_s": 2.0}))
+    row = received(service, caller, contents(packed), hub={"uri": "hf://acme/tiny", "revision": commit})
+    start_s = time.monotonic()
+    assert Runner(service).step()
+    found = now(service, caller, row)
+    assert (found["state"], "too slow" in found["reason"]) == (states.REJECTED, True)
+    assert time.monotonic() - start_s < 8
+
+
+def test_partners_take_turns(service: Service, caller: Caller) -> None:
+    with service.db.write() as conn:
+        partners.add_partner(conn, service.now(), "late", "l@b.example", quota_bytes=1 << 30)
+    late = Caller("late", "token", ("submit",), 1 << 30)
+    for number in range(4):
+        received(service, caller, {"manifest.yaml": b"x"}, name=f"n{number}")
+    received(service, late, {"manifest.yaml": b"x"}, name="one")
+    turns: dict[str, int] = {}
+    order = []
+    for turn in range(3):
+        with service.db.write() as conn:
+            row = submissions.lease(conn, service.now(), "me", 60, (), turns)
+        assert row is not None
+        turns[row["partner"]] = turn + 1
+        order.append(row["partner"])
+    assert order == ["acme", "late", "acme"]
+
+
+def test_one_runner_a_folder_by_a_lock_that_dies_with_its_holder(tmp_path: Path) -> None:
+    mine = processes.RunnerLock(tmp_path)
+    assert not mine.is_held()
+    code = (
+        "import sys, time; from pathlib import Path; from linepress.intake.work.processes import RunnerLock\n"
+        "print(RunnerLock(Path(sys.argv[1])).take(), flush=True); time.sleep(60)\n"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "True\n"
+        assert mine.is_held()
+        assert not mine.take()
+    finally:
+        holder.kill()
+        holder.wait()
+    assert mine.take()
+    mine.give_back()
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(moves=st.lists(st.sampled_from(sorted(states.MEANING)), max_size=8))
 def test_only_allowed_steps_happen_and_each_is_journalled(service: Service, moves: list[str]) -> None:
@@ -462,7 +583,7 @@ def test_an_orphan_ends_with_its_parent(tmp_path: Path) -> None:
 
     script = (
         "import os, subprocess, sys, time\n"
-        "code = 'import sys, os, time; from linepress.cli.tied import tie_to; tie_to(int(sys.argv[1])); "
+        "code = 'import sys, os, time; from linepress.intake.work.processes import tie_to; tie_to(int(sys.argv[1])); "
         "print(os.getpid(), flush=True); time.sleep(60)'\n"
         "subprocess.Popen([sys.executable, '-c', code, str(os.getpid())])\n"
         "time.sleep(60)\n"

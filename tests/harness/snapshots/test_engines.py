@@ -107,6 +107,9 @@ def test_what_is_written_is_read_back_range_by_range(
     start = data.draw(st.integers(0, len(whole)))
     end = data.draw(st.integers(start, len(whole)))
     assert pickle.loads(pickle.dumps(tensor)).read(start, end).tobytes() == whole[start:end]
+    places = [np.arange(plan.shared_tokens if i else 0, n) for i, n in enumerate(lengths)]
+    told = np.frombuffer(tensor.positions, "<u4")
+    assert told.tolist() == (np.concatenate(places).tolist() if kind == "key" else [])
     memory = open_source(f"memory:{path}").tensor(f"{kind}_cache_tensor_0")
     assert memory.read(0, memory.n_bytes).tobytes() == caches[f"{kind}_cache_tensor_0"][1].tobytes()
 
@@ -149,6 +152,8 @@ def test_padded_batches_come_back_without_padding(tmp_path: Path, padding: str) 
     write_snapshot(path, caches, {"arrangement": "batch", "padding": padding}, {"sequence_tokens": counts})
     tensor = open_source(str(path)).tensor("value_cache_tensor_0")
     assert tensor.read(0, tensor.n_bytes).tobytes() == np.concatenate(parts, axis=1).tobytes()
+    positions = np.frombuffer(open_source(str(path)).tensor("key_cache_tensor_0").positions, "<u4")
+    assert positions.tolist() == [*range(7), *range(3), *range(5)]
     marks = slot_marks(written_rows(counts, 8, padding, "s"), 3)
     assert (marks == WRITTEN).sum(axis=1).tolist() == [7, 3, 5]
     assert (marks[1, 0] == WRITTEN) == (padding == "right")

@@ -86,7 +86,7 @@ def test_packed_integers_of_gptq_and_awq(tmp_path: Path, tool: str, bits: int) -
     assert {t.group for t in found.values()} == {"up_proj"}
 
 
-def test_widths_that_do_not_fill_bytes_are_left_as_words(tmp_path: Path) -> None:
+def test_widths_that_do_not_fill_bytes_are_bytes(tmp_path: Path) -> None:
     data = bytes(range(128))
     found = opened(
         tmp_path,
@@ -96,7 +96,9 @@ def test_widths_that_do_not_fill_bytes_are_left_as_words(tmp_path: Path) -> None
             "l.scales": ("F16", [1, 32], bytes(64)),
         },
     )
-    assert found["l.qweight"].format.name == "int32"
+    assert found["l.qweight"].format.name == "uint8"
+    assert found["l.qweight"].shape == (4, 32)
+    assert "3-bit integers in I32" in found["l.qweight"].metadata["packed"]
 
 
 def nibbles(values: np.ndarray) -> bytes:

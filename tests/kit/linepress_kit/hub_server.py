@@ -12,7 +12,9 @@ import json
 import re
 import sys
 import threading
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -69,7 +71,7 @@ class Repo:
 class Fault:
     """What to do wrong with answers to ``GET`` of a file whose path ends in ``path``.
 
-    ``kind``: ``drop`` (close after ``at`` bytes), ``short`` (a shorter answer that looks whole), ``long`` (more bytes
+    ``kind``: ``drop`` (close after ``at`` bytes), ``drip`` (a byte every ``at`` milliseconds), ``short`` (a shorter answer that looks whole), ``long`` (more bytes
     than asked), ``shift`` (another range than asked), ``whole`` (200 with everything), ``tag`` (another content
     tag), ``commit`` (another commit), ``size`` (another total size in Content-Range), ``status`` (status ``at``).
     ``times``: how many answers to spoil; ``after``: how many to leave alone first.
@@ -293,6 +295,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body[: fault.at])
             self.wfile.flush()
             self.close_connection = True
+            return
+        if fault and fault.kind == "drip":
+            with suppress(OSError):  # whoever asked has gone
+                for byte in body:
+                    self.wfile.write(bytes([byte]))
+                    self.wfile.flush()
+                    time.sleep(fault.at / 1000)
             return
         self.wfile.write(body)
 

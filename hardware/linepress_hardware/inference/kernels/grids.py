@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from linepress_hardware.errors import ConfigurationError
 from linepress_hardware.inference.kernels.forms import DeviceForms
 from linepress_hardware.inference.kernels.layers import Heads
 
@@ -47,7 +48,7 @@ def modelled(forms: DeviceForms, at: Heads) -> AttentionGrid:
         KEYS,
         SEQUENCES,
         forms.prefill.seconds(at, CHUNKS[:, None], PRIORS[None, :], sms),
-        forms.decode.seconds(at, SEQUENCES[:, None], KEYS[None, :]),
+        forms.decode.seconds(at, SEQUENCES[:, None], KEYS[None, :], sms, held),
         forms.mixed.seconds(at, c, p, n, k, sms, held),
     )
 
@@ -60,9 +61,13 @@ def measured(chunk: F8, prior: F8, sequences: F8, keys: F8, seconds: F8) -> Atte
     """
     alone, answers = (sequences == 0), (chunk == 0)
     mixed = ~alone & ~answers
+    if not (alone & ~answers).any() or not (answers & ~alone).any():
+        raise ConfigurationError(
+            "the kernel table needs attention of prompts alone (n_decode 0) and of answers alone (prefill_chunk 0)"
+        )
     chunks, priors = _axis(chunk[~answers]), _axis(prior[~answers])
-    several, lengths = _axis(sequences[mixed]), _axis(keys[~alone])
-    counts = _axis(sequences[answers])
+    counts, lengths = _axis(sequences[answers]), _axis(keys[~alone])
+    several = _axis(sequences[mixed]) if mixed.any() else counts
     prefill = _filled(_placed((chunks, priors), (chunk[alone], prior[alone]), seconds[alone]), priors)
     decode = _filled(_placed((counts, lengths), (sequences[answers], keys[answers]), seconds[answers]), lengths)
     both = _placed(

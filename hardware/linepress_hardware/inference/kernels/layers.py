@@ -47,12 +47,21 @@ class Heads:
     width: int
 
 
+def profiled(shape: ModelShape) -> bool:
+    """Whether every layer is attention of the kind that was profiled: full or sliding, the same heads everywhere."""
+    main = shape.main
+    same = all((m.heads, m.kv_heads, m.head_dim) == (main.heads, main.kv_heads, main.head_dim) for m in shape.mixers)
+    plain = all(m.kind in ("full_attention", "sliding_attention") for m in shape.mixers)
+    return shape.latent is None and plain and same
+
+
 def check(shape: ModelShape) -> None:
     """Raise `ConfigurationError` for attention that no profiled kernel resembles."""
-    if shape.latent is not None:
+    if not profiled(shape):
+        kinds = "latent attention" if shape.latent is not None else ", ".join(sorted({m.kind for m in shape.mixers}))
         raise ConfigurationError(
-            f"{shape.name} has latent attention, for which no kernel was measured; leave --kernels out to use the "
-            f"roofline"
+            f"{shape.name} has layers ({kinds}) for which no kernel was measured; take the roofline instead "
+            f"(--kernels roofline)"
         )
 
 

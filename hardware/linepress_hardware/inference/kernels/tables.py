@@ -86,17 +86,9 @@ def read_rows(rows: Iterable[Mapping[str, str]], where: str = "kernel table") ->
     out = []
     for (hardware, model, tp), found in groups.items():
         numbers = np.array([values for _, values, _ in found])
-        out.append(
-            Rows(
-                hardware,
-                model,
-                tp,
-                np.array([layer for layer, _, _ in found]),
-                *(numbers[:, i] for i in range(5)),
-                numbers[:, 5] * 1e-6,
-                np.array([pair for _, _, pair in found]),
-            )
-        )
+        tokens, chunk, prior, sequences, keys, micros = (numbers[:, i] for i in range(6))
+        names, experts = np.array([name for name, _, _ in found]), np.array([pair for _, _, pair in found])
+        out.append(Rows(hardware, model, tp, names, tokens, chunk, prior, sequences, keys, micros * 1e-6, experts))
     return out
 
 

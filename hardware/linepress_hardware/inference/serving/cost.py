@@ -67,7 +67,7 @@ def place(axis: Any, value: float) -> Any:
     """Interval and fraction of `value` on an ascending axis; below it the first point, above it the last slope."""
     if value <= axis[0]:
         return 0, 0.0
-    i = np.searchsorted(axis, value) - 1
+    i = int(np.searchsorted(axis, value)) - 1
     i = min(max(i, 0), axis.size - 2)
     return i, (value - axis[i]) / (axis[i + 1] - axis[i])
 

@@ -38,6 +38,7 @@ class Rules(NamedTuple):
     closed: bool
     window: float
     window_share: float
+    state_tokens: float  # what a sequence keeps whatever its length, in tokens of KV
 
 
 class Pool(NamedTuple):
@@ -53,11 +54,13 @@ class Pool(NamedTuple):
 
 @njit(cache=True)
 def blocks_of(rules: Rules, tokens: int) -> int:
-    """Blocks that a sequence of `tokens` holds; sliding layers keep their window only."""
+    """Blocks that a sequence of `tokens` holds; sliding layers keep their window only, recurrent ones a state."""
+    if rules.window_share == 0.0 and rules.state_tokens == 0.0:
+        return (tokens + rules.block_tokens - 1) // rules.block_tokens
     held = float(tokens)
     if rules.window_share > 0.0:
         held = (1.0 - rules.window_share) * held + rules.window_share * min(held, rules.window)
-    return int(np.ceil(held / rules.block_tokens - 1e-9))
+    return int(np.ceil((held + rules.state_tokens) / rules.block_tokens - 1e-9))
 
 
 @njit(cache=True)

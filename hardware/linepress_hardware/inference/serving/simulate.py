@@ -163,7 +163,9 @@ def _run(
     from linepress_hardware.inference.serving import cost as costs  # compiled on first use
     from linepress_hardware.inference.serving.loop import Rules, serve
 
-    most = -(-(requests.prompt_tokens + requests.answer_tokens) // limits.block_tokens) + 1
+    state_tokens = held.state_bytes / held.kv_bytes_per_token
+    longest = requests.prompt_tokens + requests.answer_tokens + int(np.ceil(state_tokens))
+    most = -(-longest // limits.block_tokens) + 1
     table_at = np.concatenate([[0], np.cumsum(most)]).astype(np.int64)
     key = np.arange(table_at[-1], dtype=np.int64)
     for request, first, count, owner in requests.shared:
@@ -182,11 +184,15 @@ def _run(
         POLICIES[limits.policy],
         limits.reserve_answer,
         # Without shared prefixes a cache only helps sequences that were preempted: they find their own blocks again.
-        limits.prefix_cache and not slides and (bool(requests.shared) or not limits.reserve_answer),
+        limits.prefix_cache
+        and not slides
+        and state_tokens == 0
+        and (bool(requests.shared) or not limits.reserve_answer),
         limits.asynchronous,
         requests.closed,
         float(held.window_tokens or 0),
         held.window_share if slides else 0.0,
+        state_tokens,
     )
     if isinstance(chosen, Kernels):
         kernels, roofline = kernel_cost(shape, chosen, limits), costs.no_roofline()

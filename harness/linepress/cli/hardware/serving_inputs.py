@@ -124,6 +124,7 @@ def kernels_of(
     """(kernels or None for the roofline, where steps come from, band of the forms)."""
     from linepress_hardware.inference.compression import PLAIN
     from linepress_hardware.inference.kernels.forms import all_forms
+    from linepress_hardware.inference.kernels.layers import profiled
     from linepress_hardware.inference.kernels.times import KernelTimes
     from linepress_hardware.inference.serving import Kernels
 
@@ -142,7 +143,7 @@ def kernels_of(
         if value
     ]
     if choice == "auto":
-        choice = "roofline" if forms is None or shape.latent is not None or asks_roofline else "forms"
+        choice = "roofline" if forms is None or not profiled(shape) or asks_roofline else "forms"
     if choice == "roofline":
         if dp > 1:
             raise LinepressError("--dp needs kernels: --kernels forms on a GPU that has some, or a table")
@@ -195,24 +196,32 @@ def _table(path: Path, shape: Any, part: Any, tp: int) -> Any:
 
 
 def _reduce(given: dict[str, Any], part: Any, n: int) -> Any:
-    """Seconds of an all-reduce over `n` devices by bytes, from --link-GBps and --link-us or the part's own link."""
+    """Seconds of an all-reduce over `n` devices by bytes.
+
+    As measured machines take it (`linepress_hardware.fabric.curves`), or, with --link-GBps, --link-us and the ring's
+    2 (n − 1) / n of the bytes at that rate.
+    """
     if n == 1:
         return None
     import numpy as np
 
-    from linepress_hardware.errors import ConfigurationError
+    from linepress_hardware.fabric.curves import collective_time
 
     rate, launch = given["link_GBps"], given["link_us"]
-    link = part.link
-    if rate is None and link is None:
-        raise ConfigurationError(f"{part.name} has no [link] in its data file; give --link-GBps and --link-us")
-    bandwidth = rate * 1e9 if rate is not None else link.bandwidth.base
-    if launch is not None:
-        launch_s = launch * 1e-6
-    else:
-        launch_s = 0.0 if link is None else link.launch.base + 2 * (n - 1) * link.latency.base
+    if rate is None and launch is not None:
+        raise LinepressError("--link-us is the time of a collective over a given link; give --link-GBps with it")
+    if rate is not None:
+        if not 0 < rate < float("inf") or not 0 <= (launch or 0.0) < float("inf"):
+            raise LinepressError(f"--link-GBps {rate:g} and --link-us {launch or 0:g} must be above 0 and at least 0")
 
-    def seconds(size: Any) -> Any:
-        return launch_s + 2 * (n - 1) / n * np.asarray(size) / bandwidth
+        def given_link(size: Any) -> Any:
+            return (launch or 0.0) * 1e-6 + 2 * (n - 1) / n * np.asarray(size) / (rate * 1e9)
 
-    return seconds
+        return given_link
+
+    def measured(size: Any) -> Any:
+        sizes = np.unique(np.geomspace(np.min(size), np.max(size), 65))
+        times = [collective_time(part, "all_reduce", n, float(one)).time_s for one in sizes]
+        return np.interp(size, sizes, times)
+
+    return measured

@@ -34,6 +34,7 @@ _ROWS: tuple[tuple[str, str, float, str], ...] = (
 @click.option("--kv-gain", type=float, help="Bandwidth gain of KV reads, from a channel; default the ratio.")
 @click.option("--decode-latency-ns", type=float, default=0.0, show_default=True)
 @click.option("--decompressor-GBps", "decompressor", type=float, help="Raw bytes/s of a device's decompressors.")
+@click.option("--codec", help="Decode latency and decoders from this codec's hardware card, for instance huffman.")
 @click.option("--context", type=int, default=2048, show_default=True, help="KV length of decode, prompt; tokens.")
 @click.option("--batch", type=int, default=1, show_default=True)
 @click.option("--precision", default="w16a16kv16", show_default=True)
@@ -46,6 +47,9 @@ _ROWS: tuple[tuple[str, str, float, str], ...] = (
 @json_option
 def command(model: str, accelerator: str, as_json: bool, **given: Any) -> None:
     """MODEL on ACCELERATOR with and without compression, each number beside its closed form.
+
+    The table is the roofline's bound; below it stands what a machine is expected to do, with the band of the
+    residuals that were measured (on this accelerator where there are rows, else carried over, which is said).
 
     \b
     Examples:
@@ -62,6 +66,14 @@ def command(model: str, accelerator: str, as_json: bool, **given: Any) -> None:
         batch=given["batch"],
         **{key: given[key] for key in ("precision", "tp", "pp", "ep", "dp", "algorithm")},
     )
+    card = None
+    if given["codec"]:
+        from linepress_codecs.formats import format_named
+        from linepress_codecs.variant import Variant
+
+        bits = int(scenario.parsed_precision().weight_bits)
+        card = Variant.parse(given["codec"]).codec.card(format_named({16: "bf16", 8: "e4m3"}.get(bits, "bf16")))
+        given["decode_latency_ns"] = given["decode_latency_ns"] or card.decode_latency_ns
     compression = Compression(
         given["weight_ratio"],
         given["kv_ratio"],
@@ -82,6 +94,8 @@ def command(model: str, accelerator: str, as_json: bool, **given: Any) -> None:
                 f"compressed; {row['compressed_devices_needed']} are needed"
             )
             break
+    for row in rows:
+        row["decoder_engines_needed"] = None if card is None else card.engines_for(row["decompressor_needed_GBps"])
     if as_json:
         print_json({"model": model, "accelerator": accelerator, "rows": rows})
     elif given["sweep"]:
@@ -110,6 +124,23 @@ def _print(model: str, accelerator: str, row: dict[str, Any]) -> None:
         cells = "".join(f"{'–' if value is None else format(value * scale, form):>16s}" for value in pair)
         change = f"{pair[1] / pair[0] - 1:>+10.1%}" if pair[0] and pair[1] is not None else ""
         out.print(f"{title:40s}{cells}{change}")
+    out.print(
+        f"on a machine: {_banded(row, 'expected_plain_tokens_per_s', ',.0f')} tokens/s plain, "
+        f"{_banded(row, 'expected_tokens_per_s', ',.0f')} compressed, "
+        f"speed-up {_banded(row, 'expected_speedup', '.3f')}"
+    )
+    out.print(
+        f"users at this context, less what an engine keeps for itself: {row['plain_largest_batch_low']:,} plain, "
+        f"{row['compressed_largest_batch_low']:,} compressed"
+    )
+    out.print(
+        f"band: 90 % within ±{row['band_share']:.0%}, half within ±{row['band_median']:.0%} ({row['band_source']})"
+    )
+    if row["decoder_engines_needed"] is not None:
+        out.print(
+            f"decoders a device, to keep up with {row['decompressor_needed_GBps']:,.0f} GB/s of raw lines: "
+            f"{row['decoder_engines_needed']:,}"
+        )
     gain = row["capacity_gain"]
     out.print(f"speed-up {row['speedup']:.4f}   closed form, memory bound {row['closed_form_speedup']:.4f}")
     if gain is not None:
@@ -118,6 +149,10 @@ def _print(model: str, accelerator: str, row: dict[str, Any]) -> None:
         f"all-reduces {row['all_reduce_s'] * 1e6:,.2f} µs a step   "
         f"figures behind energy: {row['energy_status']}, behind cost: {row['cost_status']}"
     )
+
+
+def _banded(row: dict[str, Any], key: str, form: str) -> str:
+    return f"{row[key]:{form}} ({row[key + '_low']:{form}} to {row[key + '_high']:{form}})"
 
 
 def _print_sweep(rows: list[dict[str, Any]]) -> None:

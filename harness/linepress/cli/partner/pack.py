@@ -73,8 +73,19 @@ def command(
     packed = pack(model, partner, out, terms, name=name, variants=variants)
     manifest = packed.manifest
     if as_json:
-        print_json({"folder": str(packed.folder), "left_out": packed.left_out, "manifest": manifest.model_dump()})
+        print_json(
+            {
+                "folder": str(packed.folder),
+                "left_out": packed.left_out,
+                "normalised": packed.normalised,
+                "manifest": manifest.model_dump(),
+            }
+        )
         return 0
+    for path in packed.normalised:
+        stderr().print(
+            f"normalised {path}: Infinity or NaN, which JSON has not, written as 1e999 or null", markup=False
+        )
     for path in packed.left_out:
         stderr().print(f"left out: {escaped(path)}", markup=False)
     n_bytes = sum(entry.bytes for entry in manifest.files)

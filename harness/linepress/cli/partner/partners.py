@@ -204,13 +204,22 @@ def list_(data: Path, database: str, as_json: bool) -> int:
 @command.command()
 @click.argument("partner", required=False)
 @click.option("--last", type=click.IntRange(1, 100_000), default=100, show_default=True, help="Entries to print.")
+@click.option("--verify", is_flag=True, help="Check the chain of hashes over every row; exit code 1 when it breaks.")
 @data_options
 @json_option
-def audit(partner: str | None, last: int, data: Path, database: str, as_json: bool) -> int:
+def audit(partner: str | None, last: int, verify: bool, data: Path, database: str, as_json: bool) -> int:
     """The audit log, newest first."""
-    from linepress.intake.store.audit import entries
+    from linepress.intake.store.audit import entries, head
+    from linepress.intake.store.audit import verify as verified
 
     with _writing(data, database) as conn:
+        if verify:
+            rows, problem = verified(conn)
+            if as_json:
+                print_json({"rows": rows, "problem": problem, **head(conn)})
+            else:
+                click.echo(problem or f"{rows} rows, each chained to the one before; head {head(conn)['head']}")
+            return 1 if problem else 0
         found = entries(conn, partner, last)
     if as_json:
         print_json(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import sys
 import threading
@@ -13,6 +14,9 @@ import click
 from linepress.cli.common import json_option, print_json, stderr
 
 if TYPE_CHECKING:
+    from types import FrameType
+
+    from linepress.intake.http.observe import Readiness
     from linepress.intake.settings import Settings
 
 EPILOG = """\b
@@ -109,15 +113,17 @@ def settings_of(values: dict[str, Any], overrides: tuple[str, ...]) -> Settings:
 
 def _serve(settings: Settings, host: str, port: int, trust_proxy: str, with_runner: bool, as_json: bool) -> int:
     import contextlib
-    from contextlib import AbstractContextManager
 
     import uvicorn
 
     from linepress.intake.http.app import build_app
+    from linepress.intake.http.connections import limited
+    from linepress.intake.http.observe import log_as_json
     from linepress.intake.store.partners import count_partners
     from linepress.intake.work.supervisor import Supervisor
 
-    app = build_app(settings)
+    log_as_json()
+    app = build_app(settings, with_runner)
     with app.state.service.db.read() as conn:
         if not count_partners(conn):
             stderr().print("no partner yet; add one: linepress partners add NAME --contact ADDRESS", markup=False)
@@ -128,36 +134,53 @@ def _serve(settings: Settings, host: str, port: int, trust_proxy: str, with_runn
         url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
         config = uvicorn.Config(
             app,
+            http=limited(settings.header_s, settings.connections, tuple(filter(None, trust_proxy.split(",")))),
             log_level="warning",
+            log_config=None,
             access_log=False,
             server_header=False,
             proxy_headers=bool(trust_proxy),
             forwarded_allow_ips=trust_proxy or None,
             timeout_keep_alive=15,
-            timeout_graceful_shutdown=10,
+            timeout_graceful_shutdown=2,
             h11_max_incomplete_event_size=64 << 10,
             limit_concurrency=2048,
             backlog=2048,
         )
-        beside: AbstractContextManager[object] = Supervisor(settings) if with_runner else contextlib.nullcontext()
-        with beside:
+        supervisor = Supervisor(settings)
+
+        class Server(uvicorn.Server):
+            """Tells the runner of the end as soon as the service hears of it."""
+
+            def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+                supervisor.stop_soon()
+                super().handle_exit(sig, frame)
+
+        with supervisor if with_runner else contextlib.nullcontext():
             if as_json:
                 print_json({"url": url, "data": str(settings.data)})
             else:
                 click.echo(f"listening on {url}, data in {settings.data}")
             sys.stdout.flush()
-            uvicorn.Server(config).run(sockets=[listening])
+            threading.Thread(target=_tell_doors, args=(app.state.readiness,), daemon=True).start()
+            # uvicorn ends in order and then sends itself the signal again, by whatever handler was there before: the
+            # default would end this process here, and leave the runner behind.
+            signal.signal(signal.SIGTERM, lambda *_: None)
+            Server(config).run(sockets=[listening])
     return 0
 
 
-def _run_only(settings: Settings) -> int:
-    import signal
+def _tell_doors(readiness: Readiness) -> None:
+    """Say at the start what this machine does not let be shut."""
+    for door in readiness.doors():
+        stderr().print(f"warning: a checking process cannot be denied {door}", markup=False)
 
-    from linepress.intake.work.runner_main import run
+
+def _run_only(settings: Settings) -> int:
+    from linepress.intake.work.runner_main import end_on_signal, run
 
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    end_on_signal(stop)
     stderr().print(f"working on the submissions in {settings.data}", markup=False)
     run(settings, stop)
     return 0

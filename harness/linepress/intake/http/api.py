@@ -17,7 +17,7 @@ from linepress.intake.http.views import certificate_path, log_text, report_path,
 from linepress.intake.http.web import REPORT_POLICY
 from linepress.intake.service import Service
 from linepress.intake.settings import PUBLIC_KEY
-from linepress.intake.store import leaderboard, submissions, uploads
+from linepress.intake.store import leaderboard, partners, submissions, uploads
 from linepress.intake.store.partners import Caller
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -185,6 +185,7 @@ async def append(
         upload_offset,
         uploads.parse_checksum(upload_checksum),
         request.stream(),
+        lambda conn: token is not None and partners.caller_of_token(conn, service.now(), token) is not None,
     )
     return Response(status_code=204, headers={"Upload-Offset": str(acknowledged)})
 

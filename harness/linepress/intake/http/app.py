@@ -8,13 +8,14 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from linepress import __version__
-from linepress.intake.http import api, pages
+from linepress.intake.http import api, guard, observe, pages
 from linepress.intake.http.answers import RefusedError
 from linepress.intake.http.web import Shield, problem, wants_json
 from linepress.intake.service import Service
@@ -28,8 +29,9 @@ _PHRASES = {
 }
 
 
-def build_app(settings: Settings) -> FastAPI:
-    """The application over ``settings``; raises `LinepressError` where it cannot start."""
+def build_app(settings: Settings, runner: bool = False) -> FastAPI:
+    """The application over ``settings``; ``runner`` says that one is to be at work beside it. Raises `LinepressError`
+    where it cannot start."""
     service = Service(settings)
 
     @asynccontextmanager
@@ -47,12 +49,18 @@ def build_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.service = service
+    app.state.numbers = observe.Numbers()
+    app.state.readiness = observe.Readiness(service, runner)
     app.include_router(api.router)
     app.include_router(pages.router)
     app.add_api_route("/healthz", healthz, methods=["GET"], include_in_schema=False)
+    app.add_api_route("/readyz", observe.ready, methods=["GET"], include_in_schema=False)
+    app.add_api_route("/metrics", observe.metrics, methods=["GET"], include_in_schema=False)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(settings.allowed_hosts), www_redirect=False)
-    app.add_middleware(Shield, settings=settings)
+    app.add_middleware(Shield, settings=settings, known=lambda request: guard.admit(service, request))
+    app.add_middleware(observe.Watch, numbers=app.state.numbers)
     app.add_exception_handler(RefusedError, _refused)
+    app.add_exception_handler(OperationalError, _busy)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(ClientDisconnect, _gone)
@@ -60,10 +68,8 @@ def build_app(settings: Settings) -> FastAPI:
     return app
 
 
-def healthz(request: Request) -> dict[str, str]:
-    """Whether the service answers and its database does."""
-    with api.service_of(request).db.read() as conn:
-        conn.exec_driver_sql("SELECT 1")
+def healthz() -> dict[str, str]:
+    """That the service is alive; whether it can work is `observe.ready`'s to say."""
     return {"status": "ok", "version": __version__}
 
 
@@ -111,6 +117,12 @@ def _methods(request: Request) -> set[str]:
 def _gone(request: Request, error: Exception) -> Response:
     """Nobody is there to read this; what came is kept."""
     return problem(400, "disconnected", "the connection ended before the body did; ask for the offset and go on")
+
+
+def _busy(request: Request, error: Exception) -> Response:
+    """The database is locked, or away for a moment: nothing was done, and asking again is right."""
+    assert isinstance(error, OperationalError)
+    return _answer(request, 503, "busy", "the database is busy; ask again in a moment", {"Retry-After": "1"})
 
 
 def _broken(request: Request, error: Exception) -> Response:

@@ -7,9 +7,10 @@ import hmac
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
 
 from linepress.intake.http.answers import RefusedError
-from linepress.intake.http.web import address_of
+from linepress.intake.http.web import address_of, problem
 from linepress.intake.service import Service
 from linepress.intake.settings import Settings
 from linepress.intake.store import partners
@@ -56,6 +57,26 @@ def by_session(service: Service, request: Request, scope: str = "read") -> Calle
     if scope not in caller.scopes:
         raise RefusedError(403, "scope", f"your token may not {scope}; ask for one with that scope")
     return caller
+
+
+def admit(service: Service, request: Request) -> Response | None:
+    """Before a body is read: a refusal unless its sender is known, by a token or a session, or signs in by it."""
+    if request.url.path == "/sign-in":
+        return None
+    kind, _, text = request.headers.get("authorization", "").partition(" ")
+    cookie = request.cookies.get(cookie_name(service.settings), "")
+    with service.db.read() as conn:
+        if kind.lower() == "bearer" and partners.caller_of_token(conn, service.now(), text.strip()) is not None:
+            return None
+        if cookie and partners.caller_of_session(conn, service.now(), cookie) is not None:
+            return None
+    if not request.url.path.startswith("/v1/"):
+        return RedirectResponse("/", 303)
+    try:
+        by_token(service, request, None, "submit")
+    except RefusedError as refusal:
+        return problem(refusal.status, refusal.code, refusal.text, refusal.headers)
+    return None
 
 
 def sign_in(service: Service, request: Request, text: str) -> str:

@@ -17,14 +17,13 @@ from linepress.intake.http.answers import RefusedError
 from linepress.intake.http.api import service_of
 from linepress.intake.http.guard import actor_of, by_session, check_form, check_origin, cookie_name, form_key, sign_in
 from linepress.intake.http.views import certificate_path, log_text, report_path
-from linepress.intake.http.web import REPORT_POLICY
+from linepress.intake.http.web import FORM_BYTES, REPORT_POLICY
 from linepress.intake.service import Service
 from linepress.intake.store import leaderboard, partners, states, submissions
 from linepress.intake.store.partners import Caller
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 REFRESH_S = 5
-FORM_BYTES = 8192
 
 
 @functools.cache

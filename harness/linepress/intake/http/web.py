@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import MutableMapping
-from typing import Any
+from collections.abc import Callable
 
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -33,16 +34,24 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 HSTS = "max-age=63072000; includeSubDomains"
-_UPLOAD = re.compile(r"/v1/submissions/[^/]+/files/[^/]+\Z")
+UPLOAD = re.compile(r"/v1/submissions/[^/]+/files/[^/]+\Z")
+FORM_BYTES = 8192
 _BODYLESS = ("GET", "HEAD", "OPTIONS", "TRACE")
+Known = Callable[[Request], Response | None]
+"""Whether a request with a body comes from somebody known; the refusal when it does not."""
 
 
 class Shield:
-    """Middleware: refuses bodies before they are read, puts `HEADERS` on every answer that does not set its own."""
+    """Middleware: lets a body in only where somebody known sends it, whole and within its limits, before anything
+    else reads it; puts `HEADERS` on every answer that does not set its own.
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    Uploads are streamed to their route, which bounds them byte by byte.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings, known: Known) -> None:
         self._app = app
-        self._json_bytes = settings.json_bytes
+        self._settings = settings
+        self._known = known
         self._headers = {**HEADERS, **({"Strict-Transport-Security": HSTS} if settings.secure_cookies else {})}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,21 +66,68 @@ class Shield:
                     headers.setdefault(name, value)
             await send(message)
 
-        refusal = self._refusal(scope)
-        await (refusal(scope, receive, sealed) if refusal is not None else self._app(scope, receive, sealed))
+        answer = framing(Headers(scope=scope))
+        if answer is None and scope["method"] == "PATCH" and UPLOAD.match(scope["path"]):
+            answer = await run_in_threadpool(self._known, Request(scope))
+        elif answer is None:
+            answer, receive = await self._admit(Request(scope), receive)
+        if answer is not None:
+            answer.headers["Connection"] = "close"  # what is still coming is not read
+            await answer(scope, receive, sealed)
+            return
+        await self._app(scope, receive, sealed)
 
-    def _refusal(self, scope: MutableMapping[str, Any]) -> Response | None:
-        if scope["method"] == "PATCH" and _UPLOAD.match(scope["path"]):
-            return None  # an upload is bounded by its declared length, byte by byte
-        headers = Headers(scope=scope)
+    async def _admit(self, request: Request, receive: Receive) -> tuple[Response | None, Receive]:
+        """``(refusal, None)``, or how the application receives the body that was read."""
+        headers = request.headers
+        if headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers:
+            return None, receive
+        if request.method in _BODYLESS:
+            return problem(400, "body", f"a {request.method} has no body; leave it out"), receive
+        most = self._settings.json_bytes if request.url.path.startswith("/v1/") else FORM_BYTES
         length = headers.get("content-length")
         if length is None:
-            if scope["method"] in _BODYLESS or "transfer-encoding" not in headers:
-                return None
-            return problem(411, "length", "the request does not say how long it is; send Content-Length")
-        if not length.isascii() or not length.isdigit() or int(length) > self._json_bytes:
-            return problem(413, "too_large", f"the body is over {self._json_bytes} B")
-        return None
+            return problem(411, "length", "the request does not say how long it is; send Content-Length"), receive
+        if not length.isascii() or not length.isdigit() or len(length) > 18 or int(length) > most:
+            return problem(413, "too_large", f"the body is over {most} B"), receive
+        refusal = await run_in_threadpool(self._known, request)
+        if refusal is not None:
+            return refusal, receive
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._settings.body_s):
+                more = True
+                while more:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return problem(400, "disconnected", "the connection ended before the body did"), receive
+                    body += message.get("body", b"")
+                    more = message.get("more_body", False)
+                    if len(body) > most:
+                        return problem(413, "too_large", f"the body is over {most} B"), receive
+        except TimeoutError:
+            late = f"the body did not come within {self._settings.body_s:g} s; send it again"
+            return problem(408, "late", late), receive
+        given = False
+
+        async def replay() -> Message:
+            nonlocal given
+            if given:
+                return await receive()
+            given = True
+            return {"type": "http.request", "body": bytes(body), "more_body": False}
+
+        return None, replay
+
+
+def framing(headers: Headers) -> Response | None:
+    """A refusal of requests whose end two readers could see in two places (RFC 9112 § 6.3)."""
+    lengths, codings = headers.getlist("content-length"), headers.getlist("transfer-encoding")
+    if codings and lengths:
+        return problem(400, "framing", "the request has Content-Length and Transfer-Encoding; send one of them")
+    if len(lengths) > 1 or len(codings) > 1 or (codings and codings[0].strip().lower() != "chunked"):
+        return problem(400, "framing", "the request says more than once, or oddly, how its body ends; say it once")
+    return None
 
 
 def problem(status: int, code: str, text: str, headers: dict[str, str] | None = None) -> JSONResponse:
@@ -81,7 +137,7 @@ def problem(status: int, code: str, text: str, headers: dict[str, str] | None = 
 
 def wants_json(request: Request) -> bool:
     """Whether the answer is for a program."""
-    return request.url.path.startswith("/v1/") or request.url.path == "/healthz"
+    return request.url.path.startswith("/v1/") or request.url.path in ("/healthz", "/readyz", "/metrics")
 
 
 def address_of(request: Request) -> str:

@@ -29,14 +29,15 @@ from sqlalchemy import (
     create_engine,
     event,
     insert,
+    inspect,
     select,
 )
 from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, OperationalError
 
 from linepress.intake.settings import IntakeError
+from linepress.intake.store import migrations
 
-SCHEMA_VERSION = 1
-BUSY_TIMEOUT_S = 30
+_VERSION = "schema_version"
 _WRITE = "linepress_write"
 _ROW = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows itself for INTEGER only
 
@@ -105,6 +106,7 @@ submissions = Table(
     UniqueConstraint("partner", "idempotency_key"),
     Index("submissions_by_partner", "partner", "created_at", "id"),
     Index("submissions_by_state", "state", "created_at"),
+    Index("submissions_by_use", "partner", "files_gone_at", "state", "total_bytes"),
     Index("submissions_by_rank", "suite", "data_format", "state", "packed_ratio"),
 )
 
@@ -156,14 +158,28 @@ audit = Table(
     Column("target", String(200), nullable=False),
     Column("outcome", String(100), nullable=False),
     Column("address", String(64), nullable=False),
+    Column("chain", String(64), nullable=False, server_default=""),
+)
+
+names = Table(
+    "names",
+    metadata,
+    Column("partner", ForeignKey("partners.id"), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("content", String(64), nullable=False),
+    Column("submission", String(40), nullable=False),
+    Column("at", Float, nullable=False),
 )
 
 
 class Database:
-    """Connections to one database; `read` and `write` are transactions."""
+    """Connections to one database; `read` and `write` are transactions.
 
-    def __init__(self, url: str) -> None:
-        self.engine = _engine(url)
+    A database that stays locked for ``busy_s`` raises `OperationalError`: whoever asked is to ask again.
+    """
+
+    def __init__(self, url: str, busy_s: float = 4.0) -> None:
+        self.engine = _engine(url, busy_s)
         self._sqlite = self.engine.dialect.name == "sqlite"
         self._writing = threading.Lock()
         self._prepare()
@@ -190,31 +206,57 @@ class Database:
         """End every connection."""
         self.engine.dispose()
 
+    def lacking(self) -> list[str]:
+        """Tables and columns that this linepress needs and the database has not; empty when it is whole."""
+        with self.read() as connection:
+            seen = inspect(connection)
+            there = set(seen.get_table_names())
+            missing = [table.name for table in metadata.sorted_tables if table.name not in there]
+            for table in metadata.sorted_tables:
+                if table.name in there:
+                    have = {str(column["name"]) for column in seen.get_columns(table.name)}
+                    missing += [f"{table.name}.{column.name}" for column in table.columns if column.name not in have]
+        return missing
+
     def _prepare(self) -> None:
         try:
-            metadata.create_all(self.engine)
             with self.write() as connection:
-                found = connection.execute(select(meta.c.value).where(meta.c.key == "schema_version")).scalar()
-                if found is None:
-                    connection.execute(insert(meta).values(key="schema_version", value=str(SCHEMA_VERSION)))
-                    found = str(SCHEMA_VERSION)
+                self._bring_up(connection)
         except IntegrityError:
-            found = str(SCHEMA_VERSION)  # another service made the same tables at the same moment
+            pass  # another service made the same tables at the same moment
         except OperationalError as error:
             raise IntakeError(f"database cannot be opened ({error.orig}); check the URL and its folder") from None
-        if found != str(SCHEMA_VERSION):
+        if missing := self.lacking():
             raise IntakeError(
-                f"database is of schema version {found}, this linepress has {SCHEMA_VERSION}; start it with the "
-                "linepress that wrote it, or give another --data"
+                f"database lacks {', '.join(missing[:5])}; restore it from a backup, or give another --data"
             )
 
+    def _bring_up(self, connection: Connection) -> None:
+        """Make the tables of a new database, take those of an older one to where this linepress is."""
+        if "meta" not in inspect(connection).get_table_names():
+            metadata.create_all(connection)
+            migrations.stamp(connection, migrations.newest())
+            connection.execute(insert(meta).values(key=_VERSION, value=migrations.newest()))
+            return
+        # Said in a row as well, and in version 1 only there.
+        found = str(connection.execute(select(meta.c.value).where(meta.c.key == _VERSION)).scalar())
+        if found not in migrations.known():
+            raise IntakeError(
+                f"database is of schema version {found}, this linepress has {migrations.newest()}; start it with the "
+                "linepress that wrote it, or give another --data"
+            )
+        if migrations.current(connection) is None:
+            migrations.stamp(connection, found)
+        if found != migrations.newest():
+            migrations.upgrade(connection)
 
-def _engine(url: str) -> Engine:
+
+def _engine(url: str, busy_s: float) -> Engine:
     try:
         if not url.startswith("sqlite:"):
             return create_engine(url, pool_pre_ping=True)
         engine = create_engine(
-            url, connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_S}, pool_size=16, max_overflow=64
+            url, connect_args={"check_same_thread": False, "timeout": busy_s}, pool_size=16, max_overflow=64
         )
     except (ArgumentError, NoSuchModuleError) as error:
         raise IntakeError(f"database URL not understood ({error}); write postgresql+psycopg://…") from None
@@ -224,7 +266,7 @@ def _engine(url: str) -> Engine:
     @event.listens_for(engine, "connect")
     def _connected(dbapi: Any, record: object) -> None:
         dbapi.isolation_level = None  # the driver would else begin transactions of its own choosing
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
             dbapi.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")

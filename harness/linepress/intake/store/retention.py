@@ -5,16 +5,17 @@ from __future__ import annotations
 import shutil
 from typing import Any
 
-from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy import and_, delete, func, or_, select, update
 
 from linepress.intake.http.answers import RefusedError
 from linepress.intake.service import Service
 from linepress.intake.store import audit, states, submissions
-from linepress.intake.store.database import files
+from linepress.intake.store.database import events, files
 from linepress.intake.store.database import submissions as rows
 from linepress.intake.work.places import Place
 
 BATCH = 200
+EVERYTHING = "files, log, check, run, report, verdict, certificate, names, hashes, reasons"
 
 
 def sweep(service: Service) -> dict[str, int]:
@@ -64,9 +65,10 @@ def _files(service: Service) -> int:
         place = Place(service.settings, row)
         if row["state"] == states.WITHDRAWN:
             place.forget()
+            _note(service, row, "everything deleted", EVERYTHING)
         else:
             place.forget_files()
-        _note(service, row, "files deleted")
+            _note(service, row, "files deleted", "files")
     return len(found)
 
 
@@ -102,7 +104,19 @@ def _strays(service: Service) -> int:
     return strays
 
 
-def _note(service: Service, row: dict[str, Any], action: str) -> None:
+def _note(service: Service, row: dict[str, Any], action: str, what: str) -> None:
+    """Note that files are gone; of a withdrawn submission the database forgets as much as the disk did.
+
+    What stays: id and name, states with their times, the audit log, and for a name that was validated one hash over
+    its files, without which the name could come to stand for others.
+    """
     with service.db.write() as conn:
-        conn.execute(update(rows).where(rows.c.id == row["id"]).values(files_gone_at=service.now()))
-        audit.note(conn, service.now(), audit.SERVICE, action, row["id"])
+        values: dict[str, Any] = {"files_gone_at": service.now()}
+        if row["state"] == states.WITHDRAWN:
+            values |= {"hub_uri": None, "hub_revision": None, "request_sha256": "", "idempotency_key": None}
+            values |= {"data_format": None, "packed_ratio": None}
+            conn.execute(delete(files).where(files.c.submission == row["id"]))
+            told = and_(events.c.submission == row["id"], events.c.to_state != states.WITHDRAWN)
+            conn.execute(update(events).where(told).values(reason=""))
+        conn.execute(update(rows).where(rows.c.id == row["id"]).values(**values))
+        audit.note(conn, service.now(), audit.SERVICE, action, row["id"], what)

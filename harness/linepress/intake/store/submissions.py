@@ -7,13 +7,14 @@ import hashlib
 import json
 import secrets
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import Connection, and_, func, insert, or_, select, tuple_, update
 
 from linepress.intake.http.answers import RefusedError, unknown_submission
 from linepress.intake.http.forms import NewSubmission
-from linepress.intake.store import audit, states
+from linepress.intake.store import audit, names, states
 from linepress.intake.store.audit import Actor
 from linepress.intake.store.database import events, files, partners, submissions
 from linepress.intake.store.partners import Caller
@@ -43,6 +44,7 @@ def create(
                     409, "key_used", "this Idempotency-Key was used for another request; choose a new one"
                 )
             return dict(found), False
+    names.check(conn, caller.partner, wanted.name, names.content_of(file.model_dump() for file in wanted.files))
     total = sum(file.bytes for file in wanted.files)
     used, uploading = usage(conn, caller.partner)
     if used + total > caller.quota_bytes:
@@ -162,7 +164,9 @@ def move(
     if not states.allowed(before, to):
         raise RefusedError(409, "state", f"the submission is {before} and cannot become {to}")
     reason = escaped(reason)[:REASON_WIDTH]
-    released = {"lease_owner": None, "lease_until": None} if to in states.FINAL else {}
+    released: dict[str, Any] = {"lease_owner": None, "lease_until": None} if to in states.FINAL else {}
+    if to == states.WITHDRAWN:
+        released["idempotency_key"] = None  # the same files may be declared again
     done = conn.execute(
         update(submissions)
         .where(and_(submissions.c.id == submission, submissions.c.state == before))
@@ -174,10 +178,18 @@ def move(
     return _get(conn, submission)
 
 
-def lease(conn: Connection, now: float, owner: str, life_s: float, gone: Sequence[str] = ()) -> Row | None:
-    """The oldest submission with work to do that no living runner holds, now held by ``owner``; None without one.
+def lease(
+    conn: Connection,
+    now: float,
+    owner: str,
+    life_s: float,
+    gone: Sequence[str] = (),
+    turns: Mapping[str, int] = MappingProxyType({}),
+) -> Row | None:
+    """A submission with work to do that no living runner holds, now held by ``owner``; None without one.
 
-    ``gone`` are owners known to be dead, whose leases need not run out first.
+    The partner who has had the fewest ``turns`` comes first, and of its submissions the oldest. ``gone`` are owners
+    known to be dead, whose leases need not run out first.
     """
     free = or_(
         submissions.c.lease_until.is_(None),
@@ -185,7 +197,13 @@ def lease(conn: Connection, now: float, owner: str, life_s: float, gone: Sequenc
         submissions.c.lease_owner.in_(list(gone)),
     )
     waiting = and_(submissions.c.state.in_(states.WORK), free)
-    query = select(submissions).where(waiting).order_by(submissions.c.created_at).limit(1)
+    oldest = select(submissions.c.partner, func.min(submissions.c.created_at)).where(waiting)
+    each = [(str(name), float(at)) for name, at in conn.execute(oldest.group_by(submissions.c.partner))]
+    if not each:
+        return None
+    first = min(each, key=lambda entry: (turns.get(entry[0], 0), entry[1]))[0]
+    query = select(submissions).where(and_(waiting, submissions.c.partner == first))
+    query = query.order_by(submissions.c.created_at).limit(1)
     found = conn.execute(query.with_for_update(skip_locked=True)).mappings().first()
     if found is None:
         return None

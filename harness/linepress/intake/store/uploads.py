@@ -16,12 +16,13 @@ import fcntl
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import and_, select, update
+from sqlalchemy import Connection, and_, func, or_, select, update
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
@@ -79,14 +80,18 @@ async def append(
     offset_bytes: int,
     checksum: bytes | None,
     body: AsyncIterator[bytes],
+    still_may: Callable[[Connection], bool] = lambda conn: True,
 ) -> int:
     """Append a request's body at ``offset_bytes``; returns the acknowledged offset.
+
+    ``still_may`` is asked in the transaction of each acknowledgement: a token that was revoked meanwhile brings
+    nothing in.
 
     A body that breaks off, or falls silent, keeps what came unless it has a checksum. Raises `RefusedError`, or
     `OSError` where the disk does not take it.
     """
     target = await run_in_threadpool(find, db, partner, submission, number)
-    writer = await run_in_threadpool(_Writer.open, db, settings, now, target, offset_bytes)
+    writer = await run_in_threadpool(_Writer.open, db, settings, now, target, offset_bytes, still_may)
     try:
         return await _fill(writer, settings, checksum, body)
     finally:
@@ -98,7 +103,16 @@ async def _fill(writer: _Writer, settings: Settings, checksum: bytes | None, bod
     waiting = bytearray()
     broken: RefusedError | ClientDisconnect | None = None
     source = body.__aiter__()
+    begun_s, came = time.monotonic(), 0
     while True:
+        elapsed_s = time.monotonic() - begun_s
+        if elapsed_s > settings.idle_s + came / settings.upload_Bps:
+            broken = RefusedError(
+                408,
+                "slow",
+                f"{came} B came in {elapsed_s:.0f} s; ask for the offset and go on over a faster way",
+            )
+            break
         try:
             piece = await asyncio.wait_for(source.__anext__(), settings.idle_s)
         except StopAsyncIteration:
@@ -116,6 +130,7 @@ async def _fill(writer: _Writer, settings: Settings, checksum: bytes | None, bod
             await run_in_threadpool(writer.undo)
             raise RefusedError(413, "too_long", f"the file was declared with {writer.target.length_bytes} B")
         digest.update(piece)
+        came += len(piece)
         waiting += piece
         if len(waiting) >= settings.chunk_bytes:
             await run_in_threadpool(writer.write, bytes(waiting), checksum is None)
@@ -155,10 +170,34 @@ def check_room(settings: Settings, wanted_bytes: int) -> None:
         )
 
 
+def promised_bytes(conn: Connection) -> int:
+    """Bytes that were declared, by any partner, and have still to come: room that is not free though it is empty."""
+    coming = or_(
+        submissions.c.state == states.UPLOADING,
+        and_(submissions.c.state == states.RECEIVED, files.c.from_hub.is_(True)),
+    )
+    query = (
+        select(func.coalesce(func.sum(files.c.bytes - files.c.offset), 0))
+        .join(submissions, submissions.c.id == files.c.submission)
+        .where(coming)
+    )
+    return int(conn.execute(query).scalar_one())
+
+
 class _Writer:
     """The one writer of a file, holding its lock."""
 
-    def __init__(self, db: Database, now: Callable[[], float], target: Target, descriptor: int) -> None:
+    def __init__(
+        self,
+        db: Database,
+        settings: Settings,
+        now: Callable[[], float],
+        target: Target,
+        descriptor: int,
+        still_may: Callable[[Connection], bool],
+    ) -> None:
+        self._settings = settings
+        self._still_may = still_may
         self.target = target
         self.at = target.offset_bytes
         self._acknowledged = target.offset_bytes
@@ -168,8 +207,16 @@ class _Writer:
 
     @classmethod
     def open(
-        cls, db: Database, settings: Settings, now: Callable[[], float], target: Target, offset_bytes: int
+        cls,
+        db: Database,
+        settings: Settings,
+        now: Callable[[], float],
+        target: Target,
+        offset_bytes: int,
+        still_may: Callable[[Connection], bool],
     ) -> _Writer:
+        # Before anything is made: a part beside a file that is complete would take its place.
+        target = _refreshed(db, target)
         path = part_path(settings, target.submission, target.number)
         fresh = not path.exists()
         path.parent.mkdir(mode=0o700, exist_ok=True)
@@ -201,10 +248,11 @@ class _Writer:
         except BaseException:
             os.close(descriptor)
             raise
-        return cls(db, now, target, descriptor)
+        return cls(db, settings, now, target, descriptor, still_may)
 
     def write(self, data: bytes, may_acknowledge: bool) -> None:
         view = memoryview(data)
+        check_room(self._settings, len(view))
         try:
             while view:
                 done = os.write(self._descriptor, view)
@@ -233,6 +281,8 @@ class _Writer:
             files.c.submission.in_(uploading),
         )
         with self._db.write() as conn:
+            if not self._still_may(conn):
+                raise RefusedError(401, "token", "the token was revoked while this came; nothing more is taken")
             done = conn.execute(update(files).where(mine).values(offset=self.at, updated_at=self._now()))
         if done.rowcount != 1:
             raise RefusedError(409, "state", "the submission takes no more bytes; look at its state")

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from linepress.cli.tied import tie_to
+from linepress.intake.work.processes import tie_to
 from linepress.submission.box import isolation, landlock
 
 _NEW_USER, _NEW_NETWORK, _NEW_IPC = 0x10000000, 0x40000000, 0x08000000

@@ -87,14 +87,16 @@ def write(folder: Path, document: Row) -> None:
     write_atomically(folder / VERDICT, json.dumps(document, indent=1).encode() + b"\n")
 
 
-def certify(place: Place, waivers: Sequence[str] = ()) -> str:
-    """Sign what was validated, under the ``waivers`` that hold for the partner; returns the sha256 of the bundle.
+def certify(place: Place, waivers: Sequence[str] = (), audit: Row | None = None) -> str:
+    """Sign what was validated, under the ``waivers`` that hold for the partner, with the ``audit`` log's head.
+
+    Returns the sha256 of the bundle.
 
     Raises `LinepressError` where the submission or the run cannot be certified.
     """
     from linepress.submission.certificate.issue import issue
 
-    issued = issue(place.files, place.run, signing_key(place.settings), waivers=waivers)
+    issued = issue(place.files, place.run, signing_key(place.settings), waivers=waivers, audit=audit)
     write_atomically(certificate_path(place.settings, str(place.row["id"])), issued.bundle)
     return hashlib.sha256(issued.bundle).hexdigest()
 

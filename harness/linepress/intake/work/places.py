@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import shutil
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from linepress.errors import LinepressError
 from linepress.intake.settings import Settings
 from linepress.intake.store.uploads import part_path
-from linepress.submission.check.ledger import name_of
+from linepress.intake.work import hub
 
 Row = dict[str, Any]
-BLOCK_BYTES = 1 << 20
-TIMEOUT_S = 60.0
-RESUMES = 5
-
-
-class HubError(LinepressError):
-    """A hub reference that cannot be followed: the partner's to mend."""
 
 
 class Place:
@@ -42,10 +31,24 @@ class Place:
         with self.log.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text.rstrip("\n") + "\n")
 
+    def absent(self, files: Sequence[Row]) -> list[Row]:
+        """Files of the hub reference that are not here yet."""
+        return [file for file in files if file["from_hub"] and not (self.files / str(file["path"])).exists()]
+
+    def fetch(self, files: Sequence[Row], stopped: Callable[[], bool]) -> None:
+        """Bring the files of the hub reference to where uploads lie; a second call goes on where the first was.
+
+        Raises as `linepress.intake.work.hub.fetch` does.
+        """
+        absent = self.absent(files)
+        if absent:
+            folder = part_path(self.settings, str(self.row["id"]), 0).parent
+            hub.fetch(self.settings, self.row, absent, folder.absolute(), stopped)
+
     def assemble(self, files: Sequence[Row]) -> None:
         """Bring the files together under their own names; a second call after a crash goes on where the first was.
 
-        Raises `HubError` for what the hub does not give, `OSError` where the disk fails.
+        Raises `OSError` where the disk fails.
         """
         self.files.mkdir(parents=True, exist_ok=True, mode=0o700)
         for file in files:
@@ -53,68 +56,17 @@ class Place:
             target = self.files / str(file["path"])
             target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             part = part_path(self.settings, str(self.row["id"]), int(file["number"]))
-            if file["from_hub"]:
-                self._fetch(file, part, target)
-            elif part.exists():
+            if target.exists():
+                part.unlink(missing_ok=True)  # what came after the file was whole is not the file
+            elif part.exists() and part.stat().st_size == file["bytes"]:
                 part.replace(target)
-            elif not target.exists() and not file["bytes"]:
+            elif part.exists():
+                have = part.stat().st_size
+                raise OSError(f"{part.name} of submission {self.row['id']} has {have} of {file['bytes']} B")
+            elif not file["bytes"]:
                 target.touch(mode=0o600)
-            elif not target.exists():
+            else:
                 raise OSError(f"{file['number']}.part of submission {self.row['id']} is gone")
-
-    def _fetch(self, file: Row, part: Path, target: Path) -> None:
-        """One file from the hub, without any token of ours: a partner must not read what only we may."""
-        if target.exists():
-            return
-        part.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        why = ""
-        for _ in range(RESUMES):
-            have = part.stat().st_size if part.exists() else 0
-            if have >= file["bytes"]:
-                break
-            why = self._stream(file, part, have)
-        have = part.stat().st_size if part.exists() else 0
-        if not file["bytes"]:
-            part.touch(mode=0o600)
-        elif have != file["bytes"]:
-            raise HubError(f"{name_of(file['path'])}: the hub gave {have} of {file['bytes']} B ({why or 'too many'})")
-        digest = hashlib.sha256()
-        with part.open("rb") as source:
-            while block := source.read(BLOCK_BYTES):
-                digest.update(block)
-            os.fsync(source.fileno())
-        if digest.hexdigest() != file["sha256"]:
-            part.unlink()
-            raise HubError(f"{name_of(file['path'])}: the hub's file has another sha256 than the declared one")
-        part.replace(target)
-
-    def _stream(self, file: Row, part: Path, have: int) -> str:
-        """Append what one request gives, never more than declared; says why it ended early."""
-        from huggingface_hub import hf_hub_url
-        from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
-        from huggingface_hub.utils import build_hf_headers, get_session  # type: ignore[attr-defined]
-
-        repo = str(self.row["hub_uri"]).removeprefix("hf://")
-        endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
-        url = hf_hub_url(repo, str(file["path"]), revision=str(self.row["hub_revision"]), endpoint=endpoint)
-        headers = {**build_hf_headers(token=False), "Accept-Encoding": "identity"}
-        if have:
-            headers["Range"] = f"bytes={have}-"
-        try:
-            with get_session().stream(
-                "GET", url, headers=headers, timeout=TIMEOUT_S, follow_redirects=True
-            ) as answer:
-                if answer.status_code != (206 if have else 200):
-                    return f"status {answer.status_code}"
-                with part.open("ab") as out:
-                    for block in answer.iter_raw():
-                        have += len(block)
-                        if have > file["bytes"]:
-                            return f"it sent more than the declared {file['bytes']} B"
-                        out.write(block)
-        except HTTPError as error:
-            return type(error).__name__
-        return ""
 
     def forget_files(self) -> None:
         """Delete the partner's files; log, verdict and report stay."""

@@ -1,14 +1,62 @@
-"""Processes of the service, told apart from later ones of the same number by when they began."""
+"""Processes of the service, told apart from later ones of the same number by when they began, and ended together.
+
+A service that is killed cannot stop what it started; Linux can (prctl(2), PR_SET_PDEATHSIG). SIGTERM lets a run close
+its record, so the next service resumes it.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
 import os
 import signal
 import socket
+import sys
 import time
 from pathlib import Path
 
 GRACE_S = 20.0
+_PR_SET_PDEATHSIG = 1
+
+
+def tie_to(parent: int) -> None:
+    """Have SIGTERM sent to this process when ``parent`` dies; exits at once if it is dead already."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != parent:
+        sys.exit(1)
+
+
+class RunnerLock:
+    """The right to be the runner of a data folder on this machine; it dies with the process that holds it."""
+
+    def __init__(self, data: Path) -> None:
+        self._path = data / f"runner-{socket.gethostname()}.lock"
+        self._held: int | None = None
+
+    def take(self) -> bool:
+        """Take it; False while another process has it."""
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        self._held = descriptor
+        return True
+
+    def give_back(self) -> None:
+        """Let the next one have it."""
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
+
+    def is_held(self) -> bool:
+        """Whether any process has it now."""
+        if self._held is None and self.take():
+            self.give_back()
+            return False
+        return True
 
 
 def birth_of(pid: int) -> str | None:

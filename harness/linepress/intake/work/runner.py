@@ -19,15 +19,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from linepress.errors import LinepressError
 from linepress.intake.http.answers import RefusedError
 from linepress.intake.service import Service
-from linepress.intake.store import audit, leaderboard, states, submissions, waivers
+from linepress.intake.store import audit, leaderboard, names, states, submissions, waivers
 from linepress.intake.store.retention import sweep
-from linepress.intake.work import jail, judging, processes
-from linepress.intake.work.places import HubError, Place, tensor_files
+from linepress.intake.work import hub, jail, judging, processes
+from linepress.intake.work.places import Place, tensor_files
 from linepress.intake.work.validation import check_runnable, write_suite
 from linepress.records.files import write_atomically
 from linepress.submission.check.ledger import EXIT_UNDECIDED, name_of
@@ -39,6 +39,7 @@ Row = dict[str, Any]
 POLL_S = 0.25
 SWEEP_EVERY_S = 20.0
 PAUSE_S = 10.0
+FETCH_AGAIN_S = 1.0
 RUN_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "VIRTUAL_ENV", "PYTHONPATH")
 USAGE_CODES = (0, 1, 2, 3)
 """Exit codes of ``linepress run`` that say something about the data; others are the service's own trouble."""
@@ -48,6 +49,10 @@ class WorkStoppedError(Exception):
     """The lease, or the submission, is gone: nothing further may be done for it."""
 
 
+class WorkOverError(Exception):
+    """The submission has its end, and there is nothing more to do for it."""
+
+
 class Runner:
     """One worker of a service."""
 
@@ -55,12 +60,21 @@ class Runner:
         self.service = service
         self.owner = processes.identity()
         self._swept_s = 0.0
+        self._turns: dict[str, int] = {}
+        self._aside: dict[str, threading.Thread] | None = None
 
     def run_forever(self, stop: threading.Event) -> None:
-        """Work until ``stop`` is set."""
+        """Work until ``stop`` is set; hub references are fetched beside everything else."""
+        self._aside = {}
         while not stop.is_set():
-            if not self.step(stop):
+            try:
+                worked = self.step(stop)
+            except OperationalError:
+                worked = False  # the database is busy; what was begun is taken up again
+            if not worked:
                 stop.wait(POLL_S)
+        for thread in list(self._aside.values()):
+            thread.join()
 
     def step(self, stop: threading.Event | None = None) -> bool:
         """Take one submission one state further; False when there is none to take."""
@@ -68,12 +82,58 @@ class Runner:
         self._sweep()
         with service.db.write() as conn:
             gone = [owner for owner in submissions.owners(conn) if processes.is_dead(owner)]
-            row = submissions.lease(conn, service.now(), self.owner, service.settings.lease_s, gone)
+            row = submissions.lease(conn, service.now(), self.owner, service.settings.lease_s, gone, self._turns)
         if row is None:
             return False
+        self._turns[row["partner"]] = max(self._turns.values(), default=0) + 1
+        if self._aside is not None and row["state"] == states.RECEIVED and self._to_fetch(row):
+            self._fetch_aside(row, stop or threading.Event())
+            return True
+        self._guarded(row, self._work, stop)
+        return True
+
+    def _to_fetch(self, row: Row) -> bool:
+        with self.service.db.read() as conn:
+            return bool(Place(self.service.settings, row).absent(submissions.files_of(conn, row["id"])))
+
+    def _fetch_aside(self, row: Row, stop: threading.Event) -> None:
+        """Fetch in a thread of its own, one reference of a partner at a time; the others wait without holding up."""
+        assert self._aside is not None
+        self._aside = {name: thread for name, thread in self._aside.items() if thread.is_alive()}
+        if row["partner"] in self._aside or len(self._aside) >= self.service.settings.fetches:
+            with self.service.db.write() as conn:
+                submissions.release(conn, row["id"], self.owner, self.service.now() + FETCH_AGAIN_S)
+            return
+        thread = threading.Thread(target=self._guarded, args=(row, self._fetch, stop), daemon=True)
+        self._aside[row["partner"]] = thread
+        thread.start()
+
+    def _fetch(self, row: Row, stopped: Callable[[], bool]) -> None:
+        place = Place(self.service.settings, row)
+        self._attempt(row)
+        with self.service.db.read() as conn:
+            files = submissions.files_of(conn, row["id"])
+        try:
+            place.fetch(files, stopped)
+        except hub.HubError as error:
+            place.write_log(f"hub: {error}")
+            self._move(row, states.REJECTED, f"hub reference: {error}")
+            raise WorkOverError from None
+        except hub.FetchStoppedError:
+            raise WorkStoppedError from None
+        place.assemble(files)
+        with self.service.db.write() as conn:
+            submissions.note_values(conn, row["id"], {"attempts": row["attempts"]})
+
+    def _guarded(
+        self, row: Row, work: Callable[[Row, Callable[[], bool]], None], stop: threading.Event | None
+    ) -> None:
+        """Hold the lease while ``work`` is done; whatever comes of it leaves the submission to be taken up again."""
         with self._held(row) as lost:
             try:
-                self._work(row, lambda: lost.is_set() or (stop is not None and stop.is_set()))
+                work(row, lambda: lost.is_set() or (stop is not None and stop.is_set()))
+            except WorkOverError:
+                pass
             except RefusedError:
                 self._release(row)  # withdrawn meanwhile, and journalled by whoever did that
             except WorkStoppedError:
@@ -82,7 +142,6 @@ class Runner:
                 self._broken(row, error)
             else:
                 self._release(row)
-        return True
 
     def _work(self, row: Row, stopped: Callable[[], bool]) -> None:
         place = Place(self.service.settings, row)
@@ -100,16 +159,13 @@ class Runner:
 
     def _check(self, place: Place, stopped: Callable[[], bool]) -> None:
         row, settings = place.row, self.service.settings
-        self._attempt(row)
         with self.service.db.read() as conn:
             files = submissions.files_of(conn, row["id"])
             granted = waivers.granted(conn, row["partner"])
-        try:
-            place.assemble(files)
-        except HubError as error:
-            place.write_log(f"hub: {error}")
-            self._move(row, states.REJECTED, f"hub reference: {error}")
-            return
+        if place.absent(files):
+            self._fetch(row, stopped)
+        self._attempt(row)
+        place.assemble(files)
         limits = Limits(
             file_bytes=settings.file_bytes,
             total_bytes=settings.submission_bytes,
@@ -181,7 +237,16 @@ class Runner:
         if named is not None and named not in granted:
             self._move(row, states.REJECTED, f"S12 FAIL: waiver {name_of(named)} was revoked before the verdict")
             return
-        document["certificate"] = judging.certify(place, granted)
+        with self.service.db.write() as conn:
+            files = submissions.files_of(conn, row["id"])
+            try:
+                names.claim(conn, self.service.now(), row["partner"], row["name"], names.content_of(files), row["id"])
+            except RefusedError as refusal:
+                submissions.move(conn, self.service.now(), row["id"], states.REJECTED, audit.SERVICE, refusal.text)
+                return
+            audit.note(conn, self.service.now(), audit.SERVICE, "certificate issued", row["id"])
+            head = audit.head(conn)
+        document["certificate"] = judging.certify(place, granted, head)
         self._validated(place, document)
 
     def _validated(self, place: Place, document: Row) -> None:

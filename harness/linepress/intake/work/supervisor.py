@@ -27,6 +27,10 @@ class Supervisor:
         self._thread.start()
         return self
 
+    def stop_soon(self) -> None:
+        """Begin to end the runner, without waiting for it."""
+        self._stop.set()
+
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()

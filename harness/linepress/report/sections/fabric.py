@@ -57,6 +57,7 @@ def fabric(view: RunView) -> Section:
         section.parts.append(Note("This run has no fabric stage; what follows needs none."))
     section.parts += [
         _size_figure("fabric-size", "Collectives of packaged topologies, plain", list(standing_curves())),
+        _machine_table(),
         _load_figure(),
         _scale_table(),
     ]
@@ -269,6 +270,8 @@ def _rows_table(rows: Frame) -> Table:
         Column("speed-up", numeric=True, better="higher"),
         Column("bus bandwidth", "GB/s", True, "higher"),
         Column("plain", "GB/s", True),
+        Column("on a machine", numeric=True, hint="plain, measured curves of this number and size"),
+        Column("speed-up there", numeric=True, better="higher", hint="against the plain machine at its best"),
     )
     out = []
     for k in range(min(len(rows), MAX_ROWS)):
@@ -297,6 +300,8 @@ def _rows_table(rows: Frame) -> Table:
                     number_cell(
                         value["plain_bus_bandwidth_GBps"], fmt.significant(value["plain_bus_bandwidth_GBps"]), "muted"
                     ),
+                    number_cell(value["plain_machine_s"], fmt.seconds(value["plain_machine_s"]), hint=_band(value)),
+                    number_cell(value["machine_speedup"], fmt.ratio(value["machine_speedup"])),
                 )
             )
         )
@@ -321,7 +326,67 @@ _NUMBERS = (
     "speedup",
     "bus_bandwidth_GBps",
     "plain_bus_bandwidth_GBps",
+    "plain_machine_s",
+    "machine_speedup",
+    "machine_band",
 )
+
+
+def _band(value: dict[str, float]) -> str:
+    """What held-out rows of a machine differ by; "" without any."""
+    share = value["machine_band"]
+    return f"held-out rows of this machine within {100 * share:.0f} %" if np.isfinite(share) else ""
+
+
+def _machine_table() -> Table:
+    """All-reduces of measured machines by size and number, beside what the wires of such a topology allow."""
+    from linepress_hardware.fabric.collectives import bus_bandwidth_factor
+    from linepress_hardware.fabric.curves import collective_time, systems
+
+    columns = (
+        Column("machine"),
+        Column("devices", numeric=True),
+        Column("size", numeric=True),
+        Column("time", numeric=True, better="lower"),
+        Column("bus bandwidth", "GB/s", True, "higher"),
+        Column("by"),
+        Column("rows"),
+        Column(
+            "held out within", "%", True, "lower", "largest error of rows of 1 MiB and more that no curve has seen"
+        ),
+    )
+    out = []
+    for name, n in (("h100-sxm", 2), ("h100-sxm", 8), ("a100-sxm", 8), ("b200-sxm", 8), ("gb200", 4), ("gb200", 72)):
+        for size in (16 * 2**10, 2**20, 2**26, 2**30):
+            one = collective_time(name, "all_reduce", n, size)
+            bus = bus_bandwidth_factor("all_reduce", n) * size / one.time_s / 1e9
+            share = one.band
+            worst = float("nan") if share is None else 100 * share
+            out.append(
+                Row(
+                    (
+                        cell(name, hint=systems()[name].title),
+                        number_cell(n, fmt.count(n)),
+                        number_cell(size, fmt.bytes_si(size)),
+                        number_cell(one.time_s, fmt.seconds(one.time_s)),
+                        number_cell(bus, fmt.significant(bus)),
+                        cell(one.curve, style="code"),
+                        cell(
+                            f"of {n}" if one.measured_n else "other numbers, closed form",
+                            hint=one.basis,
+                        ),
+                        number_cell(worst, fmt.significant(worst)),
+                    )
+                )
+            )
+    return Table(
+        "fabric-machines",
+        "All-reduce on measured machines",
+        columns,
+        (RowGroup("", tuple(out)),),
+        "Curves calibrated on published rows; the library takes the least time. Nothing transfers to a machine "
+        "without rows. `linepress fabric collective` shows every size, `--check` the rows held out.",
+    )
 
 
 def _scale_table() -> Table:

@@ -278,6 +278,9 @@ _SYSTEM_COLUMNS: tuple[tuple[str, str, str, str], ...] = (
     ("plain", "plain_tokens_per_s", "", ""),
     ("speed-up", "speedup", "ratio", "higher"),
     ("closed form", "closed_form_speedup", "ratio", ""),
+    ("expected", "expected_speedup", "ratio", "higher"),
+    ("low", "expected_speedup_low", "ratio", ""),
+    ("high", "expected_speedup_high", "ratio", ""),
     ("TTFT", "ttft_s", "s", "lower"),
     ("plain", "plain_ttft_s", "s", ""),
     ("largest batch", "largest_batch", "count", "higher"),
@@ -288,6 +291,7 @@ _SYSTEM_COLUMNS: tuple[tuple[str, str, str, str], ...] = (
     ("plain", "plain_devices_needed", "count", ""),
     ("racks", "racks_needed", "", "lower"),
     ("plain", "plain_racks_needed", "", ""),
+    ("decoders a device", "decoder_engines_needed", "count", "lower"),
     ("J per million tokens", "energy_J_per_million_tokens", "", "lower"),
     ("plain", "plain_energy_J_per_million_tokens", "", ""),
     ("USD per million tokens", "cost_usd_per_million_tokens", "", "lower"),
@@ -332,13 +336,17 @@ def _system_table(rows: Frame) -> Table:
                 if unit == "count"
                 else fmt.significant(v)
             )
-            cells.append(number_cell(v, text, "muted" if heading in ("plain", "closed form") else ""))
+            cells.append(number_cell(v, text, "muted" if heading in ("plain", "closed form", "low", "high") else ""))
         cells.append(cell(rows.text("bound_by")[k] or rows.text("decode_bound")[k]))
         out.append(Row(tuple(cells)))
     note = f"the first {MAX_ROWS} of {fmt.count(len(rows))} rows. " if len(rows) > MAX_ROWS else ""
     standing = [f"{what} {', '.join(x for x in rows.unique(c) if x)}" for what, c in _STANDING if any(rows.unique(c))]
     if standing:
         note += "Standing of the figures behind energy and cost: " + "; ".join(standing) + "."
+    bands = sorted({source for source in rows.unique("band_source") if source})
+    if bands:
+        note += " Expected speed-up: shares of peak and host time of measured machines; low to high is the 90th "
+        note += f"percentile of the residuals there: {'; '.join(bands)}."
     return Table("system-table", "With and without compression", columns, (RowGroup("", tuple(out)),), note)
 
 

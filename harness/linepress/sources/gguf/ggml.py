@@ -27,6 +27,7 @@ TYPES: dict[int, GgmlType] = {
     6: GgmlType("Q5_0", 32, 22, scales=((0, 2),), scales_format="fp16"),
     7: GgmlType("Q5_1", 32, 24, scales=((0, 4),), scales_format="fp16"),
     8: GgmlType("Q8_0", 32, 34, scales=((0, 2),), scales_format="fp16", quants_format="int8"),
+    9: GgmlType("Q8_1", 32, 40, scales=((0, 8),), scales_format="fp32", quants_format="int8"),
     10: GgmlType("Q2_K", 256, 84, scales=((0, 16), (80, 84))),
     11: GgmlType("Q3_K", 256, 110, scales=((96, 110),)),
     12: GgmlType("Q4_K", 256, 144, scales=((0, 16),), quants_format="int4"),
@@ -49,7 +50,14 @@ TYPES: dict[int, GgmlType] = {
     34: GgmlType("TQ1_0", 256, 54, scales=((52, 54),), scales_format="fp16"),
     35: GgmlType("TQ2_0", 256, 66, scales=((64, 66),), scales_format="fp16"),
     39: GgmlType("MXFP4", 32, 17, scales=((0, 1),), scales_format="e8m0", quants_format="e2m1"),
+    40: GgmlType("NVFP4", 64, 36, scales=((0, 4),), scales_format="e4m3", quants_format="e2m1"),
+    41: GgmlType("Q1_0", 128, 18, scales=((0, 2),), scales_format="fp16"),
+    42: GgmlType("Q2_0", 64, 18, scales=((0, 2),), scales_format="fp16"),
 }
+# Types whose number another branch uses with another block; the bytes up to the next tensor tell which it is.
+# Q2_0: 128 values in 34 bytes before ggml took the type in with 64 in 18.
+OTHERWISE: dict[int, GgmlType] = {42: GgmlType("Q2_0", 128, 34, scales=((0, 2),), scales_format="fp16")}
+UNMEASURED = {27: "I64", 28: "F64"}
 _BY_NAME = {kind.name: kind for kind in TYPES.values()}
 
 

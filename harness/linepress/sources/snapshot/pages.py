@@ -35,17 +35,27 @@ class Written:
         int32 each, one a page: index of the page, first written slot in it, written slots.
     page_tokens : int
         Slots of a page.
+    positions : bytes
+        int32, one a page: position of its first written slot in its sequence (the first that names it).
     """
 
     pages: bytes
     firsts: bytes
     counts: bytes
     page_tokens: int
+    positions: bytes
 
     @classmethod
-    def of(cls, pages: Table, firsts: Table, counts: Table, page_tokens: int) -> Written:
-        first, second, third = (np.asarray(a, np.int32).tobytes() for a in (pages, firsts, counts))
-        return cls(first, second, third, page_tokens)
+    def of(cls, pages: Table, firsts: Table, counts: Table, page_tokens: int, positions: Table) -> Written:
+        first, second, third, fourth = (np.asarray(a, np.int32).tobytes() for a in (pages, firsts, counts, positions))
+        return cls(first, second, third, page_tokens, fourth)
+
+    def token_positions(self) -> bytes:
+        """uint32, one a written token: its position in its sequence."""
+        counts = self.arrays()[2]
+        starts = np.repeat(np.frombuffer(self.positions, np.int32), counts)
+        within = np.arange(len(starts)) - np.repeat(np.cumsum(counts) - counts, counts)
+        return (starts + within).astype("<u4").tobytes()
 
     def arrays(self) -> tuple[Table, Table, Table]:
         """(pages, firsts, counts), int32 each."""
@@ -70,6 +80,7 @@ def written_pages(block_table: Table, sequence_tokens: Table, n_blocks: int, blo
     one sequence.
     """
     order: dict[int, int] = {}
+    position: dict[int, int] = {}
     for row, (pages, tokens) in enumerate(zip(block_table, sequence_tokens, strict=True)):
         n = -(-int(tokens) // block_tokens)
         if tokens < 0 or n > len(pages):
@@ -87,10 +98,12 @@ def written_pages(block_table: Table, sequence_tokens: Table, n_blocks: int, blo
             raise SourceError(f"{what}: sequence {row} names a block twice; export the block table again")
         for i, page in enumerate(used.tolist()):
             order[page] = max(order.get(page, 0), min(block_tokens, int(tokens) - i * block_tokens))
+            position.setdefault(page, i * block_tokens)
     if not order:
         raise SourceError(f"{what} holds no tokens; capture a longer prompt")
     pages_used, counts = (np.array(list(side), np.int32) for side in (order.keys(), order.values()))
-    return Written.of(pages_used, np.zeros(len(order), np.int32), counts, block_tokens)
+    positions = np.array(list(position.values()), np.int32)
+    return Written.of(pages_used, np.zeros(len(order), np.int32), counts, block_tokens, positions)
 
 
 def written_rows(sequence_tokens: Table, slots: int, padding: str, what: str) -> Written:
@@ -105,7 +118,8 @@ def written_rows(sequence_tokens: Table, slots: int, padding: str, what: str) ->
         raise SourceError(f"{what} holds no tokens; capture a longer prompt")
     pages = np.flatnonzero(counts).astype(np.int32)
     counts = counts[pages]
-    return Written.of(pages, slots - counts if padding == "left" else np.zeros_like(counts), counts, slots)
+    firsts = slots - counts if padding == "left" else np.zeros_like(counts)
+    return Written.of(pages, firsts, counts, slots, np.zeros_like(counts))
 
 
 def slot_marks(written: Written, n_pages: int) -> NDArray[np.uint8]:

@@ -6,24 +6,26 @@ once: tokens that are not numbers, caches that nobody wrote, tables that name pa
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 
+from linepress.environment import expanded
 from linepress.errors import SourceError
 from linepress.sources import Source, TensorRef, open_source
 from linepress.sources.casts import to_float32
 from linepress.sources.safetensors.header import Header
 from linepress.sources.safetensors.reader import SafetensorsSource, read_header
-from linepress.sources.snapshot.format import BLOCK_TABLE, CONTIGUOUS, SEQUENCE_TOKENS, form_of, is_snapshot
+from linepress.sources.snapshot.format import BLOCK_TABLE, CONTIGUOUS, SEQUENCE_TOKENS, TABLES, form_of, is_snapshot
 from linepress.sources.sniff import kind_of
 from linepress_codecs.formats import Format
 
 PASS, WARN, FAIL = "PASS", "WARN", "FAIL"
 CHUNK_BYTES = 8 << 20
+_PLAIN = ("F32", "F16", "BF16")
 STATED = ("model", "layers", "kv_heads", "head_dim", "tokens", "keys", "dtype", "text_sha256")
 """Metadata that makes a snapshot comparable with others; a missing one is a warning."""
 
@@ -56,7 +58,7 @@ def validate(uri: str) -> tuple[list[Finding], dict[str, object]]:
     try:
         source = open_source(uri)
         header = _header(uri)
-        findings = [Finding("opens", PASS, f"{len(source.tensors())} tensors, headers true to the file")]
+        findings = [Finding("opens", PASS, what_it_is(source)), *_left_out(source)]
         if header is not None and is_snapshot(header):
             findings += _snapshot(header, uri)
         findings += _bodies(source.tensors())
@@ -65,8 +67,42 @@ def validate(uri: str) -> tuple[list[Finding], dict[str, object]]:
     return findings, _facts(source, header)
 
 
+def what_it_is(source: Source) -> str:
+    """One line: how many tensors of which formats from which files, and what names do not tell."""
+    tensors = source.tensors()
+    formats = Counter(tensor.stored_format for tensor in tensors)
+    listed = ", ".join(f"{n} {name}" for name, n in formats.most_common())
+    provenance = source.provenance()
+    files = provenance.get("files")
+    n_files = len(files) if isinstance(files, list) else 0
+    where = f" in {n_files} files" if n_files > 1 else ""
+    kind = str(provenance.get("kind", "source"))
+    packed = Counter(note for tensor in tensors if (note := tensor.metadata.get("packed")))
+    ggml = Counter(note for tensor in tensors if (note := tensor.metadata.get("ggml_type")) and note not in _PLAIN)
+    said = [f"{n} of them {note}" for note, n in packed.most_common(3)]
+    if ggml:
+        said.append("blocks of " + ", ".join(f"{name} ({n})" for name, n in ggml.most_common(6)))
+    if any("byte_order" in tensor.metadata for tensor in tensors):
+        said.append("big-endian")
+    more = "".join(f"; {text}" for text in said)
+    return f"{kind}{where}: {len(tensors)} tensors ({listed}), headers true to the file{more}"
+
+
+def _left_out(source: Source) -> list[Finding]:
+    """What of the source is not measured, and why: tensors without a format, files beside those read."""
+    found = []
+    tensors = {name: why for name, why in source.skipped().items() if name.rpartition("/")[2] not in TABLES}
+    for rule, what, reasons in (("skipped", "tensor", tensors), ("left out", "file", source.left_out())):
+        if reasons:
+            some = "; ".join(f"{name}: {why}" for name, why in list(reasons.items())[:3])
+            more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+            plural = "" if len(reasons) == 1 else "s"
+            found.append(Finding(rule, WARN, f"{len(reasons)} {what}{plural} not read: {some}{more}"))
+    return found
+
+
 def _header(uri: str) -> Header | None:
-    path = Path(uri.removeprefix("memory:")).expanduser()
+    path = expanded(uri.removeprefix("memory:"))
     return read_header(path) if path.is_file() and kind_of(path) == "safetensors" else None
 
 
@@ -79,6 +115,7 @@ def _facts(source: Source, header: Header | None) -> dict[str, object]:
         "bytes": sum(t.n_bytes for t in tensors),
         "formats": sorted({t.stored_format for t in tensors}),
         "skipped": source.skipped(),
+        "left_out": source.left_out(),
     }
     if header is not None and is_snapshot(header):
         form = form_of(header.metadata, source.uri)
@@ -124,8 +161,8 @@ def _snapshot(header: Header, uri: str) -> list[Finding]:
 def _marks(header: Header, uri: str, arrangement: str) -> list[Finding]:
     """How much of an engine's memory holds tokens, and whether the header's count agrees."""
     path = uri.removeprefix("memory:")
-    view = SafetensorsSource(uri, [Path(path).expanduser()]).tensors()
-    memory = SafetensorsSource(uri, [Path(path).expanduser()], view="memory").tensors()
+    view = SafetensorsSource(uri, [expanded(path)]).tensors()
+    memory = SafetensorsSource(uri, [expanded(path)], view="memory").tensors()
     token, held = sum(t.n_bytes for t in view), sum(t.n_bytes for t in memory)
     tokens = view[0].shape[1]
     found = [

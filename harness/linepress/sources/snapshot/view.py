@@ -81,7 +81,8 @@ def _tokens(tensor: TensorRef, form: Form, written: Written) -> TensorRef:
         item_bytes=tensor.format.storage.itemsize,
     )
     shape = (sizes["kv_heads"], written.tokens, sizes["head_dim"])
-    return replace(tensor, shape=shape, location=location)
+    positions = written.token_positions() if found[0] == "key" else b""
+    return replace(tensor, shape=shape, location=location, positions=positions)
 
 
 def _table(tensor: TensorRef, what: str) -> np.ndarray[tuple[int, ...], np.dtype[np.int32]]:

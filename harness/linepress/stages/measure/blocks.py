@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from linepress.sources import LineStream
-from linepress.stages.measure.coded import Clock, Coded, time_rounds
+from linepress.stages.measure.coded import Clock, Coded, time_rounds, timed_range
 from linepress_codecs.codecs.block import SAMPLE_UNDER, sample_blocks
 from linepress_codecs.contracts import BlockCodec
 
@@ -32,7 +32,9 @@ def code_blocks(
     sizes: list[int] = []
     mismatch: int | None = None
     timed_bytes = 0
-    for first, blocks in _batches(stream, codec.block, chosen):
+    # A sample of small blocks is timed whole.
+    n_chunks = 1 if chosen is not None else stream.n_chunks
+    for number, (first, blocks) in enumerate(_batches(stream, codec.block, chosen)):
         codes = _encode_all(codec, blocks)
         sizes += [len(code) for code in codes]
         if verify and mismatch is None:
@@ -40,10 +42,14 @@ def code_blocks(
                 if codec.decode(code, len(block)) != bytes(block):
                     mismatch = first[i]
                     break
+        taken = timed_range(len(blocks), codec.block, number, n_chunks, seed) if repeats else range(0)
+        if not taken:
+            continue
+        part, code_part = blocks[taken.start : taken.stop], codes[taken.start : taken.stop]
         time_rounds(
-            ((encode, partial(_encode_all, codec, blocks)), (decode, partial(_decode_all, codec, codes, blocks)))
+            ((encode, partial(_encode_all, codec, part)), (decode, partial(_decode_all, codec, code_part, part)))
         )
-        timed_bytes += sum(len(block) for block in blocks)
+        timed_bytes += sum(len(block) for block in part)
     return Coded(
         unit_bits=8 * np.array(sizes, dtype=np.int64),
         n_units=n_blocks,

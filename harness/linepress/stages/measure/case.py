@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from linepress.sources import LineStream, TensorRef
-from linepress.sources.memo import Memo
+from linepress.sources.packed import SAMPLE_BYTES, narrower
 from linepress.sources.staging import staged
-from linepress.stages.measure.coded import Coded
+from linepress.stages.measure.bounds import KnownBounds
+from linepress.stages.measure.coded import Coded, MeasureError
 from linepress.stages.measure.heads import head_bits
-from linepress_codecs.bounds import BoundAccumulator
+from linepress_codecs.bounds import BoundAccumulator, held_against
 from linepress_codecs.contracts import BlockCodec, Bound, Codec
 from linepress_codecs.formats import Format
 from linepress_codecs.layout import geometry
@@ -32,8 +33,6 @@ of all their lines, which for tensors of gigabytes would be more than the tensor
 segments, each with its own parameters, all counted."""
 PAGE_BYTES = 4096
 POINTER_BYTES = 4
-
-_BOUNDS: Memo[dict[str, Bound]] = Memo(256)
 
 
 def measure_case(
@@ -79,6 +78,7 @@ def measure_case(
     geo = geometry(local.shape, variant.layout, fmt, variant.line_bytes)
     block = codec.block if isinstance(codec, BlockCodec) else variant.line_bytes
     stream = LineStream(local, chunk_bytes, variant.layout, variant.line_bytes, max(block, variant.line_bytes))
+    known = KnownBounds(ready.content_sha256, tensor, variant.layout, variant.line_bytes)
     if isinstance(codec, BlockCodec):
         from linepress.stages.measure.blocks import code_blocks
 
@@ -86,8 +86,12 @@ def measure_case(
     else:
         from linepress.stages.measure.lines import code_lines
 
-        coded = code_lines(stream, geo.n_lines, variant.line_codec, repeats=repeats, seed=seed, verify=verify)
-    bounds = _bounds(stream, ready.key)
+        missing = None if known.bounds is not None else BoundAccumulator(fmt)
+        options = {"repeats": repeats, "seed": seed, "verify": verify, "bounds": missing}
+        coded = code_lines(stream, geo.n_lines, variant.line_codec, **options)
+        if missing is not None:
+            known.keep(missing.bounds())
+    bounds = known.bounds or known.count(stream)
     ready.check_unchanged()
     return row_of(tensor, variant, coded, bounds, ready.content_sha256, packings=packings, seed=seed)
 
@@ -122,7 +126,7 @@ def row_of(
         "head_bits": head_bits(tensor, coded, variant.layout, variant.line_bytes),
         "lossless": coded.mismatch is None if coded.verified else None,
         "mismatch_line": _mismatch_line(coded, variant.line_bytes),
-        **_time_columns(coded),
+        **_time_columns(coded, tensor.n_bytes),
         **_card_columns(codec, fmt),
     }
 
@@ -211,30 +215,40 @@ def _block_cost(coded: Coded, raw_bytes: int) -> dict[str, Any]:
     }
 
 
-def _bounds(stream: LineStream, stored: str) -> dict[str, Bound]:
-    """Entropy bounds of a tensor in a layout; shared by the variants that follow on the same stored bytes."""
-    key = f"{stored}|{stream.tensor.identity}|{stream.layout}|{stream.line_bytes}"
-
-    def compute() -> dict[str, Bound]:
-        accumulator = BoundAccumulator(stream.tensor.format)
-        for lines in stream:
-            accumulator.add(lines)
-        return accumulator.bounds()
-
-    return _BOUNDS.get(key, compute)
-
-
 def _bound_columns(bounds: dict[str, Bound], name: str, coded: Coded, tensor: TensorRef) -> dict[str, Any]:
-    bound = bounds.get(name, bounds["field_order0"])
+    own = bounds.get(name, bounds["field_order0"])
+    payload_ratio = _ratio(8 * tensor.n_bytes, coded.payload_bits)
+    held, _ = held_against(own.name, own.ratio, {b.name: b.ratio for b in bounds.values()}, payload_ratio)
+    bound = bounds.get(held)
+    if bound is not own:
+        _check_width(tensor, own, payload_ratio)
+    every = [{"name": b.name, "bits_per_value": b.bits_per_value, "ratio": b.ratio} for b in bounds.values()]
+    if bound is None:
+        unbounded = ("bound_ratio", "bound_bits_per_value", "above_bound_pct", "above_bound_bits_per_value")
+        return {"bound_name": None, "bounds": every, **dict.fromkeys(unbounded)}
     found = coded.payload_bits / tensor.n_elements if tensor.n_elements else float("nan")
     return {
         "bound_name": bound.name,
         "bound_ratio": bound.ratio,
         "bound_bits_per_value": bound.bits_per_value,
-        "bounds": [{"name": b.name, "bits_per_value": b.bits_per_value, "ratio": b.ratio} for b in bounds.values()],
+        "bounds": every,
         "above_bound_pct": 100 * (found / bound.bits_per_value - 1) if bound.bits_per_value else float("nan"),
         "above_bound_bits_per_value": found - bound.bits_per_value,
     }
+
+
+def _check_width(tensor: TensorRef, own: Bound, payload_ratio: float) -> None:
+    """Raise `MeasureError` where a codec beats its bound because the elements are not what the format says."""
+    width = tensor.format.storage.itemsize
+    if tensor.format.is_float or width < 2:
+        return
+    found = narrower(tensor.read(0, min(tensor.n_bytes, SAMPLE_BYTES) // width * width), width)
+    if found is not None:
+        raise MeasureError(
+            f"{tensor.name}: a ratio of {payload_ratio:.3f} is above the bound {own.ratio:.3f} of {own.name}: "
+            f"the {tensor.format.name} elements are {found}-bit integers packed together; store them as bytes, or "
+            f"beside the scales and shape that their tool writes"
+        )
 
 
 def _spread_columns(coded: Coded, line_bytes: int) -> dict[str, Any]:
@@ -258,11 +272,14 @@ def _mismatch_line(coded: Coded, line_bytes: int) -> int | None:
     return None if coded.mismatch is None else coded.mismatch * coded.unit_bytes // line_bytes
 
 
-def _time_columns(coded: Coded) -> dict[str, Any]:
-    """Raw samples and median rates; a block codec has no way to size a block but to encode it, so no measure time."""
-    columns: dict[str, Any] = {}
+def _time_columns(coded: Coded, n_bytes: int) -> dict[str, Any]:
+    """Raw samples, as the whole tensor would take them, and median rates.
+
+    A block codec has no way to size a block but to encode it, so it has no measure time.
+    """
+    columns: dict[str, Any] = {"timed_bytes": coded.timed_bytes if coded.encode.repeats else None}
     for name, clock in (("encode", coded.encode), ("decode", coded.decode), ("measure", coded.measure)):
-        columns[f"{name}_s"] = clock.samples() if clock else []
+        columns[f"{name}_s"] = clock.samples(coded.timed_bytes, n_bytes) if clock else []
         columns[f"{name}_GBps"] = clock.median_rate(coded.timed_bytes) if clock else None
     return columns
 

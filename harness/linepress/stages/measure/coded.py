@@ -19,6 +19,13 @@ class MeasureError(LinepressError):
     exit_code = EXIT_CASES_FAILED
 
 
+TIMED_BYTES = 24 << 20
+"""Raw bytes that a timed round goes through, about. The noise of a round is that of the machine, not of which lines
+were drawn: of 537 MB of weights, rates over 24 MiB lie within 1 % of those over all of it (`benchmarks.price`)."""
+LEAST_TIMED_BYTES = 1 << 20
+"""Fewest raw bytes of a chunk that are timed: at 2.5 GB/s four times the shortest round that counts."""
+
+
 @dataclass(slots=True)
 class Clock:
     """Seconds of each timed round, summed over the chunks of a tensor."""
@@ -39,13 +46,14 @@ class Clock:
         """Add the rounds of another part of the same tensor."""
         self.seconds += other.seconds
 
-    def samples(self) -> list[float]:
-        return [float(s) for s in self.seconds]
+    def samples(self, timed_bytes: int, n_bytes: int) -> list[float]:
+        """Seconds of each round as ``n_bytes`` would take them at the rate of the ``timed_bytes`` gone through."""
+        return [float(s) * n_bytes / timed_bytes for s in self.seconds] if timed_bytes else []
 
-    def median_rate(self, n_bytes: int) -> float | None:
+    def median_rate(self, timed_bytes: int) -> float | None:
         """Median rate over the rounds in 10^9 B/s, None where nothing was timed."""
         middle = float(np.median(self.seconds)) if self.repeats else 0.0
-        return n_bytes / middle / 1e9 if middle > 0 and n_bytes else None
+        return timed_bytes / middle / 1e9 if middle > 0 and timed_bytes else None
 
 
 @dataclass(slots=True)
@@ -91,6 +99,21 @@ class Coded:
         if not self.sampled or not len(self.unit_bits):
             return total
         return round(total * self.n_units / len(self.unit_bits))
+
+
+def timed_range(n_units: int, unit_bytes: int, number: int, n_chunks: int, seed: int) -> range:
+    """Units of chunk ``number`` of ``n_chunks`` to time: all of a small tensor, a seeded stretch of a large one.
+
+    Every line is coded, decoded and compared once, whatever is timed. A round goes through about `TIMED_BYTES` of a
+    tensor, spread over its chunks in stretches of `LEAST_TIMED_BYTES` or more.
+    """
+    every = max(n_chunks * LEAST_TIMED_BYTES // TIMED_BYTES, 1)
+    if number % every:
+        return range(0)
+    share = max(TIMED_BYTES * every // n_chunks, LEAST_TIMED_BYTES)
+    n = min(n_units, max(share // unit_bytes, 1))
+    first = int(np.random.Generator(np.random.PCG64((seed, number, 1))).integers(0, n_units - n + 1))
+    return range(first, first + n)
 
 
 def time_rounds(works: Sequence[tuple[Clock, Callable[[], object]]]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from linepress.sources import LineStream
-from linepress.stages.measure.coded import Clock, Coded, MeasureError, time_rounds
+from linepress.stages.measure.coded import Clock, Coded, MeasureError, time_rounds, timed_range
 from linepress_codecs.bounds import BoundAccumulator
 from linepress_codecs.contracts import ClassBound, LineCodec, Lines, Packed, Tables
 
@@ -52,10 +52,19 @@ class CodedPart:
     class_bound: ClassBound | None
 
 
-def code_lines(stream: LineStream, n_lines: int, codec: LineCodec, *, repeats: int, seed: int, verify: bool) -> Coded:
+def code_lines(
+    stream: LineStream,
+    n_lines: int,
+    codec: LineCodec,
+    *,
+    repeats: int,
+    seed: int,
+    verify: bool,
+    bounds: BoundAccumulator | None = None,
+) -> Coded:
     """Code every line of ``stream``. Memory is that of one chunk in raw, coded and decoded form."""
     fitted = fit_lines(stream, codec)
-    whole = code_part(stream, codec, fitted, repeats=repeats, seed=seed, verify=verify)
+    whole = code_part(stream, codec, fitted, repeats=repeats, seed=seed, verify=verify, bounds=bounds)
     return merge_parts([whole], n_lines, codec, fitted, stream.line_bytes, repeats=repeats, verify=verify)
 
 
@@ -87,6 +96,7 @@ def code_part(
     mismatch: int | None = None
     first, timed_bytes = 0, 0
     own = codec.class_bound(stream.tensor.format, tables)
+    n_chunks = stream.n_chunks
     for number, lines in enumerate(stream, stream.first_chunk):
         codec.check(lines)
         packed = codec.encode(lines, tables)
@@ -100,6 +110,15 @@ def code_part(
             mismatch = None if wrong is None else first + wrong
         elif first == 0:
             codec.decode(packed, read_tables)  # compiled before it is timed
+        if bounds is not None:
+            bounds.add(lines)
+        first += len(lines)
+        taken = timed_range(len(lines), lines.line_bytes, number, n_chunks, seed) if repeats else range(0)
+        if not taken:
+            continue
+        if len(taken) < len(lines):
+            lines = lines[taken.start : taken.stop]
+            packed = codec.encode(lines, tables)
         time_rounds(
             (
                 (encode, partial(codec.encode, lines, tables)),
@@ -108,9 +127,6 @@ def code_part(
                 (measure, partial(codec.measure, lines, tables)),
             )
         )
-        if bounds is not None:
-            bounds.add(lines)
-        first += len(lines)
         timed_bytes += lines.data.nbytes
     sizes = np.concatenate(bits) if bits else np.empty(0, np.uint16)
     return CodedPart(sizes, mismatch, encode, decode, measure, timed_bytes, own)

@@ -93,35 +93,48 @@ def load_public(pem: bytes, what: str) -> Ed25519PublicKey:
 def sign(statement: dict[str, Any], key: Ed25519PrivateKey) -> bytes:
     """The statement in a DSSE envelope, as JSON."""
     body = json.dumps(statement, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
-    signature = key.sign(pre_authentication(PAYLOAD_TYPE, body))
+    return _envelope(body, key_id(key.public_key()), key.sign(pre_authentication(PAYLOAD_TYPE, body)))
+
+
+def _envelope(body: bytes, keyid: str, signature: bytes) -> bytes:
+    """The one way in which an envelope is written."""
     envelope = {
         "payloadType": PAYLOAD_TYPE,
         "payload": base64.b64encode(body).decode(),
-        "signatures": [{"keyid": key_id(key.public_key()), "sig": base64.b64encode(signature).decode()}],
+        "signatures": [{"keyid": keyid, "sig": base64.b64encode(signature).decode()}],
     }
     return json.dumps(envelope, indent=1).encode() + b"\n"
 
 
 def open_envelope(raw: bytes, key: Ed25519PublicKey) -> dict[str, Any]:
-    """The statement of an envelope signed by ``key``; raises `SignatureError` when it is not."""
+    """The statement of an envelope signed by ``key``; raises `SignatureError` when it is not.
+
+    An envelope has one signature, and its bytes are those that `sign` writes: whatever else a reader might make of
+    other members, other key ids or a second signature, it cannot stand there.
+    """
     try:
+        if len(raw) > ENVELOPE_BYTES:
+            raise SignatureError("the certificate is not a DSSE envelope: it is too large")
         envelope = bounded_json(raw, ENVELOPE_BYTES, ENVELOPE_DEPTH)
         if envelope["payloadType"] != PAYLOAD_TYPE:
             raise SignatureError("the certificate holds no in-toto statement")
         body = base64.b64decode(envelope["payload"], validate=True)
-        signatures = [base64.b64decode(entry["sig"], validate=True) for entry in envelope["signatures"]]
+        if len(envelope["signatures"]) != 1:
+            raise SignatureError(f"the certificate has {len(envelope['signatures'])} signatures, and one is expected")
+        signature = base64.b64decode(envelope["signatures"][0]["sig"], validate=True)
     except (StrictJsonError, KeyError, TypeError, binascii.Error, ValueError):
         raise SignatureError("the certificate is not a DSSE envelope") from None
-    for signature in signatures:
-        try:
-            key.verify(signature, pre_authentication(PAYLOAD_TYPE, body))
-        except InvalidSignature:
-            continue
-        try:
-            statement = bounded_json(body, ENVELOPE_BYTES, ENVELOPE_DEPTH)
-        except StrictJsonError as error:
-            raise SignatureError(f"the signed statement is not plain JSON: {error}") from None
-        if not isinstance(statement, dict):
-            raise SignatureError("the signed statement is not an object")
-        return statement
-    raise SignatureError(f"the signature is not by key {key_id(key)[:16]}…, or what was signed has been altered")
+    try:
+        key.verify(signature, pre_authentication(PAYLOAD_TYPE, body))
+    except InvalidSignature:
+        who = f"key {key_id(key)[:16]}…"
+        raise SignatureError(f"the signature is not by {who}, or what was signed has been altered") from None
+    if raw != _envelope(body, key_id(key), signature):
+        raise SignatureError("the envelope is not written as its signer writes it: ask for it again")
+    try:
+        statement = bounded_json(body, ENVELOPE_BYTES, ENVELOPE_DEPTH)
+    except StrictJsonError as error:
+        raise SignatureError(f"the signed statement is not plain JSON: {error}") from None
+    if not isinstance(statement, dict):
+        raise SignatureError("the signed statement is not an object")
+    return statement

@@ -18,8 +18,15 @@ from linepress.errors import LinepressError
 from linepress.submission.certificate.bundle import SIGNER, STATEMENT, write_bundle
 from linepress.submission.certificate.dsse import public_pem, sign
 from linepress.submission.certificate.redaction import NOTE, Redaction, hosts_of
+from linepress.submission.certificate.statement import (
+    EXACT,
+    PREDICATE_TYPE,
+    STATEMENT_TYPE,
+    TOTAL_COLUMNS,
+    totals,
+)
 from linepress.submission.check.limits import MANIFEST_NAME
-from linepress.submission.pack import sha256_of
+from linepress.submission.hashes import sha256_of
 from linepress.submission.report import render_page
 from linepress.submission.store import VERDICT
 from linepress.submission.submit import check_submission
@@ -30,21 +37,7 @@ if TYPE_CHECKING:
 
     from linepress.records import RunStore
 
-STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
-PREDICATE_TYPE = "urn:linepress:validation-certificate:v1"
-EXACT = (
-    "content_sha256",
-    "elements",
-    "raw_bytes",
-    "lines",
-    "payload_bits",
-    "table_bytes",
-    "metadata_bytes",
-    "packed_bytes",
-    "lossless",
-)
-"""Columns of ``measure`` that come out the same on every machine."""
-
+__all__ = ["EXACT", "TOTAL_COLUMNS", "CertificateError", "Issued", "issue", "judged", "totals"]
 
 ENVIRONMENT_PARTS = ("git", "packages", "machine", "cluster", "seeds", "redacted")
 """Keys of ``run.json`` that ``environment.json`` repeats."""
@@ -71,7 +64,14 @@ class Issued:
     statement: dict[str, Any]
 
 
-def issue(folder: Path, run: Path, key: Ed25519PrivateKey, *, waivers: Iterable[str] = ()) -> Issued:
+def issue(
+    folder: Path,
+    run: Path,
+    key: Ed25519PrivateKey,
+    *,
+    waivers: Iterable[str] = (),
+    audit: Mapping[str, Any] | None = None,
+) -> Issued:
     """Certify the run of a submission.
 
     Parameters
@@ -83,6 +83,8 @@ def issue(folder: Path, run: Path, key: Ed25519PrivateKey, *, waivers: Iterable[
     key : Ed25519PrivateKey
     waivers : iterable of str
         Licence waivers that have been granted.
+    audit : mapping | None
+        ``head`` and ``entries`` of the issuing service's audit log, where there is one.
 
     Raises `CertificateError` when the submission does not pass, when the run is not complete, when it measured other
     bytes, or when a tensor of the submission was not measured.
@@ -145,30 +147,10 @@ def issue(folder: Path, run: Path, key: Ed25519PrivateKey, *, waivers: Iterable[
             },
             "coverage": coverage,
             "totals": totals(store.rows("measure", list(TOTAL_COLUMNS))),
+            **({"audit": dict(audit)} if audit is not None else {}),
         },
     }
     return Issued(write_bundle({**entries, STATEMENT: sign(statement, key)}), statement)
-
-
-TOTAL_COLUMNS = ("status", "variant", "cast", "lossless", "raw_bytes", "payload_bits", "packed_bytes")
-
-
-def totals(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
-    """Exact sums of the measured rows, by variant and cast."""
-    out: dict[str, dict[str, int]] = {}
-    for row in rows:
-        label = row["variant"] + (f" ({row['cast']})" if row["cast"] else "")
-        sums = out.setdefault(
-            label, {"ok": 0, "not_ok": 0, "lossless": 0, "raw_bytes": 0, "payload_bits": 0, "packed_bytes": 0}
-        )
-        if row["status"] != "ok":
-            sums["not_ok"] += 1
-            continue
-        sums["ok"] += 1
-        sums["lossless"] += row["lossless"] is True
-        for column in ("raw_bytes", "payload_bits", "packed_bytes"):
-            sums[column] += int(row[column] or 0)
-    return dict(sorted(out.items()))
 
 
 def judged(folder: Path, waivers: tuple[str, ...] = ()) -> tuple[dict[str, Any], Path]:

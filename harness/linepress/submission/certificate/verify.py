@@ -18,7 +18,13 @@ from typing import TYPE_CHECKING, Any
 from linepress.errors import LinepressError
 from linepress.submission.certificate.bundle import SIGNER, STATEMENT, read_bundle
 from linepress.submission.certificate.dsse import SignatureError, key_id, load_public, open_envelope
-from linepress.submission.certificate.issue import EXACT, PREDICATE_TYPE, STATEMENT_TYPE, TOTAL_COLUMNS, totals
+from linepress.submission.certificate.statement import (
+    EXACT,
+    PREDICATE_TYPE,
+    STATEMENT_TYPE,
+    TOTAL_COLUMNS,
+    totals,
+)
 from linepress.submission.check.ledger import Finding, Ledger, name_of
 from linepress.submission.check.limits import MANIFEST_NAME
 from linepress.submission.check.manifest import ManifestError, parse_manifest
@@ -172,7 +178,7 @@ def _rerun(
     entries: Mapping[str, bytes], statement: Mapping[str, Any], folder: Path, most_rows: int | None, ledger: Ledger
 ) -> None:
     """Measure again what was measured, on the files that were signed."""
-    from linepress.submission.pack import sha256_of
+    from linepress.submission.hashes import sha256_of
 
     for name, digest in sorted(_subjects(statement).items()):
         if name.startswith(_SUBMITTED):

@@ -11,8 +11,9 @@ from linepress.submission.check.ledger import Ledger, name_of
 MAX_COMPONENT_BYTES = 255
 MAX_PATH_BYTES = 1024
 _DRIVE = re.compile(r"[A-Za-z]:")
-_ELSEWHERE = '<>:"|?*'
-"""Not for names on Windows, and a question mark begins the options of a source."""
+_ELSEWHERE = ':"|?*'
+"""Not for names on Windows, and a question mark begins the options of a source. (Angle brackets are not for names
+there either; they are names here, escaped wherever they are shown.)"""
 _DEVICE = re.compile(
     r"(?:CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(?:COM|LPT)[0-9\u00b9\u00b2\u00b3]) *(?:\.|\Z)", re.IGNORECASE
 )

@@ -1,0 +1,398 @@
+"""Encoding of lines of 16-bit elements under the channel model, in two or four streams.
+
+A plain line (normal numbers, no escape) is classified in loops over its elements that compilers vectorise, in 32 bits;
+any other by the general classifiers. Both leave places (row * 256 + symbol) and raw fields, and the steps back take one
+uint64 a place, as in `tans.encode`. `FLIGHT` lines step together, because one line's steps wait for each other.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from linepress_codecs.context.cells import PARAMETERS, SLOPE_SHIFT
+from linepress_codecs.context.encode import NO_SYMBOL, classify
+from linepress_codecs.context.rows import NEAR, OFFSET, SMALL_CELLS
+from linepress_codecs.context.turning_kernels import classify as classify_turning
+from linepress_codecs.context.turning_kernels import place_elements
+from linepress_codecs.context.vector import (
+    FIRST_CELL,
+    FIRST_ROW,
+    MEAN,
+    NEXT_CELL,
+    NEXT_ROW,
+    OFFSET_OF,
+    SLOPE_OF,
+    WIDEN,
+    means_of_channel,
+    means_of_row,
+)
+from linepress_codecs.context.woven import classify_woven
+from linepress_codecs.intrinsics import count_ones, extract, load64, store64
+from linepress_codecs.tans.encode import MISSING, step_back_word
+from linepress_codecs.tans.kernels import (
+    BUFFER_WORDS,
+    MODE_CODED,
+    MODE_RAW,
+    U0,
+    U1,
+    U16,
+    U63,
+    U64,
+    ZERO_LINE,
+    ZERO_LINE_BITS,
+    low_bits,
+)
+from linepress_codecs.tans.words import put_bits, window
+
+U3, U7, U48, U56 = (np.uint64(i) for i in (3, 7, 48, 56))
+PAIR = np.uint64(0xFFFF)
+FLIGHT = 4
+MOST_ELEMENTS = 64
+I0, I1 = np.int32(0), np.int32(1)
+
+
+@njit(inline="always")
+def _cells(line, mantissa, cell, index, mask):  # type: ignore[no-untyped-def]
+    """Cell indices and masks of raw bits of a line uint16[m] of normal numbers, ``cell`` int32[m] with the bias added;
+    negative where an element is of another kind."""
+    low = (I1 << mantissa) - I1
+    odd = I0
+    for j in range(line.shape[0]):
+        u = np.int32(line[j])
+        magnitude = u & np.int32(0x7FFF)
+        exponent = magnitude >> mantissa
+        over = exponent - cell[j]
+        odd |= (over + np.int32(SMALL_CELLS)) | (mantissa - over) | (exponent - I1)
+        raw = mantissa - max(over, I0)
+        k = np.int32(SMALL_CELLS) + (((magnitude & low) | (low + I1)) >> (raw & np.int32(31))) + min(over, I0)
+        sign = -(u >> np.int32(15))
+        index[j] = (k ^ sign) - sign
+        mask[j] = np.uint16((I1 << (raw & np.int32(15))) - I1)
+    return odd
+
+
+@njit(inline="always")
+def _place(row, symbol):  # type: ignore[no-untyped-def]
+    return np.uint16((np.uint32(row) << np.uint32(8)) + min(np.uint32(symbol), np.uint32(NO_SYMBOL)))
+
+
+@njit(inline="always")
+def _places_of_rows(index, row, shift, mirror, place):  # type: ignore[no-untyped-def]
+    for j in range(index.shape[0]):
+        m = mirror[j]
+        place[j] = _place(row[j], ((index[j] ^ m) - m) - shift[j] + np.int32(OFFSET))
+
+
+@njit(inline="always")
+def _places_of_channel(index, chain, slope, offset, mean, finer, row, guess, place):  # type: ignore[no-untyped-def]
+    """Places of a line of one channel; ``finer`` int32[m] and ``row`` int32[m] of first and later elements."""
+    m = index.shape[0]
+    for j in range(m - 1):
+        sign = index[j] >> np.int32(31)
+        middle = max(((index[j] ^ sign) - sign) * np.int32(8) - np.int32(8 * SMALL_CELLS - 4), I0)
+        middle = ((middle ^ sign) - sign) << finer[j]
+        guess[j + 1] = (slope * middle + offset) >> np.int32(SLOPE_SHIFT)
+    for j in range(0, m, chain):
+        guess[j] = mean
+    for j in range(m):
+        mirror = guess[j] >> np.int32(31)
+        cells = ((guess[j] ^ mirror) - mirror + np.int32(4)) >> np.int32(3)
+        near = min(cells, np.int32(NEAR))
+        place[j] = _place(row[j] + near, ((index[j] ^ mirror) - mirror) - (cells - near) + np.int32(OFFSET))
+
+
+@njit(inline="always")
+def _places_around(index, row, mean, place):  # type: ignore[no-untyped-def]
+    """Places of elements that are predicted by ``mean`` int32[m] alone; ``row`` is that of a mean near zero."""
+    for j in range(index.shape[0]):
+        mirror = mean[j] >> np.int32(31)
+        cells = ((mean[j] ^ mirror) - mirror + np.int32(4)) >> np.int32(3)
+        near = min(cells, np.int32(NEAR))
+        place[j] = _place(row[j] + near, ((index[j] ^ mirror) - mirror) - (cells - near) + np.int32(OFFSET))
+
+
+@njit(inline="always")
+def _guess_turning(index, chain, slope, widen, finer, mean, guess):  # type: ignore[no-untyped-def]
+    """Predictions of a line of one channel whose mean turns, into ``guess`` int32[m]."""
+    m = index.shape[0]
+    for j in range(m - 1):
+        sign = index[j] >> np.int32(31)
+        middle = max(((index[j] ^ sign) - sign) * np.int32(8) - np.int32(8 * SMALL_CELLS - 4), I0)
+        off = (((middle ^ sign) - sign) << finer[j]) - (mean[j] << widen)
+        guess[j + 1] = (mean[j + 1] << widen) + ((slope * off + np.int32(4)) >> np.int32(SLOPE_SHIFT))
+    for j in range(0, m, chain):
+        guess[j] = mean[j]
+
+
+def _encoder(streams: int, rows: bool, turning: bool, bit_moves: bool) -> Any:
+    """The kernel of lines of neighbouring channels (``rows``) or of one channel."""
+
+    @njit(cache=True)
+    def encode(  # type: ignore[no-untyped-def]
+        data, channel, position, parameters, constants, turns, sines, before, needed, offsets, later, span, in_runs,
+        precision, mantissa, bias, frequency, entries_in, states_in, words, starts, bits, write
+    ):  # fmt: skip
+        """Sizes (and with ``write`` the code) of lines uint16[n, m]; returns the bits of ``words`` used.
+
+        channel int64[n]; position uint32[n], turns and sines as of `vector`, where means turn; parameters: of the
+        tables; constants int32: of `vector.row_constants` transposed
+        and repeated behind the last channel, or of `vector.channel_constants`, cells with the bias added; before,
+        needed, offsets, span of `order.LineOrder`; frequency : flat int32[rows * 256]; entries : `encode_entries`.
+        """
+        entries, states = np.uint64(entries_in.ctypes.data), np.uint64(states_in.ctypes.data)
+        out, source = np.uint64(words.ctypes.data), np.uint64(data.ctypes.data)
+        n, m = data.shape
+        n_words = m >> 2
+        chain = m // streams
+        r = np.uint64(precision)
+        wide, width = np.int32(mantissa), np.uint64(16)
+        line_bits = np.uint64(16 * m)
+        mask_r, size, flush = (U1 << r) - U1, U1 << r, np.uint64(streams) * r
+        mean = np.zeros(m, np.int32)
+        at_row, at_mean, off = np.zeros((1, m), np.int64), np.zeros((1, m), np.int64), np.zeros(m, np.int64)
+        flat = parameters.reshape(-1)
+        last = parameters.shape[0] - 1
+        index, guess = np.zeros(m, np.int32), np.zeros(m, np.int32)
+        cell, finer, row = np.zeros(m, np.int32), np.zeros(m, np.int32), np.zeros(m, np.int32)
+        free = np.zeros(m, np.uint16)
+        free_at = np.uint64(free.ctypes.data)
+        place = np.zeros((FLIGHT, m), np.uint16)
+        place_at = np.uint64(place.ctypes.data)
+        elements, places, guesses = np.zeros((1, m), np.uint64), np.zeros((1, m), np.uint64), np.zeros(m, np.int64)
+        raw = np.zeros((FLIGHT, BUFFER_WORDS + 2), np.uint64)
+        general = np.zeros(BUFFER_WORDS, np.uint64)
+        raw_at = np.uint64(raw.ctypes.data)
+        raw_size = np.uint64(8 * (BUFFER_WORDS + 2))
+        state = np.zeros((FLIGHT, streams), np.uint64)
+        values, counts = np.zeros((FLIGHT, MOST_ELEMENTS), np.uint64), np.zeros((FLIGHT, MOST_ELEMENTS), np.uint64)
+        stepped, fills = np.zeros(FLIGHT, np.uint64), np.zeros(FLIGHT, np.uint64)
+        cursor = U0
+        for block in range(0, n, FLIGHT):
+            lines = min(FLIGHT, n - block)
+            for g in range(lines):
+                i = block + g
+                c0 = channel[i]
+                odd = I0
+                if rows:
+                    if c0 % span + m > span:
+                        odd = np.int32(-1)
+                    else:
+                        odd = _cells(data[i], wide, constants[3, c0 : c0 + m], index, free)
+                        if turning:
+                            means_of_row(turns, c0, position[i], sines, mean)
+                            _places_around(index, constants[0, c0 : c0 + m], mean, place[g])
+                        else:
+                            _places_of_rows(
+                                index, constants[0, c0 : c0 + m], constants[1, c0 : c0 + m],
+                                constants[2, c0 : c0 + m], place[g],
+                            )  # fmt: skip
+                else:
+                    own = constants[c0]
+                    for j in range(m):
+                        cell[j], finer[j], row[j] = own[NEXT_CELL], I0, own[NEXT_ROW]
+                    for j in range(0, m, chain):
+                        cell[j], finer[j], row[j] = own[FIRST_CELL], own[WIDEN], own[FIRST_ROW]
+                    odd = _cells(data[i], wide, cell, index, free)
+                    if turning:
+                        means_of_channel(turns, c0, position[i], sines, mean)
+                        _guess_turning(index, chain, own[SLOPE_OF], own[WIDEN], finer, mean, guess)
+                        _places_around(index, row, guess, place[g])
+                    else:
+                        _places_of_channel(
+                            index, chain, own[SLOPE_OF], own[OFFSET_OF], own[MEAN], finer, row, guess, place[g]
+                        )
+                at = raw_at + np.uint64(g) * raw_size
+                if odd >= 0:
+                    seen = U0
+                    for j in range(m):
+                        seen |= load64(entries + (np.uint64(place[g, j]) << U3))
+                    if seen & MISSING:
+                        odd = np.int32(-1)
+                if odd >= 0 and bit_moves:
+                    held, used, fill, to = U0, U0, U0, at
+                    line = source + (np.uint64(i * m) << U1)
+                    for t in range(n_words):
+                        some = load64(free_at + (np.uint64(t) << U3))
+                        count = count_ones(some)
+                        held |= extract(load64(line + (np.uint64(t) << U3)), some) << used
+                        fill += count
+                        to, held, used = put_bits(to, held, used + count)
+                    store64(to, held)
+                    store64(to + np.uint64(8), U0)
+                    fills[g] = fill
+                elif odd >= 0:
+                    held, used, fill, to = U0, U0, U0, at
+                    for j in range(m):
+                        count = count_ones(np.uint64(free[j]))
+                        held |= np.uint64(data[i, j] & free[j]) << used
+                        fill += count
+                        to, held, used = put_bits(to, held, used + count)
+                    store64(to, held)
+                    store64(to + np.uint64(8), U0)
+                    fills[g] = fill
+                else:
+                    for j in range(m):
+                        elements[0, j] = np.uint64(data[i, j])
+                    if turning:
+                        place_elements(
+                            channel[i : i + 1], position[i : i + 1], parameters, offsets, later, span, in_runs, sines,
+                            at_row, at_mean,
+                        )  # fmt: skip
+                        fills[g] = classify_turning(
+                            elements[0], 0, parameters, at_row[0], at_mean[0], before, needed, width,
+                            np.uint64(mantissa), bias, frequency, places, off, general,
+                        )  # fmt: skip
+                    elif rows:
+                        fills[g] = classify_woven(
+                            elements[0], 0, c0, flat, last, before, needed, offsets, span, width, np.uint64(mantissa),
+                            bias, frequency, places, guesses, general,
+                        )  # fmt: skip
+                    else:
+                        fills[g] = classify(
+                            elements, 0, 0, flat, c0 * PARAMETERS, width, np.uint64(mantissa), bias, streams,
+                            frequency, places, general, True, flush,
+                        )  # fmt: skip
+                    for j in range(m):
+                        place[g, j] = np.uint16(places[0, j])
+                    for w in range(BUFFER_WORDS):
+                        raw[g, w] = general[w]
+                for c in range(streams):
+                    state[g, c] = size + (window(at, np.uint64(c) * r) & mask_r)
+                stepped[g] = U0
+            for g in range(lines, FLIGHT):  # lanes without a line repeat the last one's places, to no effect
+                for c in range(streams):
+                    state[g, c] = size
+            pair = 2 if streams == 2 else 1
+            for g in range(0, lines, pair):
+                h = g + pair - 1
+                a_at = place_at + np.uint64(2 * m * g)
+                b_at = place_at + np.uint64(2 * m * h)
+                x0, x1 = state[g, 0], state[g, 1]
+                y0, y1 = (state[h, 0], state[h, 1]) if streams == 2 else (state[g, 2], state[g, 3])
+                total_a, total_b = U0, U0
+                if rows:
+                    for t in range(n_words - 1, -1, -1):
+                        p = load64(a_at + (np.uint64(t) << U3))
+                        q = load64(b_at + (np.uint64(t) << U3))
+                        if streams == 2:
+                            v3, n3, x1 = step_back_word(x1, load64(entries + ((p >> U48) << U3)), states)
+                            w3, m3, y1 = step_back_word(y1, load64(entries + ((q >> U48) << U3)), states)
+                            v2, n2, x0 = step_back_word(
+                                x0, load64(entries + (((p >> np.uint64(32)) & PAIR) << U3)), states
+                            )
+                            w2, m2, y0 = step_back_word(
+                                y0, load64(entries + (((q >> np.uint64(32)) & PAIR) << U3)), states
+                            )
+                            v1, n1, x1 = step_back_word(x1, load64(entries + (((p >> U16) & PAIR) << U3)), states)
+                            w1, m1, y1 = step_back_word(y1, load64(entries + (((q >> U16) & PAIR) << U3)), states)
+                            v0, n0, x0 = step_back_word(x0, load64(entries + ((p & PAIR) << U3)), states)
+                            w0, m0, y0 = step_back_word(y0, load64(entries + ((q & PAIR) << U3)), states)
+                            values[h, t] = w0 | ((w1 | ((w2 | (w3 << m2)) << m1)) << m0)
+                            counts[h, t] = m0 + m1 + m2 + m3
+                            total_b += counts[h, t]
+                        else:
+                            v3, n3, y1 = step_back_word(y1, load64(entries + ((p >> U48) << U3)), states)
+                            v2, n2, y0 = step_back_word(
+                                y0, load64(entries + (((p >> np.uint64(32)) & PAIR) << U3)), states
+                            )
+                            v1, n1, x1 = step_back_word(x1, load64(entries + (((p >> U16) & PAIR) << U3)), states)
+                            v0, n0, x0 = step_back_word(x0, load64(entries + ((p & PAIR) << U3)), states)
+                        values[g, t] = v0 | ((v1 | ((v2 | (v3 << n2)) << n1)) << n0)
+                        counts[g, t] = n0 + n1 + n2 + n3
+                        total_a += counts[g, t]
+                else:
+                    for t in range(chain - 1, -1, -1):
+                        p0, p1 = np.uint64(place[g, t]), np.uint64(place[g, chain + t])
+                        v0, n0, x0 = step_back_word(x0, load64(entries + (p0 << U3)), states)
+                        v1, n1, x1 = step_back_word(x1, load64(entries + (p1 << U3)), states)
+                        if streams == 2:
+                            q0, q1 = np.uint64(place[h, t]), np.uint64(place[h, chain + t])
+                        else:
+                            q0, q1 = np.uint64(place[g, 2 * chain + t]), np.uint64(place[g, 3 * chain + t])
+                        w0, m0, y0 = step_back_word(y0, load64(entries + (q0 << U3)), states)
+                        w1, m1, y1 = step_back_word(y1, load64(entries + (q1 << U3)), states)
+                        front, back = v0 | (v1 << n0), w0 | (w1 << m0)
+                        if streams == 2:
+                            values[h, t], counts[h, t] = back, m0 + m1
+                            total_b += m0 + m1
+                        else:
+                            front |= back << (n0 + n1)
+                            n1 += m0 + m1
+                        values[g, t], counts[g, t] = front, n0 + n1
+                        total_a += n0 + n1
+                state[g, 0], state[g, 1] = x0, x1
+                stepped[g] = total_a
+                if streams == 2:
+                    state[h, 0], state[h, 1] = y0, y1
+                    stepped[h] = total_b
+                else:
+                    state[g, 2], state[g, 3] = y0, y1
+            for g in range(lines):
+                i = block + g
+                line = source + (np.uint64(i * m) << U1)
+                to_here = out + (cursor >> U3)
+                starts[i] = cursor
+                some = U0
+                for t in range(n_words):
+                    some |= load64(line + (np.uint64(t) << U3))
+                if some == U0:
+                    if write:
+                        store64(to_here, ZERO_LINE)
+                    bits[i] = ZERO_LINE_BITS
+                    cursor += U64
+                    continue
+                at = raw_at + np.uint64(g) * raw_size
+                head, head_bits, x0 = step_back_word(
+                    state[g, 0], load64(entries + (np.uint64(MODE_CODED) << U3)), states
+                )
+                fill = fills[g]
+                done = min(flush, fill)
+                size_bits = flush + head_bits + stepped[g] + fill - done
+                coded = size_bits < line_bits
+                if not coded:
+                    for t in range(n_words):
+                        store64(at + (np.uint64(t) << U3), load64(line + (np.uint64(t) << U3)))
+                    x0 = size + (load64(at) & mask_r)
+                    head, head_bits, x0 = step_back_word(x0, load64(entries + (np.uint64(MODE_RAW) << U3)), states)
+                    size_bits = line_bits + head_bits
+                    fill, done = line_bits, r
+                if write:
+                    held, used = (x0 - size) | (head << r), r + head_bits
+                    to = to_here
+                    if coded:
+                        for c in range(1, streams):
+                            held |= (state[g, c] - size) << used
+                            used += r
+                        to, held, used = put_bits(to, held, used)
+                        for t in range(n_words if rows else chain):
+                            held |= values[g, t] << used
+                            to, held, used = put_bits(to, held, used + counts[g, t])
+                    else:
+                        to, held, used = put_bits(to, held, used)
+                    while fill - done > U56:
+                        held |= (window(at, done) & np.uint64(0xFFFFFFFFFFFFFF)) << used
+                        store64(to, held)
+                        to += U7
+                        held >>= U56
+                        done += U56
+                    held |= low_bits(window(at, done), fill - done) << used
+                    store64(to, held)
+                    store64(to + np.uint64(8), U0)
+                bits[i] = size_bits
+                cursor = (cursor + size_bits + U63) & ~U63
+        return cursor
+
+    return encode
+
+
+ENCODERS = {
+    (streams, rows, turning, bit_moves): _encoder(streams, rows, turning, bit_moves)
+    for streams in (2, 4)
+    for rows in (False, True)
+    for turning in (False, True)
+    for bit_moves in (False, True)
+}
+"""By streams, whether neighbours are of different channels, whether means turn, and whether the target has pext."""
