@@ -67,10 +67,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         limits = dict(zip((f"added_{100 * load:g}_ns" for load in LOADS), ADDED_NS, strict=True))
         limits |= {"saturated_mean_pct": 100 * SATURATED_MEAN, "saturated_worst_pct": 100 * SATURATED_WORST}
         if m.curves.system not in BY_CORES:
-            missed += [f"{m.curves.system}: {k} {r[k]} > {limit:g}" for k, limit in limits.items() if float(r[k]) > limit]
+            missed += [
+                f"{m.curves.system}: {k} {r[k]} > {limit:g}" for k, limit in limits.items() if float(r[k]) > limit
+            ]
     if options.write:
         with DATA.open("w", encoding="utf-8", newline="") as file:
-            file.write("# The model against the machines of memory_curves.csv: python -m benchmarks.silicon --write\n")
+            file.write(
+                "# The model against the machines of memory_curves.csv: python -m benchmarks.silicon --write\n"
+            )
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from linepress.records.frame import Frame
-from linepress.report.model import Column, Row, RowGroup, Table, cell
 from linepress.tables import format as fmt
+from linepress.tables.model import Column, Row, RowGroup, Table, cell
 from linepress.tables.ratios import number_cell
 from linepress_hardware.dram.silicon import compared_rows
 

@@ -150,7 +150,13 @@ def _channel_table(i: int, label: str, rows: Frame) -> Table:
         Column("plain", "ns", True),
         Column("p99", "ns", True, "lower", "read latency"),
         Column("plain", "ns", True),
-        Column("energy", "pJ/B", True, "lower", "energy of the memory device per useful byte, sequential; drivers and PHY apart"),
+        Column(
+            "energy",
+            "pJ/B",
+            True,
+            "lower",
+            "energy of the memory device per useful byte, sequential; drivers and PHY apart",
+        ),
     )
     out = []
     for k in range(min(len(rows), MAX_ROWS)):
