@@ -2,7 +2,8 @@
 
 A plain line (normal numbers, no escape) is classified in loops over its elements that compilers vectorise, in
 32 bits; any other by the general classifiers. Both leave places (row * 256 + symbol) and raw fields, and the steps
-back take one uint64 a place, as in `tans.encode`. `FLIGHT` lines step together, because one line's steps wait for each other.
+back take one uint64 a place, as in `tans.encode`. `FLIGHT` lines step together, because one line's steps wait for
+each other.
 """
 
 from __future__ import annotations

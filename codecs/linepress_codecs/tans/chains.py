@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
-from linepress_codecs.intrinsics import Lanes, load64, store64
+from linepress_codecs.intrinsics import Lanes, load64, loop_over, store64, variable
 from linepress_codecs.tans.kernels import U15, U16, U32, low_bits
 from linepress_codecs.tans.words import window
 
@@ -46,9 +45,9 @@ def _vector_chains(lanes: int) -> Any:
             lane = Lanes(builder, lanes)
             tables, payloads = lane.splat(table), lane.splat(payload)
             # Variables of a loop are allocas here; LLVM makes registers of them.
-            state = [cgutils.alloca_once_value(builder, lane.load(states, c)) for c in range(4)]
-            place = cgutils.alloca_once_value(builder, lane.load(places))
-            with cgutils.for_range(builder, steps, intp=ir.IntType(64)) as loop:
+            state = [variable(builder, lane.load(states, c)) for c in range(4)]
+            place = variable(builder, lane.load(places))
+            with loop_over(builder, steps, intp=ir.IntType(64)) as loop:
                 entries = [
                     lane.gather(builder.add(tables, builder.shl(builder.load(x), lane.constant(3))), 8) for x in state
                 ]
