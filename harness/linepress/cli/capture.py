@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from linepress.cli.common import json_option, print_json, stderr, stdout
+from linepress.environment import expanded
 from linepress.errors import EXIT_OK
 
 EPILOG = """\b
@@ -126,7 +125,7 @@ def command(
         activations=activations,
         seed=seed,
     ).check()
-    read = [Text.of(Path(text).expanduser()) for text in texts]
+    read = [Text.of(expanded(text)) for text in texts]
 
     def load(compute: str) -> Runner:
         from linepress.capture.torch_model import TorchRunner
@@ -135,7 +134,7 @@ def command(
         return TorchRunner(model, compute, device=device, pre_rope="pre-rope" in keys, hidden=activations)
 
     written = []
-    for done in capture(load, read, Path(out).expanduser(), options):
+    for done in capture(load, read, expanded(out), options):
         written.append(
             {
                 "file": str(done.path),

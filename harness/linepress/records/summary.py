@@ -170,9 +170,9 @@ class Summary:
             "codec_kind": self.codec_kind,
             "layout": self.layout,
             "packing": self.packing,
-            "raw_bytes": int(self.raw_bytes),
-            "payload_bytes": math.ceil(self.payload_bytes),
-            "packed_bytes": int(self.packed_bytes),
+            "raw_bytes": _whole(self.raw_bytes),
+            "payload_bytes": _whole(self.payload_bytes),
+            "packed_bytes": _whole(self.packed_bytes),
             **self.figures(),
             "bound": self.bound_name,
             "geomean_payload_ratio": known(self.geometric_mean_ratio),
@@ -198,6 +198,10 @@ class Summary:
                 "measure_GBps",
             )
         }
+
+
+def _whole(value: float) -> int | None:
+    return math.ceil(value) if math.isfinite(value) else None
 
 
 def known(value: float) -> float | None:

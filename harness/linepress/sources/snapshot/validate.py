@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 
+from linepress.environment import expanded
 from linepress.errors import SourceError
 from linepress.sources import Source, TensorRef, open_source
 from linepress.sources.casts import to_float32
@@ -102,7 +102,7 @@ def _left_out(source: Source) -> list[Finding]:
 
 
 def _header(uri: str) -> Header | None:
-    path = Path(uri.removeprefix("memory:")).expanduser()
+    path = expanded(uri.removeprefix("memory:"))
     return read_header(path) if path.is_file() and kind_of(path) == "safetensors" else None
 
 
@@ -161,8 +161,8 @@ def _snapshot(header: Header, uri: str) -> list[Finding]:
 def _marks(header: Header, uri: str, arrangement: str) -> list[Finding]:
     """How much of an engine's memory holds tokens, and whether the header's count agrees."""
     path = uri.removeprefix("memory:")
-    view = SafetensorsSource(uri, [Path(path).expanduser()]).tensors()
-    memory = SafetensorsSource(uri, [Path(path).expanduser()], view="memory").tensors()
+    view = SafetensorsSource(uri, [expanded(path)]).tensors()
+    memory = SafetensorsSource(uri, [expanded(path)], view="memory").tensors()
     token, held = sum(t.n_bytes for t in view), sum(t.n_bytes for t in memory)
     tokens = view[0].shape[1]
     found = [
