@@ -34,6 +34,7 @@ BLOCK_SPECS = [
     "deflate",
     "deflate:level=1:lib=isal",
     "deflate:level=6:lib=libdeflate",
+    "planes",
 ]
 
 

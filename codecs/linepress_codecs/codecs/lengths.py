@@ -260,7 +260,8 @@ class Quad(_Areas):
 
     def _widths(self, counts: NDArray[np.int64]) -> tuple[int, ...]:
         upto = np.concatenate([[0], np.cumsum(counts)])
-        best, best_bits = (5,) * 8, int(upto[-1]) * 8
+        best: tuple[int, ...] = (5,) * 8
+        best_bits = int(upto[-1]) * 8
         for widths in combinations_with_replacement(range(8), self.areas):
             edges = np.minimum(np.cumsum([0, *(1 << k for k in widths)]), 256)
             if edges[-1] < 256 or len(set(widths)) > self.lengths:
