@@ -1,4 +1,4 @@
-"""The family on one picture: ratio against bits of decode table against decode speed, every line codec on the same lines.
+"""The family on one picture: ratio against bits of decode table against decode speed, on the same lines.
 
     python -m benchmarks.family [FILE] [--out family.png] [--json]
 
@@ -23,7 +23,7 @@ from linepress_codecs.contracts import LineCodec
 from linepress_codecs.layout import to_lines
 from linepress_codecs.registry import make, parse_spec
 
-SPECS = ("dual", "quad", "window", "huffman", "tans", "tans:streams=8", "adaptive", "bpc", "bdi", "fpc", "cpack")
+SPECS = ("dual", "quad", "window", "huffman", "tans", "adaptive", "bpc", "bdi")
 SAMPLE = Path(linepress_suites.__file__).parent / "data" / "whisper-tiny-bf16.safetensors"
 MOST_BYTES = 8 << 20
 ROUNDS = 5
