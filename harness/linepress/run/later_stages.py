@@ -69,6 +69,7 @@ def channel_tasks(suite: Suite, measured: list[Pool]) -> Iterator[Task]:
                         decode_interval_ns=pool.interval_ns,
                         seed=suite.model.seeds.channel,
                         n_requests=spec.n_requests,
+                        within_pct=spec.within_pct,
                     )
                     if spec.load_pct_peak is not None:
                         case = replace(case, load_pct_peak=spec.load_pct_peak)
