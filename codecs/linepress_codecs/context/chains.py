@@ -26,7 +26,8 @@ FAR = 1 << 40
 """Cell index that stands for an escape: more bits than a mantissa has."""
 WIDTH = 16
 SHIFT_FROM = 20
-"""A row, shift and mirror in one int64: the row in entries below this bit, the shift from it on, the mirror the sign."""
+"""A row, shift and mirror in one int64: the row in entries below this bit, the shift from it on, the mirror the
+sign."""
 ROW_AT, SHIFT_AT, MIRROR_AT, CELL_AT = range(4)
 """Columns of the elements of `row_chains`, int64[m, 4]."""
 
@@ -75,9 +76,9 @@ class _Model(Lanes):
         return b.and_(packed, self.constant((1 << SHIFT_FROM) - 1)), shift, self.sign(packed)
 
     def value(self, index: Any, cell: Any) -> tuple[Any, Any, Any]:
-        """(element with raw bits zero, mask of those, negative where it has another form) of a cell index; ``cell`` is
-        (cell exponent + bias) << mantissa. See `cells.near_cells`; the position of a number's leading one is read from
-        the exponent of a float64."""
+        """(element with raw bits zero, mask of those, negative where it has another form) of a cell index;
+        ``cell`` is (cell exponent + bias) << mantissa. See `cells.near_cells`; the position of a number's leading one
+        is read from the exponent of a float64."""
         b, one = self.builder, self.constant(1)
         sign = self.sign(index)
         size = self.negate(index, sign)
@@ -141,8 +142,8 @@ def _row_chains(streams: int, turning: bool) -> Any:
                     row, shift, mirror, cell = (
                         model.splat(
                             b.load(
-                                b.inttoptr(b.add(b.add(elements, first), ir.Constant(word64, 8 * k)), ir.PointerType()),
-                                align=8, typ=word64,
+                                b.inttoptr(b.add(b.add(elements, first), ir.Constant(word64, 8 * k)),
+                                ir.PointerType()), align=8, typ=word64,
                             )
                         )
                         for k in (ROW_AT, SHIFT_AT, MIRROR_AT, CELL_AT)

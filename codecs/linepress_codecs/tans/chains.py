@@ -5,9 +5,9 @@ vector register, its four states in four registers, the table and the windows of
 hold one word, two lines of four states.
 
 An entry of the decode table is one uint64, so that a step is one load: the field in its place in the element (bits 0
-to 15), the bits to read (16 to 19), and from bit 24 on the next state with the offset of its row in the table. The row
-lives in the state; a step does not know which table it uses. Escapes and zero elements have a flag where a field has
-none: bit 0 of 16-bit elements (raw in them), bit 8 of 8-bit ones; bit 15 then tells an escape.
+to 15), the bits to read (16 to 19), and from bit 24 on the next state with the offset of its row in the table.
+The row lives in the state; a step does not know which table it uses. Escapes and zero elements have a flag where a
+field has none: bit 0 of 16-bit elements (raw in them), bit 8 of 8-bit ones; bit 15 then tells an escape.
 """
 
 from __future__ import annotations

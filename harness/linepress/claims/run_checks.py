@@ -165,6 +165,11 @@ def channel_gain(check: ChannelGain, records: Records) -> Finding:
         )
     best = int(np.nanargmax(gain))
     where = f"{rows.text('codec')[best]}, {rows.text('memory')[best]}, packing {rows.text('packing')[best]}"
+    if check.quantity != "capacity":
+        wide = rows.real(f"gain_{check.quantity}_half_width_pct")[best]
+        if np.isfinite(wide):
+            default = fmt.ratio(rows.real(f"default_gain_{check.quantity}")[best])
+            where += f", ± {wide:.1f} %, plain at its best (both at default: {default})"
     payload = float(rows.real("payload_ratio")[best])
     return Finding(
         float(gain[best]),
