@@ -61,10 +61,20 @@ STARTS: dict[type, tuple[list[float], list[float], list[float]]] = {
         [0, 0.3, 0.3, 1, 0, 0.3, 0.3, 0, 500, 0.5],
         [20, 1.2, 1.3, 20, 1, 1, 1, 3000, 50000, 1.1],
     ),
-    DecodeForm: ([12, 4, 0.9, 0.02], [0, 0, 0.2, 0], [40, 12, 1.1, 2]),
+    DecodeForm: ([10, 4, 0.95, 40, 0.3, 1.0], [0, 0, 0.2, 0, 0.02, 0.05], [40, 12, 1.0, 200, 4, 20]),
     PrefillForm: ([5, 30, 0.3], [0, 1, 0], [40, 300, 1]),
     MixedForm: ([3, 5, 26, 26, 0.3, 5, 4, 0.95], [0, 0, 1, 1, 0, 0.3, 1.5, 0.7], [50, 50, 300, 300, 5, 20, 30, 1.0]),
     ElementwiseForm: ([2, 5.0, 0.9, 0.2], [0, 0.5, 0.3, 0.0], [60, 20, 2.5, 1.0]),
+}
+# Forms with a knee have local minima: more starts for it.
+OTHER_STARTS: dict[type, tuple[dict[str, float], ...]] = {
+    ElementwiseForm: tuple({"held_share": share} for share in (0.02, 0.1, 0.4, 0.8)),
+    DecodeForm: tuple(
+        {"fill_us": fill, "fill_share": share, "fill_waves": waves, "bandwidth_GBps": 0.98}
+        for fill in (20, 60)
+        for share in (0.2, 0.6, 1.2)
+        for waves in (0.3, 2.0)
+    ),
 }
 
 
@@ -112,7 +122,7 @@ def attention_sets(one: Rows, shape: ModelShape, sms: int, cache: float) -> Iter
     both = mine & ~answers & ~prompts
     if answers.any():
         n, k = one.sequences[answers], one.keys[answers]
-        yield "decode", Set(lambda f: f.seconds(at, n, k), one.seconds[answers])
+        yield "decode", Set(lambda f: f.seconds(at, n, k, sms, cache), one.seconds[answers])
     if prompts.any():
         c, p = one.chunk[prompts], one.prior[prompts]
         yield "prefill", Set(lambda f: f.seconds(at, c, p, sms), one.seconds[prompts])
@@ -131,14 +141,14 @@ def fit(cls: type, found: Sequence[Set], bandwidth_GBps: float, peak_Tops: float
 
     def residual(x: F8) -> F8:
         made = cls(*(float(v) for v in x * scale))
-        return np.log(np.concatenate([one.predict(made) for one in found])) - measured
+        predicted = np.concatenate([one.predict(made) for one in found])
+        return np.asarray(np.log(np.maximum(predicted, 1e-12)) - measured)
 
     solved = least_squares(residual, start, bounds=(low, high), loss="soft_l1", f_scale=0.1, diff_step=1e-3)
-    if cls is ElementwiseForm:  # its knee has local minima
-        for share in (0.02, 0.1, 0.4, 0.8):
-            again = np.where(np.array(names) == "held_share", share, start)
-            other = least_squares(residual, again, bounds=(low, high), loss="soft_l1", f_scale=0.1, diff_step=1e-3)
-            solved = min(solved, other, key=lambda one: float(one.cost))
+    for change in OTHER_STARTS.get(cls, ()):
+        again = np.array([change.get(name, value) for name, value in zip(names, start, strict=True)])
+        other = least_squares(residual, again, bounds=(low, high), loss="soft_l1", f_scale=0.1, diff_step=1e-3)
+        solved = min(solved, other, key=lambda one: float(one.cost))
     return cls(*(float(f"{v:.4g}") for v in solved.x * scale))
 
 

@@ -1,7 +1,7 @@
 """The RTL designs, measured: equality with the Python codecs, mutants, two-input gates, cells and clocks.
 
     python -m benchmarks.rtl [DESIGN ...] [--part simulate|mutants|gates|cells ...] [--files F ...] [--lines N]
-                             [--damaged N] [--liberty TT.lib --corner SS.lib --wire-ff 1.02] [--write]
+                             [--damaged N] [--liberty TT.lib --corner SS.lib --wire-ff 1.02] [--write] [--markdown]
 
 Results go to ``benchmarks/results/rtl.json``. ``--write`` takes them into ``linepress_codecs/cards/measured.json``,
 which the hardware cards are made from; parts that were not run stay as they are there. Cells need a liberty file,
@@ -93,6 +93,37 @@ def mutated(chosen: Design, files: Sequence[Path], lines: int, damaged: int) -> 
     }
 
 
+def markdown(record: dict[str, Any]) -> str:
+    """The table of hardware/MODEL.md: clocks, cells, and clock and latency in every corner."""
+    lines = [
+        (
+            "| design | clocks | interval | gates, levels | cells | µm² | ps: wires / none / slow | GHz, wires | "
+            "ns: wires / slow | GB/s an engine | lines, none differs | mutants caught |"
+        ),
+        "|---|---:|---:|---|---:|---:|---|---:|---|---:|---:|---|",
+    ]
+    for name, row in record["designs"].items():
+        generic, mapped, shown, mutation = (row.get(k) for k in ("generic", "mapped", "simulation", "mutation"))
+        cells = [f"`{name}`", row["cycles"], row["interval"]]
+        cells.append(f"{generic['gates']:,}, {generic['levels']}" if generic else "–")
+        if mapped:
+            wires, none, slow = mapped["timings"]
+            cells += [
+                f"{mapped['cells']:,}",
+                f"{mapped['area_um2']:,.0f}",
+                " / ".join(f"{t['critical_ps']:.0f}" for t in (wires, none, slow)),
+                f"{wires['clock_GHz']:.2f}",
+                f"{wires['latency_ns']:.2f} / {slow['latency_ns']:.1f}",
+                f"{64 * wires['clock_GHz'] / row['interval']:.0f}",
+            ]
+        else:
+            cells += ["–"] * 6
+        cells.append(f"{shown['lines']:,}" if shown else "–")
+        cells.append(f"{mutation['caught']} of {mutation['mutants']}" if mutation else "–")
+        lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rtl", description=__doc__.splitlines()[0])
     parser.add_argument("designs", nargs="*", metavar="DESIGN")
@@ -105,7 +136,11 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--wire-ff", type=float, default=0.0)
     parser.add_argument("--period-ps", type=float, default=400.0)
     parser.add_argument("--write", action="store_true")
+    parser.add_argument("--markdown", action="store_true", help="print the table of measured.json and end")
     args = parser.parse_args(argv)
+    if args.markdown:
+        sys.stdout.write(markdown(json.loads(MEASURED.read_text())))
+        return 0
     parts = args.part or [part for part in PARTS if part != "cells" or args.liberty]
     target = MEASURED if args.write else RESULTS
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from linepress.environment import prepare_kernel_cache as _prepare_kernel_cache
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
@@ -44,3 +46,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+_prepare_kernel_cache()  # before any module with compiled kernels is imported

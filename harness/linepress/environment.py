@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
 import os
 import platform
 import socket
+import stat
 import subprocess
 import sys
+import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -30,6 +33,8 @@ PACKAGES = (
     "deflate",
 )
 WORKER_PACKAGES = ("linepress", "numpy", "numba", "ml_dtypes", "zstandard", "lz4", "cramjam", "isal", "deflate")
+
+KERNEL_PACKAGES = ("linepress_codecs", "linepress_hardware")
 
 RUN_VARIABLES = {
     # Ray: no usage report, no authentication guessed from a stale head, no environment rebuilt on every node.
@@ -53,6 +58,98 @@ def prepare() -> None:
     """Set the variables of a run where the user has not; before Ray or MLflow are imported."""
     for name, value in RUN_VARIABLES.items():
         os.environ.setdefault(name, value)
+
+
+def cache_root() -> Path:
+    """The user's cache folder: ``XDG_CACHE_HOME``, ``~/.cache``, or a private temporary one without a home."""
+    stated = os.environ.get("XDG_CACHE_HOME")
+    if stated:
+        return Path(stated)
+    try:
+        return Path.home() / ".cache"
+    except RuntimeError:  # neither HOME nor an entry in the user database
+        return private_folder("cache")
+
+
+def expanded(text: str) -> Path:
+    """A path with ``~`` put in, where that succeeds and no file has the name as it is written."""
+    path = Path(text)
+    if not text.startswith("~") or path.exists():
+        return path
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
+def private_folder(name: str) -> Path:
+    """A folder for this user alone in the temporary one; under another name where someone else has taken its own."""
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    path = Path(tempfile.gettempdir()) / f"linepress-{name}-{user}"
+    try:
+        path.mkdir(mode=0o700, exist_ok=True)
+        held = path.lstat()
+        if stat.S_ISDIR(held.st_mode) and held.st_uid == user and not held.st_mode & 0o077:
+            return path
+    except OSError:
+        pass
+    return Path(tempfile.mkdtemp(prefix=f"linepress-{name}-"))
+
+
+def prepare_kernel_cache() -> None:
+    """Give Numba a place for compiled kernels where neither the installation nor the user's cache can be written.
+
+    Numba refuses to import a cached kernel without such a place; a temporary one costs compiling anew now and then.
+    """
+    if os.environ.get("NUMBA_CACHE_DIR") or kernel_cache_writable():
+        return
+    try:
+        os.environ["NUMBA_CACHE_DIR"] = str(private_folder("kernels"))
+    except OSError:
+        forgo_kernel_cache()
+
+
+def forgo_kernel_cache() -> None:
+    """Let kernels that ask for a cache compile without one where there is no place for it at all."""
+    from numba.core.dispatcher import Dispatcher
+
+    enable = Dispatcher.enable_caching
+
+    def enable_if_possible(self: Dispatcher) -> None:
+        try:
+            enable(self)
+        except RuntimeError as error:
+            if "cannot cache" not in str(error):
+                raise
+
+    Dispatcher.enable_caching = enable_if_possible  # type: ignore[method-assign]
+
+
+def kernel_cache_writable() -> bool:
+    """Whether Numba finds a place by itself: beside the kernels, or in the user's cache."""
+    beside = [folder for name in KERNEL_PACKAGES for folder in _kernel_folders(name)]
+    if beside and all(_writable(folder / "__pycache__") for folder in beside):
+        return True
+    stated = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return _writable((Path(stated) if stated else Path.home() / ".cache") / "numba")
+    except RuntimeError:
+        return False
+
+
+def _kernel_folders(package: str) -> list[Path]:
+    found = importlib.util.find_spec(package)
+    roots = [Path(place) for place in (found.submodule_search_locations or ())] if found else []
+    return [
+        folder for root in roots for folder in (root, *(p for p in root.iterdir() if (p / "__init__.py").exists()))
+    ]
+
+
+def _writable(folder: Path) -> bool:
+    """Whether a file could be made in `folder`, which need not exist yet."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
 
 
 def packages(names: tuple[str, ...] = PACKAGES) -> dict[str, str]:

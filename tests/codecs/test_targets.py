@@ -25,6 +25,9 @@ from linepress_codecs.registry import make, parse_spec
 from linepress_codecs.testing import gaussian_bits, sample_lines
 from linepress_codecs.testing.fuzzing import fuzz
 
+from .test_context import bf16
+from .test_turning import ROTATIONS, keys
+
 FORMS = ("avx512", "portable")
 """Forms with kernels of their own; ``avx2`` runs the code of ``avx512`` on other instructions."""
 
@@ -53,12 +56,19 @@ CASES = {
     "context rows": ("context", "row"),
     "context channels": ("context", "channel"),
     "context four streams": ("context:streams=4", "row"),
+    "context turning rows": ("context", "turning row"),
+    "context turning channels": ("context", "turning channel"),
+    "context turning, four streams": ("context:streams=4", "turning channel"),
 }
 
 
 def lines_of(kind: str) -> Lines:
     if kind in FORMATS:
         return dict(sample_lines(FORMATS[kind]))["mixed"]
+    if kind.startswith("turning"):
+        bits = bf16(keys(ROTATIONS["half"], 128, 2))
+        bits[0, 3, 5], bits[0, 40, 7], bits[0, 77, 9] = 0, 0x7F80, 0x0001
+        return to_lines(bits, kind.split()[1], FORMATS["bf16"])
     return tokens(kind)
 
 
@@ -81,7 +91,7 @@ def guarded(data: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
 def test_all_forms_write_and_read_the_same(case: str) -> None:
     spec, kind = CASES[case]
     codec = codec_of(spec)
-    inputs = [tokens(kind)] if kind not in FORMATS else [x for _, x in sample_lines(FORMATS[kind])]
+    inputs = [lines_of(kind)] if kind not in FORMATS else [x for _, x in sample_lines(FORMATS[kind])]
     for lines in inputs:
         tables = codec.fit([lines])
         codes = []

@@ -302,3 +302,25 @@ def test_measured_points_follow_the_engine_that_is_asked_for(tmp_path: Path) -> 
     assert plain["chunked_prefill"] is False
     for found in (pieces, entire, plain):
         assert all(one["predicted_tpot_s"] >= one["roofline_step_s"] for one in found["points"])
+
+
+def test_decoders_come_of_the_codecs_card() -> None:
+    (row,) = system_case(SystemCase(**{**CASE.__dict__, "engine_GBps": 64.0}))
+    assert row["decoder_engines_needed"] == -(-row["decompressor_needed_GBps"] // 64.0)
+    arguments = ("llama-3.1-8b", "h100", "--weight-ratio", "1.5", "--codec", "huffman")
+    (found,) = _json(system_cli.command, *arguments)["rows"]
+    assert found["decoder_engines_needed"] > 10
+    assert found["bytes_in_flight_added"] > 0
+    assert "decoders a device" in _run(system_cli.command, *arguments).stdout
+
+
+def test_a_gain_that_was_refused_is_not_used() -> None:
+    from linepress.run.later_stages import _gains
+
+    class Store:
+        def rows(self, table: str, columns: list[str]) -> list[dict[str, Any]]:
+            base = {"status": "ok", "data": "weights", "format": "bf16", "cast": None, "packing": "stream"}
+            found = [("huffman", 1.3), ("refused", float("nan")), ("missing", None)]
+            return [{**base, "codec": codec, "memory": "hbm3", "gain_sequential": gain} for codec, gain in found]
+
+    assert [key[0] for key in _gains(Store())] == ["huffman"]  # type: ignore[arg-type]

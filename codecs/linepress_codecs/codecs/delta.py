@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from linepress_codecs.checks import check_geometry, check_index, check_tables_type
+from linepress_codecs.checks import check_geometry, check_index, check_tables_type, checked_single
 from linepress_codecs.contracts import ClassBound, HardwareCard, LineCodec, Lines, Packed, Tables
 from linepress_codecs.delta.kernels import classify, delta_code, delta_decode
 from linepress_codecs.delta.tables import DeltaTables, base_elements, fit_delta, shape_of
@@ -20,7 +20,7 @@ from linepress_codecs.registry import register
 from linepress_codecs.tans import options as options
 from linepress_codecs.tans.bound import Counts
 from linepress_codecs.tans.card import static_card
-from linepress_codecs.tans.engine import line_words, one_line, padded_words, raise_problem
+from linepress_codecs.tans.engine import apart, line_words, raise_problem
 from linepress_codecs.tans.kernels import BUFFER_WORDS, MODE_CODED, MODE_RAW, MODE_ZERO
 from linepress_codecs.tans.static import BLOCK_LINES, data_of, elements_of, per_line
 
@@ -69,7 +69,9 @@ class Delta(LineCodec):
     def class_bound(self, fmt: Format, tables: Tables) -> ClassBound | None:
         return _DeltaBound(self._own(tables, fmt, 64), fmt)
 
-    def _run(self, lines: Lines, tables: Tables, write: bool) -> tuple[NDArray[np.uint64], ...]:
+    def _run(
+        self, lines: Lines, tables: Tables, write: bool
+    ) -> tuple[NDArray[np.uint16], NDArray[np.uint64], NDArray[np.uint64]]:
         self.check(lines)
         own = self._own(tables, lines.format, lines.line_bytes)
         machine = own.machine
@@ -92,41 +94,33 @@ class Delta(LineCodec):
         return bits, starts, words[: used // 64] if write else words
 
     def measure(self, lines: Lines, tables: Tables) -> NDArray[np.uint16]:
-        return self._run(lines, tables, False)[0].astype(np.uint16)
+        return self._run(lines, tables, False)[0]
 
     def encode(self, lines: Lines, tables: Tables) -> Packed:
         bits, starts, words = self._run(lines, tables, True)
-        return Packed.of(lines, words.view(np.uint8), starts, bits.astype(np.uint16))
+        return Packed.of(lines, words.view(np.uint8), starts, bits)
 
     def decode(self, packed: Packed, tables: Tables) -> NDArray[np.uint8]:
         check_geometry(packed)
-        words = padded_words(packed.payload)
-        return self._decode(words, 8 * len(packed.payload), packed.starts, packed.bits, packed, tables, 0)
+        return self._decode(packed, tables, 0)
 
     def decode_line(self, packed: Packed, i: int, tables: Tables) -> NDArray[np.uint8]:
         check_index(packed, i)
-        out: NDArray[np.uint8] = self._decode(*one_line(packed, i), packed, tables, i)[0]
+        out: NDArray[np.uint8] = self._decode(checked_single(packed, i), tables, i)[0]
         return out
 
-    def _decode(
-        self,
-        words: NDArray[np.uint64],
-        n_bits: int,
-        starts: NDArray[np.uint64],
-        bits: NDArray[np.uint16],
-        packed: Packed,
-        tables: Tables,
-        index: int,
-    ) -> NDArray[np.uint8]:
-        """The lines ``index`` … of ``packed``, whose code is ``words``."""
+    def _decode(self, packed: Packed, tables: Tables, index: int) -> NDArray[np.uint8]:
+        """Lines of ``packed``; damage is reported as line ``index`` + its place."""
         own = self._own(tables, packed.format, packed.line_bytes)
-        out = np.zeros((len(bits), packed.line_bytes), np.uint8)
-        for at in range(0, len(bits), BLOCK_LINES):
-            part = slice(at, min(at + BLOCK_LINES, len(bits)))
-            base = None if packed.base is None else packed.base[index + part.start : index + part.stop]
-            elements = np.empty((part.stop - at, per_line(packed.format, packed.line_bytes)), np.uint64)
+        out = np.zeros((len(packed), packed.line_bytes), np.uint8)
+        every = np.arange(len(packed))
+        for at in range(0, len(packed), BLOCK_LINES):
+            part = every[at : at + BLOCK_LINES]
+            words, starts = apart(packed, part)
+            base = None if packed.base is None else packed.base[part]
+            elements = np.empty((len(part), per_line(packed.format, packed.line_bytes)), np.uint64)
             line, problem = delta_decode(
-                words, np.uint64(n_bits), starts[part], bits[part], base_elements(base, out[part], packed.format),
+                words, starts, packed.bits[part], base_elements(base, out[part], packed.format),
                 *shape_of(packed.format), own.first, own.low, self.streams, self.precision, own.machine.decode,
                 elements,
             )  # fmt: skip

@@ -14,17 +14,19 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from linepress_codecs.context.cells import SLOPE_SHIFT
 from linepress_codecs.context.rows import ESCAPE_SYMBOL, NEAR, OFFSET, SMALL_CELLS
-from linepress_codecs.intrinsics import Lanes
+from linepress_codecs.intrinsics import Lanes, loop_over, variable
 from linepress_codecs.tans.chains import LANES
 
 FAR = 1 << 40
 """Cell index that stands for an escape: more bits than a mantissa has."""
 WIDTH = 16
+SHIFT_FROM = 20
+"""A row, shift and mirror in one int64: the row in entries below this bit, the shift from it on, the mirror the
+sign."""
 ROW_AT, SHIFT_AT, MIRROR_AT, CELL_AT = range(4)
 """Columns of the elements of `row_chains`, int64[m, 4]."""
 
@@ -66,10 +68,16 @@ class _Model(Lanes):
         escape = b.icmp_signed("==", symbol, self.constant(ESCAPE_SYMBOL))
         return b.select(escape, self.constant(FAR), index)
 
+    def unpacked(self, packed: Any) -> tuple[Any, Any, Any]:
+        """(row in entries, shift, mirror) of `packed_place`."""
+        b = self.builder
+        shift = b.lshr(b.shl(packed, self.constant(1)), self.constant(SHIFT_FROM + 1))
+        return b.and_(packed, self.constant((1 << SHIFT_FROM) - 1)), shift, self.sign(packed)
+
     def value(self, index: Any, cell: Any) -> tuple[Any, Any, Any]:
-        """(element with raw bits zero, mask of those, negative where it has another form) of a cell index; ``cell`` is
-        (cell exponent + bias) << mantissa. See `cells.near_cells`; the position of a number's leading one is read from
-        the exponent of a float64."""
+        """(element with raw bits zero, mask of those, negative where it has another form) of a cell index;
+        ``cell`` is (cell exponent + bias) << mantissa. See `cells.near_cells`; the position of a number's leading one
+        is read from the exponent of a float64."""
         b, one = self.builder, self.constant(1)
         sign = self.sign(index)
         size = self.negate(index, sign)
@@ -106,23 +114,23 @@ class _Words:
         self.words = [b.or_(word, b.shl(x, shift)) for word, x in zip(self.words, (value, mask), strict=True)]
 
 
-def _row_chains(streams: int) -> Any:
+def _row_chains(streams: int, turning: bool) -> Any:
     @intrinsic
     def chains(  # type: ignore[no-untyped-def]
-        typing_context, table, payload, states, places, elements, out, masks, words, mantissa, top
+        typing_context, table, payload, states, places, elements, lanes, out, masks, words, mantissa, top
     ):
-        del typing_context, table, payload, states, places, elements, out, masks, words, mantissa, top
+        del typing_context, table, payload, states, places, elements, lanes, out, masks, words, mantissa, top
 
         def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
             del signature
-            table, payload, states, places, elements, out, masks, words, mantissa, top = arguments
+            table, payload, states, places, elements, lanes, out, masks, words, mantissa, top = arguments
             b, model = builder, _Model(builder, mantissa, top)
             tables, payloads = model.splat(table), model.splat(payload)
-            state = [cgutils.alloca_once_value(b, model.load(states, c)) for c in range(streams)]
-            place = cgutils.alloca_once_value(b, model.load(places))
-            odd = cgutils.alloca_once_value(b, model.constant(0))
+            state = [variable(b, model.load(states, c)) for c in range(streams)]
+            place = variable(b, model.load(places))
+            odd = variable(b, model.constant(0))
             word64 = ir.IntType(64)
-            with cgutils.for_range(b, words, intp=word64) as loop:
+            with loop_over(b, words, intp=word64) as loop:
                 at = b.load(place)
                 bits = model.gather(b.add(payloads, b.lshr(at, model.constant(3))), 1)
                 bits = b.lshr(bits, b.and_(at, model.constant(7)))
@@ -133,12 +141,15 @@ def _row_chains(streams: int) -> Any:
                     row, shift, mirror, cell = (
                         model.splat(
                             b.load(
-                                b.inttoptr(b.add(b.add(elements, first), ir.Constant(word64, 8 * k)), ir.PointerType()),
-                                align=8, typ=word64,
+                                b.inttoptr(b.add(b.add(elements, first), ir.Constant(word64, 8 * k)),
+                                ir.PointerType()), align=8, typ=word64,
                             )
                         )
                         for k in (ROW_AT, SHIFT_AT, MIRROR_AT, CELL_AT)
                     )  # fmt: skip
+                    if turning:
+                        element = b.add(b.mul(loop.index, ir.Constant(word64, 4)), ir.Constant(word64, c))
+                        row, shift, mirror = model.unpacked(model.load(lanes, element))
                     entry = model.entry(tables, row, b.load(state[c % streams]))
                     symbol, following, bits, count = model.step(entry, bits)
                     b.store(following, state[c % streams])
@@ -156,37 +167,45 @@ def _row_chains(streams: int) -> Any:
             model.store(b.load(odd), places, 1)
             return context.get_dummy_value()
 
-        return types.void(*[types.uint64] * 10), generate
+        return types.void(*[types.uint64] * 11), generate
 
     return chains
 
 
-def _channel_chains(streams: int) -> Any:
+def _channel_chains(streams: int, turning: bool) -> Any:
     @intrinsic
     def chains(  # type: ignore[no-untyped-def]
-        typing_context, table, payload, states, places, parameters, out, masks, words, mantissa, top, precision
+        typing_context, table, payload, states, places, parameters, means, out, masks, words, mantissa, top, precision
     ):
-        del typing_context, table, payload, states, places, parameters, out, masks, words, mantissa, top, precision
+        del typing_context, table, payload, states, places, parameters, means, out, masks, words, mantissa, top
+        del precision
 
         def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
             del signature
-            table, payload, states, places, parameters, out, masks, words, mantissa, top, precision = arguments
+            table, payload, states, places, parameters, means, out, masks, words, mantissa, top, precision = arguments
             b, model = builder, _Model(builder, mantissa, top)
             tables, payloads, r = model.splat(table), model.splat(payload), model.splat(precision)
-            state = [cgutils.alloca_once_value(b, model.load(states, c)) for c in range(streams)]
-            place = cgutils.alloca_once_value(b, model.load(places))
-            odd = cgutils.alloca_once_value(b, model.constant(0))
+            state = [variable(b, model.load(states, c)) for c in range(streams)]
+            place = variable(b, model.load(places))
+            odd = variable(b, model.constant(0))
             slope, offset, next_row, first_row, widen, mean, cell_first, cell_next = (
                 model.load(parameters, k) for k in range(8)
             )
             slope = b.ashr(b.shl(slope, model.constant(32)), model.constant(32))
-            guess = [cgutils.alloca_once_value(b, mean) for _ in range(streams)]
-            row = cgutils.alloca_once_value(b, first_row)
-            cell = cgutils.alloca_once_value(b, cell_first)
-            finer = cgutils.alloca_once_value(b, widen)
+            row = variable(b, first_row)
+            cell = variable(b, cell_first)
+            finer = variable(b, widen)
             word64 = ir.IntType(64)
             a_stream = b.udiv(words, ir.Constant(word64, streams))
-            with cgutils.for_range(b, a_stream, intp=word64) as loop:
+            chain = b.mul(a_stream, ir.Constant(word64, 4))
+
+            def mean_of(c: int, step: Any) -> Any:
+                """Mean of element ``step`` of stream ``c``, in eighths of its first cell."""
+                return model.load(means, b.add(b.mul(chain, ir.Constant(word64, c)), step))
+
+            start = [mean_of(c, ir.Constant(word64, 0)) if turning else mean for c in range(streams)]
+            guess = [variable(b, each) for each in start]
+            with loop_over(b, a_stream, intp=word64) as loop:
                 seen, both = b.load(odd), [_Words(model) for _ in range(streams)]
                 for t in range(4):
                     at = b.load(place)
@@ -212,9 +231,15 @@ def _channel_chains(streams: int) -> Any:
                                        model.constant(8 * SMALL_CELLS - 4))  # fmt: skip
                         middle = b.shl(model.negate(model.larger(middle, 0), sign), b.load(finer))
                         # Both operands fit 32 bits in every line that is kept: one multiplication a lane.
+                        known, own = offset, model.constant(0)
+                        if turning:
+                            step = b.add(b.mul(loop.index, ir.Constant(word64, 4)), ir.Constant(word64, t))
+                            middle = b.sub(middle, b.shl(mean_of(c, step), widen))
+                            own = b.shl(mean_of(c, b.add(step, ir.Constant(word64, 1))), widen)
+                            known = model.constant(1 << (SLOPE_SHIFT - 1))
                         short = b.ashr(b.shl(middle, model.constant(32)), model.constant(32))
-                        product = b.add(b.mul(short, slope), offset)
-                        b.store(b.ashr(product, model.constant(SLOPE_SHIFT)), guess[c])
+                        product = b.add(b.mul(short, slope), known)
+                        b.store(b.add(own, b.ashr(product, model.constant(SLOPE_SHIFT))), guess[c])
                     b.store(at, place)
                     b.store(next_row, row)
                     b.store(cell_next, cell)
@@ -230,10 +255,12 @@ def _channel_chains(streams: int) -> Any:
             model.store(b.load(odd), places, 1)
             return context.get_dummy_value()
 
-        return types.void(*[types.uint64] * 11), generate
+        return types.void(*[types.uint64] * 12), generate
 
     return chains
 
 
-row_chains_2, row_chains_4 = _row_chains(2), _row_chains(4)
-channel_chains_2, channel_chains_4 = _channel_chains(2), _channel_chains(4)
+row_chains_2, row_chains_4 = _row_chains(2, False), _row_chains(4, False)
+turning_row_chains_2, turning_row_chains_4 = _row_chains(2, True), _row_chains(4, True)
+channel_chains_2, channel_chains_4 = _channel_chains(2, False), _channel_chains(4, False)
+turning_channel_chains_2, turning_channel_chains_4 = _channel_chains(2, True), _channel_chains(4, True)

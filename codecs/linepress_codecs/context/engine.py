@@ -5,19 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from linepress_codecs.bitio import frozen
-from linepress_codecs.bitio import line_words as as_lines
 from linepress_codecs.checks import checked_single
-from linepress_codecs.context import vector
 from linepress_codecs.context.cells import near_cells
-from linepress_codecs.context.chains import WIDTH
 from linepress_codecs.context.channel import ChannelTables, FloatShape, models
 from linepress_codecs.context.decode import channel_decode
 from linepress_codecs.context.encode import channel_code
-from linepress_codecs.context.order import LineOrder, order_of
-from linepress_codecs.context.rows import channel_entries, channel_machine
-from linepress_codecs.context.vector import STREAMS, channel_constants, row_constants
-from linepress_codecs.context.words import ENCODERS
+from linepress_codecs.context.fast import decode_fast, encode_fast
+from linepress_codecs.context.order import order_of
+from linepress_codecs.context.rows import channel_machine
 from linepress_codecs.context.woven import woven_code, woven_decode
 from linepress_codecs.contracts import Lines, Packed
 from linepress_codecs.errors import UnsupportedFormatError
@@ -25,7 +20,6 @@ from linepress_codecs.formats import Format
 from linepress_codecs.tans.engine import apart, check_packed, line_words, raise_problem
 from linepress_codecs.tans.kernels import OK
 from linepress_codecs.tans.static import BLOCK_LINES, data_of, elements_of, per_line
-from linepress_codecs.targets import target
 
 
 def checked_shape(fmt: Format, line_bytes: int) -> FloatShape:
@@ -34,20 +28,6 @@ def checked_shape(fmt: Format, line_bytes: int) -> FloatShape:
         raise UnsupportedFormatError(f"channel tables cannot code {fmt.name}: fit tables on it, they will be static")
     per_line(fmt, line_bytes)
     return FloatShape.of(fmt)
-
-
-def encode_constants(
-    parameters: NDArray[np.int32], precision: int, shape: FloatShape, rows: bool, elements: int
-) -> NDArray[np.int32]:
-    """``constants`` of the kernels of `words`; rows are those of the machine, not offsets in its table."""
-    if not rows:
-        constants = channel_constants(parameters)
-        constants[:, 6:] += shape.bias
-        return np.ascontiguousarray(constants, np.int32)
-    constants = row_constants(parameters, 0)
-    constants[:, 3] += shape.bias
-    behind = np.repeat(constants[-1:], elements, axis=0)
-    return np.ascontiguousarray(np.concatenate([constants, behind]).T, np.int32)
 
 
 def _run(
@@ -63,15 +43,9 @@ def _run(
     words = np.empty(n * line_words(lines.line_bytes) + 2 if write else 1, np.uint64)
     order = order_of(lines, per_line(lines.format, lines.line_bytes), streams)
     woven = lines.channel is not None and not order.whole
-    if streams in STREAMS and shape.width == WIDTH and (not woven or order.plain_rows):
-        used = int(
-            ENCODERS[streams, woven, target().bit_moves](
-                as_lines(lines.data).view(np.uint16), rows, tables.parameters,
-                encode_constants(tables.parameters, precision, shape, woven, order.offset.shape[0]), order.before,
-                order.needed, order.offset, order.span, precision, shape.mantissa, shape.bias, frequency,
-                machine.encode_entries, machine.encode_state, words, starts, bits, write,
-            )
-        )  # fmt: skip
+    fast = encode_fast(lines, order, rows, tables, streams, precision, shape, words, write)
+    if fast is not None:
+        bits, starts, used = fast
         return bits, starts, words[: used // 64] if write else words
     used = 0
     for at in range(0, n, BLOCK_LINES):
@@ -107,29 +81,6 @@ def encode_channels(lines: Lines, tables: ChannelTables, streams: int, precision
     return Packed.of(lines, words.view(np.uint8), starts, bits)
 
 
-def _fast(
-    packed: Packed, order: LineOrder, rows: NDArray[np.int64], tables: ChannelTables, streams: int, precision: int,
-    shape: FloatShape, out: NDArray[np.uint8],
-) -> NDArray[np.int64]:  # fmt: skip
-    """Decode into ``out`` what the kernels of `vector` take; the other lines, ascending."""
-    rest = np.arange(len(packed))
-    one = packed.channel is None or order.whole
-    if not target().lanes or shape.width != WIDTH or streams not in STREAMS or not (one or order.plain_rows):
-        return rest
-    if one:
-        constants = channel_constants(tables.parameters)
-        cells, kernel = slice(6, 8), vector.decode_channels[streams]
-    else:
-        constants = row_constants(tables.parameters, precision)
-        cells, kernel = slice(3, 4), vector.decode_rows[streams]
-    constants[:, cells] = (constants[:, cells] + shape.bias) << shape.mantissa
-    left = kernel(
-        frozen(packed.payload), frozen(packed.starts), frozen(packed.bits), rows, constants, order.offset, order.span,
-        precision, np.uint64(shape.mantissa), np.uint64(shape.top), channel_entries(precision), out, rest,
-    )  # fmt: skip
-    return np.sort(rest[:left])
-
-
 def _decode(
     packed: Packed, rows: NDArray[np.int64], tables: ChannelTables, streams: int, precision: int, index: int
 ) -> NDArray[np.uint8]:
@@ -141,7 +92,7 @@ def _decode(
     order = order_of(packed, per, streams)
     woven = packed.channel is not None and not order.whole
     out = np.empty((len(packed), packed.line_bytes), np.uint8)
-    rest = _fast(packed, order, rows, tables, streams, precision, shape, out)
+    rest = decode_fast(packed, order, rows, tables, streams, precision, shape, out)
     for at in range(0, len(rest), BLOCK_LINES):
         part = rest[at : at + BLOCK_LINES]
         words, starts = apart(packed, part)

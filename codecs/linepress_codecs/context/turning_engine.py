@@ -6,9 +6,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from linepress_codecs.checks import checked_single
 from linepress_codecs.context.cells import near_cells
 from linepress_codecs.context.channel import FloatShape
 from linepress_codecs.context.engine import checked_shape
+from linepress_codecs.context.fast import decode_fast, encode_fast
 from linepress_codecs.context.order import LineOrder, order_of
 from linepress_codecs.context.rows import channel_machine
 from linepress_codecs.context.turning import TurningTables, wave
@@ -16,8 +18,8 @@ from linepress_codecs.context.turning_kernels import classify, place_elements, t
 from linepress_codecs.contracts import Lines, Packed
 from linepress_codecs.formats import Format
 from linepress_codecs.tans.bound import Counts
-from linepress_codecs.tans.engine import check_packed, line_words, one_line, padded_words, raise_problem
-from linepress_codecs.tans.kernels import BUFFER_WORDS, MODE_CODED, MODE_RAW, MODE_ZERO
+from linepress_codecs.tans.engine import apart, check_packed, line_words, raise_problem
+from linepress_codecs.tans.kernels import BUFFER_WORDS, MODE_CODED, MODE_RAW, MODE_ZERO, OK
 from linepress_codecs.tans.static import BLOCK_LINES, data_of, elements_of, per_line
 from linepress_codecs.tans.tables import ROW_SYMBOLS
 
@@ -46,7 +48,7 @@ def placed(
     return row, mean
 
 
-def _part(ids: NDArray[np.uint32] | None, part: slice) -> NDArray[np.uint32] | None:
+def _part(ids: NDArray[np.uint32] | None, part: slice | NDArray[np.int64]) -> NDArray[np.uint32] | None:
     return None if ids is None else ids[part]
 
 
@@ -61,6 +63,11 @@ def _run(
     starts = np.zeros(n, np.uint64)
     words = np.empty(n * line_words(lines.line_bytes) + 2 if write else 1, np.uint64)
     order = order_of(lines, per, streams)
+    rows = tables.rows_of(lines.channel, n)
+    fast = encode_fast(lines, order, rows, tables, streams, precision, shape, words, write)
+    if fast is not None:
+        bits, starts, used = fast
+        return bits, starts, words[: used // 64] if write else words
     used = 0
     for at in range(0, n, BLOCK_LINES):
         part = slice(at, min(at + BLOCK_LINES, n))
@@ -88,36 +95,27 @@ def encode_turning(lines: Lines, tables: TurningTables, streams: int, precision:
     return Packed.of(lines, words.view(np.uint8), starts, bits)
 
 
-def _decode(
-    words: NDArray[np.uint64],
-    n_bits: int,
-    starts: NDArray[np.uint64],
-    bits: NDArray[np.uint16],
-    packed: Packed,
-    tables: TurningTables,
-    streams: int,
-    precision: int,
-    index: int,
-) -> NDArray[np.uint8]:
-    """The lines ``index`` … of ``packed``, whose code is ``words``."""
+def _decode(packed: Packed, tables: TurningTables, streams: int, precision: int, index: int) -> NDArray[np.uint8]:
+    """Lines of ``packed``; damage is reported as line ``index`` + its place."""
     shape = checked_shape(packed.format, packed.line_bytes)
     per = per_line(packed.format, packed.line_bytes)
     machine = channel_machine(precision)
     order = order_of(packed, per, streams)
-    out = np.empty((len(bits), packed.line_bytes), np.uint8)
-    for at in range(0, len(bits), BLOCK_LINES):
-        part = slice(at, min(at + BLOCK_LINES, len(bits)))
-        there = slice(index + part.start, index + part.stop)
-        elements = np.empty((part.stop - at, per), np.uint64)
-        row, mean = placed(
-            tables, _part(packed.channel, there), _part(packed.position, there), len(elements), per, order
-        )
+    out = np.empty((len(packed), packed.line_bytes), np.uint8)
+    channel = tables.rows_of(packed.channel, len(packed))
+    rest = decode_fast(packed, order, channel, tables, streams, precision, shape, out)
+    for at in range(0, len(rest), BLOCK_LINES):
+        part = rest[at : at + BLOCK_LINES]
+        words, starts = apart(packed, part)
+        elements = np.empty((len(part), per), np.uint64)
+        row, mean = placed(tables, _part(packed.channel, part), _part(packed.position, part), len(part), per, order)
         line, problem = turning_decode(
-            words, np.uint64(n_bits), starts[part], bits[part], tables.parameters, row, mean, order.steps,
-            order.before, order.needed, np.uint64(shape.width), np.uint64(shape.mantissa), shape.bias, shape.top,
-            streams, precision, near_cells(shape.mantissa), machine.decode, elements,
+            words, starts, packed.bits[part], tables.parameters, row, mean, order.steps, order.before, order.needed,
+            np.uint64(shape.width), np.uint64(shape.mantissa), shape.bias, shape.top, streams, precision,
+            near_cells(shape.mantissa), machine.decode, elements,
         )  # fmt: skip
-        raise_problem(index + at + line, problem)
+        if problem != OK:
+            raise_problem(index + int(part[line]), problem)
         out[part] = data_of(elements, packed.format)
     return out
 
@@ -125,16 +123,14 @@ def _decode(
 def decode_turning(packed: Packed, tables: TurningTables, streams: int, precision: int) -> NDArray[np.uint8]:
     """All lines, uint8[n, line_bytes]."""
     check_packed(packed)
-    words = padded_words(packed.payload)
-    return _decode(words, 8 * len(packed.payload), packed.starts, packed.bits, packed, tables, streams, precision, 0)
+    return _decode(packed, tables, streams, precision, 0)
 
 
 def decode_turning_line(
     packed: Packed, i: int, tables: TurningTables, streams: int, precision: int
 ) -> NDArray[np.uint8]:
     """Line ``i`` alone, uint8[line_bytes]."""
-    words, n_bits, starts, bits = one_line(packed, i)
-    out: NDArray[np.uint8] = _decode(words, n_bits, starts, bits, packed, tables, streams, precision, i)[0]
+    out: NDArray[np.uint8] = _decode(checked_single(packed, i), tables, streams, precision, i)[0]
     return out
 
 

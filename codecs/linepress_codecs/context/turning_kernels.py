@@ -29,7 +29,7 @@ from linepress_codecs.context.turning import (
 from linepress_codecs.tans.flight import FLIGHT, U8, code_flight
 from linepress_codecs.tans.kernels import (
     BAD_END,
-    BAD_LENGTH,
+    BAD_LONG,
     BAD_MODE,
     BUFFER_WORDS,
     MODE_CODED,
@@ -170,7 +170,7 @@ def turning_code(  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def turning_decode(  # type: ignore[no-untyped-def]
-    words, n_bits, starts, bits, parameters, at, mean, steps, before, needed, width, mantissa, bias, top, streams,
+    words, starts, bits, parameters, at, mean, steps, before, needed, width, mantissa, bias, top, streams,
     precision, near_cells, machine_decode, elements,
 ):  # fmt: skip
     """Inverse of `turning_code`; returns (line, problem) of the first damaged line, problem 0 where there is none."""
@@ -183,8 +183,6 @@ def turning_decode(  # type: ignore[no-untyped-def]
     state = np.zeros((1, streams), np.uint64)
     for i in range(n):
         end = starts[i] + np.uint64(bits[i])
-        if end > n_bits or starts[i] > n_bits:
-            return i, BAD_LENGTH
         mode, state[0, 0], here = read_head(words, starts[i], machine_decode, precision)
         if mode == MODE_ZERO:
             for j in range(m):
@@ -192,6 +190,8 @@ def turning_decode(  # type: ignore[no-untyped-def]
         elif mode == MODE_RAW:
             here = read_raw(words, here, state[0, 0], precision, width, m, elements[i])
         elif mode == MODE_CODED:
+            if end - starts[i] >= np.uint64(m) * width:
+                return i, BAD_LONG
             for c in range(1, streams):
                 state[0, c] = low_bits(read64(words, here), r)
                 here += r

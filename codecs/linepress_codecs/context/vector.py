@@ -21,14 +21,29 @@ from linepress_codecs.context.cells import (
     SLOPE,
     SLOPE_SHIFT,
 )
-from linepress_codecs.context.chains import channel_chains_2, channel_chains_4, row_chains_2, row_chains_4
+from linepress_codecs.context.chains import (
+    SHIFT_FROM,
+    channel_chains_2,
+    channel_chains_4,
+    row_chains_2,
+    row_chains_4,
+    turning_channel_chains_2,
+    turning_channel_chains_4,
+    turning_row_chains_2,
+    turning_row_chains_4,
+)
 from linepress_codecs.context.rows import NEAR
+from linepress_codecs.context.turning import CELL_FIRST as TURNING_CELL
+from linepress_codecs.context.turning import CLASS_FIRST as TURNING_CLASS
+from linepress_codecs.context.turning import COARSER, CROSS, OWN, QUARTER, SINE_BITS, STEP
 from linepress_codecs.intrinsics import count_ones, deposit, store64
 from linepress_codecs.tans.chains import LANES
 from linepress_codecs.tans.kernels import MODE_CODED, U0, U64
 from linepress_codecs.tans.words import head_of, plain_line, window
 
 U3 = np.uint64(3)
+_INDEX_BITS = (4 * QUARTER).bit_length() - 1
+HALF_STEP, TO_INDEX = np.uint32(1 << (31 - _INDEX_BITS)), np.uint32(32 - _INDEX_BITS)
 CODED = np.uint64(MODE_CODED)
 MOST_WORDS = 32
 BLOCK_LINES = 4096
@@ -36,6 +51,8 @@ BLOCK_LINES = 4096
 STREAMS = (2, 4)
 SLOPE_OF, OFFSET_OF, NEXT_ROW, FIRST_ROW, WIDEN, MEAN, FIRST_CELL, NEXT_CELL = range(8)
 """Columns of `channel_constants`."""
+ROW_CELL = 3
+"""Column of the cell in `row_constants`."""
 
 
 def channel_constants(parameters: NDArray[np.int32]) -> NDArray[np.int64]:
@@ -86,18 +103,62 @@ def _elements_of(channel, ahead, offset, span, constants, elements):  # type: ig
             elements[j, k] = constants[min(c, last), k]
 
 
-def _decoder(streams: int, rows: bool) -> Any:
+@njit(inline="always")
+def turn(own, cross, step, coarser, position, sines):  # type: ignore[no-untyped-def]
+    """`turning_kernels.turned` in 32 bits, which hold every sum (`turning.MOST_MEAN`)."""
+    index = np.uint32(np.uint32(position * np.uint32(step)) + HALF_STEP) >> TO_INDEX
+    shift = np.int32(SINE_BITS) + coarser
+    total = own * sines[np.uint64(index) + np.uint64(QUARTER)] + cross * sines[np.uint64(index)]
+    return np.int32((total + (np.int32(1) << (shift - np.int32(1)))) >> shift)
+
+
+@njit(inline="always")
+def means_of_row(turning, first, position, sines, mean):  # type: ignore[no-untyped-def]
+    """Means of the elements of a line of neighbouring channels from ``first`` on, int32[m]; ``turning``
+    int32[4, …]: own, cross, step, coarser."""
+    m = mean.shape[0]
+    own, cross = turning[0, first : first + m], turning[1, first : first + m]
+    step, coarser = turning[2, first : first + m], turning[3, first : first + m]
+    for j in range(m):
+        mean[j] = turn(own[j], cross[j], step[j], coarser[j], position, sines)
+
+
+@njit(inline="always")
+def means_of_channel(turning, channel, position, sines, mean):  # type: ignore[no-untyped-def]
+    """Means of the elements of a line of one channel, whose first token stands at ``position``."""
+    own, cross, step, coarser = turning[0, channel], turning[1, channel], turning[2, channel], turning[3, channel]
+    for j in range(mean.shape[0]):
+        mean[j] = turn(own, cross, step, coarser, np.uint32(position + np.uint32(j)), sines)
+
+
+def turning_constants(parameters: NDArray[np.int64], elements: int) -> NDArray[np.int32]:
+    """``turning`` of the kernels, int32[4, n_channels + 1 + elements], the last channel repeated behind."""
+    columns = parameters[:, [OWN, CROSS, STEP, COARSER]]
+    whole = np.concatenate([columns, np.repeat(columns[-1:], elements, axis=0)])
+    return np.ascontiguousarray(whole.T).astype(np.uint32).view(np.int32)
+
+
+def plain_parameters(parameters: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Parameters of turning channels in the columns of `channel.ChannelTables.parameters`, means left out."""
+    p = parameters
+    columns = [p[:, TURNING_CELL], p[:, TURNING_CLASS], 0 * p[:, 0], p[:, 2], p[:, 3], p[:, 4]]
+    return np.stack(columns, axis=1).astype(np.int32)
+
+
+def _decoder(streams: int, rows: bool, turning: bool) -> Any:
     """The kernel of lines of neighbouring channels (``rows``) or of one channel, in two or four streams."""
 
     @njit(cache=True)
     def decode(  # type: ignore[no-untyped-def]
-        bytes_in, starts, bits, channel, constants, offset, span, precision, mantissa, top, table_in, out, left_over
+        bytes_in, starts, bits, channel, position, constants, turns, sines, offset, span, precision, mantissa, top,
+        table_in, out, left_over
     ):  # fmt: skip
         """Lines into out uint8[n, line_bytes]; those left to others into left_over int64[n], their number returned.
 
         bytes_in uint8[m], starts uint64[n], bits uint16[n]; channel int64[n] of the first elements; constants: of
         `row_constants` or `channel_constants`, cells as (exponent + bias) << mantissa; offset int64[elements], span:
-        of `order.LineOrder`; table : uint32[rows * L + 1].
+        of `order.LineOrder`; table : uint32[rows * L + 1]. Where means turn: position uint32[n] of the first
+        elements, turns : `turning_constants`, sines : `turning.wave`.
         """
         payload, target = np.uint64(bytes_in.ctypes.data), np.uint64(out.ctypes.data)
         table = np.uint64(table_in.ctypes.data)
@@ -117,6 +178,10 @@ def _decoder(streams: int, rows: bool) -> Any:
         states_at, places_at = np.uint64(states.ctypes.data), np.uint64(places.ctypes.data)
         values_at, masks_at = np.uint64(values.ctypes.data), np.uint64(masks.ctypes.data)
         words64 = np.uint64(n_words)
+        m = 4 * n_words
+        mean = np.zeros(m, np.int32)
+        spread = np.zeros((m + 1, LANES), np.int64)
+        spread_at = np.uint64(spread.ctypes.data)
         index = np.zeros(LANES, np.int64)
         order = np.zeros(BLOCK_LINES, np.int64)
         counts = np.zeros(constants.shape[0] + 1, np.int64)
@@ -139,7 +204,7 @@ def _decoder(streams: int, rows: bool) -> Any:
                         _elements_of(here, here % span, offset, span, constants, elements)
                     i += 1
                     start, size = starts[k], np.uint64(bits[k])
-                    if n_bits < reach or start > last:
+                    if n_bits < reach or start > last or (turning and rows and here % span + m > span):
                         left_over[left] = k
                         left += 1
                         continue
@@ -160,6 +225,19 @@ def _decoder(streams: int, rows: bool) -> Any:
                     if not rows:
                         for c in range(8):
                             lane_constants[c, lanes] = constants[channel[k], c]
+                    if turning and rows:
+                        means_of_row(turns, here, position[k], sines, mean)
+                        for j in range(m):
+                            mirror = mean[j] >> np.int32(31)
+                            cells = ((mean[j] ^ mirror) - mirror + np.int32(4)) >> np.int32(3)
+                            near = min(cells, np.int32(NEAR))
+                            place = elements[j, 0] + (np.int64(near) << precision)
+                            place |= np.int64(cells - near) << SHIFT_FROM
+                            spread[j, lanes] = place | (np.int64(mirror) << 63)
+                    elif turning:
+                        means_of_channel(turns, channel[k], position[k], sines, mean)
+                        for j in range(m):
+                            spread[j, lanes] = mean[j]
                     index[lanes] = k
                     lanes += 1
                 if lanes == 0:
@@ -171,19 +249,122 @@ def _decoder(streams: int, rows: bool) -> Any:
                     if not rows:
                         for c in range(8):
                             lane_constants[c, z] = lane_constants[c, lanes - 1]
-                if rows:
-                    if streams == 2:
-                        row_chains_2(table, payload, states_at, places_at, elements_at, values_at, masks_at, words64,
-                                     mantissa, top)  # fmt: skip
-                    else:
-                        row_chains_4(table, payload, states_at, places_at, elements_at, values_at, masks_at, words64,
-                                     mantissa, top)  # fmt: skip
+                if rows and turning and streams == 2:
+                    turning_row_chains_2(
+                        table,
+                        payload,
+                        states_at,
+                        places_at,
+                        elements_at,
+                        spread_at,
+                        values_at,
+                        masks_at,
+                        words64,
+                        mantissa,
+                        top,
+                    )
+                elif rows and turning:
+                    turning_row_chains_4(
+                        table,
+                        payload,
+                        states_at,
+                        places_at,
+                        elements_at,
+                        spread_at,
+                        values_at,
+                        masks_at,
+                        words64,
+                        mantissa,
+                        top,
+                    )
+                elif rows and streams == 2:
+                    row_chains_2(
+                        table,
+                        payload,
+                        states_at,
+                        places_at,
+                        elements_at,
+                        spread_at,
+                        values_at,
+                        masks_at,
+                        words64,
+                        mantissa,
+                        top,
+                    )
+                elif rows:
+                    row_chains_4(
+                        table,
+                        payload,
+                        states_at,
+                        places_at,
+                        elements_at,
+                        spread_at,
+                        values_at,
+                        masks_at,
+                        words64,
+                        mantissa,
+                        top,
+                    )
+                elif turning and streams == 2:
+                    turning_channel_chains_2(
+                        table,
+                        payload,
+                        states_at,
+                        places_at,
+                        lanes_at,
+                        spread_at,
+                        values_at,
+                        masks_at,
+                        words64,
+                        mantissa,
+                        top,
+                        r,
+                    )
+                elif turning:
+                    turning_channel_chains_4(
+                        table,
+                        payload,
+                        states_at,
+                        places_at,
+                        lanes_at,
+                        spread_at,
+                        values_at,
+                        masks_at,
+                        words64,
+                        mantissa,
+                        top,
+                        r,
+                    )
                 elif streams == 2:
-                    channel_chains_2(table, payload, states_at, places_at, lanes_at, values_at, masks_at, words64,
-                                     mantissa, top, r)  # fmt: skip
+                    channel_chains_2(
+                        table,
+                        payload,
+                        states_at,
+                        places_at,
+                        lanes_at,
+                        spread_at,
+                        values_at,
+                        masks_at,
+                        words64,
+                        mantissa,
+                        top,
+                        r,
+                    )
                 else:
-                    channel_chains_4(table, payload, states_at, places_at, lanes_at, values_at, masks_at, words64,
-                                     mantissa, top, r)  # fmt: skip
+                    channel_chains_4(
+                        table,
+                        payload,
+                        states_at,
+                        places_at,
+                        lanes_at,
+                        spread_at,
+                        values_at,
+                        masks_at,
+                        words64,
+                        mantissa,
+                        top,
+                        r,
+                    )
                 for z in range(lanes):
                     k, at = index[z], places[0, z]
                     end = starts[k] + np.uint64(bits[k])
@@ -216,5 +397,10 @@ def _decoder(streams: int, rows: bool) -> Any:
     return decode
 
 
-decode_rows = {2: _decoder(2, rows=True), 4: _decoder(4, rows=True)}
-decode_channels = {2: _decoder(2, rows=False), 4: _decoder(4, rows=False)}
+DECODERS = {
+    (streams, rows, turning): _decoder(streams, rows, turning)
+    for streams in STREAMS
+    for rows in (False, True)
+    for turning in (False, True)
+}
+"""By streams, whether neighbours are of different channels, and whether means turn."""

@@ -1,8 +1,9 @@
 """Encoding of lines of 16-bit elements under the channel model, in two or four streams.
 
-A plain line (normal numbers, no escape) is classified in loops over its elements that compilers vectorise, in 32 bits;
-any other by the general classifiers. Both leave places (row * 256 + symbol) and raw fields, and the steps back take one
-uint64 a place, as in `tans.encode`. `FLIGHT` lines step together, because one line's steps wait for each other.
+A plain line (normal numbers, no escape) is classified in loops over its elements that compilers vectorise, in
+32 bits; any other by the general classifiers. Both leave places (row * 256 + symbol) and raw fields, and the steps
+back take one uint64 a place, as in `tans.encode`. `FLIGHT` lines step together, because one line's steps wait for
+each other.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from numba import njit
 from linepress_codecs.context.cells import PARAMETERS, SLOPE_SHIFT
 from linepress_codecs.context.encode import NO_SYMBOL, classify
 from linepress_codecs.context.rows import NEAR, OFFSET, SMALL_CELLS
+from linepress_codecs.context.turning_kernels import classify as classify_turning
+from linepress_codecs.context.turning_kernels import place_elements
 from linepress_codecs.context.vector import (
     FIRST_CELL,
     FIRST_ROW,
@@ -24,6 +27,8 @@ from linepress_codecs.context.vector import (
     OFFSET_OF,
     SLOPE_OF,
     WIDEN,
+    means_of_channel,
+    means_of_row,
 )
 from linepress_codecs.context.woven import classify_woven
 from linepress_codecs.intrinsics import count_ones, extract, load64, store64
@@ -52,8 +57,8 @@ I0, I1 = np.int32(0), np.int32(1)
 
 @njit(inline="always")
 def _cells(line, mantissa, cell, index, mask):  # type: ignore[no-untyped-def]
-    """Cell indices and masks of raw bits of a line uint16[m] of normal numbers, ``cell`` int32[m] with the bias added;
-    negative where an element is of another kind."""
+    """Cell indices and masks of raw bits of a line uint16[m] of normal numbers, ``cell`` int32[m] with the bias
+    added; negative where an element is of another kind."""
     low = (I1 << mantissa) - I1
     odd = I0
     for j in range(line.shape[0]):
@@ -100,17 +105,41 @@ def _places_of_channel(index, chain, slope, offset, mean, finer, row, guess, pla
         place[j] = _place(row[j] + near, ((index[j] ^ mirror) - mirror) - (cells - near) + np.int32(OFFSET))
 
 
-def _encoder(streams: int, rows: bool, bit_moves: bool) -> Any:
+@njit(inline="always")
+def _places_around(index, row, mean, place):  # type: ignore[no-untyped-def]
+    """Places of elements that are predicted by ``mean`` int32[m] alone; ``row`` is that of a mean near zero."""
+    for j in range(index.shape[0]):
+        mirror = mean[j] >> np.int32(31)
+        cells = ((mean[j] ^ mirror) - mirror + np.int32(4)) >> np.int32(3)
+        near = min(cells, np.int32(NEAR))
+        place[j] = _place(row[j] + near, ((index[j] ^ mirror) - mirror) - (cells - near) + np.int32(OFFSET))
+
+
+@njit(inline="always")
+def _guess_turning(index, chain, slope, widen, finer, mean, guess):  # type: ignore[no-untyped-def]
+    """Predictions of a line of one channel whose mean turns, into ``guess`` int32[m]."""
+    m = index.shape[0]
+    for j in range(m - 1):
+        sign = index[j] >> np.int32(31)
+        middle = max(((index[j] ^ sign) - sign) * np.int32(8) - np.int32(8 * SMALL_CELLS - 4), I0)
+        off = (((middle ^ sign) - sign) << finer[j]) - (mean[j] << widen)
+        guess[j + 1] = (mean[j + 1] << widen) + ((slope * off + np.int32(4)) >> np.int32(SLOPE_SHIFT))
+    for j in range(0, m, chain):
+        guess[j] = mean[j]
+
+
+def _encoder(streams: int, rows: bool, turning: bool, bit_moves: bool) -> Any:
     """The kernel of lines of neighbouring channels (``rows``) or of one channel."""
 
     @njit(cache=True)
     def encode(  # type: ignore[no-untyped-def]
-        data, channel, parameters, constants, before, needed, offsets, span, precision, mantissa, bias, frequency,
-        entries_in, states_in, words, starts, bits, write
+        data, channel, position, parameters, constants, turns, sines, before, needed, offsets, later, span, in_runs,
+        precision, mantissa, bias, frequency, entries_in, states_in, words, starts, bits, write
     ):  # fmt: skip
         """Sizes (and with ``write`` the code) of lines uint16[n, m]; returns the bits of ``words`` used.
 
-        channel int64[n]; parameters int32[n_channels + 1, 6]; constants int32: of `vector.row_constants` transposed
+        channel int64[n]; position uint32[n], turns and sines as of `vector`, where means turn; parameters: of the
+        tables; constants int32: of `vector.row_constants` transposed
         and repeated behind the last channel, or of `vector.channel_constants`, cells with the bias added; before,
         needed, offsets, span of `order.LineOrder`; frequency : flat int32[rows * 256]; entries : `encode_entries`.
         """
@@ -123,6 +152,8 @@ def _encoder(streams: int, rows: bool, bit_moves: bool) -> Any:
         wide, width = np.int32(mantissa), np.uint64(16)
         line_bits = np.uint64(16 * m)
         mask_r, size, flush = (U1 << r) - U1, U1 << r, np.uint64(streams) * r
+        mean = np.zeros(m, np.int32)
+        at_row, at_mean, off = np.zeros((1, m), np.int64), np.zeros((1, m), np.int64), np.zeros(m, np.int64)
         flat = parameters.reshape(-1)
         last = parameters.shape[0] - 1
         index, guess = np.zeros(m, np.int32), np.zeros(m, np.int32)
@@ -151,10 +182,14 @@ def _encoder(streams: int, rows: bool, bit_moves: bool) -> Any:
                         odd = np.int32(-1)
                     else:
                         odd = _cells(data[i], wide, constants[3, c0 : c0 + m], index, free)
-                        _places_of_rows(
-                            index, constants[0, c0 : c0 + m], constants[1, c0 : c0 + m], constants[2, c0 : c0 + m],
-                            place[g],
-                        )  # fmt: skip
+                        if turning:
+                            means_of_row(turns, c0, position[i], sines, mean)
+                            _places_around(index, constants[0, c0 : c0 + m], mean, place[g])
+                        else:
+                            _places_of_rows(
+                                index, constants[0, c0 : c0 + m], constants[1, c0 : c0 + m],
+                                constants[2, c0 : c0 + m], place[g],
+                            )  # fmt: skip
                 else:
                     own = constants[c0]
                     for j in range(m):
@@ -162,9 +197,14 @@ def _encoder(streams: int, rows: bool, bit_moves: bool) -> Any:
                     for j in range(0, m, chain):
                         cell[j], finer[j], row[j] = own[FIRST_CELL], own[WIDEN], own[FIRST_ROW]
                     odd = _cells(data[i], wide, cell, index, free)
-                    _places_of_channel(
-                        index, chain, own[SLOPE_OF], own[OFFSET_OF], own[MEAN], finer, row, guess, place[g]
-                    )
+                    if turning:
+                        means_of_channel(turns, c0, position[i], sines, mean)
+                        _guess_turning(index, chain, own[SLOPE_OF], own[WIDEN], finer, mean, guess)
+                        _places_around(index, row, guess, place[g])
+                    else:
+                        _places_of_channel(
+                            index, chain, own[SLOPE_OF], own[OFFSET_OF], own[MEAN], finer, row, guess, place[g]
+                        )
                 at = raw_at + np.uint64(g) * raw_size
                 if odd >= 0:
                     seen = U0
@@ -197,7 +237,16 @@ def _encoder(streams: int, rows: bool, bit_moves: bool) -> Any:
                 else:
                     for j in range(m):
                         elements[0, j] = np.uint64(data[i, j])
-                    if rows:
+                    if turning:
+                        place_elements(
+                            channel[i : i + 1], position[i : i + 1], parameters, offsets, later, span, in_runs, sines,
+                            at_row, at_mean,
+                        )  # fmt: skip
+                        fills[g] = classify_turning(
+                            elements[0], 0, parameters, at_row[0], at_mean[0], before, needed, width,
+                            np.uint64(mantissa), bias, frequency, places, off, general,
+                        )  # fmt: skip
+                    elif rows:
                         fills[g] = classify_woven(
                             elements[0], 0, c0, flat, last, before, needed, offsets, span, width, np.uint64(mantissa),
                             bias, frequency, places, guesses, general,
@@ -341,9 +390,10 @@ def _encoder(streams: int, rows: bool, bit_moves: bool) -> Any:
 
 
 ENCODERS = {
-    (streams, rows, bit_moves): _encoder(streams, rows, bit_moves)
+    (streams, rows, turning, bit_moves): _encoder(streams, rows, turning, bit_moves)
     for streams in (2, 4)
     for rows in (False, True)
+    for turning in (False, True)
     for bit_moves in (False, True)
 }
-"""By streams, whether neighbours are of different channels, and whether the target has pext."""
+"""By streams, whether neighbours are of different channels, whether means turn, and whether the target has pext."""

@@ -8,7 +8,6 @@ from numba import njit
 from linepress_codecs.tans.flight import FLIGHT, U8, code_flight
 from linepress_codecs.tans.kernels import (
     BAD_END,
-    BAD_LENGTH,
     BAD_MODE,
     BAD_PADDING,
     BUFFER_WORDS,
@@ -176,10 +175,13 @@ def delta_code(  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def delta_decode(  # type: ignore[no-untyped-def]
-    words, n_bits, starts, bits, base, width, mantissa, floats, first_exponent, low, streams, precision,
+    words, starts, bits, base, width, mantissa, floats, first_exponent, low, streams, precision,
     machine_decode, elements,
 ):  # fmt: skip
-    """Inverse of `delta_code`; returns (line, problem) of the first damaged line, problem 0 where there is none."""
+    """Inverse of `delta_code` on lines taken `apart`.
+
+    Returns (line, problem) of the first damaged line, problem 0 where there is none.
+    """
     n, m = elements.shape
     r = np.uint64(precision)
     flush = np.uint64(streams) * r
@@ -189,14 +191,14 @@ def delta_decode(  # type: ignore[no-untyped-def]
     rows = low.shape[0]
     for i in range(n):
         end = starts[i] + np.uint64(bits[i])
-        if end > n_bits or starts[i] > n_bits:
-            return i, BAD_LENGTH
         mode, state[0], at = read_head(words, starts[i], machine_decode, precision)
         if mode == MODE_ZERO:
             elements[i] = base[i]
         elif mode == MODE_RAW:
             at = read_raw(words, at, state[0], precision, width, m, elements[i])
         elif mode == MODE_CODED:
+            if np.uint64(bits[i]) >= np.uint64(m) * width:  # an encoder writes it raw
+                return i, BAD_END
             for c in range(1, streams):
                 state[c] = low_bits(read64(words, at), r)
                 at += r

@@ -131,13 +131,6 @@ def encode_lines(lines: Lines, tables: StaticTables, streams: int) -> Packed:
     return Packed.of(lines, payload, starts, bits)
 
 
-def padded_words(payload: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """The payload as words with enough zero words behind it that no read of a damaged line leaves the buffer."""
-    out = np.zeros(-(-len(payload) // 8) + PAD_WORDS, np.uint64)
-    out.view(np.uint8)[: len(payload)] = payload
-    return out
-
-
 def check_packed(packed: Packed) -> None:
     """Raise `CorruptDataError` if sizes and starts do not belong together."""
     if len(packed.starts) != len(packed.bits):
@@ -210,19 +203,6 @@ def apart(packed: Packed, which: NDArray[np.int64]) -> tuple[NDArray[np.uint64],
     starts = np.empty(len(which), np.uint64)
     take_lines(frozen(packed.payload), frozen(packed.starts), frozen(packed.bits), which, 8 * words, rows, starts)
     return flat, starts
-
-
-def one_line(packed: Packed, i: int) -> tuple[NDArray[np.uint64], int, NDArray[np.uint64], NDArray[np.uint16]]:
-    """(words, their bits, start, size) of line ``i`` alone, reading only the bytes its code lies in."""
-    check_packed(packed)
-    if not 0 <= i < len(packed):
-        raise IndexError(f"line {i} of {len(packed)}")
-    start, size = int(packed.starts[i]), int(packed.bits[i])
-    if start + size > 8 * len(packed.payload):
-        raise CorruptDataError("its code lies outside the payload", i)
-    first = start // 8
-    part = packed.payload[first : (start + size + 7) // 8]
-    return padded_words(part), 8 * len(part), np.array([start - 8 * first], np.uint64), packed.bits[i : i + 1]
 
 
 def decode_one(packed: Packed, i: int, tables: StaticTables, streams: int) -> NDArray[np.uint8]:

@@ -15,7 +15,7 @@ from linepress_hardware.dram.policy import Policy, parse_policy
 from linepress_hardware.dram.results import COMMANDS, LOSS_CAUSES, CommandLog, DramResult
 from linepress_hardware.dram.simple import SimplePart, load_simple
 from linepress_hardware.dram.simulate import load_memory, simulate
-from linepress_hardware.dram.traces import PATTERNS, Trace, from_words, pattern
+from linepress_hardware.dram.traces import PATTERNS, Trace, from_file, from_words, pattern
 
 __all__ = [
     "COMMANDS",
@@ -30,6 +30,7 @@ __all__ = [
     "Trace",
     "Violation",
     "check_log",
+    "from_file",
     "from_words",
     "load_memory",
     "load_part",

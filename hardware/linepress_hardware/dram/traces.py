@@ -20,6 +20,12 @@ FOOTPRINT_LINES = 1 << 22  # 256 MiB, the footprint of the reference traces
 
 U64 = NDArray[np.uint64]
 
+TEXT_BYTES = bytes([9, 10, 13, *range(32, 127)])
+# Whether a request of a text trace writes, by the word for it.
+DIRECTIONS = {
+    "LD": False, "R": False, "READ": False, "P_MEM_RD": False, "ST": True, "W": True, "WRITE": True, "P_MEM_WR": True
+}  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Trace:
@@ -43,6 +49,48 @@ def splitmix64(seed: int, count: int) -> U64:
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         return z ^ (z >> np.uint64(31))
+
+
+def from_file(data: bytes) -> Trace:
+    """The trace in the bytes of a file: text of Ramulator or DRAMsim3, else words; raises `ConfigurationError`."""
+    head = data[:4096]
+    text = len(head.split()) > 1 and not head.translate(None, TEXT_BYTES)
+    return from_text(data.decode("ascii", "replace")) if text else from_words(data)
+
+
+def from_text(text: str) -> Trace:
+    """The trace in the text of another simulator, one request a line; raises `ConfigurationError` naming the line.
+
+    Ramulator 2 (``LD 0x12345680``, ``ST 12345``), Ramulator 1 (``0x12345680 R``) and DRAMsim3
+    (``0x12345680 READ 100``, whose cycle is passed over: requests arrive as the simulation asks). ``#`` begins a
+    remark. Addresses with ``0x`` are hexadecimal, and all of DRAMsim3's; the others are decimal.
+    """
+    address: list[int] = []
+    writes: list[bool] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        words = line.partition("#")[0].split()
+        if not words:
+            continue
+        word, where = (words[0], words[1]) if len(words) == 2 and words[0].upper() in DIRECTIONS else ("", "")
+        if not word and len(words) in (2, 3) and words[1].upper() in DIRECTIONS:
+            where, word = words[0], words[1]
+        try:
+            if not word:
+                raise ValueError
+            base = 16 if where.lower().startswith("0x") or len(words) == 3 else 10
+            at = int(where, base)
+            if not 0 <= at < 1 << 63:
+                raise ValueError
+        except ValueError:
+            raise ConfigurationError(
+                f"line {number} of the trace, {line.strip()[:40]!r}, is no request; lines are LD 0x1240 or ST 0x1240 "
+                f"(Ramulator), or 0x1240 READ 100 (DRAMsim3)"
+            ) from None
+        address.append(at)
+        writes.append(DIRECTIONS[word.upper()])
+    if not address:
+        raise ConfigurationError("the trace holds no request; give one a line")
+    return Trace(np.array(address, np.uint64), np.array(writes, np.bool_))
 
 
 def from_words(data: bytes) -> Trace:

@@ -39,7 +39,7 @@ OPERATIONS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all")
 CALIBRATING = frozenset({"calibrate", "floor"})
 LARGE_BYTES = 2**20
 _NEEDED = ("name", "algorithm", "operations", "n")
-_ALLOWED = ("chosen", "most", "launch", "step", "copy", "latency_of", "ramp_of")
+_ALLOWED = ("chosen", "most", "launch", "step", "copy", "latency_of", "ramp_of", "rows_of")
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,8 @@ class Curve:
         Latency and the rate of an accelerator's copy of its own part (out of place; infinite: none).
     moved_bytes, transfer_us : float64[k]
         Knots of the transfer.
+    rows_of : str
+        System whose rows it is calibrated on; another one's are borrowed, and `collective_time` says so.
     """
 
     system: str
@@ -87,6 +89,7 @@ class Curve:
     copy_GBps: float
     moved_bytes: NDArray[np.float64]
     transfer_us: NDArray[np.float64]
+    rows_of: str
 
     @property
     def library(self) -> str:
@@ -161,7 +164,7 @@ class Estimate:
     basis : str
         One sentence: the rows it rests on, or that nothing transfers.
     band : float | None
-        Largest error on held-out rows of the system from 1 MiB on, as a share; None where there are none.
+        Largest error on held-out rows of the system whose rows it rests on, from 1 MiB on, as a share; None: no row.
     measured_n : bool
         Whether a row of the curve has this number of accelerators; else its closed form carries it there.
     """
@@ -235,10 +238,9 @@ def parse_systems(text: str, where: str, measured: Sequence[Row]) -> dict[str, S
     known: dict[str, Curve] = {}
     for raw in read_toml(text, where).get("system", []):
         check_keys(raw, f"{where} system", ("name", "title", "domain", "curve"), ("accelerators", "transfers"))
-        own = [row for row in measured if row.system == raw["name"]]
         curves: list[Curve] = []
         for part in raw["curve"]:
-            curves.append(_curve(part, raw["name"], own, known, where))
+            curves.append(_curve(part, raw["name"], measured, known, where))
             known[f"{raw['name']} {curves[-1].name}"] = curves[-1]
         out[raw["name"]] = System(
             raw["name"],
@@ -257,13 +259,16 @@ def _earlier(name: str, known: Mapping[str, Curve], where: str) -> Curve:
     return known[name]
 
 
-def _curve(raw: dict[str, Any], system: str, own: Sequence[Row], known: Mapping[str, Curve], where: str) -> Curve:
+def _curve(
+    raw: dict[str, Any], system: str, measured: Sequence[Row], known: Mapping[str, Curve], where: str
+) -> Curve:
     check_keys(raw, f"{where} {system} curve", _NEEDED, _ALLOWED)
     name = f"{system} {raw['name']}"
     algorithm = raw["algorithm"]
     if algorithm not in ALL_REDUCE or not set(raw["operations"]) <= set(OPERATIONS):
         raise ConfigurationError(f"{where} {name}: algorithm {algorithm!r} or its operations are unknown; mend them")
-    mine = [row for row in own if row.curve == raw["name"]]
+    rows_of = raw.get("rows_of", system)
+    mine = [row for row in measured if row.system == rows_of and row.curve == raw["name"]]
     floors = [row for row in mine if row.role == "floor"]
     step = figure(raw["step"], f"{where} {name} step", "seconds").base * 1e6 if "step" in raw else 0.0
     if "launch" in raw:
@@ -315,6 +320,7 @@ def _curve(raw: dict[str, Any], system: str, own: Sequence[Row], known: Mapping[
         copy,
         x,
         y,
+        rows_of,
     )
 
 
@@ -397,12 +403,14 @@ def collective_time(
         )
     times = {one.name: one.time_s(operation, n, size_bytes) for one in taken}
     best = min(taken, key=lambda one: times[one.name])
-    count, numbers = _evidence(system.name, best.name)
-    basis = f"{count} rows of {system.title} over {', '.join(map(str, numbers))} accelerators"
+    count, numbers = _evidence(best.rows_of, best.name)
+    basis = f"{count} rows of {systems()[best.rows_of].title} over {', '.join(map(str, numbers))} accelerators"
+    if best.rows_of != system.name:
+        basis += f", borrowed by {system.name}"
     if carried:
         basis += f"; carried over: {carried}"
     return Estimate(
-        times[best.name], best.name, best.algorithm, best.library, times, basis, band(system.name), n in numbers
+        times[best.name], best.name, best.algorithm, best.library, times, basis, band(best.rows_of), n in numbers
     )
 
 

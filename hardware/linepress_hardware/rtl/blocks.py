@@ -13,7 +13,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 
 
 def named(m: Module, value: Any, name: str) -> Signal:
-    """``value`` as a signal of its own: one node of the netlist, found by name in a timing report."""
+    """``value`` as a signal of its own: one node of the netlist, found by name in a timing report (none: ``""``)."""
     signal = Signal(Value.cast(value).shape(), name=name)
     m.d.comb += signal.eq(value)
     return signal
@@ -50,20 +50,20 @@ class Pipe:
 
 
 def prefix_sums(
-    m: Module, values: Sequence[Any], most: int, name: str, *, done: int = 1, until: int | None = None
+    m: Module, values: Sequence[Any], each: int, name: str, *, done: int = 1, until: int | None = None
 ) -> list[Any]:
-    """Inclusive prefix sums in a Sklansky tree; ``most`` bounds every sum.
+    """Inclusive prefix sums in a Sklansky tree, every sum as wide as it can get; ``each`` bounds one summand.
 
     ``done`` takes up a tree whose groups of so many values are already summed, ``until`` stops at groups of so many:
     a pipeline register may lie between the two.
     """
-    width = most.bit_length()
     sums, step = list(values), done
     while step < (until or len(sums)):
         after = list(sums)
         for i in range(len(sums)):
             if i & step:
                 before = sums[(i & ~(2 * step - 1)) + step - 1]
+                width = (each * (i % (2 * step) + 1)).bit_length()
                 after[i] = named(m, (sums[i] + before)[:width], f"{name}{step}_{i}")
         sums, step = after, 2 * step
     return sums
@@ -104,11 +104,10 @@ def one_hot(flags: Sequence[Any], values: Sequence[Any], width: int) -> Any:
     return terms[0]
 
 
-def less(m: Module, a: Any, b: Any, name: str) -> Any:
+def less(m: Module, a: Any, b: Any) -> Any:
     """``a < b`` of equal widths as a tree of (less, equal) pairs; yosys' own comparison is a carry chain."""
-    under, same = named(m, ~a & b, f"{name}_l"), named(m, ~(a ^ b), f"{name}_e")
+    under, same = named(m, ~a & b, ""), named(m, ~(a ^ b), "")
     pairs = [(under[i], same[i]) for i in range(len(a))]
-    k = 0
     while len(pairs) > 1:
         after = []
         for i in range(0, len(pairs), 2):
@@ -116,13 +115,8 @@ def less(m: Module, a: Any, b: Any, name: str) -> Any:
                 after.append(pairs[i])
                 continue
             (low_less, low_same), (high_less, high_same) = pairs[i], pairs[i + 1]
-            after.append(
-                (
-                    named(m, high_less | (high_same & low_less), f"{name}_l{k}_{i}"),
-                    named(m, high_same & low_same, f"{name}_e{k}_{i}"),
-                )
-            )
-        pairs, k = after, k + 1
+            after.append((named(m, high_less | (high_same & low_less), ""), named(m, high_same & low_same, "")))
+        pairs = after
     return pairs[0][0]
 
 

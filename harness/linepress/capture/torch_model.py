@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from linepress.capture.runner import Bits, CaptureError, LayerCache, ModelFacts
+from linepress.environment import expanded
 from linepress.sources.sniff import kind_of
 
 PREFILL_TOKENS = 2048
@@ -236,7 +237,7 @@ def _slides(config: Any) -> bool:
 
 def _where(model: str) -> tuple[dict[str, Any], dict[str, str], str]:
     """(arguments of from_pretrained, header notes, name) of a .gguf file, a folder or ``org/name[@revision]``."""
-    path = Path(model).expanduser()
+    path = expanded(model)
     if path.is_file():
         if kind_of(path) != "gguf":
             raise CaptureError(f"{model} is a file but not GGUF; give its folder, with config.json and the tokenizer")

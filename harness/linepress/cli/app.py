@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 import click
 
 from linepress import __version__
-from linepress.errors import EXIT_INTERRUPTED, EXIT_USAGE, LinepressError
+from linepress.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, LinepressError
 from linepress_codecs.errors import CodecError
 from linepress_hardware.errors import HardwareError
 
@@ -92,13 +93,35 @@ def app(debug: bool) -> None:
     """
 
 
+def mend_streams() -> None:
+    """Standard streams that take every character and are there.
+
+    A terminal or pipe that is not UTF-8 gets ``?`` for what it cannot show, instead of a traceback after the work; a
+    stream that was closed goes to the null device, also for what writes to its number.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
 def main() -> None:
     """Entry point: what a user can mend becomes one sentence on stderr and the exit code of the design."""
     debug = "--debug" in sys.argv[1:2]
+    mend_streams()
     try:
         code = app(standalone_mode=False)
+        sys.stdout.flush()
     except (click.Abort, KeyboardInterrupt):
         sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:  # whoever read the output has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(EXIT_OK)
     except click.ClickException as error:
         error.show()
         sys.exit(EXIT_USAGE)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from linepress.cli.common import json_option, print_json, stderr, stdout
+from linepress.environment import expanded
 from linepress.errors import EXIT_OK
 
 EPILOG = """\b
@@ -56,7 +55,7 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> t
 )
 @click.option("--keys", callback=_list, default="post-rope", show_default=True, help="post-rope, pre-rope or both.")
 @click.option(
-    "--layout", "arrangement", default="contiguous", show_default=True, help="Or batch, paged-vllm, …-hnd, …-classic."
+    "--layout", "arrangement", default="contiguous", show_default=True, help="Or batch, vllm-0.26, sglang-0.5:page-head …: list layouts."
 )
 @click.option("--block-tokens", type=click.IntRange(1, 4096), default=16, show_default=True, help="Tokens a page.")
 @click.option(
@@ -126,7 +125,7 @@ def command(
         activations=activations,
         seed=seed,
     ).check()
-    read = [Text.of(Path(text).expanduser()) for text in texts]
+    read = [Text.of(expanded(text)) for text in texts]
 
     def load(compute: str) -> Runner:
         from linepress.capture.torch_model import TorchRunner
@@ -135,7 +134,7 @@ def command(
         return TorchRunner(model, compute, device=device, pre_rope="pre-rope" in keys, hidden=activations)
 
     written = []
-    for done in capture(load, read, Path(out).expanduser(), options):
+    for done in capture(load, read, expanded(out), options):
         written.append(
             {
                 "file": str(done.path),

@@ -127,6 +127,14 @@ def numba_threads() -> Finding:
         return Finding(
             "numba", "warn", found, f"NUMBA_CACHE_DIR {cache} cannot be written: every start compiles anew"
         )
+    if not cache and not environment.kernel_cache_writable():
+        advice = "neither the installation nor the user's cache can be written: every start compiles anew"
+        return Finding("numba", "warn", found, f"{advice}; set NUMBA_CACHE_DIR to a folder that can be")
+    if cache and Path(cache).name.startswith("linepress-kernels-"):
+        advice = (
+            "neither the installation nor the user's cache can be written; set NUMBA_CACHE_DIR to a lasting folder"
+        )
+        return Finding("numba", "warn", f"{found}; kernels are kept in {cache} for now", advice)
     return Finding("numba", "ok", found)
 
 

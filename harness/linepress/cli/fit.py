@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from linepress.cli.common import json_option, print_json, stderr, stdout
+from linepress.environment import expanded
 from linepress.errors import EXIT_GATE_FAILED, EXIT_NOTHING_MEASURED, EXIT_OK
 
 if TYPE_CHECKING:
@@ -76,9 +76,9 @@ def command(
         write_twin,
     )
 
-    target = Path(out).expanduser()
+    target = expanded(out)
     if uri.endswith(".json"):
-        models, header = read_parameters(Path(uri).expanduser())
+        models, header = read_parameters(expanded(uri))
         write_twin(target, models, header, seed)
         return _tell({"twin": out, "seed": seed, "tensors": len(models), "groups": []}, as_json, limit_pct)
     source = open_source(uri)
@@ -96,7 +96,7 @@ def command(
     header = header_of(source, models)
     write_twin(target, models, header, seed)
     if params:
-        write_parameters(Path(params).expanduser(), models, header)
+        write_parameters(expanded(params), models, header)
     found = distances(pairs(tensors, target), probes or PROBES)
     document = {
         "source": uri,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -34,6 +35,29 @@ class ClusterError(LinepressError):
     """A cluster that cannot be started, reached, or that went away."""
 
     exit_code = EXIT_CASES_FAILED
+
+
+# Ray's sockets lie in FOLDER/ray/session_<date, time, process>/sockets/plasma_store, and the system takes 107 bytes.
+MAX_RAY_FOLDER = 107 - len("/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")
+SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
+
+
+def shorten_ray_folder() -> None:
+    """Let a local Ray keep its sockets in a short folder where that of ``TMPDIR`` is too long for them.
+
+    Raises `ClusterError` naming ``RAY_TMPDIR`` where no short folder can be written.
+    """
+    stated = os.environ.get("RAY_TMPDIR")
+    folder = stated or tempfile.gettempdir()
+    if len(os.fsencode(folder)) <= MAX_RAY_FOLDER:
+        return
+    usable = [short for short in SHORT_FOLDERS if os.access(short, os.W_OK | os.X_OK)]
+    if stated or not usable:
+        raise ClusterError(
+            f"{'RAY_TMPDIR' if stated else 'TMPDIR'} {folder} is too long for Ray's sockets, which leave it "
+            f"{MAX_RAY_FOLDER} bytes; set RAY_TMPDIR to a shorter folder"
+        )
+    os.environ["RAY_TMPDIR"] = usable[0]
 
 
 def package_folders() -> list[str]:
@@ -103,6 +127,8 @@ class Cluster:
     def _join(self) -> None:
         import ray
 
+        if self.local:
+            shorten_ray_folder()
         try:
             if self.local:
                 ray.init(

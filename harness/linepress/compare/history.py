@@ -82,7 +82,7 @@ def history(found: Sequence[Night], min_effect_pct: float = 3.0) -> History:
         data, variant, figure = key.split("|")
         values = tuple(night.figures.get(key) for night in found)
         exact = figure in EXACT_FIGURES
-        steps = exact_steps(found, values) if exact else speed_steps(found, speeds[key], values, min_effect_pct)
+        steps = exact_steps(found, values) if exact else _speed_steps(found, speeds.get(key), values, min_effect_pct)
         lines.append(Line(data, variant, figure, exact, values, tuple(steps)))
     return History(tuple(found), tuple(lines))
 
@@ -98,6 +98,13 @@ def exact_steps(found: Sequence[Night], values: Sequence[float | None]) -> list[
             steps.append(Step(i, found[i].run, last, value))
         last = value
     return steps
+
+
+def _speed_steps(
+    found: Sequence[Night], logs: Reals | None, values: Sequence[float | None], min_effect_pct: float
+) -> list[Step]:
+    """None where no round of any night was long enough to judge."""
+    return [] if logs is None else speed_steps(found, logs, values, min_effect_pct)
 
 
 def speed_steps(

@@ -191,22 +191,28 @@ def closing(found: Comparison) -> list[str]:
 def gate_line(found: Comparison) -> str:
     """``gate: FAIL (1 new failure, 1 speed regression > 3 %)``."""
     if found.passed:
-        return "gate: PASS"
+        return "gate: PASS, but blind on speed" if found.blind else "gate: PASS"
     reasons = [*found.failures, *(f"undecided: {reason}" for reason in found.undecided)]
     return f"gate: FAIL ({', '.join(reasons)})"
 
 
 def covered(found: Comparison) -> str:
     """How much a verdict rests on: cases, and the changes of speed that these two runs could have shown."""
-    judged = [speed for speed in found.sampled.speeds if not speed.control]
+    timed = [speed for speed in found.sampled.speeds if not speed.control]
+    judged = [speed for speed in timed if speed.judged(found.options.min_effect_pct)]
     seen = [speed.visible_pct for speed in judged if speed.visible_pct is not None]
+    least = min((speed.visible_pct for speed in timed if speed.visible_pct is not None), default=None)
     cases = f"{found.cases:,} case{'' if found.cases == 1 else 's'} compared"
     if not seen:
-        why = found.sampled.why_not or "too few tensors with rounds long enough"
+        why = found.sampled.why_not or (
+            "too few tensors with rounds long enough"
+            if least is None
+            else f"the least change that could have been seen is {least:.2g} %"
+        )
         return f"{cases}; no speed judged ({why})"
     low, high = (f"{value:.2g}" for value in (min(seen), max(seen)))
     span = f"{low} %" if low == high else f"{low} to {high} %, by codec"
-    return f"{cases}; {len(seen)} of {len(judged)} speeds judged, each would have shown a change of {span}"
+    return f"{cases}; {len(seen)} of {len(timed)} speeds judged, each would have shown a change of {span}"
 
 
 def times(factor: float) -> str:

@@ -96,6 +96,12 @@ class Speed:
     visible_pct: float | None = None
     reason: str = ""
 
+    def judged(self, min_effect_pct: float) -> bool:
+        """Whether a change of twice the smallest effect that matters would have been seen."""
+        if self.effect is None or self.control:
+            return False
+        return self.mark in (SLOWER, FASTER) or (self.visible_pct or math.inf) < 2 * min_effect_pct
+
     @property
     def factor(self) -> float | None:
         """Time of new over time of base."""

@@ -1,20 +1,23 @@
 """Hands a packed submission to a service: declares it, uploads what is missing, asks for the verdict.
 
 Standard library only, so that a partner can read it whole. Every step can be repeated: the declaration carries an
-Idempotency-Key made of its own content, and each file goes on at the offset the service tells.
+Idempotency-Key made of its own content, and each file goes on at the offset the service tells. ``HTTPS_PROXY`` and
+``NO_PROXY`` are honoured; plain HTTP, which is for this machine alone, goes through no proxy.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import http.client
 import json
 import os
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from linepress.errors import LinepressError
 
@@ -54,16 +57,22 @@ class Client:
         self._parts = parts
         self._headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
         self._wait = wait
+        self._say: Callable[[str], None] = lambda text: None
 
     def send(self, folder: Path, say: Callable[[str], None] = lambda text: None, **choice: Any) -> Row:
         """Hand in ``folder`` (as ``linepress pack`` wrote it); ``choice`` are further keys of the declaration.
 
         Returns the submission as the service shows it. Raises `ClientError`.
         """
+        self._say = say
         body = {"name": folder.absolute().name, "files": declared(folder), **choice}
         key = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-        found = self.call("POST", "/v1/submissions", body, {"Idempotency-Key": key})
-        say(f"submission {found['id']}: {found['state']}")
+        data = json.dumps(body).encode()
+        headers = {"Idempotency-Key": key, "Content-Type": "application/json"}
+        answer, text = self._request("POST", "/v1/submissions", data, headers)
+        found: Row = json.loads(text)
+        before = " (these files with these options were declared before)" if answer["status"] == "200" else ""
+        say(f"submission {found['id']}: {found['state']}{before}")
         if found["state"] == "uploading":
             for file in found["files"]:
                 if not file["from_hub"]:
@@ -99,8 +108,6 @@ class Client:
                 say(f"{file['path']}: {offset} of {file['bytes']} B")
 
     def _chunk(self, file: Row, offset: int, chunk: bytes) -> int:
-        import base64
-
         headers = {
             "Content-Type": "application/offset+octet-stream",
             "Upload-Offset": str(offset),
@@ -126,6 +133,7 @@ class Client:
         why = ""
         for attempt in range(TRIES):
             if attempt:
+                self._say(f"{why}; trying again in {wait_s:.1f} s")
                 self._wait(wait_s)
                 wait_s = min(2 * wait_s, LONGEST_WAIT_S)
             try:
@@ -136,7 +144,7 @@ class Client:
                     break  # whether it arrived is for the offset to tell
                 continue
             if status < 300:
-                return answer, body
+                return {**answer, "status": str(status)}, body
             why = _sentence(status, body)
             if status not in _AGAIN:
                 break
@@ -146,8 +154,7 @@ class Client:
     def _once(
         self, method: str, path: str, data: bytes, headers: dict[str, str]
     ) -> tuple[int, dict[str, str], bytes]:
-        maker = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
-        connection = maker(self._parts.hostname or "", self._parts.port, timeout=TIMEOUT_S)
+        connection = self._connection()
         try:
             connection.request(
                 method, self._parts.path.rstrip("/") + path, data or None, {**self._headers, **headers}
@@ -156,6 +163,32 @@ class Client:
             return answer.status, {key.lower(): value for key, value in answer.getheaders()}, answer.read()
         finally:
             connection.close()
+
+    def _connection(self) -> http.client.HTTPConnection:
+        """A connection to the service, through the proxy that the environment names for it.
+
+        ``HTTPS_PROXY`` (http://[user:password@]host:port) is a tunnel, so the proxy sees neither token nor files;
+        ``NO_PROXY`` and services of this machine go straight.
+        """
+        parts, host = self._parts, self._parts.hostname or ""
+        if parts.scheme == "http":
+            return http.client.HTTPConnection(host, parts.port, timeout=TIMEOUT_S)
+        stated = None if urllib.request.proxy_bypass(parts.netloc) else urllib.request.getproxies().get("https")
+        if not stated or host in _LOOPBACK:
+            return http.client.HTTPSConnection(host, parts.port, timeout=TIMEOUT_S)
+        proxy = urlsplit(stated if "://" in stated else f"http://{stated}")
+        if proxy.scheme != "http" or not proxy.hostname:
+            raise ClientError(
+                f"HTTPS_PROXY is {proxy.scheme}://{proxy.hostname or ''}, not http://host:port; set it so, or "
+                f"NO_PROXY={host}"
+            )
+        known: dict[str, str] = {}
+        if proxy.username is not None:
+            pair = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+            known["Proxy-Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
+        tunnel = http.client.HTTPSConnection(proxy.hostname, proxy.port or 80, timeout=TIMEOUT_S)
+        tunnel.set_tunnel(host, parts.port or 443, known)
+        return tunnel
 
 
 def declared(folder: Path) -> list[Row]:
@@ -183,4 +216,6 @@ def _sentence(status: int, body: bytes) -> str:
         found = json.loads(body)
     except ValueError:
         found = None
+    if status == 401:
+        return "the service does not know this token; set LINEPRESS_TOKEN to the one that its operator gave you"
     return str(found["error"]) if isinstance(found, dict) and "error" in found else f"status {status}"

@@ -31,8 +31,9 @@ from linepress.errors import (
     RecordError,
 )
 from linepress.records.files import write_atomically
-from linepress.records.found import FOLDER, SUMMARY, latest_good, suite_runs
+from linepress.records.found import BLIND, FOLDER, SUMMARY, latest_good, suite_runs
 from linepress.records.place import RunPlace, StorePath, place_of, same_place
+from linepress.records.standing import ACCEPTED, FAIL, PASS
 from linepress.records.store import RunStore, read_manifest
 from linepress.run.engine import RUNS, Run
 from linepress.run.options import RunOptions, RunOutcome
@@ -128,7 +129,9 @@ def run_nightly(
     if baseline is not None:
         progress.say(f"comparing with {baseline}")
         compare = _with_history(options.compare, earlier[-options.nights :])
-        found = compare_runs(baseline, store, compare, progress.say)
+        # A night that saw no speed may still be the reference of every exact figure.
+        speed_base = None if chosen else latest_good(earlier, speed=True)
+        found = compare_runs(baseline, store, compare, progress.say, speed_base)
     past = history(nights([*earlier[-(options.nights - 1) :], store]), options.compare.min_effect_pct)
     _write(store, found, past)
     night = NightlyOutcome(outcome, exit_code(outcome, found, options.accept), baseline, found)
@@ -198,10 +201,12 @@ def summarise(suite: Suite, night: NightlyOutcome, options: NightlyOptions, past
     store, found = night.run.store, night.comparison
     git_state = store.manifest.get("git") or {}
     claims = [str(row["verdict"]) for row in store.rows("claims", ["verdict"])]
-    verdict = "PASS" if night.exit_code == EXIT_OK else "FAIL"
+    verdict = PASS if night.exit_code == EXIT_OK else FAIL
     passed_alone = exit_code(night.run, found, "") == EXIT_OK
-    if options.accept and verdict == "PASS" and not passed_alone:
-        verdict = "ACCEPTED"
+    if options.accept and verdict == PASS and not passed_alone:
+        verdict = ACCEPTED
+    if verdict == PASS and found is not None and found.blind:
+        verdict = BLIND
     reasons = [] if found is None else [*found.failures, *found.undecided]
     failed_gates = [gate["gate"] for gate in night.run.gates if not gate["passed"]]
     if found is None:
@@ -222,7 +227,7 @@ def summarise(suite: Suite, night: NightlyOutcome, options: NightlyOptions, past
         "verdict": verdict,
         "exit_code": night.exit_code,
         "reasons": reasons,
-        "accepted": options.accept if verdict == "ACCEPTED" else None,
+        "accepted": options.accept if verdict == ACCEPTED else None,
         "baseline": str(night.baseline) if night.baseline else None,
         "compare": gate_line(found) if found else "no good run to compare with yet",
         "compared": covered(found) if found else None,

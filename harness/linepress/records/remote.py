@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+from linepress.environment import cache_root
 from linepress.errors import EXIT_CASES_FAILED, RecordError
 
 _MANIFEST = "manifest.json"
@@ -77,7 +78,7 @@ def working_folder(uri: str) -> Path:
 
 def cache_folder(name: str) -> Path:
     """A folder of the user's cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "linepress" / name
+    return cache_root() / "linepress" / name
 
 
 def folder_name(uri: str) -> str:

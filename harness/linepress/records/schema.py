@@ -279,6 +279,7 @@ SYSTEM = (
     real("expected_speedup", "expected_tokens_per_s over expected_plain_tokens_per_s."),
     real("expected_speedup_low", "Low end of its band."),
     real("expected_speedup_high", "High end of its band."),
+    count("decoder_engines_needed", "Decoders of the codec's hardware card that keep up with a device."),
     real("band_share", "90th percentile of the residuals behind the band, share of a token's time."),
     text("band_source", "What was measured for the band, or that it is carried over from another accelerator."),
     real("ttft_s", "Time to the first token.", "s"),

@@ -170,9 +170,9 @@ class Summary:
             "codec_kind": self.codec_kind,
             "layout": self.layout,
             "packing": self.packing,
-            "raw_bytes": int(self.raw_bytes),
-            "payload_bytes": math.ceil(self.payload_bytes),
-            "packed_bytes": int(self.packed_bytes),
+            "raw_bytes": _whole(self.raw_bytes),
+            "payload_bytes": _whole(self.payload_bytes),
+            "packed_bytes": _whole(self.packed_bytes),
             **self.figures(),
             "bound": self.bound_name,
             "geomean_payload_ratio": known(self.geometric_mean_ratio),
@@ -200,6 +200,10 @@ class Summary:
         }
 
 
+def _whole(value: float) -> int | None:
+    return math.ceil(value) if math.isfinite(value) else None
+
+
 def known(value: float) -> float | None:
     """None for what is not finite."""
     return float(value) if math.isfinite(value) else None
@@ -211,7 +215,7 @@ def _divide(a: float, b: float) -> float:
 
 def _weighted(raw: NDArray[np.float64], ratio: NDArray[np.float64]) -> float:
     """Ratio of the whole from the ratios of its parts; NaN unless every part has one."""
-    if not len(raw) or not np.isfinite(ratio).all():
+    if not len(raw) or np.isnan(ratio).any():  # an infinite bound (values all the same) takes no bits
         return float("nan")
     return _divide(float(raw.sum()), float((raw / ratio).sum()))
 

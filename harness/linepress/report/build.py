@@ -14,8 +14,9 @@ from linepress.claims import Verdict, verdicts
 from linepress.records import RunStore
 from linepress.records.files import write_atomically
 from linepress.records.place import RunPlace
+from linepress.records.standing import standing
 from linepress.report.model import Section
-from linepress.report.sections import fabric, hardware, night, overview, ratios, record
+from linepress.report.sections import decoders, fabric, hardware, night, overview, ratios, record
 from linepress.report.view import RunView
 
 MAX_BYTES = 5_000_000
@@ -29,6 +30,7 @@ SECTIONS: tuple[Callable[[RunView], Section], ...] = (
     ratios.layers,
     ratios.kv,
     ratios.sizes,
+    decoders.decoders,
     hardware.channel,
     hardware.system,
     fabric.fabric,
@@ -76,7 +78,7 @@ def render(view: RunView) -> str:
     suite = view.manifest.get("suite") or {}
     name = suite.get("name", "") if isinstance(suite, dict) else str(suite)
     page = template.render(
-        title=f"{name} – linepress report" if name else "linepress report",
+        title=f"{standing(view.store).word}: {name or 'linepress'} report",
         suite=name,
         run_id=view.store.run_id,
         sections=sections,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from linepress.rtl.vectors import corner_lines, damaged_vectors, line_vectors
 from linepress_codecs.codecs.window import WindowTables
 from linepress_codecs.contracts import LineCodec, Lines, Tables
+from linepress_codecs.huffman.canonical import code_lengths
+from linepress_codecs.huffman.tables import HuffmanTables
 from linepress_codecs.registry import make, parse_spec
 from linepress_hardware.rtl.catalog import DECODER, Design
 from linepress_hardware.rtl.simulate.run import simulate
@@ -38,10 +40,11 @@ class Check:
 
 
 def table_sets(codec: LineCodec, lines: Lines, corner: Lines) -> list[Tables]:
-    """Tables to run under: fitted with zero lines among the lines, fitted without, and two odd ones.
+    """Tables to run under: fitted with zero lines among the lines, fitted without, and odd ones.
 
     The odd ones are what no fit of real lines gives and a tensor's table bytes may say: tables of one element
-    in both signs, and for ``window`` a base so high that its last codes pass the largest exponent.
+    in both signs, for ``window`` a base so high that its last codes pass the largest exponent, for ``huffman`` codes
+    of other lengths.
     """
     zeros = corner[: len(corner) // 2]
     whole = replace(lines, data=np.concatenate([lines.data, zeros.data]), channel=None)
@@ -52,6 +55,13 @@ def table_sets(codec: LineCodec, lines: Lines, corner: Lines) -> list[Tables]:
     sets = [codec.fit([whole]), codec.fit([some]), codec.fit([same])]
     if codec.codec_id == "window":
         sets.append(WindowTables((1 << lines.format.exponent_bits) - 3))
+    if codec.codec_id == "huffman":
+        # Lengths of other shapes, over the same symbols.
+        symbols = np.flatnonzero(cast(HuffmanTables, sets[0]).lengths[0])
+        for skew in (0.3, 1.2):
+            counts = np.zeros(256, np.int64)
+            counts[symbols] = 1 + 1e6 / (1 + np.argsort(np.argsort(symbols * 37 % 101))) ** (2 * skew)
+            sets.append(HuffmanTables(code_lengths(counts, 12)[None, :], zero_lines=True))
     return sets
 
 

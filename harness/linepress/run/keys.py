@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol
 
-from linepress.environment import usable_cores
+from linepress.environment import cache_root, usable_cores
 from linepress.records.schema import SCHEMA_VERSION
 
 _QUERY_ROWS = 500
@@ -58,8 +57,7 @@ class HashCache:
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        self.path = path or base / "linepress" / "content.sqlite"
+        self.path = path or cache_root() / "linepress" / "content.sqlite"
 
     def _connect(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,7 @@ from linepress.stages.fabric import OPERATIONS, TOPOLOGIES, FabricCase
 from linepress.stages.system import Scenario, SystemCase
 from linepress.suite.model import ScenarioSpec, Suite, SystemSpec
 from linepress.suite.yaml12 import unknown
+from linepress_codecs.contracts import LINE_BYTES
 from linepress_codecs.formats import format_named
 from linepress_codecs.packing import parse_packing
 from linepress_hardware.catalog.accelerators import accelerator
@@ -182,6 +183,7 @@ def system_tasks(suite: Suite, measured: list[Pool], store: RunStore) -> Iterato
                             channel_gain_sequential=gain.sequential if gain else None,
                             channel_gain_kv=kv_gain.sequential if kv_gain else None,
                             decode_latency_ns=pool.decode_latency_ns,
+                            engine_GBps=LINE_BYTES / pool.interval_ns if pool.interval_ns > 0 else None,
                             memory=memory,
                             packing=packing,
                             seed=suite.model.seeds.system,

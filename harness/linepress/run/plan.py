@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from linepress.cluster.tasks import Split, Task
+from linepress.environment import expanded
 from linepress.errors import SourceError
 from linepress.run.keys import HashCache, case_key, content_ids
 from linepress.sources import Selection, TensorRef, open_source
@@ -261,7 +261,7 @@ def check_packings(suite: Suite) -> None:
 
 def source_uri(suite: Suite, uri: str) -> str:
     """A relative path as seen from the suite's folder; anything else as it is."""
-    if ":" in uri.split("/")[0] or Path(uri).expanduser().is_absolute():
+    if ":" in uri.split("/")[0] or expanded(uri).is_absolute():
         return uri
     return str(suite.folder / uri)
 

@@ -49,7 +49,7 @@ LONGEST_WAIT_S = 16.0
 EXAMPLE = "hf://meta-llama/Llama-3.1-8B-Instruct@main"
 
 _URI = re.compile(
-    r"^hf://(?P<kind>datasets/)?(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^/]+))?(?:/(?P<folder>[^?#]*))?$"
+    r"^hf://(?P<kind>datasets/)?(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>refs/(?:pr/\d+|convert/[^/]+|heads/[^/]+|tags/[^/]+)|[^/]+))?(?:/(?P<folder>[^?#]*))?$"
 )
 _COMMIT = re.compile(r"^[0-9a-f]{40}$")
 _RETRIED = (408, 429, 500, 502, 503, 504)
@@ -267,6 +267,12 @@ class HubSource(Source):
             where = f"{self.uri} (folder {folder or '/'})"
             if pickles:
                 raise SourceError(f"{where} holds only pickles ({pickles[0]}), which are never loaded; {CONVERT}")
+            gguf = [n for n in sorted(files) if n.lower().endswith(".gguf")]
+            if gguf:
+                raise SourceError(
+                    f"{where} holds GGUF only ({len(gguf)} files, such as {gguf[0]}), of which "
+                    f"one is read at a time; name it: {self.uri.partition('?')[0]}/{gguf[0]}"
+                )
             raise SourceError(f"{where} holds no .safetensors file; name the folder that does")
         with ThreadPoolExecutor(HEADER_WORKERS) as pool:
             headers = list(pool.map(_read_header, [files[name] for name in names]))
@@ -360,7 +366,7 @@ def open_hub(uri: str, endpoint: str | None = None, local: bool = False) -> Sour
     revision = unquote(found["revision"] or "main")
     repo_type = "dataset" if found["kind"] else "model"
     offline = is_offline()
-    if local or offline:
+    if local or offline or folder.lower().endswith(".gguf"):  # GGUF is read from disk only
         return _snapshot(uri, base, found["repo"], repo_type, revision, folder, offline)
     return HubSource(uri, base, found["repo"], repo_type, revision, folder)
 
@@ -372,6 +378,7 @@ def _snapshot(
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
+    single = folder.lower().endswith(".gguf")
     prefix = f"{folder}/" if folder else ""
     try:
         path = _explain(
@@ -380,7 +387,7 @@ def _snapshot(
                 repo_type=repo_type,
                 revision=revision,
                 endpoint=endpoint,
-                allow_patterns=[f"{prefix}*.safetensors", f"{prefix}*.json"],
+                allow_patterns=([_all_parts(folder)] if single else [f"{prefix}*.safetensors", f"{prefix}*.json"]),
                 local_files_only=offline,
             ),
             f"{repo_id}@{revision}",
@@ -391,10 +398,21 @@ def _snapshot(
             + ("offline mode is on; unset HF_HUB_OFFLINE" if offline else "the hub did not answer; check the network")
         ) from None
     commit = Path(path).name
-    source = open_folder(uri, Path(path) / folder)
     if not _COMMIT.match(commit):
         raise SourceError(f"{uri}: the local snapshot {path} is not of a 40-hex commit; fetch it again")
-    return source.at_revision(commit)
+    if single:
+        from linepress.sources.gguf.parts import open_gguf
+
+        file = Path(path) / folder
+        if not file.is_file():
+            raise SourceError(f"{uri}: the repository has no file {shown(folder)}; check its name")
+        return open_gguf(uri, file).at_revision(commit)
+    return open_folder(uri, Path(path) / folder).at_revision(commit)
+
+
+def _all_parts(name: str) -> str:
+    """A pattern for a GGUF file, and for every part of its model where it is one of several."""
+    return re.sub(r"-\d{5,}(-of-\d{5,}\.gguf)$", r"-*\1", re.sub(r"([\[\]*?])", r"[\1]", name), flags=re.IGNORECASE)
 
 
 def _read_header(file: HubFile) -> Header:

@@ -7,6 +7,7 @@ A case is one model × accelerator × scenario × codec variant. It carries plai
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -44,6 +45,8 @@ class SystemCase:
         Latency that the decompressor adds to a read.
     decompressor_GBps : float | None
         Raw bytes per second that all decompressors of one device put out together; None means no ceiling.
+    engine_GBps : float | None
+        Raw bytes per second of one decoder, from the codec's hardware card; gives ``decoder_engines_needed``.
     model_config : Mapping | None
         A Hugging Face ``config.json`` as a dictionary, instead of a built-in shape.
     """
@@ -61,6 +64,7 @@ class SystemCase:
     channel_gain_kv: float | None = None
     decode_latency_ns: float = 0.0
     decompressor_GBps: float | None = None
+    engine_GBps: float | None = None
     model_config: Mapping[str, Any] | None = None
     memory: str = ""
     packing: str = ""
@@ -113,7 +117,9 @@ def system_case(case: SystemCase) -> list[dict[str, Any]]:
     }
     renamed = {_RECORD_NAMES.get(key, key): value for key, value in row.items()}
     sources = {key: renamed[key] for key in _SOURCES if renamed.get(key) is not None}
-    return [{**identity, **scenario, **renamed, "sources": json.dumps(sources)}]
+    needed = row["decompressor_needed_GBps"]
+    engines = None if case.engine_GBps is None else math.ceil(needed / case.engine_GBps - 1e-9)
+    return [{**identity, **scenario, **renamed, "decoder_engines_needed": engines, "sources": json.dumps(sources)}]
 
 
 # Names of the `system` table for what `evaluate` calls by its side; everything else keeps its name.

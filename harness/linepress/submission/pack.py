@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections import Counter
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from linepress.errors import LinepressError
+from linepress.sources.groups import place_of
 from linepress.submission.check.ledger import Ledger, name_of
 from linepress.submission.check.limits import MANIFEST_NAME, Limits
 from linepress.submission.check.manifest import (
@@ -25,8 +27,8 @@ from linepress.submission.check.manifest import (
     write_manifest,
 )
 from linepress.submission.check.reading import FileFacts, read_file
-from linepress.submission.check.rules.documents import CONFIG_NAME, INDEX_SUFFIX
-from linepress.submission.check.rules.identity import SLUG, UPLOAD, licences
+from linepress.submission.check.rules.documents import CONFIG_NAME, INDEX_SUFFIX, check_documents
+from linepress.submission.check.rules.identity import SLUG, UPLOAD, licences, like_licence
 from linepress.submission.check.rules.names import name_problem
 
 _TEXTS = ("license", "licence", "copying", "notice")
@@ -43,16 +45,19 @@ class Packed:
     manifest : Manifest
     left_out : list of str
         Files of the model that a submission does not need and does not take.
+    normalised : list of str
+        JSON files whose Infinity or NaN, which JSON has not, was written in its own numbers.
     """
 
     folder: Path
     manifest: Manifest
     left_out: list[str] = field(default_factory=list)
+    normalised: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Terms:
-    """What the partner states: licence, source, contact, suite."""
+    """What the partner states: licence, source, contact, suite, and the kind where the tensors' names do not tell."""
 
     licence: str
     contact: str
@@ -63,6 +68,7 @@ class Terms:
     waiver: str | None = None
     suite: str = "smoke"
     reference: bool = False
+    kind: Literal["model", "snapshot"] | None = None
 
 
 def pack(
@@ -93,6 +99,9 @@ def pack(
             raise LinepressError(
                 f"{what} {name_of(text)}: give lower-case letters, digits, '.' and '-', at most 64 of them"
             )
+    hint = like_licence(terms.licence)
+    if hint and terms.waiver is None:
+        raise LinepressError(f"licence {name_of(terms.licence)} is not an SPDX identifier of the list{hint}")
     chosen, left_out = _choose(model)
     folder = out / partner / name
     if folder.exists():
@@ -100,14 +109,15 @@ def pack(
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=folder.parent))
     try:
-        manifest = _write(staging, chosen, partner, name, terms, variants)
+        normalised: list[str] = []
+        manifest = _write(staging, chosen, partner, name, terms, variants, normalised)
         (staging / MANIFEST_NAME).write_text(write_manifest(manifest), encoding="utf-8")
         staging.chmod(0o755)
         staging.rename(folder)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
-    return Packed(folder, manifest, left_out)
+    return Packed(folder, manifest, left_out, normalised)
 
 
 def _slug(model: Path) -> str:
@@ -146,7 +156,13 @@ def _choose(model: Path) -> tuple[dict[str, Path], list[str]]:
 
 
 def _write(
-    staging: Path, chosen: dict[str, Path], partner: str, name: str, terms: Terms, variants: Sequence[str]
+    staging: Path,
+    chosen: dict[str, Path],
+    partner: str,
+    name: str,
+    terms: Terms,
+    variants: Sequence[str],
+    normalised: list[str],
 ) -> Manifest:
     limits = Limits()
     ledger = Ledger()
@@ -157,6 +173,8 @@ def _write(
             source = staging / inside
             source.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, source)
+            if _normalise(source, limits):
+                normalised.append(inside)
         descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW)
         try:
             read.append(
@@ -171,13 +189,14 @@ def _write(
             )
         finally:
             os.close(descriptor)
+    check_documents({facts.path: facts for facts in read}, limits, ledger)
     problems = [reason for finding in ledger.findings() if finding.verdict == "FAIL" for reason in finding.reasons]
     if problems:
         raise LinepressError(f"{problems[0]}; mend the model and pack it again")
     tensors = [facts.tensors for facts in read if facts.tensors is not None]
     dtypes = Counter(dtype for part in tensors for dtype in part.dtypes)
-    cache = any(n.startswith(("key_cache_tensor_", "value_cache_tensor_")) for part in tensors for n in part.names)
-    kind: Literal["model", "snapshot"] = "snapshot" if cache else "model"
+    cache = any(place_of(name).kind in ("key_cache", "value_cache") for part in tensors for name in part.names)
+    kind = terms.kind or ("snapshot" if cache else "model")
     redistribution = terms.licence in licences() if terms.redistribution is None else terms.redistribution
     return Manifest.model_validate(
         {
@@ -204,6 +223,24 @@ def _write(
             "expected": _expected({f.path: chosen[f.path] for f in read if f.tensors}, variants, limits),
         }
     )
+
+
+# A string, passed over, or a number that Python writes and JSON has not.
+_BEYOND_JSON = re.compile(rb'"(?:[^"\\]|\\.)*"|-?Infinity\b|NaN\b', re.DOTALL)
+_IN_JSON = {b"Infinity": b"1e999", b"-Infinity": b"-1e999", b"NaN": b"null"}
+
+
+def _normalise(path: Path, limits: Limits) -> bool:
+    """Write Infinity and NaN of a JSON file as JSON's own 1e999 and null, which readers take for the same; whether
+    there was any. Some models' configurations have them (``time_step_limit`` of Mamba layers)."""
+    if path.suffix != ".json" or path.stat().st_size > limits.json_bytes:
+        return False
+    raw = path.read_bytes()
+    mended = _BEYOND_JSON.sub(lambda found: _IN_JSON.get(found.group(), found.group()), raw)
+    if mended == raw:
+        return False
+    path.write_bytes(mended)
+    return True
 
 
 def _expected(paths: dict[str, Path], variants: Sequence[str], limits: Limits) -> list[Expected]:

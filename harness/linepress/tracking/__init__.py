@@ -18,19 +18,20 @@ class MirrorError(LinepressError):
 
 def sync_run(store: RunStore) -> tuple[bool, str]:
     """Bring MLflow up to date: (whether anything was sent, where it is); raises `MirrorError` when it cannot."""
-    from linepress.tracking.mirror import Mirroring, State, fingerprint, tracking_uri
+    from linepress.tracking.mirror import Mirroring, State, exclusive, fingerprint, shown_store, tracking_uri
 
     store.fetch()
     uri, target = tracking_uri(), fingerprint(store)
     known = State.load(store.path, uri)
     if known.fingerprint == target:
-        return False, f"{uri} run {known.runs.get('parent', '')}"
+        return False, f"{shown_store(uri)} run {known.runs.get('parent', '')}"
     try:
-        return True, f"{uri} run {Mirroring(store, uri).run(target)}"
+        with exclusive(uri):
+            return True, f"{shown_store(uri)} run {Mirroring(store, uri).run(target)}"
     except _failures() as error:
         sentence = " ".join(str(error).split())[:300]
         raise MirrorError(
-            f"MLflow at {uri} cannot be written ({sentence}); start it or set MLFLOW_TRACKING_URI, then "
+            f"MLflow at {shown_store(uri)} cannot be written ({sentence}); start it or set MLFLOW_TRACKING_URI, then "
             f"`linepress sync {store.place}`"
         ) from error
 
@@ -47,7 +48,8 @@ def mirror_run(store: RunStore, say: Callable[[str], None]) -> str:
 
 def _failures() -> tuple[type[Exception], ...]:
     """What MLflow raises when its store is away, full, locked or of another version."""
+    from alembic.util import CommandError
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    return (MlflowException, SQLAlchemyError, OSError)
+    return (MlflowException, SQLAlchemyError, CommandError, OSError)

@@ -18,11 +18,15 @@ import numpy as np
 
 from linepress.records.frame import Frame
 from linepress.records.place import RunPlace
+from linepress.records.standing import Standing, standing
 from linepress.records.store import RunStore
-from linepress.records.summary import Summary, classes, measured, summarise
+from linepress.records.summary import Summary, classes, headline, measured, summarise
+from linepress.tables.markdown import as_markdown
+from linepress.tables.ratios import headline_table
 
 KEY_CHARACTERS = 250
 VALUE_CHARACTERS = 500
+NOTE_CHARACTERS = 8000
 _BAD_IN_KEY = re.compile(r"[^A-Za-z0-9_\-. :/]")
 _BAD_IN_MODEL = str.maketrans({"/": "-", ":": " ", ".": "_", "%": "_", '"': "_", "'": "_"})
 _CHANNEL = (
@@ -205,8 +209,15 @@ def _parent(store: RunStore, datasets: list[str], models: Mapping[str, ModelCont
         **{metric_key(f"set.{text.partition('=')[0]}"): short(text.partition("=")[2]) for text in suite["overrides"]},
     }
     git = manifest["git"]
+    stands = standing(store)
     run.tags = {
         "linepress.kind": "suite run",
+        "verdict": stands.word,
+        "baseline": short(stands.baseline),
+        "accepted": short(stands.accepted),
+        "suite": suite["name"],
+        "commit": str(git["commit"])[:12] if git else "",
+        "mlflow.note.content": _note(store, stands),
         "mlflow.source.name": short(f"linepress run {suite['name']}"),
         "mlflow.source.type": "LOCAL",
         "linepress.suite": suite["name"],
@@ -243,6 +254,13 @@ def _parent(store: RunStore, datasets: list[str], models: Mapping[str, ModelCont
         found = [row for row in store.rows("claims", ["verdict"]) if row["verdict"] == verdict]
         run.points.append(Point(metric_key("claims", verdict), float(len(found))))
     return run
+
+
+def _note(store: RunStore, found: Standing) -> str:
+    """The description of a run: the verdict first, the headline, where the record and the report are."""
+    best = as_markdown(headline_table({"": headline(measured(store))}))
+    lines = [f"**{found.sentence}**", "", *best, "", f"record `{store.place}`, report: artifact `report/index.html`"]
+    return "\n".join(lines)[:NOTE_CHARACTERS]
 
 
 def _later(

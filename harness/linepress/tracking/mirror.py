@@ -6,16 +6,21 @@ there; runs and models that it had created without noting are found again by the
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
+import re
+import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 from linepress.records.files import write_atomically
+from linepress.records.standing import standing
 from linepress.records.store import MANIFEST, RunStore
 from linepress.tracking.content import DatasetContent, Mirror, ModelContent, Point, RunContent, mirror_content
 from linepress.tracking.plots import plots
@@ -23,6 +28,7 @@ from linepress.tracking.plots import plots
 EXPERIMENT = "linepress"
 DEFAULT_STORE = "mlflow.db"
 STATE = "mlflow.json"
+LOCK_WAIT_S = 120.0
 METRICS_PER_BATCH = 1000
 TAGS_PER_BATCH = 100
 _STATUS = {"complete": "FINISHED", "interrupted": "KILLED", "failed": "FAILED", "running": "RUNNING"}
@@ -80,8 +86,61 @@ class State:
 
 
 def tracking_uri() -> str:
-    """``MLFLOW_TRACKING_URI``, or a SQLite file in the working folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(DEFAULT_STORE).absolute()}"
+    """``MLFLOW_TRACKING_URI``, or a SQLite file in the working folder.
+
+    A path with characters that mean something in a URI is given as relative to the working folder, where nothing of
+    it is read as an escape, a query or a fragment.
+    """
+    stated = os.environ.get("MLFLOW_TRACKING_URI")
+    if stated:
+        return stated
+    path = Path(DEFAULT_STORE).absolute()
+    return f"sqlite:///{DEFAULT_STORE if set(str(path)) & set('%?#') else path}"
+
+
+def store_file(uri: str) -> Path | None:
+    """The SQLite file behind a tracking URI, None for a server or another database."""
+    return Path(uri.removeprefix("sqlite:///")).absolute() if uri.startswith("sqlite:///") else None
+
+
+def shown_store(uri: str) -> str:
+    """A tracking URI as it is told to people: the file itself where there is one, without a password."""
+    path = store_file(uri)
+    return f"sqlite:///{path}" if path is not None else re.sub(r"(?<=://)[^/@]*@", "", uri)
+
+
+def artifact_place(uri: str) -> str | None:
+    """Where artifacts of a new experiment go: MLflow's own choice, but escaped where it would misread the path."""
+    path = store_file(uri)
+    if path is None or not set(str(path)) & set("%?#"):
+        return None
+    return (path.parent / "mlruns" / EXPERIMENT).as_uri()
+
+
+@contextmanager
+def exclusive(uri: str, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
+    """Hold the local store: runs that end together in one folder make and fill it one after the other.
+
+    Raises `OSError` at once where the folder cannot be written, `TimeoutError` (an `OSError`) after ``wait_s``.
+    """
+    path = store_file(uri)
+    if path is None:
+        yield
+        return
+    if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        raise PermissionError(f"{path.parent} cannot be written")
+    lock = path.with_name(f"{path.name}.lock")
+    with lock.open("ab") as file:
+        until = time.monotonic() + wait_s
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise TimeoutError(f"another run has held {path} for {wait_s:.0f} s") from None
+                time.sleep(0.05)
+        yield
 
 
 def fingerprint(store: RunStore) -> str:
@@ -116,6 +175,7 @@ class Mirroring:
 
         mlflow.set_tracking_uri(uri)
         self.store = store
+        self.uri = uri
         self.state = State.load(store.path, uri)
         self.client = MlflowClient(tracking_uri=uri)
         self.mlflow = mlflow
@@ -152,7 +212,9 @@ class Mirroring:
     def _experiment(self) -> str:
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
         found = self.client.get_experiment_by_name(name)
-        return str(found.experiment_id if found else self.client.create_experiment(name))
+        if found:
+            return str(found.experiment_id)
+        return str(self.client.create_experiment(name, artifact_location=artifact_place(self.uri)))
 
     def _identity(self, key: str) -> dict[str, str]:
         manifest = self.store.manifest
@@ -243,6 +305,8 @@ class Mirroring:
     def _end(self, run_id: str) -> None:
         manifest = self.store.manifest
         status = _STATUS.get(manifest["status"], "FAILED")
+        if status == "FINISHED" and not standing(self.store).good:
+            status = "FAILED"
         ended_ms = _milliseconds(manifest["updated_at"])
         self._once(f"{run_id} ended {status} {ended_ms}", self.client.set_terminated, run_id, status, ended_ms)
 

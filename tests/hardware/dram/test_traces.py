@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from linepress_hardware.dram import PATTERNS, from_words, pattern
+from linepress_hardware.dram import PATTERNS, from_file, from_words, pattern
 from linepress_hardware.errors import ConfigurationError
 
 TABLE = Path(__file__).parents[2] / "data" / "dram" / "traces.csv"
@@ -55,3 +55,41 @@ def test_odd_trace_files_are_refused(data: bytes) -> None:
 def test_bad_patterns(name: str, n: int, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         pattern(name, n)
+
+
+@pytest.mark.parametrize(
+    ("text", "addresses", "writes"),
+    [
+        ("LD 0x1240\nST 0x80\n", [0x1240, 0x80], [False, True]),
+        ("# Ramulator 2\nLD 1240\r\n\nST 64 # last", [1240, 64], [False, True]),
+        ("0x1240 R\n0x80 W", [0x1240, 0x80], [False, True]),
+        ("0x1240 READ 100\n1C0 WRITE 120\n", [0x1240, 0x1C0], [False, True]),
+        ("0x00000040 P_MEM_RD 1\n0x80 P_MEM_WR 7", [0x40, 0x80], [False, True]),
+    ],
+)
+def test_text_traces_of_other_simulators(text: str, addresses: list[int], writes: list[bool]) -> None:
+    trace = from_file(text.encode())
+    assert trace.address_bytes.tolist() == addresses
+    assert trace.is_write.tolist() == writes
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("LD 0x1240\nhello world\n", "line 2 of the trace, 'hello world', is no request"),
+        ("LD\nLD\n", "line 1"),
+        ("LD 0xZZ\n", "line 1"),
+        ("LD -64\n", "line 1"),
+        ("0x1240 READ 1 2\n", "line 1"),
+        ("# nothing\n", "holds no request"),
+        ("1, 2, 3\n", "line 1"),
+    ],
+)
+def test_text_that_is_no_trace_is_named(text: str, words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        from_file(text.encode())
+
+
+def test_words_are_still_words() -> None:
+    words = pattern("rw50", 64).words()
+    assert from_file(words.astype("<u8").tobytes()).words().tolist() == words.tolist()

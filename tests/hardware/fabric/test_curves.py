@@ -31,6 +31,8 @@ KNOWN_MISSES = {
     ("h100-sxm", "custom-two-shot", 2 * MIB): "whole microseconds; a step of its own at 2 MiB in the source",
     ("h100-sxm", "nccl-all-to-all", 512 * MIB): "two versions of NCCL 15 % apart over 4 GPUs",
     ("h100-sxm", "nccl-ring", 1.5 * MIB): "whole microseconds; ring and NVLS meet there",
+    ("b300-sxm", "custom-two-shot", 2 * MIB): "whole microseconds; the same step at 2 MiB as on H100",
+    ("b300-sxm", "nccl-nvls", 8 * MIB): "the library takes 80 us at 8 MiB and 83 at 16",
 }
 
 
@@ -43,7 +45,7 @@ def test_every_row_belongs_to_a_curve_and_has_a_source() -> None:
 
 def test_rows_held_out_from_1_mib_on_are_predicted_within_10_percent() -> None:
     found = judge()
-    assert len(found) >= 65
+    assert len(found) >= 90
     over = {(row["system"], row["curve"], row["size_bytes"]) for row in found if abs(row["error"]) > 0.10}
     assert over == set(KNOWN_MISSES)
     assert float(np.mean([abs(row["error"]) for row in found])) < 0.04
@@ -116,6 +118,16 @@ def test_small_messages_take_a_custom_kernel_and_nccl_only_when_asked() -> None:
     assert collective_time("h100", "all_reduce", 8, 16 * 1024, library="nccl").time_s == pytest.approx(
         17.8e-6, rel=0.1
     )
+
+
+def test_borrowed_rows_say_whose_they_are() -> None:
+    """Custom kernels of B200 are measured on B300, the same NVLink 5: 16 KiB in 7 us, where NCCL's floor is 19."""
+    found = collective_time("b200", "all_reduce", 8, 16 * 1024)
+    assert found.time_s == pytest.approx(7.1e-6, rel=0.05)
+    assert "B300" in found.basis
+    assert "borrowed by b200-sxm" in found.basis
+    assert found.band == band("b300-sxm")
+    assert "borrowed" not in collective_time("b200", "all_reduce", 8, 2**26).basis
 
 
 def test_what_does_not_transfer_says_so() -> None:

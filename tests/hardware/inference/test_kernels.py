@@ -48,7 +48,7 @@ def _attention(forms: DeviceForms, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
     sms = forms.multiprocessors
     predicted = np.where(
         c == 0,
-        forms.decode.seconds(at, n, k),
+        forms.decode.seconds(at, n, k, sms, forms.cache_bytes),
         np.where(
             n == 0,
             forms.prefill.seconds(at, np.maximum(c, 1), p, sms),
@@ -115,7 +115,8 @@ def test_forms_have_the_limits_of_their_closed_forms() -> None:
     rate = large.ops(65536) / float(f.seconds(large, 65536, 188))
     assert 0.9 * f.peak_Tops * 1e12 < rate <= f.peak_Tops * 1e12
     d = forms.decode
-    slope = float(d.seconds(at, 256, 20480) - d.seconds(at, 256, 10240))
+    held = forms.cache_bytes
+    slope = float(d.seconds(at, 256, 20480, 188, held) - d.seconds(at, 256, 10240, 188, held))
     assert slope == pytest.approx(256 * 10240 * 4096 / d.bandwidth_GBps / 1e9, rel=1e-9)
     p = forms.prefill
     one_wave = [float(p.seconds(at, c, 8192, 188)) for c in (64, 256)]

@@ -50,8 +50,8 @@ def bits(width: int) -> int:
 def test_prefix_sums_are_sums_also_when_taken_up_half_way(n: int, cut: int) -> None:
     def build(m: Module, given: Any) -> Any:
         values = [given[3 * i : 3 * i + 3] for i in range(n)]
-        groups = blocks.prefix_sums(m, values, 7 * n, "a", until=cut)
-        return Cat(*[blocks.resized(s, 8) for s in blocks.prefix_sums(m, groups, 7 * n, "b", done=cut)])
+        groups = blocks.prefix_sums(m, values, 7, "a", until=cut)
+        return Cat(*[blocks.resized(s, 8) for s in blocks.prefix_sums(m, groups, 7, "b", done=cut)])
 
     inputs = [bits(3 * n) for _ in range(40)]
     for value, found in zip(inputs, evaluate(3 * n, build, inputs), strict=True):
@@ -82,9 +82,7 @@ def test_selection_comparison_and_masks(n: int) -> None:
     def build(m: Module, given: Any) -> Any:
         items = [given[6 + 4 * i : 10 + 4 * i] for i in range(n)]
         a, b = given[6 : 6 + 12], given[18:30]
-        return Cat(
-            blocks.mux_tree(m, items, given[:6], "m"), blocks.less(m, a, b, "l"), blocks.thermometer(given[:4], 10)
-        )
+        return Cat(blocks.mux_tree(m, items, given[:6], "m"), blocks.less(m, a, b), blocks.thermometer(given[:4], 10))
 
     width = max(6 + 4 * n, 30)
     inputs = [bits(width) >> 6 << 6 | int(RNG.integers(0, n)) for _ in range(60)]

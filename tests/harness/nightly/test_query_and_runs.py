@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib
 import json
 import os
@@ -121,6 +122,10 @@ def test_the_query_command_prints_table_csv_and_json(run: Path) -> None:
     rows = json.loads(invoke(query_command, str(run), sql, "--json").output)
     assert [row["variant"] for row in rows] == ["huffman", "huffman:tables=4"]
     assert invoke(query_command, str(run), sql, "--csv").output.splitlines()[0] == "variant,ratio"
+    formulas = "select '=HYPERLINK(\"//x\")' as a, '+1' as b, '-1+2' as c, '@x' as d, chr(9) || '=1' as e, -1 as f"
+    assert invoke(query_command, str(run), formulas, "--csv").output.splitlines()[1].startswith("\"'=HYPERLINK(")
+    cells = next(csv.reader([invoke(query_command, str(run), formulas, "--csv").output.splitlines()[1]]))
+    assert [cell[0] for cell in cells] == ["'", "'", "'", "'", "'", "-"]  # a number stays one
     assert "huffman:tables=4" in invoke(query_command, str(run), sql).output
     listed_columns = json.loads(invoke(query_command, str(run), "--columns", "--json").output)
     assert {row["table"] for row in listed_columns} == set(TABLES)

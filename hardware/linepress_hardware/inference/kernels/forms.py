@@ -72,20 +72,29 @@ class LinearForm:
 
 @dataclass(frozen=True)
 class DecodeForm:
-    """Answers alone: launch, less where one short sequence needs no second pass, bytes of whole key tiles, and a
-    cost a sequence and KV head."""
+    """Answers alone: launch, less where one short sequence needs no second pass, and bytes of whole key tiles.
+
+    `fill_us` comes on top as far as the sequences' blocks need more than `fill_waves` waves over the multiprocessors
+    (the last one is not full, and nothing is split once there is one) and the bytes exceed `fill_share` of the cache.
+    """
 
     launch_us: float
     single_us: float
     bandwidth_GBps: float
-    sequence_us: float
+    fill_us: float
+    fill_share: float
+    fill_waves: float
 
-    def seconds(self, at: Heads, sequences: ArrayLike, keys: ArrayLike) -> F8:
+    def seconds(
+        self, at: Heads, sequences: ArrayLike, keys: ArrayLike, multiprocessors: int, cache_bytes: float
+    ) -> F8:
         n, k = np.asarray(sequences, dtype=np.float64), np.asarray(keys, dtype=np.float64)
         tiles = np.ceil(k / KEY_TILE) * KEY_TILE
         moved = 2 * ELEMENT_BYTES * at.width * n * (at.kv * tiles + at.query)
         launch = self.launch_us - self.single_us * ((n == 1) & (k <= KEY_TILE))
-        return np.asarray(1e-6 * (launch + self.sequence_us * n * at.kv) + moved / (self.bandwidth_GBps * 1e9))
+        filled = np.expm1(-((moved / max(self.fill_share * cache_bytes, 1.0)) ** 2))
+        filled = self.fill_us * filled * np.expm1(-n * at.kv / max(self.fill_waves * multiprocessors, 1e-9))
+        return np.asarray(1e-6 * (launch + filled) + moved / (self.bandwidth_GBps * 1e9))
 
 
 @dataclass(frozen=True)
@@ -207,6 +216,12 @@ class DeviceForms:
     def cache_bytes(self) -> float:
         """Bytes of the accelerator's last-level cache."""
         return accelerator(self.accelerator).cache_bytes
+
+    @property
+    def attention_band(self) -> float:
+        """Mean error over all attention rows."""
+        found = [self.bands[name] for name in ("decode", "prefill", "mixed")]
+        return sum(one.mean * one.rows for one in found) / sum(one.rows for one in found)
 
 
 _CLASSES: dict[str, Any] = {

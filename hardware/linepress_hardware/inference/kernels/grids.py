@@ -48,7 +48,7 @@ def modelled(forms: DeviceForms, at: Heads) -> AttentionGrid:
         KEYS,
         SEQUENCES,
         forms.prefill.seconds(at, CHUNKS[:, None], PRIORS[None, :], sms),
-        forms.decode.seconds(at, SEQUENCES[:, None], KEYS[None, :]),
+        forms.decode.seconds(at, SEQUENCES[:, None], KEYS[None, :], sms, held),
         forms.mixed.seconds(at, c, p, n, k, sms, held),
     )
 

@@ -84,8 +84,8 @@ class HuffmanDecoder(LineEngine):
         line, size = pipe.cut(self.line, self.size)
         coded = line[0]
         lengths = [line[1 + field * j : 1 + field * (j + 1)] for j in range(lanes - 1)]
-        all_lengths = ((1 << field) - 1) * (lanes - 1)
-        fours = prefix_sums(m, lengths, all_lengths, "fours", until=4)
+        longest = (1 << field) - 1
+        fours = prefix_sums(m, lengths, longest, "fours", until=4)
         raw = Mux(zero_mode, line[2 : 2 + RAW_BITS], line[1 : 1 + RAW_BITS])
         raw_bits = named(m, RAW_BITS + 1 + zero_mode, "raw_bits")
         zero = named(m, ~coded & zero_mode & line[1], "zero")
@@ -99,7 +99,7 @@ class HuffmanDecoder(LineEngine):
         )
 
         # A lane moves to its start by multiples of `COARSE` bits as soon as the sums are there, then by the rest.
-        ends = prefix_sums(m, fours, all_lengths, "end", done=4)
+        ends = prefix_sums(m, fours, longest, "end", done=4)
         codes = body[count * rest : count * rest + most]
         far = [min(lane_bits * j, most) for j in range(lanes)]
         near = -(-(lane_bits + COARSE - 1) // COARSE)
@@ -124,10 +124,7 @@ class HuffmanDecoder(LineEngine):
         for t in range(steps):
             heads = [named(m, _code(w), f"head{t}_{j}") for j, w in enumerate(windows)]
             below = [
-                [
-                    named(m, less(m, head, b[:limit], f"less{t}_{j}_{n}") | b[limit], f"below{t}_{j}_{n}")
-                    for n, b in enumerate(bound)
-                ]
+                [named(m, less(m, head, b[:limit]) | b[limit], f"below{t}_{j}_{n}") for n, b in enumerate(bound, 1)]
                 for j, head in enumerate(heads)
             ]
             windows, heads, below, left, body, coded, zero, bad, indices = pipe.cut(

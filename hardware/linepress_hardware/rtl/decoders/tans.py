@@ -87,7 +87,7 @@ class TansCore(LineEngine):
         m.d.sync += [b.eq(a) for b, a in zip(b_symbols, a_symbols, strict=True)]
         m.d.sync += [e.eq(d) for e, d in zip(entry, self.rd_data, strict=True)]
         m.d.sync += [k.eq(thermometer(n, r)) for k, n in zip(masks, read_nb, strict=True)]
-        m.d.sync += [p.eq(s) for p, s in zip(pairs, prefix_sums(m, read_nb, 20, "pair", until=2), strict=True)]
+        m.d.sync += [p.eq(s) for p, s in zip(pairs, prefix_sums(m, read_nb, r, "pair", until=2), strict=True)]
 
         last = named(m, b_valid & b_phase[STEPS], "last")
         m.d.comb += self.ready.eq(~b_valid | b_phase[STEPS])
@@ -100,7 +100,7 @@ class TansCore(LineEngine):
         starts = [x0] + [after[r * c : r * (c + 1)] for c in range(STREAMS - 1)]
         mode = entry[0][r + 4 :]
         # The other steps: where each stream's bits lie.
-        ends = prefix_sums(m, pairs, 80, "nbs", done=2)
+        ends = prefix_sums(m, pairs, r, "nbs", done=2)
         nexts = []
         for c in range(STREAMS):
             bits = (
@@ -161,11 +161,11 @@ class TansCore(LineEngine):
         exponent = [named(m, (s + first - FIRST)[:8], f"exponent{j}") for j, s in enumerate(steps)]
         eights: list[Any] = []
         for t in range(STEPS):
-            eights += prefix_sums(m, length[8 * t : 8 * t + 8], 16, f"eights{t}_")
+            eights += prefix_sums(m, length[8 * t : 8 * t + 8], 2, f"eights{t}_")
         raw, eights, escape, zero, exponent, size, used, is_raw, is_zero = pipe.cut(
             raw, eights, escape, zero, exponent, size, used, is_raw, is_zero
         )
-        sums = prefix_sums(m, eights, 2 * BF16.count, "at", done=8)
+        sums = prefix_sums(m, eights, 2, "at", done=8)
         flushed = STREAMS * PRECISION // 8  # bytes that the end states hold
         some = [named(m, raw[8 * i : 8 * i + 8].any(), f"some{i}") for i in range(flushed)]
         raw, sums, escape, zero, exponent, size, used, is_raw, is_zero, some = pipe.cut(

@@ -43,15 +43,15 @@ class WindowDecoder(LineEngine):
         pipe = Pipe(m, self.valid)
         line, size = pipe.cut(self.line, self.size)
         escape = [named(m, line[1 + w * j : 1 + w * (j + 1)] == 0, f"escape{j}") for j in range(count)]
-        eights = prefix_sums(m, escape, count, "eights", until=8)
+        eights = prefix_sums(m, escape, 1, "eights", until=8)
         line, size, escape, eights = pipe.cut(line, size, escape, eights)
-        counts = prefix_sums(m, eights, count, "count", done=8)
+        counts = prefix_sums(m, eights, 1, "count", done=8)
         line, size, escape, counts = pipe.cut(line, size, escape, counts)
 
         listed = [line[fixed + exponent * k : fixed + exponent * (k + 1)] for k in range(most)]
         elements, beyond = [], []
         for j in range(count):
-            value = named(m, base + line[1 + w * j : 1 + w * (j + 1)] - 1, f"value{j}")
+            value = named(m, (base + line[1 + w * j : 1 + w * (j + 1)] - 1)[:9], f"value{j}")
             beyond.append(named(m, value[exponent:9].any() & ~escape[j], f"beyond{j}"))
             taken = mux_tree(m, listed[: j + 1], counts[j - 1] if j else Const(0, 1), f"taken{j}")
             raw = line[2 + element.bits * j : 2 + element.bits * (j + 1)]

@@ -34,9 +34,9 @@ class WindowEncoder(LineEncoder):
             escape.append(named(m, ~inside, f"escape{j}"))
         zero = named(m, ~line.any(), "zero")
         line, codes, escape, zero = pipe.cut(line, codes, escape, zero)
-        eights = prefix_sums(m, escape, count, "eights", until=8)
+        eights = prefix_sums(m, escape, 1, "eights", until=8)
         line, codes, escape, zero, eights = pipe.cut(line, codes, escape, zero, eights)
-        counts = prefix_sums(m, eights, count, "count", done=8)
+        counts = prefix_sums(m, eights, 1, "count", done=8)
         line, codes, escape, zero, counts = pipe.cut(line, codes, escape, zero, counts)
         exponents = [line[element.bits * j + low : element.bits * j + low + e] for j in range(count)]
         slots = []

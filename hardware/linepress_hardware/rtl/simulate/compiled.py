@@ -58,6 +58,7 @@ class CompiledModel:
             defines["OUT_SIZE"] = 1
         if passes:
             defines["MUTANTS"] = 1
+        level = "-O0" if passes else "-O1"  # mutants see few lines each: the compiler takes longer than they do
         flags = [f"-D{key}={value}" for key, value in defines.items()]
         if simulator == VERILATOR:
             run_yosys([*flat, "write_verilog -noattr design.v"], folder)
@@ -65,14 +66,14 @@ class CompiledModel:
             self._run(
                 ["verilator", "--cc", "design.v", "--top-module", top, "-O3", "--x-assign", "fast", "--x-initial",
                  "fast", "--noassert", "-Wno-fatal", "-Wno-lint", "-Wno-style", "--Mdir", "model", "--exe",
-                 str(BENCH), "-CFLAGS", " ".join(["-O1", *flags])],
+                 str(BENCH), "-CFLAGS", " ".join([level, *flags])],
             )  # fmt: skip
-            self._run(["make", "-C", "model", "-f", f"V{top}.mk", "OPT_FAST=-O1", "OPT_SLOW=-O0"])
+            self._run(["make", "-C", "model", "-f", f"V{top}.mk", f"OPT_FAST={level}", "OPT_SLOW=-O0"])
             self.program = folder / "model" / f"V{top}"
         else:
             run_yosys([*flat, "write_cxxrtl design.cc"], folder)
             names = [f"-DDUT=cxxrtl_design::p_{top.replace('_', '__')}", '-DMODEL="design.cc"', "-DCXXRTL"]
-            self._run([found, "-std=c++14", "-O1", "-w", f"-I{folder}", f"-I{cxxrtl_include()}", *flags, *names,
+            self._run([found, "-std=c++14", level, "-w", f"-I{folder}", f"-I{cxxrtl_include()}", *flags, *names,
                        str(BENCH), "-o", "bench"])  # fmt: skip
             self.program = folder / "bench"
         self.build_s = time.perf_counter() - began

@@ -37,7 +37,8 @@ CAUSES = {
     "trace_file",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Requests from a file of little-endian uint64 words, byte_address << 1 | is_write.",
+    help="Requests from a file: little-endian uint64 words, byte_address << 1 | is_write, or the text of Ramulator "
+    "(LD 0x1240) or DRAMsim3 (0x1240 READ 100).",
 )
 @click.option(
     "--mapping", metavar="M", help="Address mapping by name, or fields as in co:2,pc,rk,bg,ba,co,ro/bg0^ro0."
@@ -224,7 +225,7 @@ def _trace(
     if seed is not None:
         raise LinepressError("--seed belongs to --pattern; a trace file has its order already")
     assert file is not None
-    trace = dram.from_words(file.read_bytes())
+    trace = dram.from_file(file.read_bytes())
     if requests is not None and requests > len(trace):
         raise LinepressError(f"{file} holds {len(trace)} requests, fewer than --requests {requests}")
     n = requests or len(trace)

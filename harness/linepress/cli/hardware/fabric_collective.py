@@ -113,10 +113,9 @@ def _print_times(rows: list[dict[str, Any]]) -> None:
         by = row["curve"] or f"{row['library']}, {row['algorithm']}"
         carried = "" if row["measured_n"] or not row["curve"] else f"; {row['n']} accelerators by its closed form"
         out.print(f"  {size_text(row['size_bytes']):>10s}{time_text(row['time_s']):>12s}{bus:>14s}   {by}{carried}")
-    for basis in dict.fromkeys(row["basis"] for row in rows):
-        out.print(f"  {basis}", markup=False)
-    if first["band"] is not None:
-        out.print(f"  worst held-out row of the system from 1 MiB on: {_percent(first['band'])}")
+    for curve, basis, band in dict.fromkeys((row["curve"], row["basis"], row["band"]) for row in rows):
+        worst = "" if band is None else f"; worst held-out row of that machine from 1 MiB on {_percent(band)}"
+        out.print(f"  {curve or 'closed form'}: {basis}{worst}", markup=False)
 
 
 def _print_check(rows: list[dict[str, Any]]) -> None:

@@ -11,8 +11,9 @@ from linepress_hardware.inference.catalog import model
 from linepress_hardware.inference.hf_config import parse_config
 from linepress_hardware.inference.shapes import ModelShape
 
-# A configuration is a few kilobytes; anything much larger is another file named by mistake.
-MAX_CONFIG_BYTES = 1 << 20
+# A configuration is a few kilobytes, or a few megabytes where a quantiser lists every module of a mixture of experts;
+# anything much larger is another file named by mistake.
+MAX_CONFIG_BYTES = 16 << 20
 
 
 def model_argument(text: str) -> ModelShape:

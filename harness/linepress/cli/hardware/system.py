@@ -34,6 +34,7 @@ _ROWS: tuple[tuple[str, str, float, str], ...] = (
 @click.option("--kv-gain", type=float, help="Bandwidth gain of KV reads, from a channel; default the ratio.")
 @click.option("--decode-latency-ns", type=float, default=0.0, show_default=True)
 @click.option("--decompressor-GBps", "decompressor", type=float, help="Raw bytes/s of a device's decompressors.")
+@click.option("--codec", help="Decode latency and decoders from this codec's hardware card, for instance huffman.")
 @click.option("--context", type=int, default=2048, show_default=True, help="KV length of decode, prompt; tokens.")
 @click.option("--batch", type=int, default=1, show_default=True)
 @click.option("--precision", default="w16a16kv16", show_default=True)
@@ -65,6 +66,17 @@ def command(model: str, accelerator: str, as_json: bool, **given: Any) -> None:
         batch=given["batch"],
         **{key: given[key] for key in ("precision", "tp", "pp", "ep", "dp", "algorithm")},
     )
+    card = None
+    if given["codec"]:
+        from linepress.errors import LinepressError
+        from linepress_codecs.formats import format_named
+        from linepress_codecs.variant import Variant
+
+        bits = int(scenario.parsed_precision().weight_bits)
+        card = Variant.parse(given["codec"]).codec.card(format_named({16: "bf16", 8: "e4m3"}.get(bits, "bf16")))
+        if card is None:
+            raise LinepressError(f"--codec {given['codec']} has no hardware card; give --decode-latency-ns instead")
+        given["decode_latency_ns"] = given["decode_latency_ns"] or card.decode_latency_ns
     compression = Compression(
         given["weight_ratio"],
         given["kv_ratio"],
@@ -85,6 +97,8 @@ def command(model: str, accelerator: str, as_json: bool, **given: Any) -> None:
                 f"compressed; {row['compressed_devices_needed']} are needed"
             )
             break
+    for row in rows:
+        row["decoder_engines_needed"] = None if card is None else card.engines_for(row["decompressor_needed_GBps"])
     if as_json:
         print_json({"model": model, "accelerator": accelerator, "rows": rows})
     elif given["sweep"]:
@@ -125,6 +139,11 @@ def _print(model: str, accelerator: str, row: dict[str, Any]) -> None:
     out.print(
         f"band: 90 % within ±{row['band_share']:.0%}, half within ±{row['band_median']:.0%} ({row['band_source']})"
     )
+    if row["decoder_engines_needed"] is not None:
+        out.print(
+            f"decoders a device, to keep up with {row['decompressor_needed_GBps']:,.0f} GB/s of raw lines: "
+            f"{row['decoder_engines_needed']:,}"
+        )
     gain = row["capacity_gain"]
     out.print(f"speed-up {row['speedup']:.4f}   closed form, memory bound {row['closed_form_speedup']:.4f}")
     if gain is not None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from linepress.cli.common import json_option, print_json
+from linepress.errors import EXIT_USAGE, LinepressError
 
 EPILOG = """\b
 Examples:
@@ -54,3 +56,16 @@ def command(bundle: Path, keys: tuple[Path, ...], rerun: Path | None, rows: int 
                 lossless = f"{sums['lossless']} of {sums['ok']} lossless"
                 click.echo(escaped(f"  {variant}: payload {payload:.4f}, packed {packed:.4f}, {lossless}"))
     return code
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """``linepress-verify``: this verb alone, for those who install no more than it takes (``verify.txt``)."""
+    try:
+        code = command.main(None if arguments is None else list(arguments), standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = EXIT_USAGE
+    except LinepressError as error:
+        click.echo(f"error: {error}", err=True)
+        code = error.exit_code
+    raise SystemExit(code)

@@ -341,7 +341,7 @@ def _band(value: dict[str, float]) -> str:
 def _machine_table() -> Table:
     """All-reduces of measured machines by size and number, beside what the wires of such a topology allow."""
     from linepress_hardware.fabric.collectives import bus_bandwidth_factor
-    from linepress_hardware.fabric.curves import band, collective_time, systems
+    from linepress_hardware.fabric.curves import collective_time, systems
 
     columns = (
         Column("machine"),
@@ -360,7 +360,7 @@ def _machine_table() -> Table:
         for size in (16 * 2**10, 2**20, 2**26, 2**30):
             one = collective_time(name, "all_reduce", n, size)
             bus = bus_bandwidth_factor("all_reduce", n) * size / one.time_s / 1e9
-            share = band(name)
+            share = one.band
             worst = float("nan") if share is None else 100 * share
             out.append(
                 Row(

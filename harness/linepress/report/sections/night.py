@@ -120,8 +120,9 @@ def history(view: RunView) -> Section:
                 Column("figure"),
                 Column("nights", hint="oldest to newest, scaled to the row"),
                 Column("first", numeric=True),
-                Column("last", numeric=True),
-                Column("change", unit="%", numeric=True, hint="since the night before"),
+                Column("night before", numeric=True),
+                Column("last night", numeric=True),
+                Column("last against before", unit="%", numeric=True),
             ),
             tuple(RowGroup(data, tuple(rows)) for data, rows in groups.items()),
             note="packed ratios and losslessness that never changed are left out",
@@ -272,14 +273,15 @@ def _line(line: Mapping[str, Any]) -> Any:
     words, unit, _ = FIGURES[str(line["figure"])]
     values = list(line["values"])
     known = [v for v in values if v is not None]
-    change = None
-    if len(values) > 1 and values[-1] is not None and values[-2]:
-        change = 100 * (values[-1] / values[-2] - 1)
+    before, last = (values[-2] if len(values) > 1 else None), values[-1]
+    # Of the two numbers in the row, so that nobody can read a change that they do not show.
+    change = 100 * (last / before - 1) if last is not None and before else None
     return row(
         cell(str(line["variant"]), style="code"),
         words + (f", {unit}" if unit else ""),
         cell(sparkline(values), style="code", hint=", ".join(fmt.plain(v, 5) for v in values)),
         fmt.plain(known[0], 5) if known else fmt.ABSENT,
-        fmt.plain(known[-1], 5) if known else fmt.ABSENT,
+        fmt.plain(before, 5),
+        fmt.plain(last, 5),
         cell(fmt.percent(change, 2, signed=True).removesuffix(" %"), change),
     )

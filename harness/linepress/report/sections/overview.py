@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from linepress.records.found import BLIND
+from linepress.records.standing import standing
 from linepress.records.summary import best_line_variant
 from linepress.report.model import Figure, Section
 from linepress.report.view import RunView
@@ -92,8 +94,9 @@ def _state(view: RunView) -> Note:
         parts.append(f"claims: {refuted} of {len(view.verdicts)} not reproduced")
     if not parts:
         return Note("Nothing is recorded in this run yet.", "bad")
-    whole = "Complete" if not bad and not missing else "Incomplete" if missing else "With failures"
-    return Note(f"{whole}. " + ". ".join(parts) + ".", "bad" if bad or missing else "good")
+    found = standing(view.store)
+    style = "bad" if bad or missing or not found.good else "warn" if found.word == BLIND else "good"
+    return Note(f"{found.sentence}. " + ". ".join(parts) + ".", style)
 
 
 def _still_planned(manifest: Any) -> int:

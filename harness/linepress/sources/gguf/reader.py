@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -182,6 +182,12 @@ class GgufSource(Source):
                     notes=(*notes_of(said), (note, kind.name)),
                 )
             )
+
+    def at_revision(self, revision: str) -> GgufSource:
+        """The same source known to be of a commit (a hub snapshot on disk)."""
+        self.revision = revision
+        self._tensors = [replace(tensor, revision=revision) for tensor in self._tensors]
+        return self
 
     def tensors(self) -> list[TensorRef]:
         return list(self._tensors)

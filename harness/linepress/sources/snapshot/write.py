@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from linepress.errors import SourceError
-from linepress.sources.safetensors.header import DTYPE_BITS, parse_header
+from linepress.sources.safetensors.header import parse_header
+from linepress.sources.safetensors.stream import DTYPE_BITS
 from linepress.sources.snapshot.format import FORMAT_VERSION, TABLES, check_snapshot, is_snapshot
 
 DTYPE_OF_FORMAT = {
     "bf16": "BF16", "fp16": "F16", "fp32": "F32", "e4m3": "F8_E4M3", "e5m2": "F8_E5M2", "e4m3fnuz": "F8_E4M3FNUZ",
     "e5m2fnuz": "F8_E5M2FNUZ", "int8": "I8",
+    "uint8": "U8",
 }  # fmt: skip
 
 

@@ -38,7 +38,7 @@ def upgrade() -> None:
             conn.execute(names.insert().values(**values, content=content))
     head = GENESIS
     for entry in conn.execute(sa.text("SELECT * FROM audit ORDER BY id")).mappings().all():
-        head = link(head, entry)
+        head = link(head, dict(entry))
         conn.execute(sa.text("UPDATE audit SET chain = :chain WHERE id = :id"), {"chain": head, "id": entry["id"]})
     conn.execute(sa.text("UPDATE meta SET value = '2' WHERE key = 'schema_version'"))
     conn.execute(sa.text("INSERT INTO meta (key, value) VALUES ('audit_head', :head)"), {"head": head})
