@@ -1,4 +1,4 @@
-"""The model against measured machines, all shares of reads: ``python -m benchmarks.memory_curves [--write] [--plot FILE]``.
+"""The model against measured machines, all shares of reads: ``python -m benchmarks.memory_curves [--write]``.
 
 Prints what `linepress dram --against packaged` prints for a few shares, over all of them, with three seeds: the mean
 error of the saturated share, the worst curve, and the latency above idle. ``--write`` keeps one row a machine in
