@@ -93,7 +93,8 @@ def test_a_stranger_on_this_machine_needs_the_token_of_the_run(
     plain = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     mode = {"RAY_AUTH_MODE": "disabled"} if token is None else {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
     if said == "in":
-        mode["RAY_AUTH_TOKEN"] = os.environ["RAY_AUTH_TOKEN"]
+        mode["RAY_AUTH_TOKEN"] = ray_cluster._private.token
+        assert "RAY_AUTH_TOKEN" not in os.environ, "a program that this process starts would inherit it"
     command = [sys.executable, "-c", PROBE, address]
     try:
         done = subprocess.run(command, env={**plain, **mode}, capture_output=True, text=True, timeout=4, check=False)
