@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from linepress.cluster.join import Cluster
+from linepress.cluster.join import Cluster, ClusterError
 
 LISTENING = "0A"
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
@@ -129,3 +129,20 @@ def test_a_port_can_be_opened_at_all() -> None:
     """What the tests above rely on: a socket on every interface is seen as one."""
     with socket.create_server(("0.0.0.0", 0)):
         assert "00000000" in listening_of({os.getpid()}).values()
+
+
+def test_a_ray_that_does_not_start_is_one_sentence_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    def slow(**_: object) -> None:
+        raise Exception("The current node timed out during startup.\nmore")
+
+    monkeypatch.setattr(ray, "init", slow)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    cluster = Cluster(workers=1)
+    with pytest.raises(
+        ClusterError, match=r"cannot be joined or started \(The current node timed out during startup"
+    ):
+        cluster.__enter__()
+    assert (cluster._private.folder, cluster._private.token) == (None, "")

@@ -149,7 +149,8 @@ class Cluster:
                     log_to_driver=False,
                     logging_level=logging.ERROR,
                 )
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        except Exception as error:  # Ray has no closed list: a node that is slow to start is a bare Exception
+            ray.shutdown()
             self._private.leave()
             sentence = str(error).strip().splitlines()[0]
             raise ClusterError(
