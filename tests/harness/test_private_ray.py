@@ -137,6 +137,8 @@ def test_a_ray_that_does_not_start_is_one_sentence_and_leaves_nothing(monkeypatc
     def slow(**_: object) -> None:
         raise Exception("The current node timed out during startup.\nmore")
 
+    # The session's Ray is at work in this process, and must go on with its own token.
+    monkeypatch.setattr("linepress.cluster.private._look_again", lambda clusters: None)
     monkeypatch.setattr(ray, "init", slow)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
