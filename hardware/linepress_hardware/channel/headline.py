@@ -83,7 +83,8 @@ class Headline:
     best, best_settings
         The plain channel at its best.
     default_compressed, default_plain : Rate
-        Both with everything at its default.
+    default_resource : str
+        Both with everything at its default, and what ``resource`` is there.
     bytes_saved_ratio : float
         Bytes on the bus a useful byte, plain over compressed, under ``settings``.
     resource : str
@@ -101,6 +102,7 @@ class Headline:
     best_settings: Settings
     default_compressed: Rate
     default_plain: Rate
+    default_resource: str
     bytes_saved_ratio: float
     resource: str
     run: ChannelRun
@@ -155,18 +157,33 @@ def headline(study_at: Callable[[Settings], Study], workload: str, chosen: Setti
         other = study_at(known).plain_rate(workload).rate
         if other.GBps > same.GBps:
             best, best_settings = other, known
-    if settings == Settings():
-        default_compressed, default_plain = compressed, same
-    else:
-        default_compressed, default_plain = default.compressed_rate(workload)[1], default.plain_rate(workload).rate
     steady = Steady.of(run, compressed)
-    saved = bytes_saved_ratio(steady, plain)
-    gain = compressed.GBps / best.GBps if best.GBps > 0 else nan
-    above = gain * (1 - hypot(compressed.half_width, best.half_width)) > saved
+    usual, usual_plain = steady, plain
+    if settings != Settings():
+        usual, usual_plain = Steady.of(*default.compressed_rate(workload)), default.plain_rate(workload)
     return Headline(
-        settings, compressed, same, best, best_settings, default_compressed, default_plain, saved,
-        freed_resource(steady, plain) if above else "", run, plain, study.within,
-    )  # fmt: skip
+        settings,
+        compressed,
+        same,
+        best,
+        best_settings,
+        usual.rate,
+        usual_plain.rate,
+        _resource(usual, usual_plain, usual_plain.rate),
+        bytes_saved_ratio(steady, plain),
+        _resource(steady, plain, best),
+        run,
+        plain,
+        study.within,
+    )
+
+
+def _resource(run: Steady, plain: Steady, against: Rate) -> str:
+    """The resource that carries the gain over ``against`` above the bytes saved; empty where it is not above."""
+    if against.GBps <= 0:
+        return ""
+    least = run.rate.GBps / against.GBps * (1 - hypot(run.rate.half_width, against.half_width))
+    return freed_resource(run, plain) if least > bytes_saved_ratio(run, plain) else ""
 
 
 def bytes_saved_ratio(run: Steady, plain: Steady) -> float:

@@ -39,6 +39,7 @@ def _headline_columns(name: str, what: str) -> dict[str, tuple[str, str]]:
         f"gain_{name}": ("double", "effective / plain at its best; NaN where it has not converged"),
         f"gain_{name}_half_width_pct": ("double", "95 % confidence interval of the gain, ± %"),
         f"default_gain_{name}": ("double", "compressed / plain, both with everything at its default"),
+        f"default_resource_{name}": ("string", "the resource behind the default's gain where above its bytes saved"),
         f"bytes_saved_{name}": ("double", "bytes on the bus a useful byte, plain / compressed"),
         f"resource_{name}": ("string", "where the gain is above the bytes saved: the resource they free"),
         f"plain_settings_{name}": ("string", "mapping and policy of the plain channel at its best"),

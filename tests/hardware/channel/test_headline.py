@@ -10,18 +10,21 @@ import pytest
 
 from linepress_hardware.channel.config import default_config
 from linepress_hardware.channel.converge import Rate, Steady, half_width, rate, students_t
-from linepress_hardware.channel.evaluate import Study, Subject
+from linepress_hardware.channel.evaluate import WORKLOADS, Study, Subject
 from linepress_hardware.channel.headline import (
     RESOURCES,
+    WITH_WRITES,
     Headline,
     Settings,
     bytes_saved_ratio,
     freed_resource,
     headline,
     plain_at_best,
+    search_rows,
 )
 from linepress_hardware.channel.memory import Memory
 from linepress_hardware.channel.translation import StaticLayout
+from linepress_hardware.dram import load_part, mapping_for, parse_policy
 from linepress_hardware.errors import ConfigurationError
 
 
@@ -118,6 +121,32 @@ def test_a_gain_above_the_bytes_saved_names_its_resource(memory: str) -> None:
     above = h.compressed.GBps / h.best.GBps * (1 - h.half_width) > h.bytes_saved_ratio
     assert bool(h.resource) == above
     assert h.resource in ("", *RESOURCES.values())
+
+
+def test_plain_gets_its_best_and_the_users_settings_hold_for_the_compressed_channel() -> None:
+    best = plain_at_best("hbm3e", "decode")
+    assert best is not None
+    chosen = Settings("MOP4CLXOR", "open")
+    h = measured("hbm3e", "decode", 2000, within=0.05, chosen=chosen)
+    assert h.settings == chosen
+    assert h.best_settings == best.settings
+    assert h.best.GBps > 1.2 * h.same.GBps
+    # At the default the compressed channel gains; against a plain one that somebody tuned it loses.
+    assert h.compressed.GBps / h.same.GBps > 1.1
+    assert h.gain < 1
+
+
+def test_the_record_of_the_search_is_whole_and_names_what_exists() -> None:
+    for memory in ("hbm3", "hbm3e", "hbm4", "gddr6", "gddr7", "ddr4", "ddr5", "lpddr5x"):
+        for workload in (*WORKLOADS, *(f"{w}+writes" for w in WITH_WRITES)):
+            best = plain_at_best(memory, workload)
+            assert best is not None, (memory, workload)
+            assert best.GBps >= best.default_GBps
+    for row in search_rows():
+        mapping_for(load_part(row["memory"]), row["mapping"] or None)
+        parse_policy(row["policy"] or None)
+        assert float(row["half_width_pct"]) <= 0.8
+    assert plain_at_best("sram", "random") is None
 
 
 @pytest.mark.parametrize("memory", ["hbm3e", "ddr5"])

@@ -381,8 +381,9 @@ def _settled(row: dict[str, Any], name: str) -> str:
         f"with {row[f'plain_settings_{name}']} (default {default}), compressed with {row[f'settings_{name}']}; "
         f"{row[f'accesses_{name}']:,} accesses, at most {row['most_in_flight']} lines in flight"
     )
-    resource = row[f"resource_{name}"]
-    return text + (f"; * above the bytes saved: they free {resource}" if resource else "")
+    resource, usual = row[f"resource_{name}"], row[f"default_resource_{name}"]
+    text += f"; * above the bytes saved: they free {resource}" if resource else ""
+    return text + (f"; both at default, above the bytes saved there: they free {usual}" if usual else "")
 
 
 def _plain_table(title: str, rows: list[dict[str, Any]]) -> None:

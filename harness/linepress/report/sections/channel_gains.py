@@ -47,7 +47,7 @@ def settled_table(i: int, label: str, rows: Frame) -> Table | None:
                         cell(name),
                         number_cell(gain, shown),
                         number_cell(width[k], f"{width[k]:.2f}"),
-                        number_cell(default, fmt.ratio(default), "muted"),
+                        number_cell(default, fmt.ratio(default), "muted", hint=_above(rows, name, k)),
                         number_cell(saved, fmt.ratio(saved), "muted"),
                         cell(rows.text(f"resource_{name}")[k] or ""),
                         cell(rows.text(f"plain_settings_{name}")[k], style="code"),
@@ -63,6 +63,11 @@ def settled_table(i: int, label: str, rows: Frame) -> Table | None:
         (RowGroup("", tuple(out[:MAX_ROWS])),),
         note,
     )
+
+
+def _above(rows: Frame, name: str, k: int) -> str:
+    usual = rows.text(f"default_resource_{name}")[k]
+    return f"above the bytes saved: they free {usual}" if usual else ""
 
 
 def silicon_table() -> Table:
@@ -89,7 +94,7 @@ def silicon_table() -> Table:
         "The memory model against measured machines",
         columns,
         (RowGroup("", tuple(out)),),
-        "Two numbers a machine, idle offset and lines in flight, are read off its own curves, so saturated shares are "
-        "a fit; the latencies below saturation are not. Xeon Max is bound by its cores. linepress dram --against "
+        "Two numbers a machine, idle offset and lines in flight, are read off its own curves, so saturated shares "
+        "are a fit; the latencies below saturation are not. Xeon Max is bound by its cores. linepress dram --against "
         "packaged draws the curves.",
     )

@@ -29,9 +29,9 @@ def channel(view: RunView) -> Section:
         "channel",
         "Memory channel",
         "Each channel is simulated from the measured line sizes and set against the same channel without "
-        "compression, at its best: mapping, page policy, queues and refresh under which it is fastest. Runs go on until "
-        "the gain's interval is within 1 %, or no gain is stated. The closed form beside a number says what arithmetic "
-        "alone would predict.",
+        "compression, at its best: mapping, page policy, queues and refresh under which it is fastest. Runs go on "
+        "until the gain's interval is within 1 %, or no gain is stated. The closed form beside a number says what "
+        "arithmetic alone would predict.",
         short="Channel",
     )
     rows = view.channel.equal(status="ok")
@@ -155,7 +155,7 @@ def _channel_table(i: int, label: str, rows: Frame) -> Table:
             "pJ/B",
             True,
             "lower",
-            "energy of the memory device per useful byte, sequential; drivers and PHY apart",
+            "of the memory device per useful byte, sequential; PHY apart",
         ),
     )
     out = []
@@ -304,7 +304,6 @@ _SYSTEM_COLUMNS: tuple[tuple[str, str, str, str], ...] = (
     ("plain", "plain_devices_needed", "count", ""),
     ("racks", "racks_needed", "", "lower"),
     ("plain", "plain_racks_needed", "", ""),
-    ("decoders a device", "decoder_engines_needed", "count", "lower"),
     ("J per million tokens", "energy_J_per_million_tokens", "", "lower"),
     ("plain", "plain_energy_J_per_million_tokens", "", ""),
     ("USD per million tokens", "cost_usd_per_million_tokens", "", "lower"),

@@ -265,6 +265,7 @@ def _headline(name: str, h: Headline) -> dict[str, Any]:
         f"gain_{name}": h.gain,
         f"gain_{name}_half_width_pct": 100 * h.half_width,
         f"default_gain_{name}": h.default_gain,
+        f"default_resource_{name}": h.default_resource,
         f"bytes_saved_{name}": h.bytes_saved_ratio,
         f"resource_{name}": h.resource,
         f"plain_settings_{name}": said(h.best_settings),
