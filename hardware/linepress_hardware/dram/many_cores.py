@@ -106,7 +106,7 @@ def loaded(
         port=PortSpec(in_flight=cores.in_flight, clock_ns=0.0, decode_ns=cores.fabric_ns),
         first=first,
         early=np.ones(m, np.bool_),
-        offered_ns=np.arange(n) // cores.together * (cores.together * interval_ns),
+        offered_ns=np.asarray(np.arange(n) // cores.together * (cores.together * interval_ns), np.float64),
         is_write=np.zeros(n, np.bool_),
         bypass=np.zeros(n, np.bool_),
         id=np.arange(n, dtype=np.int32),  # every line returns on its own
@@ -177,6 +177,6 @@ def _streams(
         pages = rng.integers(0, chunks, (2 * cores.streams, int(position.max()) // chunk + 2))
         p = position + rng.integers(0, chunk, 2 * cores.streams)[stream]
         line = pages[stream, p // chunk] * chunk + p % chunk
-        return line.astype(np.uint64) * np.uint64(cores.line_bytes)
+        return np.asarray(line.astype(np.uint64) * np.uint64(cores.line_bytes), np.uint64)
 
     return lines(), lines(), stored

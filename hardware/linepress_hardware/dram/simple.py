@@ -271,9 +271,10 @@ def simulate_simple(
         ends, tally, *port.arrays(), port.head_of, port.early,
     )  # fmt: skip
     seconds = time.thread_time() - began
-    start, finish, out = begins * TICK_NS, ends * TICK_NS, (float(tally[0]) * TICK_NS, int(tally[1]))
+    start, finish = np.asarray(begins * TICK_NS, np.float64), np.asarray(ends * TICK_NS, np.float64)
+    out = (float(tally[0]) * TICK_NS, int(tally[1]))
     if load is not None:
-        arrival = offer * TICK_NS
+        arrival = np.asarray(offer * TICK_NS, np.float64)
     total = float(finish.max())
     data = float(transfer.sum())
     waits = min(out[0], max(0.0, total - data))
