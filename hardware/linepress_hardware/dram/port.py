@@ -372,9 +372,9 @@ class PortState:
         scale = tick_ns / (1 << self.bits)
         body = self.lines[:-1].astype(np.float64)
         return LineTimes(
-            body[:, L_TAKEN] * scale,
-            body[:, L_DATA] * scale,
-            body[:, L_DONE] * scale,
+            np.multiply(body[:, L_TAKEN], scale, dtype=np.float64),
+            np.multiply(body[:, L_DATA], scale, dtype=np.float64),
+            np.multiply(body[:, L_DONE], scale, dtype=np.float64),
             int(self.m[M_MOST]),
         )
 

@@ -271,10 +271,11 @@ def simulate_simple(
         ends, tally, *port.arrays(), port.head_of, port.early,
     )  # fmt: skip
     seconds = time.thread_time() - began
-    start, finish = np.asarray(begins * TICK_NS, np.float64), np.asarray(ends * TICK_NS, np.float64)
+    start: NDArray[np.float64] = np.multiply(begins, TICK_NS, dtype=np.float64)
+    finish: NDArray[np.float64] = np.multiply(ends, TICK_NS, dtype=np.float64)
     out = (float(tally[0]) * TICK_NS, int(tally[1]))
     if load is not None:
-        arrival = np.asarray(offer * TICK_NS, np.float64)
+        arrival = np.multiply(offer, TICK_NS, dtype=np.float64)
     total = float(finish.max())
     data = float(transfer.sum())
     waits = min(out[0], max(0.0, total - data))

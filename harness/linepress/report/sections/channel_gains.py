@@ -71,7 +71,7 @@ def _above(rows: Frame, name: str, k: int) -> str:
 
 
 def silicon_table() -> Table:
-    """The DRAM model under the channel against measured machines, as recorded (``python -m benchmarks.silicon``)."""
+    """The memory model against measured machines, as recorded (``python -m benchmarks.memory_curves``)."""
     columns = (
         Column("machine"),
         Column("memory"),

@@ -155,7 +155,7 @@ def _channel_table(i: int, label: str, rows: Frame) -> Table:
             "pJ/B",
             True,
             "lower",
-            "of the memory device per useful byte, sequential; PHY apart",
+            "energy of the memory device per useful byte, sequential; drivers and PHY apart",
         ),
     )
     out = []
@@ -304,6 +304,7 @@ _SYSTEM_COLUMNS: tuple[tuple[str, str, str, str], ...] = (
     ("plain", "plain_devices_needed", "count", ""),
     ("racks", "racks_needed", "", "lower"),
     ("plain", "plain_racks_needed", "", ""),
+    ("decoders a device", "decoder_engines_needed", "count", "lower"),
     ("J per million tokens", "energy_J_per_million_tokens", "", "lower"),
     ("plain", "plain_energy_J_per_million_tokens", "", ""),
     ("USD per million tokens", "cost_usd_per_million_tokens", "", "lower"),
