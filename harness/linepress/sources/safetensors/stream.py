@@ -42,7 +42,7 @@ JSON = "InvalidHeaderDeserialization"
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
-_FLAT = re.compile(r"\{[^{}]*+[{}]")
+_FLAT = re.compile(r'\{(?:[^{}"]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")*+[{}]', re.DOTALL)
 _SCALAR = re.compile(r"[^,{}\[\]\"]*+")
 
 

@@ -130,15 +130,16 @@ class Layout:
         """``[layers, sides, pages, heads, slots, width]`` of a tensor, 1 where it has no such axis."""
         return unfold(array, self.axes[kind])
 
-    def fold(self, canonical: Bits, kind: str) -> Bits:
+    def fold(self, canonical: Bits, kind: str, item_bytes: int = 0) -> Bits:
         """Inverse of `unfold`: the tensor as the engine holds it, contiguous.
 
+        ``item_bytes`` is the width of the elements where the array holds something else for each of them.
         Raises `SourceError` where an axis does not divide into runs of 16 B or has no place in the layout.
         """
         axes = self.axes[kind]
         split: list[int] = []
         order: list[str] = []
-        x = RUN_BYTES // canonical.dtype.itemsize
+        x = RUN_BYTES // (item_bytes or canonical.dtype.itemsize)
         for letters, side in zip(CANONICAL, canonical.shape, strict=True):
             letter = next((a[0] for a in axes if a != "x" and a[0] in letters), None)
             if letter is None:
@@ -177,11 +178,9 @@ def unfold(array: Bits, axes: tuple[str, ...]) -> Bits:
 def layouts() -> Mapping[str, Layout]:
     """Every layout of every engine by name; a file's default also goes by the file's name alone."""
     found: dict[str, Layout] = {}
-    for file in sorted(
-        resources.files(__package__).joinpath("engines").iterdir(), key=lambda f: (f.name != f"{PLAIN}.toml", f.name)
-    ):
-        if file.name.endswith(".toml"):
-            found |= read_layouts(file.name.removesuffix(".toml"), file.read_text("utf-8"))
+    files = {f.name.removesuffix(".toml"): f for f in resources.files(__package__).joinpath("engines").iterdir()}
+    for stem in sorted(files, key=lambda stem: (stem != PLAIN, stem)):
+        found |= read_layouts(stem, files[stem].read_text("utf-8"))
     return found
 
 

@@ -141,7 +141,7 @@ def to_batch(sequences: Sequence[Bits], *, slots: int | None = None, padding: st
     return out
 
 
-def lay_out(pages: Mapping[tuple[str, int], Bits], layout: Layout) -> dict[str, Bits]:
+def lay_out(pages: Mapping[tuple[str, int], Bits], layout: Layout, item_bytes: int = 0) -> dict[str, Bits]:
     """The tensors of an engine, by the names a snapshot gives them.
 
     Parameters
@@ -163,8 +163,8 @@ def lay_out(pages: Mapping[tuple[str, int], Bits], layout: Layout) -> dict[str, 
             raise SourceError(f"{layout.name} holds no {kind}s; use a layout with {kind} tensors")
         whole = np.stack([np.stack([pages[side, layer] for side in of]) for layer in layers])
         if "L" in layout.axes[kind]:
-            out[f"{kind}_cache_tensor"] = layout.fold(whole, kind)
+            out[f"{kind}_cache_tensor"] = layout.fold(whole, kind, item_bytes)
         else:
             for i, layer in enumerate(layers):
-                out[f"{kind}_cache_tensor_{layer}"] = layout.fold(whole[i : i + 1], kind)
+                out[f"{kind}_cache_tensor_{layer}"] = layout.fold(whole[i : i + 1], kind, item_bytes)
     return out
