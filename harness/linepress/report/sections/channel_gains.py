@@ -94,6 +94,6 @@ def silicon_table() -> Table:
         "The memory model against measured machines",
         columns,
         (RowGroup("", tuple(out)),),
-        "A fit, not a forecast: idle offset, lines in flight, ranks and refresh of a machine and one row timeout for all "
-        "were chosen on these curves. Xeon Max is bound by its cores.",
+        "A fit, not a forecast: idle offset, lines in flight, ranks and refresh of a machine and a row timeout "
+        "for all were chosen on these curves. Xeon Max is bound by its cores.",
     )
