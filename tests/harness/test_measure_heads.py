@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from linepress.errors import RecordError
 from linepress.records import RunStore
 from linepress.sources import open_source
-from linepress.sources.snapshot.vllm import plan_blocks, to_blocks
+from linepress.sources.snapshot.lay import plan_blocks, to_blocks
 from linepress.sources.snapshot.write import write_snapshot, write_tensors
 from linepress.stages.measure.case import measure_case
 from linepress_codecs.layout import LAYOUTS

@@ -284,7 +284,7 @@ def test_summary_is_byte_weighted_and_counts_failures(store: RunStore) -> None:
 @pytest.fixture(scope="module")
 def smoke(ray_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> RunOutcome:
     folder = tmp_path_factory.mktemp("smoke")
-    overrides = ["repeats=1", "channel.n_requests=1000", "channel.memories=[hbm3]"]
+    overrides = ["repeats=1", "channel.n_requests=1000", "channel.within_pct=5", "channel.memories=[hbm3]"]
     run = Run(load_suite("smoke", overrides), RunOptions(out=folder / "run", mlflow=False), Progress(live=False))
     return run.execute()
 

@@ -18,10 +18,10 @@ from linepress.capture.options import CacheFormat, CaptureOptions
 from linepress.capture.runner import Bits, CaptureError, LayerCache, ModelFacts, Runner
 from linepress.capture.sequences import Fed, feed, stretches
 from linepress.sources.casts import cast_values, largest, to_float32
-from linepress.sources.snapshot.format import BATCH, CONTIGUOUS
-from linepress.sources.snapshot.hf import to_batch
+from linepress.sources.snapshot.contract import layout_named
+from linepress.sources.snapshot.format import CONTIGUOUS
+from linepress.sources.snapshot.lay import blocks_of, lay_out, plan_blocks, to_batch
 from linepress.sources.snapshot.pages import Table
-from linepress.sources.snapshot.vllm import plan_blocks, to_blocks
 from linepress.sources.snapshot.write import write_snapshot, write_tensors
 
 Cached = dict[str, tuple[str, Bits]]
@@ -209,25 +209,29 @@ def _write(
             metadata["layer_tokens"] = ",".join(str(per_layer.get(i, 0)) for i in range(facts.layers))
         metadata["tokens"] = str(max(per_layer.values()))
         out = first
-    elif options.arrangement == BATCH:
-        metadata |= {"tokens": str(max(lengths)), "padding": "left"}
-        tables = {"sequence_tokens": np.array(lengths, np.int32)}
-        out = {name: (f, to_batch([s[name][1] for s in sequences])) for name, (f, _) in first.items()}
     else:
-        plan = plan_blocks(
-            lengths,
-            block_tokens=options.block_tokens,
-            shared_tokens=options.shared_tokens,
-            free_blocks=options.free_blocks,
-            seed=options.seed,
-        )
-        shared = plan.shared_tokens * (len(lengths) - 1)
-        metadata |= {"tokens": str(sum(lengths) - shared), "block_tokens": str(options.block_tokens)}
-        tables = plan.tables
-        out = {
-            name: (f, to_blocks([s[name][1] for s in sequences], plan, name.split("_")[0], options.arrangement))
-            for name, (f, _) in first.items()
-        }
+        layout = layout_named(options.arrangement, "--layout")
+        if layout.padded:
+            metadata |= {"tokens": str(max(lengths)), "padding": "left"}
+            tables = {"sequence_tokens": np.array(lengths, np.int32)}
+        else:
+            plan = plan_blocks(
+                lengths,
+                block_tokens=options.block_tokens,
+                shared_tokens=options.shared_tokens,
+                free_blocks=options.free_blocks,
+                seed=options.seed,
+            )
+            shared = plan.shared_tokens * (len(lengths) - 1)
+            metadata |= {"tokens": str(sum(lengths) - shared), "block_tokens": str(options.block_tokens)}
+            tables = plan.tables
+        pages = {}
+        for name in first:
+            parts = [s[name][1] for s in sequences]
+            kind, layer = name.split("_")[0], int(name.rsplit("_", 1)[1])
+            pages[kind, layer] = to_batch(parts) if layout.padded else blocks_of(parts, plan)
+        stored = next(iter(first.values()))[0]
+        out = {name: (stored, bits) for name, bits in lay_out(pages, layout).items()}
     write_snapshot(path, out, metadata, tables)
 
 

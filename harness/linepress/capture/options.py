@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from linepress.capture.runner import CaptureError
-from linepress.sources.snapshot.format import ARRANGEMENTS, BATCH, CONTIGUOUS
-from linepress.sources.snapshot.vllm import BLOCK_TOKENS
+from linepress.sources.snapshot.contract import layouts
+from linepress.sources.snapshot.format import CONTIGUOUS
+from linepress.sources.snapshot.lay import BLOCK_TOKENS
 
 PHASES = ("prefill", "decode")
 KEYS = ("post-rope", "pre-rope")
@@ -93,7 +94,7 @@ class CaptureOptions:
             (self.phases, PHASES, "phase"),
             (self.keys, KEYS, "keys"),
             ((self.decode_from,), DECODE_FROM, "decode-from"),
-            ((self.arrangement,), tuple(ARRANGEMENTS), "layout"),
+            ((self.arrangement,), tuple(name for name, x in layouts().items() if x.takes_any), "layout"),
         ):
             for word in words:
                 if word not in known:
@@ -104,9 +105,7 @@ class CaptureOptions:
         if self.sequences < 1 or self.turns < 1 or self.block_tokens < 1 or self.decode_tokens < 1:
             raise CaptureError("--sequences, --turns, --block-tokens and --decode-tokens are at least 1")
         if self.sequences > 1 and self.arrangement == CONTIGUOUS:
-            raise CaptureError(
-                f"several sequences need --layout {BATCH} or a paged one; a contiguous cache holds one"
-            )
+            raise CaptureError("several sequences need --layout batch or a paged one; a contiguous cache holds one")
         decoding = "decode" in self.phases or self.turns > 1
         if decoding and (smallest - self.shared_tokens) // self.turns <= self.decode_tokens:
             raise CaptureError(

@@ -18,6 +18,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "Measure and record": {
         "run": ("linepress.cli.run", "Run a suite: every stage, every case, recorded and reported."),
         "measure": ("linepress.cli.measure", "Measure files with codecs, as a table; no Ray needed."),
+        "pages": ("linepress.cli.pages", "Codecs on KV caches as serving engines hold them."),
         "capture": ("linepress.cli.capture", "Run a model over texts and write its KV caches as snapshots."),
         "validate": ("linepress.cli.validate", "Check snapshots and tensor files: headers, tables, every value."),
         "fit": ("linepress.cli.fit", "Fit a synthetic twin whose lines compress as the real ones do."),

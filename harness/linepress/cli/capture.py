@@ -55,7 +55,11 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> t
 )
 @click.option("--keys", callback=_list, default="post-rope", show_default=True, help="post-rope, pre-rope or both.")
 @click.option(
-    "--layout", "arrangement", default="contiguous", show_default=True, help="Or batch, paged-vllm, …-hnd, …-classic."
+    "--layout",
+    "arrangement",
+    default="contiguous",
+    show_default=True,
+    help="Or batch, vllm-0.26, sglang-0.5:page-head …: list layouts.",
 )
 @click.option("--block-tokens", type=click.IntRange(1, 4096), default=16, show_default=True, help="Tokens a page.")
 @click.option(

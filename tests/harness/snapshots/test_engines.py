@@ -12,18 +12,15 @@ from hypothesis import strategies as st
 
 from linepress.errors import SourceError
 from linepress.sources import open_source
-from linepress.sources.snapshot.hf import to_batch
+from linepress.sources.snapshot.lay import plan_blocks, to_batch, to_blocks
 from linepress.sources.snapshot.pages import (
     PADDING,
     UNUSED,
     WRITTEN,
-    heads_to_pages,
-    pages_to_heads,
     slot_marks,
     written_pages,
     written_rows,
 )
-from linepress.sources.snapshot.vllm import plan_blocks, to_blocks
 from linepress.sources.snapshot.write import write_snapshot
 from linepress_codecs.formats import format_named
 from linepress_codecs.layout import from_lines, to_lines
@@ -159,20 +156,13 @@ def test_padded_batches_come_back_without_padding(tmp_path: Path, padding: str) 
     assert (marks[1, 0] == WRITTEN) == (padding == "right")
 
 
-@pytest.mark.parametrize("arrangement", PAGED)
-@pytest.mark.parametrize("kind", ["key", "value"])
-def test_page_orders_are_inverses(arrangement: str, kind: str) -> None:
-    pages = np.arange(3 * 2 * 4 * 16, dtype=np.uint16).reshape(3, 2, 4, 16)
-    assert np.array_equal(pages_to_heads(heads_to_pages(pages, arrangement, kind), arrangement, kind), pages)
-
-
 def test_writers_refuse_what_does_not_fit() -> None:
     a, b = sequence(20, 1), sequence(20, 2)
     with pytest.raises(SourceError, match="does not begin with the 16 shared tokens"):
         to_blocks([a, b], plan_blocks([20, 20], shared_tokens=16), "key")
     with pytest.raises(SourceError, match="sequence 0 has shape"):
         to_blocks([a], plan_blocks([21]), "key")
-    with pytest.raises(SourceError, match="no vLLM layout 'batch'"):
+    with pytest.raises(SourceError, match="batch has no key pages"):
         to_blocks([a], plan_blocks([20]), "key", "batch")
     with pytest.raises(SourceError, match="not a multiple of 8"):
         to_blocks([sequence(4, 1, dim=12)], plan_blocks([4]), "key", "paged-vllm-classic")

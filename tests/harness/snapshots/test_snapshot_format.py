@@ -15,8 +15,8 @@ from click.testing import CliRunner
 from linepress.cli.validate import command
 from linepress.errors import SourceError
 from linepress.sources import open_source
+from linepress.sources.snapshot.lay import plan_blocks, to_blocks
 from linepress.sources.snapshot.validate import FAIL, PASS, WARN, Finding, validate
-from linepress.sources.snapshot.vllm import plan_blocks, to_blocks
 from linepress.sources.snapshot.write import write_snapshot
 from linepress.submission.fixtures import build
 
@@ -112,7 +112,7 @@ NAN_AT_5 = ONE * 5 + b"\xc0\x7f" + ONE * 18
         (contiguous, lie("turn_ends", "3,2"), "turns", "not a rising list"),
         (contiguous, without("value_cache_tensor_1"), "opens", "keys or values but not both"),
         (contiguous, body("key_cache_tensor_0", "BF16", [2, 0, 4], b""), "opens", "holds no tokens"),
-        (contiguous, body("key_cache_tensor_0", "BF16", [6, 4], ONE * 24), "opens", "a snapshot's is"),
+        (contiguous, body("key_cache_tensor_0", "BF16", [6, 4], ONE * 24), "opens", "contiguous is .kv_heads, tok"),
         (contiguous, body("key_cache_tensor_0", "BF16", [2, 3, 4], NAN_AT_5), "numbers", r"1 NaN .* at \[0, 1, 1\]"),
         (contiguous, body("key_cache_tensor_1", "BF16", [2, 3, 4], b"\xff" * 48), "numbers", "24 NaN of 24"),
         (contiguous, body("value_cache_tensor_0", "BF16", [2, 3, 4], bytes(48)), "written", "all zero"),

@@ -12,7 +12,7 @@ import pytest
 from linepress.errors import SourceError
 from linepress.run.plan import make_plan
 from linepress.sources import open_source
-from linepress.sources.snapshot.vllm import plan_blocks, to_blocks
+from linepress.sources.snapshot.lay import plan_blocks, to_blocks
 from linepress.sources.snapshot.write import write_snapshot, write_tensors
 from linepress.stages.measure.case import measure_case
 from linepress.suite.model import load_suite

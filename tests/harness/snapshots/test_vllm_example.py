@@ -11,8 +11,8 @@ import pytest
 
 from linepress.errors import SourceError
 from linepress.sources import open_source
+from linepress.sources.snapshot.lay import plan_blocks, to_blocks
 from linepress.sources.snapshot.validate import PASS, validate
-from linepress.sources.snapshot.vllm import plan_blocks, to_blocks
 
 EXAMPLE = Path(__file__).parents[3] / "docs" / "vllm_export.py"
 

@@ -112,7 +112,7 @@ def test_snapshot_metadata_is_on_every_tensor(tmp_path: Path) -> None:
         ((2, 4, 8), (), {"head_dim": "64"}, "has 8 head_dim but"),
         ((2, 4, 8), (), {"tokens": "512"}, "has 4 tokens but"),
         ((2, 0, 8), (), {}, "holds no tokens"),
-        ((4, 8), (), {}, r"a snapshot's is \[kv_heads, tokens, head_dim\]"),
+        ((4, 8), (), {}, r"; contiguous is \[kv_heads, tokens, head_dim\]"),
         ((2, 4, 8), ("key_cache_tensor_3",), {}, "layer 3 has keys or values but not both"),
         (
             (2, 4, 8),

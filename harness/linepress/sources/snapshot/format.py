@@ -1,10 +1,10 @@
 """KV snapshots: the caches of one or more prompts in a safetensors file (docs/snapshot-format.md).
 
-Tensors ``key_cache_tensor_i`` and ``value_cache_tensor_i``, one pair a layer, with text metadata in the header:
-``model``, ``layers``, ``kv_heads``, ``head_dim``, ``tokens``, ``keys`` (``post-RoPE`` or ``pre-RoPE``),
-``rope_layout``, ``text_sha256`` … How they lie is told by ``arrangement``: one sequence ``[kv_heads, tokens,
-head_dim]`` (tokens oldest first) unless it says ``batch`` or names an engine's pages. What the metadata states must
-agree with the shapes.
+Tensors ``key_cache_tensor_i`` and ``value_cache_tensor_i``, one pair a layer (``kv_cache_tensor_i`` where the engine
+joins them, no ``_i`` where one tensor holds every layer), with text metadata in the header: ``model``, ``layers``,
+``kv_heads``, ``head_dim``, ``tokens``, ``keys`` (``post-RoPE`` or ``pre-RoPE``), ``rope_layout``, ``text_sha256`` …
+How they lie is told by ``arrangement``: one sequence ``[kv_heads, tokens, head_dim]`` (tokens oldest first) unless it
+names another layout of `contract`. What the metadata states must agree with the shapes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 from linepress.errors import SourceError
 from linepress.sources.safetensors.header import Entry, Header
+from linepress.sources.safetensors.stream import DTYPE_BITS
+from linepress.sources.snapshot.contract import RUN_BYTES, Layout, layout_named
 from linepress.sources.text import shown
 
 FORMAT_VERSION = "1"
@@ -26,17 +28,8 @@ HOLDS = {"keys and values": ("key", "value"), "keys": ("key",), "values": ("valu
 """What ``holds`` may say, and the kinds of tensors there then are. A latent (MLA) is one tensor a layer, named as
 keys, from which the engine derives keys and values."""
 
-CONTIGUOUS, BATCH = "contiguous", "batch"
-VLLM, VLLM_HND, VLLM_CLASSIC = "paged-vllm", "paged-vllm-hnd", "paged-vllm-classic"
-ARRANGEMENTS: Mapping[str, str] = {
-    CONTIGUOUS: "[kv_heads, tokens, head_dim]",
-    BATCH: "[sequences, kv_heads, tokens, head_dim]",
-    VLLM: "[blocks, block_tokens, kv_heads, head_dim]",
-    VLLM_HND: "[blocks, kv_heads, block_tokens, head_dim]",
-    VLLM_CLASSIC: "keys [blocks, kv_heads, head_dim/x, block_tokens, x], "
-    "values [blocks, kv_heads, head_dim, block_tokens]",
-}
-_NAME = re.compile(r"^(key|value)_cache_tensor_(\d{1,6})$")
+CONTIGUOUS = "contiguous"
+_NAME = re.compile(r"^(key|value|kv)_cache_tensor(?:_(\d{1,6}))?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +38,19 @@ class Form:
 
     Attributes
     ----------
-    arrangement : str
-        A key of `ARRANGEMENTS`.
+    layout : Layout
+        The one that ``arrangement`` names.
     tokens, kv_heads, head_dim, value_head_dim, layers, block_tokens : int | None
         ``value_head_dim`` is ``head_dim`` unless values are of another width (multi-head latent attention).
     layer_tokens : tuple of int
         Tokens that each layer keeps, for models whose sliding-window layers keep fewer; empty if all keep all.
     kinds : tuple of str
         ``key``, ``value`` or both.
+    null_block : int | None
+        Block that stands in rows for tokens that a sliding window has left behind.
     """
 
-    arrangement: str
+    layout: Layout
     tokens: int | None
     kv_heads: int | None
     head_dim: int | None
@@ -64,20 +59,21 @@ class Form:
     block_tokens: int | None
     layer_tokens: tuple[int, ...]
     kinds: tuple[str, ...]
+    null_block: int | None
 
     @property
-    def paged(self) -> bool:
-        return self.arrangement not in (CONTIGUOUS, BATCH)
+    def arrangement(self) -> str:
+        return self.layout.name
 
     def tokens_of(self, layer: int) -> int | None:
         """Tokens that ``layer`` keeps."""
         return self.layer_tokens[layer] if layer < len(self.layer_tokens) else self.tokens
 
 
-def cache_tensor(name: str) -> tuple[str, int] | None:
-    """(``key`` or ``value``, layer) of a cache tensor's name, None for any other name."""
+def cache_tensor(name: str) -> tuple[str, int | None] | None:
+    """(``key``, ``value`` or ``kv``, layer or None for all) of a cache tensor's name, None for any other name."""
     found = _NAME.match(name)
-    return (found.group(1), int(found.group(2))) if found else None
+    return (found.group(1), None if found.group(2) is None else int(found.group(2))) if found else None
 
 
 def is_snapshot(header: Header) -> bool:
@@ -87,9 +83,7 @@ def is_snapshot(header: Header) -> bool:
 
 def form_of(metadata: Mapping[str, str], what: str) -> Form:
     """The metadata of a snapshot, read strictly; raises `SourceError` for a word or number it cannot be."""
-    arrangement = metadata.get("arrangement", CONTIGUOUS)
-    if arrangement not in ARRANGEMENTS:
-        raise SourceError(f"{what}: arrangement {shown(arrangement)} is not one of {', '.join(ARRANGEMENTS)}")
+    layout = layout_named(metadata.get("arrangement", CONTIGUOUS), f"{what}: arrangement")
     version = metadata.get("snapshot_version", FORMAT_VERSION)
     if version != FORMAT_VERSION:
         raise SourceError(
@@ -100,7 +94,7 @@ def form_of(metadata: Mapping[str, str], what: str) -> Form:
         raise SourceError(f"{what}: holds {shown(holds)} is not one of {', '.join(HOLDS)}")
     numbers = {
         key: _number(metadata, key, what)
-        for key in ("tokens", "kv_heads", "head_dim", "value_head_dim", "layers", "block_tokens")
+        for key in ("tokens", "kv_heads", "head_dim", "value_head_dim", "layers", "block_tokens", "null_block")
     }
     listed = metadata.get("layer_tokens", "")
     parts = listed.split(",") if listed else []
@@ -111,7 +105,7 @@ def form_of(metadata: Mapping[str, str], what: str) -> Form:
     if parts and numbers["layers"] is not None and len(parts) != numbers["layers"]:
         raise SourceError(f"{what}: layer_tokens names {len(parts)} layers of {numbers['layers']}; capture it again")
     return Form(
-        arrangement=arrangement,
+        layout=layout,
         layer_tokens=tuple(int(part) for part in parts),
         kinds=HOLDS[holds],
         tokens=numbers["tokens"],
@@ -120,23 +114,31 @@ def form_of(metadata: Mapping[str, str], what: str) -> Form:
         value_head_dim=numbers["value_head_dim"] if "value_head_dim" in metadata else numbers["head_dim"],
         layers=numbers["layers"],
         block_tokens=numbers["block_tokens"],
+        null_block=numbers["null_block"],
     )
 
 
 def check_snapshot(header: Header, what: str) -> None:
     """Raise `SourceError` unless keys, values, shapes, tables and metadata agree."""
     form = form_of(header.metadata, what)
+    layout = form.layout
+    if layout.joined and form.kinds != ("key", "value"):
+        raise SourceError(f"{what}: {layout.name} joins keys and values but holds is {header.metadata['holds']}")
     seen: dict[str, set[int]] = {"key": set(), "value": set()}
-    blocks: set[int] = set()
+    pages: set[int] = set()
     for entry in header.entries:
         found = cache_tensor(entry.name)
         if found is None:
             continue
         kind, layer = found
         label = f"{what}: {shown(entry.name)}"
-        _check_shape(entry, kind, layer, form, label)
-        seen[kind].add(layer)
-        blocks.add(entry.shape[0])
+        if kind not in layout.axes or (layer is None) != ("L" in layout.axes[kind]):
+            wanted = ", ".join(f"{k}_cache_tensor{'' if 'L' in axes else '_i'}" for k, axes in layout.axes.items())
+            raise SourceError(f"{label} is no tensor of {layout.name}, which has {wanted}; state its arrangement")
+        sizes = _check_shape(entry, kind, layer, form, label)
+        for side in ("key", "value") if kind == "kv" else (kind,):
+            seen[side] |= set(range(sizes["layers"])) if layer is None else {layer}
+        pages.add(sizes.get("blocks", sizes.get("sequences", 0)))
     if form.kinds == ("key", "value"):
         if seen["key"] != seen["value"]:
             odd = min(seen["key"] ^ seen["value"])
@@ -149,21 +151,36 @@ def check_snapshot(header: Header, what: str) -> None:
     every = seen["key"] | seen["value"]
     if layers is not None and not every <= set(range(layers)):
         raise SourceError(f"{what}: layer {max(every)} is beyond the {layers} layers that the metadata states")
-    if form.arrangement != CONTIGUOUS:
-        _check_tables(header, form, blocks, what)
+    if layout.paged or layout.padded:
+        _check_tables(header, form, pages, what)
 
 
-def _check_shape(entry: Entry, kind: str, layer: int, form: Form, label: str) -> None:
-    """One cache tensor against what the metadata states."""
-    sizes = sizes_of(entry.shape, kind, form.arrangement)
-    if sizes is None:
-        raise SourceError(f"{label} has shape {list(entry.shape)}; a snapshot's is {ARRANGEMENTS[form.arrangement]}")
+def layers_held(header: Header, form: Form) -> set[int]:
+    """Layers of which the file has a cache tensor."""
+    held: set[int] = set()
+    for entry in header.entries:
+        if (found := cache_tensor(entry.name)) is not None:
+            sizes = form.layout.sizes(entry.shape, found[0]) or {}
+            held |= {found[1]} if found[1] is not None else set(range(sizes["layers"]))
+    return held
+
+
+def _check_shape(entry: Entry, kind: str, layer: int | None, form: Form, label: str) -> dict[str, int]:
+    """One cache tensor against its layout and what the metadata states; its named sizes."""
+    layout = form.layout
     if 0 in entry.shape:
         raise SourceError(f"{label} holds no tokens (shape {list(entry.shape)}); capture a longer prompt")
+    sizes = layout.sizes(entry.shape, kind, DTYPE_BITS[entry.dtype] // 8)
+    if sizes is None:
+        raise SourceError(
+            f"{label} has shape {list(entry.shape)}; {layout.name} is {layout.shape_text(kind)}{_width_text(layout)}"
+        )
+    if layout.packed and entry.dtype != "U8":
+        raise SourceError(f"{label} is {entry.dtype}; {layout.name} holds records of bytes, U8")
     stated = {
         "kv_heads": form.kv_heads,
-        "tokens": None if form.paged else form.tokens_of(layer),
-        "head_dim": form.head_dim if kind == "key" else form.value_head_dim,
+        "tokens": form.tokens_of(layer or 0) if not layout.paged else None,
+        "head_dim": form.value_head_dim if kind == "value" else None if layout.record_bytes else form.head_dim,
         "block_tokens": form.block_tokens,
     }
     for key, size in sizes.items():
@@ -172,29 +189,22 @@ def _check_shape(entry: Entry, kind: str, layer: int, form: Form, label: str) ->
             raise SourceError(
                 f"{label} has {size} {key} but the header's metadata says '{want}'; capture the snapshot again"
             )
+    return sizes
 
 
-def sizes_of(shape: tuple[int, ...], kind: str, arrangement: str) -> dict[str, int] | None:
-    """The named sizes of a cache tensor's shape, or None where it has not the axes of its arrangement."""
-    if arrangement == CONTIGUOUS:
-        return dict(zip(("kv_heads", "tokens", "head_dim"), shape, strict=True)) if len(shape) == 3 else None
-    if arrangement == VLLM_CLASSIC and kind == "key":
-        if len(shape) != 5:
-            return None
-        return {"blocks": shape[0], "kv_heads": shape[1], "head_dim": shape[2] * shape[4], "block_tokens": shape[3]}
-    axes = {
-        BATCH: ("sequences", "kv_heads", "tokens", "head_dim"),
-        VLLM: ("blocks", "block_tokens", "kv_heads", "head_dim"),
-        VLLM_HND: ("blocks", "kv_heads", "block_tokens", "head_dim"),
-        VLLM_CLASSIC: ("blocks", "kv_heads", "head_dim", "block_tokens"),
-    }[arrangement]
-    return dict(zip(axes, shape, strict=True)) if len(shape) == 4 else None
+def _width_text(layout: Layout) -> str:
+    """What the last axis must be, where it is not a head's width alone."""
+    if layout.record_bytes:
+        return f" of records of {layout.record_bytes} B"
+    if layout.block_bytes:
+        return f" in blocks of {layout.block_values} values and {layout.block_bytes} B"
+    return f" with runs of {RUN_BYTES} B" if any("x" in axes for axes in layout.axes.values()) else ""
 
 
 def _check_tables(header: Header, form: Form, blocks: set[int], what: str) -> None:
     """Tables that an arrangement needs are there, of type and shape; their numbers are checked when they are read."""
     tables = {entry.name: entry for entry in header.entries if entry.name in TABLES}
-    needed = (SEQUENCE_TOKENS,) if form.arrangement == BATCH else TABLES
+    needed = TABLES if form.layout.paged else (SEQUENCE_TOKENS,)
     for name in needed:
         entry = tables.get(name)
         rank = 2 if name == BLOCK_TABLE else 1
@@ -211,7 +221,7 @@ def _check_tables(header: Header, form: Form, blocks: set[int], what: str) -> No
             f"{what}: layers have {sorted(blocks)} blocks; all layers of a snapshot share one block table"
         )
     rows = tables[SEQUENCE_TOKENS].shape[0]
-    other = tables[BLOCK_TABLE].shape[0] if form.paged else next(iter(blocks))
+    other = tables[BLOCK_TABLE].shape[0] if form.layout.paged else next(iter(blocks))
     if rows != other:
         raise SourceError(f"{what}: {SEQUENCE_TOKENS} has {rows} sequences where the caches have {other}")
 

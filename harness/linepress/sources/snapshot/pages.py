@@ -9,6 +9,8 @@ table first names it, free pages and unwritten slots left out. A padded batch is
 from __future__ import annotations
 
 import hashlib
+import itertools
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,9 +18,8 @@ from numpy.typing import NDArray
 
 from linepress.errors import SourceError
 from linepress.sources.bytes import Bytes, Location, check_range
-from linepress.sources.snapshot.format import VLLM, VLLM_CLASSIC
+from linepress.sources.snapshot.contract import Bits, unfold
 
-Bits = NDArray[np.unsignedinteger]
 Table = NDArray[np.int32]
 
 UNUSED, WRITTEN, PADDING = 0, 1, 2
@@ -67,7 +68,14 @@ class Written:
         return int(self.arrays()[2].sum(dtype=np.int64))
 
 
-def written_pages(block_table: Table, sequence_tokens: Table, n_blocks: int, block_tokens: int, what: str) -> Written:
+def written_pages(
+    block_table: Table,
+    sequence_tokens: Table,
+    n_blocks: int,
+    block_tokens: int,
+    what: str,
+    null_block: int | None = None,
+) -> Written:
     """Pages with tokens, each once, from a block table.
 
     Parameters
@@ -75,6 +83,8 @@ def written_pages(block_table: Table, sequence_tokens: Table, n_blocks: int, blo
     block_table : int32[sequences, blocks]
         Page of each run of ``block_tokens`` tokens of each sequence; entries past a sequence's end must be -1.
     sequence_tokens : int32[sequences]
+    null_block : int | None
+        A block that holds no tokens and may stand in a row many times.
 
     Raises `SourceError` for a page that does not exist, a sequence longer than its pages or a page named twice by
     one sequence.
@@ -94,9 +104,12 @@ def written_pages(block_table: Table, sequence_tokens: Table, n_blocks: int, blo
                 f"{what}: the block table of sequence {row} must name {n} of {n_blocks} blocks and then -1; "
                 "export it again"
             )
-        if len(np.unique(used)) != n:
+        own = used[used != null_block] if null_block is not None else used
+        if len(np.unique(own)) != len(own):
             raise SourceError(f"{what}: sequence {row} names a block twice; export the block table again")
         for i, page in enumerate(used.tolist()):
+            if page == null_block:
+                continue
             order[page] = max(order.get(page, 0), min(block_tokens, int(tokens) - i * block_tokens))
             position.setdefault(page, i * block_tokens)
     if not order:
@@ -131,48 +144,20 @@ def slot_marks(written: Written, n_pages: int) -> NDArray[np.uint8]:
     return marks
 
 
-def pages_to_heads(pages: Bits, arrangement: str, kind: str) -> Bits:
-    """Pages as they lie, as ``[pages, kv_heads, slots, head_dim]`` (a view where the order allows)."""
-    if arrangement == VLLM:
-        return pages.transpose(0, 2, 1, 3)
-    if arrangement != VLLM_CLASSIC:
-        return pages
-    if kind == "value":
-        return pages.transpose(0, 1, 3, 2)
-    n, heads, parts, slots, x = pages.shape
-    return pages.transpose(0, 1, 3, 2, 4).reshape(n, heads, slots, parts * x)
-
-
-def heads_to_pages(pages: Bits, arrangement: str, kind: str) -> Bits:
-    """Inverse of `pages_to_heads`: ``[pages, kv_heads, slots, head_dim]`` as an engine lays it, contiguous.
-
-    Raises `SourceError` where vLLM's classic keys cannot split the head dimension into runs of 16 B.
-    """
-    if arrangement == VLLM:
-        return np.ascontiguousarray(pages.transpose(0, 2, 1, 3))
-    if arrangement != VLLM_CLASSIC:
-        return np.ascontiguousarray(pages)
-    if kind == "value":
-        return np.ascontiguousarray(pages.transpose(0, 1, 3, 2))
-    n, heads, slots, dim = pages.shape
-    x = 16 // pages.dtype.itemsize
-    if dim % x:
-        raise SourceError(f"head_dim {dim} is not a multiple of {x}, which paged-vllm-classic needs; use paged-vllm")
-    return np.ascontiguousarray(pages.reshape(n, heads, slots, dim // x, x).transpose(0, 1, 3, 2, 4))
-
-
 @dataclass(frozen=True, slots=True)
 class PagedTokens:
-    """The written tokens of one cache tensor, ``[kv_heads, tokens, head_dim]``, gathered from ``memory`` on demand.
+    """The written tokens of one layer's keys or values, ``[kv_heads, tokens, head_dim]``, gathered on demand.
 
-    ``memory`` holds pages of ``page_shape`` items (the stored shape without its first axis) in ``arrangement``.
+    ``memory`` is a tensor of ``shape`` items in ``axes`` (see `contract`); ``layer`` and ``side`` are indices into
+    its axes ``L`` and ``2``, 0 where it has none.
     """
 
     memory: Location
     written: Written
-    arrangement: str
-    kind: str
-    page_shape: tuple[int, ...]
+    axes: tuple[str, ...]
+    shape: tuple[int, ...]
+    layer: int
+    side: int
     kv_heads: int
     head_dim: int
     item_bytes: int
@@ -183,7 +168,7 @@ class PagedTokens:
 
     @property
     def identity(self) -> str:
-        return f"{self.memory.identity}|tokens:{self.arrangement}:{hash_of(self.written)}"
+        return f"{self.memory.identity}|tokens:{' '.join(self.axes)}:{self.layer}:{self.side}:{hash_of(self.written)}"
 
     @property
     def local(self) -> bool:
@@ -210,15 +195,11 @@ class PagedTokens:
         pages, firsts, counts = self.written.arrays()
         ends = np.cumsum(counts, dtype=np.int64)
         out = np.empty((end_head - first_head, high - low, self.head_dim), f"<u{self.item_bytes}")
-        page_bytes = self.memory.n_bytes // self._n_pages
         begin, stop = int(np.searchsorted(ends, low, "right")), int(np.searchsorted(ends, high, "left")) + 1
         # runs of neighbouring pages are one read each
         breaks = np.flatnonzero(np.diff(pages[begin:stop]) != 1) + 1
         for run in np.split(np.arange(begin, stop), breaks):
-            page = int(pages[run[0]])
-            raw = self.memory.read(page * page_bytes, (page + len(run)) * page_bytes)
-            stored = raw.view(f"<u{self.item_bytes}").reshape(len(run), *self.page_shape)
-            heads = pages_to_heads(stored, self.arrangement, self.kind)[:, first_head:end_head]
+            heads = self._pages(int(pages[run[0]]), len(run), first_head, end_head)
             for i, at in enumerate(run):
                 start = int(ends[at] - counts[at])
                 lo, hi = max(start, low), min(int(ends[at]), high)
@@ -226,9 +207,33 @@ class PagedTokens:
                 out[:, lo - low : hi - low] = heads[i, :, slot : slot + hi - lo]
         return out
 
-    @property
-    def _n_pages(self) -> int:
-        return self.memory.n_bytes // (int(np.prod(self.page_shape)) * self.item_bytes)
+    def _pages(self, page: int, n: int, first_head: int, end_head: int) -> Bits:
+        """Pages ``page … page + n`` as ``[n, heads, slots, head_dim]``, no byte before or behind read."""
+        at = next(i for i, axis in enumerate(self.axes) if axis in "BS")
+        fixed = {"L": (self.layer,), "2": (self.side,), "H": tuple(range(first_head, end_head))}
+        inner = at + 1  # layer and side right after the page are places in it, and the rest is read whole
+        while self.axes[inner] in ("L", "2"):
+            inner += 1
+        items = math.prod(self.shape[inner:])
+        steps = [math.prod(self.shape[i + 1 :]) for i in range(inner)]
+        outer = [fixed[axis] for axis in self.axes[:at]]
+        within = sum(fixed[axis][0] * steps[at + 1 + i] for i, axis in enumerate(self.axes[at + 1 : inner]))
+        parts = []
+        for index in itertools.product(*outer):
+            base = sum(i * step for i, step in zip(index, steps, strict=False))
+            if inner == at + 1:
+                parts.append(self._read(base + page * steps[at], n * items))
+            else:
+                parts += [self._read(base + (page + i) * steps[at] + within, items) for i in range(n)]
+        taken = tuple(len(part) for part in outer)
+        stored = np.concatenate(parts).reshape(*taken, n, *(1,) * (inner - at - 1), *self.shape[inner:])
+        whole = unfold(stored, self.axes)  # [layers, sides, pages, heads, slots, head_dim]
+        heads = whole[self.layer if whole.shape[0] > 1 else 0, self.side if whole.shape[1] > 1 else 0]
+        some: NDArray[np.unsignedinteger] = heads if "H" in self.axes[:at] else heads[:, first_head:end_head]
+        return some
+
+    def _read(self, first: int, n: int) -> Bits:
+        return self.memory.read(first * self.item_bytes, (first + n) * self.item_bytes).view(f"<u{self.item_bytes}")
 
 
 def hash_of(written: Written) -> str:

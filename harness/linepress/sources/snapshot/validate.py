@@ -19,12 +19,21 @@ from linepress.sources import Source, TensorRef, open_source
 from linepress.sources.casts import to_float32
 from linepress.sources.safetensors.header import Header
 from linepress.sources.safetensors.reader import SafetensorsSource, read_header
-from linepress.sources.snapshot.format import BLOCK_TABLE, CONTIGUOUS, SEQUENCE_TOKENS, TABLES, form_of, is_snapshot
+from linepress.sources.snapshot.contract import Layout
+from linepress.sources.snapshot.format import (
+    BLOCK_TABLE,
+    SEQUENCE_TOKENS,
+    TABLES,
+    form_of,
+    is_snapshot,
+    layers_held,
+)
 from linepress.sources.sniff import kind_of
 from linepress_codecs.formats import Format
 
 PASS, WARN, FAIL = "PASS", "WARN", "FAIL"
 CHUNK_BYTES = 8 << 20
+_KINDS = {"key": "of keys", "value": "of values", "weight": "of weights", "activation": "of activations"}
 _PLAIN = ("F32", "F16", "BF16")
 STATED = ("model", "layers", "kv_heads", "head_dim", "tokens", "keys", "dtype", "text_sha256")
 """Metadata that makes a snapshot comparable with others; a missing one is a warning."""
@@ -80,6 +89,9 @@ def what_it_is(source: Source) -> str:
     packed = Counter(note for tensor in tensors if (note := tensor.metadata.get("packed")))
     ggml = Counter(note for tensor in tensors if (note := tensor.metadata.get("ggml_type")) and note not in _PLAIN)
     said = [f"{n} of them {note}" for note, n in packed.most_common(3)]
+    kinds = Counter(tensor.kind for tensor in tensors)
+    if set(kinds) - {"weight"}:
+        said.append(", ".join(f"{n} {_KINDS[kind]}" for kind, n in kinds.items()))
     if ggml:
         said.append("blocks of " + ", ".join(f"{name} ({n})" for name, n in ggml.most_common(6)))
     if any("byte_order" in tensor.metadata for tensor in tensors):
@@ -146,19 +158,19 @@ def _snapshot(header: Header, uri: str) -> list[Finding]:
         else Finding("dtype", WARN, f"cache tensors are of several types ({', '.join(sorted(formats))})")
     )
     if form.layers is not None:
-        layers = {e.name.rsplit("_", 1)[1] for e in header.entries if e.name not in (BLOCK_TABLE, SEQUENCE_TOKENS)}
+        layers = layers_held(header, form)
         found.append(
             Finding("layers", PASS, f"all {form.layers} layers")
             if len(layers) == form.layers
             else Finding("layers", WARN, f"{len(layers)} of {form.layers} layers; totals are of these alone")
         )
-    if form.arrangement != CONTIGUOUS:
-        found += _marks(header, uri, form.arrangement)
+    if form.layout.paged or form.layout.padded:
+        found += _marks(header, uri, form.layout)
     found += _turns(said)
     return found
 
 
-def _marks(header: Header, uri: str, arrangement: str) -> list[Finding]:
+def _marks(header: Header, uri: str, layout: Layout) -> list[Finding]:
     """How much of an engine's memory holds tokens, and whether the header's count agrees."""
     path = uri.removeprefix("memory:")
     view = SafetensorsSource(uri, [expanded(path)]).tensors()
@@ -169,11 +181,11 @@ def _marks(header: Header, uri: str, arrangement: str) -> list[Finding]:
         Finding(
             "slots",
             PASS,
-            f"{arrangement}: {tokens} tokens fill {100 * token / held:.1f} % of {held} B; the rest is not data",
+            f"{layout.name}: {tokens} tokens fill {100 * token / held:.1f} % of {held} B; the rest is not data",
         )
     ]
     stated = header.metadata.get("tokens")
-    if arrangement.startswith("paged") and stated is not None and stated != str(tokens):
+    if layout.paged and stated is not None and stated != str(tokens):
         found.append(
             Finding(
                 "tokens", FAIL, f"the header states {stated} tokens but the block table marks {tokens}; count again"

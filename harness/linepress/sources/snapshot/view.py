@@ -13,16 +13,14 @@ import numpy as np
 
 from linepress.errors import SourceError
 from linepress.sources.base import TensorRef
+from linepress.sources.groups import place_of
 from linepress.sources.snapshot.format import (
-    BATCH,
     BLOCK_TABLE,
-    CONTIGUOUS,
     SEQUENCE_TOKENS,
     TABLES,
     Form,
     cache_tensor,
     form_of,
-    sizes_of,
 )
 from linepress.sources.snapshot.pages import PagedTokens, Written, written_pages, written_rows
 
@@ -44,10 +42,10 @@ def viewed(
     tables = {t.name.rsplit("/", 1)[-1]: t for t in tensors if t.name.rsplit("/", 1)[-1] in TABLES}
     skipped = {t.name: "table of the snapshot, not a cache" for t in tables.values()}
     rest = [t for t in tensors if t.name not in skipped]
-    if form.arrangement == CONTIGUOUS or view == "memory":
+    if view == "memory" or not (form.layout.paged or form.layout.padded):
         return rest, skipped
     written = written_of(rest, tables, form, metadata, what)
-    return [_tokens(t, form, written) for t in rest], skipped
+    return [part for t in rest for part in _tokens(t, form, written)], skipped
 
 
 def written_of(
@@ -57,32 +55,54 @@ def written_of(
     kind, shape = next(
         (found[0], t.shape) for t in tensors if (found := cache_tensor(t.name.rsplit("/", 1)[-1])) is not None
     )
-    sizes = sizes_of(shape, kind, form.arrangement) or {}
+    sizes = form.layout.sizes(shape, kind) or {}
     counts = _table(tables[SEQUENCE_TOKENS], what)
-    if form.arrangement == BATCH:
+    if form.layout.padded:
         return written_rows(counts, sizes["tokens"], metadata.get("padding", "right"), what)
     table = _table(tables[BLOCK_TABLE], what)
-    return written_pages(table, counts, sizes["blocks"], sizes["block_tokens"], what)
+    return written_pages(table, counts, sizes["blocks"], sizes["block_tokens"], what, form.null_block)
 
 
-def _tokens(tensor: TensorRef, form: Form, written: Written) -> TensorRef:
-    found = cache_tensor(tensor.name.rsplit("/", 1)[-1])
+def _tokens(tensor: TensorRef, form: Form, written: Written) -> list[TensorRef]:
+    """Keys and values of each layer that a cache tensor holds; any other tensor as it is."""
+    prefix, _, name = tensor.name.rpartition("/")
+    found = cache_tensor(name)
     if found is None:
-        return tensor
-    sizes = sizes_of(tensor.shape, found[0], form.arrangement) or {}
-    location = PagedTokens(
-        memory=tensor.location,
-        written=written,
-        arrangement=form.arrangement,
-        kind=found[0],
-        page_shape=tensor.shape[1:],
-        kv_heads=sizes["kv_heads"],
-        head_dim=sizes["head_dim"],
-        item_bytes=tensor.format.storage.itemsize,
-    )
-    shape = (sizes["kv_heads"], written.tokens, sizes["head_dim"])
-    positions = written.token_positions() if found[0] == "key" else b""
-    return replace(tensor, shape=shape, location=location, positions=positions)
+        return [tensor]
+    stored, layer = found
+    axes = form.layout.axes[stored]
+    sizes = form.layout.sizes(tensor.shape, stored) or {}
+    heads = sizes.get("kv_heads", 1)
+    width = tensor.shape[axes.index("D")] if "D" in axes else sizes["head_dim"]
+    out = []
+    for i in range(sizes.get("layers", 1)):
+        for side, kind in enumerate(("key", "value") if stored == "kv" else (stored,)):
+            called = f"{kind}_cache_tensor_{i if layer is None else layer}"
+            place = place_of(called)
+            location = PagedTokens(
+                memory=tensor.location,
+                written=written,
+                axes=axes,
+                shape=tensor.shape,
+                layer=i,
+                side=side,
+                kv_heads=heads,
+                head_dim=width,
+                item_bytes=tensor.format.storage.itemsize,
+            )
+            out.append(
+                replace(
+                    tensor,
+                    name=f"{prefix}/{called}" if prefix else called,
+                    group=place.group,
+                    layer=place.layer,
+                    kind=place.kind,
+                    shape=(heads, written.tokens, width),
+                    location=location,
+                    positions=written.token_positions() if kind == "key" else b"",
+                )
+            )
+    return out
 
 
 def _table(tensor: TensorRef, what: str) -> np.ndarray[tuple[int, ...], np.dtype[np.int32]]:

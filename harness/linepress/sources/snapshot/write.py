@@ -18,6 +18,7 @@ from linepress.sources.snapshot.format import FORMAT_VERSION, TABLES, check_snap
 DTYPE_OF_FORMAT = {
     "bf16": "BF16", "fp16": "F16", "fp32": "F32", "e4m3": "F8_E4M3", "e5m2": "F8_E5M2", "e4m3fnuz": "F8_E4M3FNUZ",
     "e5m2fnuz": "F8_E5M2FNUZ", "int8": "I8",
+    "uint8": "U8",
 }  # fmt: skip
 
 

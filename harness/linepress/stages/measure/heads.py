@@ -13,20 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from linepress.sources import TensorRef
-from linepress.sources.snapshot.format import BATCH, CONTIGUOUS, VLLM, VLLM_CLASSIC, VLLM_HND
+from linepress.sources.snapshot.contract import layouts
+from linepress.sources.snapshot.format import CONTIGUOUS
 from linepress.sources.snapshot.pages import PagedTokens
 from linepress.stages.measure.coded import Coded
 from linepress_codecs.tokens import BLOCK_TOKENS
-
-_AXES = {
-    (CONTIGUOUS, 3): 0,
-    (BATCH, 4): 1,
-    (VLLM, 4): 2,
-    (VLLM_HND, 4): 1,
-    (VLLM_CLASSIC, 4): 1,
-    (VLLM_CLASSIC, 5): 1,
-}
-"""Axis of the heads by arrangement and number of axes (`linepress.sources.snapshot.format.ARRANGEMENTS`)."""
 
 
 def head_bits(tensor: TensorRef, coded: Coded, layout: str, line_bytes: int) -> list[int] | None:
@@ -54,7 +45,9 @@ def _head_axis(tensor: TensorRef) -> int | None:
     arrangement = tensor.metadata.get("arrangement", CONTIGUOUS)
     if isinstance(tensor.location, PagedTokens):  # the pages are read as tokens: [kv_heads, tokens, head_dim]
         arrangement = CONTIGUOUS
-    return _AXES.get((arrangement, len(tensor.shape)))
+    layout = layouts().get(arrangement)
+    axes = layout.axes.get(tensor.kind, ()) if layout else ()
+    return axes.index("H") if "H" in axes and len(axes) == len(tensor.shape) else None
 
 
 def _run_lines(tensor: TensorRef, axis: int, layout: str, line_bytes: int, n_lines: int) -> int:

@@ -1,0 +1,97 @@
+"""What a codec makes of an engine's pages: ratios and slots by granularity, and what they are worth on links."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from linepress.tables import format as fmt
+from linepress.tables.model import Cell, Column, Row, RowGroup, Table, cell
+
+Line = Mapping[str, Any]
+COLUMNS = (
+    Column("codec"),
+    Column("unit"),
+    Column("unit", "B", numeric=True),
+    Column("ratio", numeric=True, better="higher"),
+    Column("keys", numeric=True, better="higher"),
+    Column("values", numeric=True, better="higher"),
+    Column("worst", numeric=True, better="higher"),
+    Column("≤ 1/2", "%", numeric=True, better="higher"),
+    Column("≤ 5/8", "%", numeric=True, better="higher"),
+    Column("≤ 3/4", "%", numeric=True, better="higher"),
+    Column("page out and back", "B", numeric=True, better="lower"),
+    Column("grew", numeric=True, better="lower"),
+    Column("encode", "ns", numeric=True, better="lower"),
+    Column("decode", "ns", numeric=True, better="lower"),
+    Column("lossless"),
+)
+LINK_COLUMNS = (
+    Column("codec"),
+    Column("unit"),
+    Column("link"),
+    Column("GB/s", numeric=True),
+    Column("speedup", numeric=True, better="higher"),
+    Column("one page alone", numeric=True, better="higher"),
+    Column("coders", numeric=True, better="lower"),
+    Column("pays from", "B", numeric=True, better="lower"),
+)
+
+
+def page_table(rows: Sequence[Line]) -> Table:
+    """Rows of `measure_pages`, a group a contract."""
+    note = (
+        "ratio: of lines the payload, of pages with line sizes (10 bits a line), of the whole with tables too. "
+        "worst: of one unit. ≤: units that fit a slot of that share. grew: units whose code is longer than they are. "
+        "keys, values: payload of lines."
+    )
+    return Table("pages", "Pages of serving engines", COLUMNS, _groups(rows, _cells), note, sortable=False)
+
+
+def link_table(rows: Sequence[Line]) -> Table:
+    """Rows of `offload.rows`, a group a contract."""
+    note = (
+        "speedup: plain over coded time while units stream; coders: as many as keep up with the link, of the codec's "
+        "card; one page alone: with the coders' latency in its way; pays from: message that gains despite it."
+    )
+    return Table(
+        "page-links", "When a codec pays on a link", LINK_COLUMNS, _groups(rows, _link), note, sortable=False
+    )
+
+
+def _groups(rows: Sequence[Line], cells: Any) -> tuple[RowGroup, ...]:
+    titles = list(dict.fromkeys(row["contract"] for row in rows))
+    return tuple(RowGroup(t, tuple(Row(cells(row)) for row in rows if row["contract"] == t)) for t in titles)
+
+
+def _number(value: Any, text: str) -> Cell:
+    return cell(fmt.ABSENT if value is None else text, fmt.number(value))
+
+
+def _cells(row: Line) -> tuple[Cell, ...]:
+    shares = [row[f"fits_{name}"] for name in ("half", "five_eighths", "three_quarters")]
+    return (
+        cell(row["codec"] + ("*" if row["sampled"] else ""), style="code", hint="a sample" if row["sampled"] else ""),
+        cell(row["granularity"]),
+        _number(row["unit_bytes"], fmt.count(row["unit_bytes"])),
+        *(_number(row[key], fmt.ratio(row[key])) for key in ("ratio", "key_ratio", "value_ratio", "worst_ratio")),
+        *(_number(share, f"{100 * share:.1f}") for share in shares),
+        _number(row["moved_bytes"], f"{row['moved_bytes']:,.0f}"),
+        cell(fmt.count(row["grew"]), float(row["grew"]), "bad" if row["grew"] else ""),
+        *(_number(row[key], fmt.significant(row[key])) for key in ("encode_ns", "decode_ns")),
+        cell("yes" if row["lossless"] else "NO", style="" if row["lossless"] else "bad"),
+    )
+
+
+def _link(row: Line) -> tuple[Cell, ...]:
+    alone, least = row.get("one_page_speedup"), row["break_even_bytes"]
+    return (
+        cell(row["codec"], style="code"),
+        cell(row["granularity"]),
+        cell(row["link"]),
+        _number(row["rate_GBps"], fmt.significant(row["rate_GBps"])),
+        _number(row["speedup"], fmt.ratio(row["speedup"])),
+        _number(alone, fmt.ratio(alone)),
+        _number(row["coders"], fmt.count(row["coders"])),
+        _number(least, f"{least or 0:,.0f}"),
+    )
