@@ -35,7 +35,7 @@ class Limits:
 
     manifest_bytes: int = 64 << 10
     json_bytes: int = 16 << 20
-    config_bytes: int = 16 << 20
+    config_bytes: int = 1 << 20
     text_bytes: int = 1 << 20
     header_bytes: int = 100_000_000
     file_bytes: int = 256 << 30
