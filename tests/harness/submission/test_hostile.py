@@ -121,7 +121,7 @@ JSON = {
     "NaN": b'{"a": NaN}',
     "a number of a million digits": b'{"a": ' + b"9" * 1_000_000 + b"}",
     "not closed": b'{"a": 1',
-    "over 1 MiB": b'{"a": "' + b"x" * (1 << 20) + b'"}',
+    "over 16 MiB": b'{"a": "' + b"x" * (16 << 20) + b'"}',
     "code below": b'{"text_config": [{"custom_code": true}]}',
     "trust": b'{"trust_remote_code": false}',
 }
