@@ -85,7 +85,7 @@ def command(
         raise click.BadParameter(f"{layers!r} is not a list of layers such as 0,15") from None
     tensors = _caches(source_of(uri).tensors(), chosen, cast)
     fitted = _caches(source_of(other).tensors(), chosen, cast) if other else tensors
-    own = tensors[0].metadata.get("arrangement", "contiguous") if tensors else ""
+    own = tensors[0].metadata.get("arrangement", "contiguous") if tensors else "contiguous"
     rows: list[dict[str, Any]] = []
     over: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []

@@ -84,7 +84,8 @@ def lay(tensors: Sequence[TensorRef], layout: Layout, block_tokens: int | None =
     first = next(iter(caches.values()))
     if len(first.shape) != 3:
         raise SourceError(f"{first.name} has shape {list(first.shape)}; a cache is [kv_heads, tokens, head_dim]")
-    if not layout.takes_any and layout.elements != first.format.name:
+    itself = first.metadata.get("arrangement") == layout.name
+    if not (layout.takes_any or itself or layout.elements == first.format.name):
         raise SourceError(
             f"{layout.name} holds {layout.elements or 'records of mixed types'}, the snapshot {first.format.name}; "
             f"{'add --cast ' + layout.elements if not layout.packed else 'give a snapshot captured from the engine'}"
