@@ -127,7 +127,7 @@ def speed(case: ChannelCase) -> dict[str, Any]:
         study.plain_over(stream)
 
     def compressed() -> None:
-        plan = expand_static(stream, layout, atom_bytes=study.memory.atom_bytes, config=study.config, window=256)
+        plan = expand_static(stream, layout, atom_bytes=study.memory.atom_bytes, config=study.config)
         run(stream, plan, study.memory, study.config, Timing.compressed(study.config))
 
     samples: dict[str, list[float]] = {"bare_engine": [], "plain_channel": [], "compressed_channel": []}

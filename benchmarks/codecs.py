@@ -10,8 +10,8 @@ the harness' affair); medians are printed, all samples kept in ``benchmarks/resu
 
     python -m benchmarks.codecs --speed WEIGHTS CACHES [--target NAME ...]
 
-holds the speeds of the tANS codecs and `window` against their targets, on a file of bf16 weights and a KV snapshot, for
-each form of the kernels (avx512, avx2, portable), each in a process held to its instructions. Without files: the
+holds the speeds of the tANS codecs and `window` against their targets, on a file of bf16 weights and a KV snapshot,
+for each form of the kernels (avx512, avx2, portable), each in a process held to its instructions. Without files: the
 bundled samples.
 """
 
@@ -362,18 +362,19 @@ def run_fuzz(specs: list[str], mutations: int) -> int:
     from linepress_codecs.testing import formats_of, sample_lines
 
     chosen = [c for c in (Variant.parse(s).codec for s in specs) if isinstance(c, LineCodec)]
-    jobs = [(c, f) for c in chosen for f in formats_of(c) if f.name in ("bf16", "fp16", "fp32", "e4m3", "int8")]
+    formats, inputs = ("bf16", "fp16", "fp32", "e4m3", "int8"), ("mixed", "channels", "woven")
+    jobs = [(c, f, name) for c in chosen for f in formats_of(c) if f.name in formats for name in inputs]
     share = -(-mutations // len(jobs))
     tried = refused = 0
     own = targets.target().name
     for form in dict.fromkeys((own, "portable")):
-        for i, (codec, fmt) in enumerate(jobs):
+        for i, (codec, fmt, name) in enumerate(jobs):
             start = time.perf_counter()
             with targets.forced(form):
-                count = fuzz(codec, dict(sample_lines(fmt))["mixed"][:24], share, seed=i)
+                count = fuzz(codec, dict(sample_lines(fmt))[name][:24], share, seed=i)
             tried, refused = tried + count.tried, refused + count.refused
             print(
-                f"{form:10}{codec.spec:28}{fmt.name:6}{count.tried:9} mutations {count.refused:9} refused"
+                f"{form:10}{codec.spec:28}{fmt.name:6}{name:9}{count.tried:9} mutations {count.refused:9} refused"
                 f"{count.decoded:9} decoded  {time.perf_counter() - start:6.1f} s",
                 flush=True,
             )

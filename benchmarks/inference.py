@@ -132,16 +132,16 @@ def accuracy() -> tuple[str, list[str]]:
     ]
     out[-1] += " TTFT, mean | a request | preempted / tokens again |"
     out.append("|---|---|---|---|---|---|---|---|")
-    for one in serving.recorded_accuracy():
-        odd = one["odd"]
+    for run in serving.recorded_accuracy():
+        odd = run["odd"]
         out.append(
-            f"| {one['case']} | {one['hardware']} | {one['host_ms']:.1f} ms | {_pct(odd['tpot_mean'], True)} | "
+            f"| {run['case']} | {run['hardware']} | {run['host_ms']:.1f} ms | {_pct(odd['tpot_mean'], True)} | "
             f"{_pct(odd['tpot_request_mean'])} / {_pct(odd['tpot_request_p90'])} | {_pct(odd['ttft_mean'], True)} | "
-            f"{odd['ttft_mean_abs_s']:.2f} s | {one['preemptions']} / {one['recomputed_tokens']:,} |"
+            f"{odd['ttft_mean_abs_s']:.2f} s | {run['preemptions']} / {run['recomputed_tokens']:,} |"
         )
         limit = {"measured kernels": 0.03, "linear layers by form": 0.05, "all kernels by form": 0.08}
-        if odd["tpot_request_mean"] > limit.get(one["case"], 1.0):
-            missed.append(f"{one['case']} on {one['hardware']}: {odd['tpot_request_mean']:.1%}")
+        if odd["tpot_request_mean"] > limit.get(run["case"], 1.0):
+            missed.append(f"{run['case']} on {run['hardware']}: {odd['tpot_request_mean']:.1%}")
     out += [
         "",
         "| measured points of H100, TensorRT-LLM | rows | TPOT error, median | mean | 90th percentile | bias |",

@@ -141,7 +141,8 @@ def fit(cls: type, found: Sequence[Set], bandwidth_GBps: float, peak_Tops: float
 
     def residual(x: F8) -> F8:
         made = cls(*(float(v) for v in x * scale))
-        return np.log(np.maximum(np.concatenate([one.predict(made) for one in found]), 1e-12)) - measured
+        predicted = np.concatenate([one.predict(made) for one in found])
+        return np.asarray(np.log(np.maximum(predicted, 1e-12)) - measured)
 
     solved = least_squares(residual, start, bounds=(low, high), loss="soft_l1", f_scale=0.1, diff_step=1e-3)
     for change in OTHER_STARTS.get(cls, ()):

@@ -96,8 +96,10 @@ def mutated(chosen: Design, files: Sequence[Path], lines: int, damaged: int) -> 
 def markdown(record: dict[str, Any]) -> str:
     """The table of hardware/MODEL.md: clocks, cells, and clock and latency in every corner."""
     lines = [
-        "| design | clocks | interval | gates, levels | cells | µm² | critical ps: wires / none / slow | GHz, wires | "
-        "ns, wires / slow | GB/s an engine | lines equal | mutants |",
+        (
+            "| design | clocks | interval | gates, levels | cells | µm² | ps: wires / none / slow | GHz, wires | "
+            "ns: wires / slow | GB/s an engine | lines, none differs | mutants caught |"
+        ),
         "|---|---:|---:|---|---:|---:|---|---:|---|---:|---:|---|",
     ]
     for name, row in record["designs"].items():

@@ -21,7 +21,6 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -124,61 +123,8 @@ def one_core(base: Path, n_bytes: int, rounds: int) -> dict[str, Any]:
     return {"n_bytes": total, "cpu_s": samples, "submit_wall_s": wall_s, "submit_peak_bytes": peak}
 
 
-def fuzz(seconds: float, seed: int) -> dict[str, Any]:
-    """Mutate headers for a while; raises nothing, counts outcomes and keeps every disagreement that matters."""
-    from linepress.submission.check.header import HeaderError, HeaderLimitError, read_tensors
-    from linepress.submission.check.library import HeaderCopy
-    from linepress.submission.check.limits import Limits
-
-    rng = np.random.Generator(np.random.PCG64(seed))
-    seeds = [
-        b'{"w":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}}',
-        b'{"__metadata__":{"format":"pt"},"a":{"dtype":"BF16","shape":[1,2],"data_offsets":[0,4]}}  ',
-        (
-            b'{"b":{"dtype":"U8","shape":[2],"data_offsets":[2,4]},"a":{"dtype":"I8","shape":[],"data_offsets":[0,1]},'
-            b'"c":{"dtype":"F4","shape":[2],"data_offsets":[1,2]},"z":{"dtype":"F32","shape":[0],'
-            b'"data_offsets":[0,0]}}'
-        ),
-    ]
-    scraps = [*(bytes([c]) for c in b'{}[],:"\\0123456789 \n-.eE'), b"null", b"true", b"\\u0061", b'"w"', b'"x":1,']
-    scraps += [b"\xc3", b"\xf0\x9f\x98\x80", b"9223372036854775808", b"18446744073709551616", b'"dtype":"U8",']
-    counts: Counter[str] = Counter()
-    findings: list[str] = []
-    stop = time.perf_counter() + seconds
-    while time.perf_counter() < stop:
-        header = bytearray(seeds[rng.integers(len(seeds))])
-        for _ in range(rng.integers(1, 4)):
-            at = int(rng.integers(len(header) + 1))
-            header[at : at + int(rng.integers(0, 4))] = scraps[rng.integers(len(scraps))] * int(rng.integers(0, 2))
-        raw = bytes(header)
-        copy = HeaderCopy()
-        copy.write(len(raw).to_bytes(8, "little") + raw)
-        left = [raw]
-        try:
-            own = read_tensors(lambda left=left: left.pop() if left else b"", 4, Limits())
-        except (HeaderError, HeaderLimitError):
-            own = None
-        notes = copy.disagreements(own, 12 + len(raw))
-        copy.close()
-        if own is None:
-            counts["both refuse" if not notes else "only the library takes (refused)"] += 1
-        elif own.strict:
-            counts["taken but for S08 (refused)"] += 1
-        elif notes:
-            counts["own reader takes, library does not"] += 1
-            findings.append(raw.hex())
-        else:
-            counts["both take alike"] += 1
-    total = sum(counts.values())
-    print(f"fuzz: {total} headers, {total / seconds:.0f} a second, seed {seed}")
-    for outcome, count in counts.most_common():
-        print(f"  {outcome:<36} {count}")
-    print(f"  findings: {len(findings)}" + "".join(f"\n    {one}" for one in findings[:10]))
-    return {"seed": seed, "counts": dict(counts), "findings": findings}
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run everything; exit status 1 when the fuzz found a disagreement."""
+    """Run everything."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--bytes", type=int, default=2 << 30)
@@ -187,10 +133,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     n_bytes = min(arguments.bytes, 256 << 20) if arguments.quick else arguments.bytes
     with tempfile.TemporaryDirectory() as folder:
         speed = one_core(Path(folder), n_bytes, 2 if arguments.quick else 3)
-    found = fuzz(2.0 if arguments.quick else 15.0, arguments.seed)
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps({"one_core": speed, "fuzz": found, "cores": os.cpu_count()}, indent=1) + "\n")
-    return 1 if found["findings"] else 0
+    RESULTS.write_text(json.dumps({"one_core": speed, "cores": os.cpu_count()}, indent=1) + "\n")
+    return 0
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "suites/linepress_suites/data/whisper-tiny-bf16.safetensors"
 PICTURE = ROOT / "docs/images/decoders.svg"
 SPECS = (
-    "window", "huffman:substreams=8", "huffman:substreams=4", "tans:streams=8", "tans:streams=4", "adaptive:streams=8",
+    "window", "huffman:substreams=8", "huffman:substreams=4", "tans:streams=8", "tans:streams=4",
+    "adaptive:streams=8",
     "adaptive", "context:streams=8", "bpc", "bdi", "cpack", "fpc",
 )  # fmt: skip
 

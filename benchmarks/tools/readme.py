@@ -1,4 +1,4 @@
-"""The ratio table and the pictures of README.md, made anew from a run: ``python -m benchmarks.tools.readme RUN``.
+"""The ratio table and the picture of README.md, made anew from a run: ``python -m benchmarks.tools.readme RUN``.
 
 The table goes between two marker comments, so that prose and numbers cannot drift apart by hand.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 from linepress.claims import Verdict, verdicts
 from linepress.errors import EXIT_OK, EXIT_USAGE, LinepressError
 from linepress.records import RunStore
+from linepress.records.summary import best_payload_line_variant
 from linepress.report.sections.overview import claim_marks
 from linepress.report.view import RunView
 from linepress.tables.markdown import as_markdown
@@ -23,13 +24,15 @@ COLUMNS = ("data", "raw", "codec", "payload", "packed", "bound", "decode", "loss
 
 
 def ratio_table(view: RunView) -> str:
-    """Every variant by data class as a Markdown table; the raw row and dequantised weights are left to the report."""
-    shown = [
-        summary.row(data)
-        for data, found in view.summaries.items()
-        for summary in found
-        if not data.origin and summary.codec != "raw"
-    ]
+    """Of data as stored: the best line codec, plain Huffman and the best block codec; the report has the rest."""
+    shown = []
+    for data, found in view.summaries.items():
+        if data.origin or data.cast:
+            continue
+        blocks = [s for s in found if s.codec_kind == "block" and s.all_lossless]
+        chosen = [best_payload_line_variant(found), *(s for s in found if s.variant == "huffman"), *blocks[:1]]
+        wanted = dict.fromkeys(s.variant for s in chosen if s is not None)
+        shown += [s.row(data) for s in found if s.variant in wanted]
     return "\n".join(as_markdown(headline_table({"": shown}, COLUMNS)))
 
 
@@ -42,23 +45,17 @@ def with_table(text: str, table: str, origin: str) -> str:
     return f"{before}{BEGIN}\n{table}\n\n{origin}\n{END}{after}"
 
 
-def pictures(view: RunView, found: list[Verdict], folder: Path) -> list[Path]:
-    """PNG files of the claims and of ratio against speed."""
-    from linepress.report.plots import ratios, system
+def picture(found: list[Verdict], folder: Path) -> list[Path]:
+    """PNG file of the claims."""
+    from linepress.report.plots import system
     from linepress.report.plots.style import png
 
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
     marks = claim_marks(found)
-    if marks:
-        written.append(folder / "claims.png")
-        png(system.claims(marks), written[-1])
-    drawn = (ratios.ratio_against_speed(rows, view.colours) for rows in view.summaries.values())
-    first = next((figure for figure in drawn if figure is not None), None)
-    if first is not None:
-        written.append(folder / "ratio-against-speed.png")
-        png(first, written[-1])
-    return written
+    if not marks:
+        return []
+    folder.mkdir(parents=True, exist_ok=True)
+    png(system.claims(marks), folder / "claims.png")
+    return [folder / "claims.png"]
 
 
 def _origin(view: RunView) -> str:
@@ -70,7 +67,7 @@ def _origin(view: RunView) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """``RUN [README]``: rewrite the table in README.md and the pictures beside it in docs/images."""
+    """``RUN [README]``: rewrite the table in README.md and the picture beside it in docs/images."""
     if not 1 <= len(arguments) <= 2:
         sys.stderr.write("usage: python -m benchmarks.tools.readme RUN [README.md]\n")
         return EXIT_USAGE
@@ -84,7 +81,7 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
     readme.write_text(text, encoding="utf-8")
-    for path in [readme, *pictures(view, found, readme.parent / "docs" / "images")]:
+    for path in [readme, *picture(found, readme.parent / "docs" / "images")]:
         sys.stdout.write(f"{path}\n")
     return EXIT_OK
 

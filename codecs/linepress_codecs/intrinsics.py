@@ -10,6 +10,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 
@@ -71,7 +72,7 @@ extract = _bmi2("llvm.x86.bmi.pext.64")
 
 
 @intrinsic
-def count_ones(typing_context, value):  # type: ignore[no-untyped-def]
+def _count_ones(typing_context, value):  # type: ignore[no-untyped-def]
     """Bits set in a uint64."""
     del typing_context, value
 
@@ -83,7 +84,7 @@ def count_ones(typing_context, value):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def trailing_zeros(typing_context, value):  # type: ignore[no-untyped-def]
+def _trailing_zeros(typing_context, value):  # type: ignore[no-untyped-def]
     """Zeros below the lowest bit set of a uint64, 64 for zero."""
     del typing_context, value
 
@@ -92,6 +93,13 @@ def trailing_zeros(typing_context, value):  # type: ignore[no-untyped-def]
         return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
 
     return types.uint64(types.uint64), generate
+
+
+count_ones: Any = _count_ones
+trailing_zeros: Any = _trailing_zeros
+# Numba's helpers of code generation have no types.
+variable: Any = cgutils.alloca_once_value
+loop_over: Any = cgutils.for_range
 
 
 class Lanes:

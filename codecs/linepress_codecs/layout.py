@@ -433,8 +433,8 @@ def chunks(
     unit = per if layout == "channel" else BLOCK_TOKENS
     step = _token_step(chunk_bytes, heads * dim * size, unit, unit * heads * dim, per)
     for start in range(0, tokens, step):
-        part = (*lead, slice(start, min(start + step, tokens)), whole_dim)
-        yield Chunk(part, False, 0, geo.n_channels, first_token=start)
+        stretch = slice(start, min(start + step, tokens))
+        yield Chunk((*lead, stretch, whole_dim), False, 0, geo.n_channels, first_token=start)
 
 
 def _token_step(chunk_bytes: int, token_bytes: int, unit: int, unit_items: int, per: int) -> int:

@@ -12,13 +12,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import llvmlite.binding as llvm
-from numba.core import config
+from numba.core import config as _config
 
 from linepress_codecs.errors import SpecError
 
 VARIABLE = "LINEPRESS_TARGET"
+config: Any = _config
+"""Numba fills this module at run time; its stubs know nothing of it."""
 SLOW_BIT_MOVES = ("znver1", "znver2")
 """Processors whose pdep and pext take a cycle or more a bit (microcode; AMD, Software Optimization Guide 17h)."""
 

@@ -47,7 +47,7 @@ class Tokens:
         if not self.known:
             return lines
         if self.positions is not None and len(self.positions):
-            token = self.positions[np.minimum(token, len(self.positions) - 1)]
+            token = self.positions[np.minimum(token, len(self.positions) - 1)].astype(np.int64)
         return replace(lines, position=token.astype(np.uint32), head_dim=dim, rotation=self.rotation)
 
 

@@ -122,7 +122,7 @@ def forgo_kernel_cache() -> None:
             if "cannot cache" not in str(error):
                 raise
 
-    Dispatcher.enable_caching = enable_if_possible
+    Dispatcher.enable_caching = enable_if_possible  # type: ignore[method-assign]
 
 
 def kernel_cache_writable() -> bool:

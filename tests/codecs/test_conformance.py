@@ -15,7 +15,15 @@ from linepress_codecs.contracts import BlockCodec, LineCodec, Lines, Packed, Tab
 from linepress_codecs.registry import codecs, make, parse_spec
 from linepress_codecs.testing import block_checks, line_checks
 
-LINE_SPECS = ["raw", "huffman", "huffman:tables=4", "huffman:tables=16:substreams=8", "huffman:limit=9:substreams=2"]
+LINE_SPECS = [
+    "raw",
+    "huffman",
+    "huffman:tables=4",
+    "huffman:tables=16:substreams=8",
+    "huffman:limit=9:substreams=2",
+    "dual",
+    "quad",
+]
 BLOCK_SPECS = [
     "lz4",
     "lz4:level=9:block=4KiB",
@@ -26,6 +34,7 @@ BLOCK_SPECS = [
     "deflate",
     "deflate:level=1:lib=isal",
     "deflate:level=6:lib=libdeflate",
+    "planes",
 ]
 
 

@@ -91,7 +91,7 @@ def guarded(data: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
 def test_all_forms_write_and_read_the_same(case: str) -> None:
     spec, kind = CASES[case]
     codec = codec_of(spec)
-    inputs = [tokens(kind)] if kind not in FORMATS else [x for _, x in sample_lines(FORMATS[kind])]
+    inputs = [lines_of(kind)] if kind not in FORMATS else [x for _, x in sample_lines(FORMATS[kind])]
     for lines in inputs:
         tables = codec.fit([lines])
         codes = []

@@ -44,6 +44,7 @@ CASE = ChannelCase(
     decode_interval_ns=1.0,
     seed=3,
     n_requests=N,
+    within_pct=5.0,  # short runs; the default is 1 %
 )
 
 
@@ -83,7 +84,10 @@ def test_packings_on_weights(packing: str) -> None:
     assert found["mode"] == "offline"
     assert found["effective_capacity_ratio"] == pytest.approx(found["closed_form_capacity_ratio"], rel=0.03)
     assert found["gain_sequential"] <= found["closed_form_gain_sequential"] * 1.02
-    assert found["gain_random"] == pytest.approx(found["closed_form_gain_random"], rel=0.08)
+    # The closed form counts atoms; with the tuned mapping the two atoms of a plain line share a row, those of a coded
+    # line that straddles may not: up to a tenth less.
+    assert found["gain_random"] == pytest.approx(found["closed_form_gain_random"], rel=0.12)
+    assert found["default_gain_random"] == pytest.approx(found["closed_form_gain_random"], rel=0.08)
     assert found["latency_mean_ns"] > found["plain_latency_mean_ns"]
     assert found["energy_pJ_per_useful_byte"] < found["plain_energy_pJ_per_useful_byte"]
     assert sum(found["where_bandwidth_went"].values()) == pytest.approx(1.0)
@@ -172,7 +176,18 @@ def test_the_command_on_histograms(tmp_path: Path) -> None:
     kinds = [np.trim_zeros(from_histogram(path).histogram, "b") for path in (as_map, as_list, as_csv)]
     assert kinds[0] == kinds[1] == kinds[2]
     result = invoke(
-        str(as_map), "--memory", "hbm3", "--memory", "ddr5", "--packing", "stream", "--requests", str(N), "--json"
+        str(as_map),
+        "--memory",
+        "hbm3",
+        "--memory",
+        "ddr5",
+        "--packing",
+        "stream",
+        "--requests",
+        str(N),
+        "--within",
+        "5",
+        "--json",
     )
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)
@@ -185,8 +200,8 @@ def test_the_command_adds_sweeps_blocks_capacity_and_traces(tmp_path: Path) -> N
     sizes.write_text(json.dumps(list(CASE.bits_histogram)))
     (np.arange(500, dtype="<u8") * np.uint64(64) << np.uint64(1)).tofile(trace)
     result = invoke(
-        str(sizes), "--memory", "ddr5", "--packing", "stream", "--requests", "1000", "--sweep", "metadata_prefetch",
-        "--load-curve", "--blocks", "--capacity", "--trace", str(trace), "--json",
+        str(sizes), "--memory", "ddr5", "--packing", "stream", "--requests", "1000", "--within", "5",
+        "--sweep", "metadata_prefetch", "--load-curve", "--blocks", "--capacity", "--trace", str(trace), "--json",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)
@@ -201,7 +216,7 @@ def test_the_command_adds_sweeps_blocks_capacity_and_traces(tmp_path: Path) -> N
 def test_the_command_prints_a_table(tmp_path: Path) -> None:
     sizes = tmp_path / "a.json"
     sizes.write_text(json.dumps(list(CASE.bits_histogram)))
-    result = invoke(str(sizes), "--packing", "stream", "--requests", "1000", "--blocks")
+    result = invoke(str(sizes), "--packing", "stream", "--requests", "1000", "--within", "5", "--blocks")
     assert result.exit_code == 0, result.output
     assert "hbm3" in result.stdout
     assert "GB/s" in result.stdout
@@ -212,7 +227,8 @@ def test_one_bad_case_among_good_ones_fails_alone(tmp_path: Path) -> None:
     sizes = tmp_path / "a.json"
     sizes.write_text(json.dumps(list(CASE.bits_histogram)))
     result = CliRunner().invoke(
-        command, [str(sizes), "--packing", "stream", "--packing", "heap", "--requests", "500", "--json"],
+        command,
+        [str(sizes), "--packing", "stream", "--packing", "heap", "--requests", "500", "--within", "5", "--json"],
         standalone_mode=False,
     )  # fmt: skip
     assert result.return_value == 2
@@ -251,11 +267,27 @@ def test_bad_inputs_of_the_command(tmp_path: Path) -> None:
         ((str(tmp_path / "none.bin"),), "neither a histogram"),
         ((str(tmp_path / "none.json"),), "cannot be read"),
         (
-            (str(sizes), "--trace", str(odd), "--packing", "stream", "--requests", "500"),
+            (str(sizes), "--trace", str(odd), "--packing", "stream", "--requests", "500", "--within", "9"),
             "not a whole number of 8 B words",
         ),
-        ((str(sizes), "--trace", str(tmp_path / "no"), "--packing", "stream", "--requests", "500"), "cannot be read"),
-        ((str(sizes), "--sweep", "colour", "--packing", "stream", "--requests", "500"), "no sweep of 'colour'"),
+        (
+            (
+                str(sizes),
+                "--trace",
+                str(tmp_path / "no"),
+                "--packing",
+                "stream",
+                "--requests",
+                "500",
+                "--within",
+                "9",
+            ),
+            "cannot be read",
+        ),
+        (
+            (str(sizes), "--sweep", "colour", "--packing", "stream", "--requests", "500", "--within", "9"),
+            "no sweep of 'colour'",
+        ),
         ((str(sizes), "--set", "axi_outstanding"), "key=number"),
         ((str(sizes), "--packing", "heap"), "unknown packing"),
     ):

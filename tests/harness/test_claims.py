@@ -37,7 +37,7 @@ from linepress.records.measured import measure_frame
 from linepress_kit.synthetic_run import Shape, make_run, measure_rows
 
 CLAIMS = load_claims()
-RUN_CHECKS = ("codec_ratio", "codec_advantage", "card_latency", "block_time", "channel_gain")
+RUN_CHECKS = ("codec_ratio", "codec_advantage", "card_latency", "card_engines", "block_time", "channel_gain")
 NOTHING = Records(Frame({}, 0), Frame({}, 0))
 
 
@@ -201,6 +201,19 @@ def test_ratio_verdicts_come_from_the_rows(store: RunStore) -> None:
     assert "lies below the claim too" in kv.reason
     assert found["lz4-64k"].verdict == REPRODUCED
     assert found["line-bf16"].verdict == REPRODUCED
+
+
+def test_one_instance_a_channel_is_judged_by_the_interval() -> None:
+    """A line every 2.5 ns is 25.6 GB/s: three of them for the 76.8 GB/s of an HBM3E channel, one where it is fast."""
+    claim = by_id("one-instance-per-channel")
+    slow = look(claim, records(rows()))
+    assert slow.value == 3
+    assert "no codec of the run needs one" in slow.detail
+    quick = [{**row, "initiation_interval_ns": 0.8 if row["codec"] == "window" else 2.5} for row in rows()]
+    found = look(claim, records(quick))
+    assert found.value == 3
+    assert "with one: window" in found.detail
+    assert look(claim, NOTHING).value is None or not look(claim, NOTHING).judged
 
 
 def test_a_better_codec_turns_the_kv_verdict() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from linepress.cluster.join import Cluster
+from linepress.cluster.join import Cluster, ClusterError
 
 LISTENING = "0A"
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
@@ -93,7 +93,8 @@ def test_a_stranger_on_this_machine_needs_the_token_of_the_run(
     plain = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     mode = {"RAY_AUTH_MODE": "disabled"} if token is None else {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
     if said == "in":
-        mode["RAY_AUTH_TOKEN"] = os.environ["RAY_AUTH_TOKEN"]
+        mode["RAY_AUTH_TOKEN"] = ray_cluster._private.token
+        assert "RAY_AUTH_TOKEN" not in os.environ, "a program that this process starts would inherit it"
     command = [sys.executable, "-c", PROBE, address]
     try:
         done = subprocess.run(command, env={**plain, **mode}, capture_output=True, text=True, timeout=4, check=False)
@@ -128,3 +129,22 @@ def test_a_port_can_be_opened_at_all() -> None:
     """What the tests above rely on: a socket on every interface is seen as one."""
     with socket.create_server(("0.0.0.0", 0)):
         assert "00000000" in listening_of({os.getpid()}).values()
+
+
+def test_a_ray_that_does_not_start_is_one_sentence_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    def slow(**_: object) -> None:
+        raise Exception("The current node timed out during startup.\nmore")
+
+    # The session's Ray is at work in this process, and must go on with its own token.
+    monkeypatch.setattr("linepress.cluster.private._look_again", lambda clusters: None)
+    monkeypatch.setattr(ray, "init", slow)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    cluster = Cluster(workers=1)
+    with pytest.raises(
+        ClusterError, match=r"cannot be joined or started \(The current node timed out during startup"
+    ):
+        cluster.__enter__()
+    assert (cluster._private.folder, cluster._private.token) == (None, "")

@@ -69,7 +69,9 @@ class Delta(LineCodec):
     def class_bound(self, fmt: Format, tables: Tables) -> ClassBound | None:
         return _DeltaBound(self._own(tables, fmt, 64), fmt)
 
-    def _run(self, lines: Lines, tables: Tables, write: bool) -> tuple[NDArray[np.uint64], ...]:
+    def _run(
+        self, lines: Lines, tables: Tables, write: bool
+    ) -> tuple[NDArray[np.uint16], NDArray[np.uint64], NDArray[np.uint64]]:
         self.check(lines)
         own = self._own(tables, lines.format, lines.line_bytes)
         machine = own.machine
@@ -92,11 +94,11 @@ class Delta(LineCodec):
         return bits, starts, words[: used // 64] if write else words
 
     def measure(self, lines: Lines, tables: Tables) -> NDArray[np.uint16]:
-        return self._run(lines, tables, False)[0].astype(np.uint16)
+        return self._run(lines, tables, False)[0]
 
     def encode(self, lines: Lines, tables: Tables) -> Packed:
         bits, starts, words = self._run(lines, tables, True)
-        return Packed.of(lines, words.view(np.uint8), starts, bits.astype(np.uint16))
+        return Packed.of(lines, words.view(np.uint8), starts, bits)
 
     def decode(self, packed: Packed, tables: Tables) -> NDArray[np.uint8]:
         check_geometry(packed)

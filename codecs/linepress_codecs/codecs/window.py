@@ -112,7 +112,7 @@ class Window(LineCodec):
             part = slice(at, min(at + BLOCK_LINES, n))
             first = used // 64 if write else 0
             elements = elements_of(lines.data[part], fmt)
-            here = window_code(elements, *numbers, bits[part], words[first:], starts[part], write)
+            here = window_code(elements, *numbers, bits[part], words[first:], starts[part], write)  # type: ignore[call-arg]
             starts[part] += np.uint64(64 * first)
             used += int(here)
         return bits, starts, words[: used // 64] if write else words
@@ -151,7 +151,7 @@ class Window(LineCodec):
             part = rest[at : at + BLOCK_LINES]
             words, starts = apart(packed, part)
             elements = np.empty((len(part), per), np.uint64)
-            line, problem = window_decode(words, starts, packed.bits[part], *numbers, elements)
+            line, problem = window_decode(words, starts, packed.bits[part], *numbers, elements)  # type: ignore[call-arg]
             if problem != OK:
                 raise_problem(index + int(part[line]), problem)
             out[part] = data_of(elements, fmt)

@@ -14,19 +14,19 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from linepress_codecs.context.cells import SLOPE_SHIFT
 from linepress_codecs.context.rows import ESCAPE_SYMBOL, NEAR, OFFSET, SMALL_CELLS
-from linepress_codecs.intrinsics import Lanes
+from linepress_codecs.intrinsics import Lanes, loop_over, variable
 from linepress_codecs.tans.chains import LANES
 
 FAR = 1 << 40
 """Cell index that stands for an escape: more bits than a mantissa has."""
 WIDTH = 16
 SHIFT_FROM = 20
-"""A row, shift and mirror in one int64: the row in entries below this bit, the shift from it on, the mirror the sign."""
+"""A row, shift and mirror in one int64: the row in entries below this bit, the shift from it on, the mirror the
+sign."""
 ROW_AT, SHIFT_AT, MIRROR_AT, CELL_AT = range(4)
 """Columns of the elements of `row_chains`, int64[m, 4]."""
 
@@ -75,9 +75,9 @@ class _Model(Lanes):
         return b.and_(packed, self.constant((1 << SHIFT_FROM) - 1)), shift, self.sign(packed)
 
     def value(self, index: Any, cell: Any) -> tuple[Any, Any, Any]:
-        """(element with raw bits zero, mask of those, negative where it has another form) of a cell index; ``cell`` is
-        (cell exponent + bias) << mantissa. See `cells.near_cells`; the position of a number's leading one is read from
-        the exponent of a float64."""
+        """(element with raw bits zero, mask of those, negative where it has another form) of a cell index;
+        ``cell`` is (cell exponent + bias) << mantissa. See `cells.near_cells`; the position of a number's leading one
+        is read from the exponent of a float64."""
         b, one = self.builder, self.constant(1)
         sign = self.sign(index)
         size = self.negate(index, sign)
@@ -126,11 +126,11 @@ def _row_chains(streams: int, turning: bool) -> Any:
             table, payload, states, places, elements, lanes, out, masks, words, mantissa, top = arguments
             b, model = builder, _Model(builder, mantissa, top)
             tables, payloads = model.splat(table), model.splat(payload)
-            state = [cgutils.alloca_once_value(b, model.load(states, c)) for c in range(streams)]
-            place = cgutils.alloca_once_value(b, model.load(places))
-            odd = cgutils.alloca_once_value(b, model.constant(0))
+            state = [variable(b, model.load(states, c)) for c in range(streams)]
+            place = variable(b, model.load(places))
+            odd = variable(b, model.constant(0))
             word64 = ir.IntType(64)
-            with cgutils.for_range(b, words, intp=word64) as loop:
+            with loop_over(b, words, intp=word64) as loop:
                 at = b.load(place)
                 bits = model.gather(b.add(payloads, b.lshr(at, model.constant(3))), 1)
                 bits = b.lshr(bits, b.and_(at, model.constant(7)))
@@ -141,8 +141,8 @@ def _row_chains(streams: int, turning: bool) -> Any:
                     row, shift, mirror, cell = (
                         model.splat(
                             b.load(
-                                b.inttoptr(b.add(b.add(elements, first), ir.Constant(word64, 8 * k)), ir.PointerType()),
-                                align=8, typ=word64,
+                                b.inttoptr(b.add(b.add(elements, first), ir.Constant(word64, 8 * k)),
+                                ir.PointerType()), align=8, typ=word64,
                             )
                         )
                         for k in (ROW_AT, SHIFT_AT, MIRROR_AT, CELL_AT)
@@ -185,16 +185,16 @@ def _channel_chains(streams: int, turning: bool) -> Any:
             table, payload, states, places, parameters, means, out, masks, words, mantissa, top, precision = arguments
             b, model = builder, _Model(builder, mantissa, top)
             tables, payloads, r = model.splat(table), model.splat(payload), model.splat(precision)
-            state = [cgutils.alloca_once_value(b, model.load(states, c)) for c in range(streams)]
-            place = cgutils.alloca_once_value(b, model.load(places))
-            odd = cgutils.alloca_once_value(b, model.constant(0))
+            state = [variable(b, model.load(states, c)) for c in range(streams)]
+            place = variable(b, model.load(places))
+            odd = variable(b, model.constant(0))
             slope, offset, next_row, first_row, widen, mean, cell_first, cell_next = (
                 model.load(parameters, k) for k in range(8)
             )
             slope = b.ashr(b.shl(slope, model.constant(32)), model.constant(32))
-            row = cgutils.alloca_once_value(b, first_row)
-            cell = cgutils.alloca_once_value(b, cell_first)
-            finer = cgutils.alloca_once_value(b, widen)
+            row = variable(b, first_row)
+            cell = variable(b, cell_first)
+            finer = variable(b, widen)
             word64 = ir.IntType(64)
             a_stream = b.udiv(words, ir.Constant(word64, streams))
             chain = b.mul(a_stream, ir.Constant(word64, 4))
@@ -204,8 +204,8 @@ def _channel_chains(streams: int, turning: bool) -> Any:
                 return model.load(means, b.add(b.mul(chain, ir.Constant(word64, c)), step))
 
             start = [mean_of(c, ir.Constant(word64, 0)) if turning else mean for c in range(streams)]
-            guess = [cgutils.alloca_once_value(b, each) for each in start]
-            with cgutils.for_range(b, a_stream, intp=word64) as loop:
+            guess = [variable(b, each) for each in start]
+            with loop_over(b, a_stream, intp=word64) as loop:
                 seen, both = b.load(odd), [_Words(model) for _ in range(streams)]
                 for t in range(4):
                     at = b.load(place)

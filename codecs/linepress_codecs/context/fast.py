@@ -1,4 +1,5 @@
-"""What lines the kernels of `vector` and `words` take, and what they are given; for steady and for turning channels."""
+"""What lines the kernels of `vector` and `words` take, and what they are given; for steady and for turning
+channels."""
 
 from __future__ import annotations
 
@@ -41,8 +42,8 @@ def _rows(lines: Lines | Packed, order: LineOrder, streams: int, shape: FloatSha
 def _turns(
     tables: AnyTables, position: NDArray[np.uint32] | None, n: int, m: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.uint32]]:
-    """(parameters in the columns of `ChannelTables`, ``turns`` of the kernels, positions); the last two empty where means
-    do not turn."""
+    """(parameters in the columns of `ChannelTables`, ``turns`` of the kernels, positions); the last two empty
+    where means do not turn."""
     if isinstance(tables, TurningTables):
         first = np.zeros(n, np.uint32) if position is None else np.ascontiguousarray(position, np.uint32)
         return plain_parameters(tables.parameters), turning_constants(tables.parameters, m), first

@@ -100,7 +100,8 @@ class _Spectrum:
 
     def _explained(self, share: NDArray[np.float64]) -> NDArray[np.float64]:
         """Bits that a share of the energy of two values a token is worth."""
-        return -self.tokens * np.log2(np.maximum(1.0 - share, 1e-6))
+        out: NDArray[np.float64] = -self.tokens * np.log2(np.maximum(1.0 - share, 1e-6))
+        return out
 
     def _sides(self, rotation: Rotation) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Channels of the first and second side, int64[pairs, heads]."""
@@ -113,7 +114,8 @@ class _Spectrum:
         return start + pair, start + pair + pairs
 
     def _still(self, a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.float64]:
-        return (self.constant[a] + self.constant[b]).sum(axis=1)
+        out: NDArray[np.float64] = (self.constant[a] + self.constant[b]).sum(axis=1)
+        return out
 
     def bits(self, rotation: Rotation, rates: NDArray[np.float64]) -> NDArray[np.float64]:
         """Bits that rates (turns a token), float64[pairs], explain of each pair beyond constant means."""

@@ -106,20 +106,21 @@ def _elements_of(channel, ahead, offset, span, constants, elements):  # type: ig
 @njit(inline="always")
 def turn(own, cross, step, coarser, position, sines):  # type: ignore[no-untyped-def]
     """`turning_kernels.turned` in 32 bits, which hold every sum (`turning.MOST_MEAN`)."""
-    phase = np.uint32(np.uint32(position) * np.uint32(step)) + HALF_STEP
-    index = np.int32(np.uint32(phase) >> TO_INDEX)
+    index = np.uint32(np.uint32(position * np.uint32(step)) + HALF_STEP) >> TO_INDEX
     shift = np.int32(SINE_BITS) + coarser
-    total = own * sines[index + np.int32(QUARTER)] + cross * sines[index]
-    return (total + (np.int32(1) << (shift - np.int32(1)))) >> shift
+    total = own * sines[np.uint64(index) + np.uint64(QUARTER)] + cross * sines[np.uint64(index)]
+    return np.int32((total + (np.int32(1) << (shift - np.int32(1)))) >> shift)
 
 
 @njit(inline="always")
 def means_of_row(turning, first, position, sines, mean):  # type: ignore[no-untyped-def]
-    """Means of the elements of a line of neighbouring channels from ``first`` on, int32[m]; ``turning`` int32[4, …]: own,
-    cross, step, coarser."""
-    for j in range(mean.shape[0]):
-        c = first + j
-        mean[j] = turn(turning[0, c], turning[1, c], turning[2, c], turning[3, c], position, sines)
+    """Means of the elements of a line of neighbouring channels from ``first`` on, int32[m]; ``turning``
+    int32[4, …]: own, cross, step, coarser."""
+    m = mean.shape[0]
+    own, cross = turning[0, first : first + m], turning[1, first : first + m]
+    step, coarser = turning[2, first : first + m], turning[3, first : first + m]
+    for j in range(m):
+        mean[j] = turn(own[j], cross[j], step[j], coarser[j], position, sines)
 
 
 @njit(inline="always")
@@ -127,7 +128,7 @@ def means_of_channel(turning, channel, position, sines, mean):  # type: ignore[n
     """Means of the elements of a line of one channel, whose first token stands at ``position``."""
     own, cross, step, coarser = turning[0, channel], turning[1, channel], turning[2, channel], turning[3, channel]
     for j in range(mean.shape[0]):
-        mean[j] = turn(own, cross, step, coarser, np.uint32(position) + np.uint32(j), sines)
+        mean[j] = turn(own, cross, step, coarser, np.uint32(position + np.uint32(j)), sines)
 
 
 def turning_constants(parameters: NDArray[np.int64], elements: int) -> NDArray[np.int32]:
@@ -156,8 +157,8 @@ def _decoder(streams: int, rows: bool, turning: bool) -> Any:
 
         bytes_in uint8[m], starts uint64[n], bits uint16[n]; channel int64[n] of the first elements; constants: of
         `row_constants` or `channel_constants`, cells as (exponent + bias) << mantissa; offset int64[elements], span:
-        of `order.LineOrder`; table : uint32[rows * L + 1]. Where means turn: position uint32[n] of the first elements,
-        turns : `turning_constants`, sines : `turning.wave`.
+        of `order.LineOrder`; table : uint32[rows * L + 1]. Where means turn: position uint32[n] of the first
+        elements, turns : `turning_constants`, sines : `turning.wave`.
         """
         payload, target = np.uint64(bytes_in.ctypes.data), np.uint64(out.ctypes.data)
         table = np.uint64(table_in.ctypes.data)

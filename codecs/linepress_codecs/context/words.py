@@ -1,8 +1,9 @@
 """Encoding of lines of 16-bit elements under the channel model, in two or four streams.
 
-A plain line (normal numbers, no escape) is classified in loops over its elements that compilers vectorise, in 32 bits;
-any other by the general classifiers. Both leave places (row * 256 + symbol) and raw fields, and the steps back take one
-uint64 a place, as in `tans.encode`. `FLIGHT` lines step together, because one line's steps wait for each other.
+A plain line (normal numbers, no escape) is classified in loops over its elements that compilers vectorise, in
+32 bits; any other by the general classifiers. Both leave places (row * 256 + symbol) and raw fields, and the steps
+back take one uint64 a place, as in `tans.encode`. `FLIGHT` lines step together, because one line's steps wait for
+each other.
 """
 
 from __future__ import annotations
@@ -56,8 +57,8 @@ I0, I1 = np.int32(0), np.int32(1)
 
 @njit(inline="always")
 def _cells(line, mantissa, cell, index, mask):  # type: ignore[no-untyped-def]
-    """Cell indices and masks of raw bits of a line uint16[m] of normal numbers, ``cell`` int32[m] with the bias added;
-    negative where an element is of another kind."""
+    """Cell indices and masks of raw bits of a line uint16[m] of normal numbers, ``cell`` int32[m] with the bias
+    added; negative where an element is of another kind."""
     low = (I1 << mantissa) - I1
     odd = I0
     for j in range(line.shape[0]):

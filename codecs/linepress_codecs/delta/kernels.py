@@ -197,6 +197,8 @@ def delta_decode(  # type: ignore[no-untyped-def]
         elif mode == MODE_RAW:
             at = read_raw(words, at, state[0], precision, width, m, elements[i])
         elif mode == MODE_CODED:
+            if np.uint64(bits[i]) >= np.uint64(m) * width:  # an encoder writes it raw
+                return i, BAD_END
             for c in range(1, streams):
                 state[c] = low_bits(read64(words, at), r)
                 at += r

@@ -5,9 +5,9 @@ vector register, its four states in four registers, the table and the windows of
 hold one word, two lines of four states.
 
 An entry of the decode table is one uint64, so that a step is one load: the field in its place in the element (bits 0
-to 15), the bits to read (16 to 19), and from bit 24 on the next state with the offset of its row in the table. The row
-lives in the state; a step does not know which table it uses. Escapes and zero elements have a flag where a field has
-none: bit 0 of 16-bit elements (raw in them), bit 8 of 8-bit ones; bit 15 then tells an escape.
+to 15), the bits to read (16 to 19), and from bit 24 on the next state with the offset of its row in the table.
+The row lives in the state; a step does not know which table it uses. Escapes and zero elements have a flag where a
+field has none: bit 0 of 16-bit elements (raw in them), bit 8 of 8-bit ones; bit 15 then tells an escape.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
-from linepress_codecs.intrinsics import Lanes, load64, store64
+from linepress_codecs.intrinsics import Lanes, load64, loop_over, store64, variable
 from linepress_codecs.tans.kernels import U15, U16, U32, low_bits
 from linepress_codecs.tans.words import window
 
@@ -46,9 +45,9 @@ def _vector_chains(lanes: int) -> Any:
             lane = Lanes(builder, lanes)
             tables, payloads = lane.splat(table), lane.splat(payload)
             # Variables of a loop are allocas here; LLVM makes registers of them.
-            state = [cgutils.alloca_once_value(builder, lane.load(states, c)) for c in range(4)]
-            place = cgutils.alloca_once_value(builder, lane.load(places))
-            with cgutils.for_range(builder, steps, intp=ir.IntType(64)) as loop:
+            state = [variable(builder, lane.load(states, c)) for c in range(4)]
+            place = variable(builder, lane.load(places))
+            with loop_over(builder, steps, intp=ir.IntType(64)) as loop:
                 entries = [
                     lane.gather(builder.add(tables, builder.shl(builder.load(x), lane.constant(3))), 8) for x in state
                 ]

@@ -1,8 +1,8 @@
 """Decoding of lines of 8- or 16-bit elements in four streams, many at once; stream layout in `tans.kernels`.
 
-What the fast loop does not take (a damaged line, one too near the payload's end for loads that reach ahead, raw fields
-shorter than the end states) it names, and `static_kernels.static_decode` reads those one by one. Before a line is read
-its whole reach is known to lie in the payload, so that no load needs a check.
+What the fast loop does not take (a damaged line, one too near the payload's end for loads that reach ahead, raw
+fields shorter than the end states) it names, and `static_kernels.static_decode` reads those one by one. Before a line
+is read its whole reach is known to lie in the payload, so that no load needs a check.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ def _decoder(vectors: bool, bit_moves: bool) -> Any:
         """Lines into out uint8[n, line_bytes]; the lines left to others into slow int64[n], their number returned.
 
         bytes_in : uint8[m], starts : uint64[n], bits : uint16[n], modes : uint32[L] of the mode row, shape : see
-        `words.word_shape`, table_in : `StaticTables.decode_entries`; precision, width, low, sign (1 where raw), special (`special_flag`) and
-        reach uint64.
+        `words.word_shape`, table_in : `StaticTables.decode_entries`; precision, width, low, sign (1 where raw),
+        special (`special_flag`) and reach uint64.
         """
         payload, table = np.uint64(bytes_in.ctypes.data), np.uint64(table_in.ctypes.data)
         n_bits = np.uint64(8 * bytes_in.shape[0])

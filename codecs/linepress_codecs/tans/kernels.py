@@ -165,7 +165,8 @@ def read_raw(words, at, x, precision, width, m, line):  # type: ignore[no-untype
 @njit(cache=True)
 def take_lines(payload, starts, bits, which, most, out, to):  # type: ignore[no-untyped-def]
     """Copy the code of the lines ``which`` of ``payload`` uint8[m] (``most`` bytes at most each) into the rows of
-    ``out`` uint8[len(which), stride], which the caller zeroed; ``to`` uint64[len(which)] are their first bits there."""
+    ``out`` uint8[len(which), stride], which the caller zeroed; ``to`` uint64[len(which)] are their first bits
+    there."""
     for k in range(which.shape[0]):
         i = which[k]
         first = np.int64(starts[i] >> np.uint64(3))

@@ -161,7 +161,8 @@ class StaticTables:
         r = np.uint64(machine.precision)
         row = np.arange(len(entry), dtype=np.uint64) >> r << r
         read = ((entry >> U12) & U15) << np.uint64(BITS_AT)
-        return bits.astype(np.uint64) | read | ((entry & U4095) + row) << np.uint64(STATE_AT)
+        entries: NDArray[np.uint64] = bits.astype(np.uint64) | read | ((entry & U4095) + row) << np.uint64(STATE_AT)
+        return entries
 
     @cached_property
     def symbol_of(self) -> NDArray[np.uint8]:

@@ -76,7 +76,8 @@ def four_bytes(word, bit_moves):  # type: ignore[no-untyped-def]
 
 LOW, SIGN, SIGN_SHIFT, DENSE, SHIFT, STAY, MOVE = 0, 1, 2, 3, 4, 7, 10
 """Places in `word_shape`: masks of low bits and of raw signs, distance of a sign from its raw field, mask of the raw
-fields of a word side by side; then for each of three steps that part them by halves: a shift, what stays, what moved."""
+fields of a word side by side; then for each of three steps that part them by halves: a shift, what stays, what
+moved."""
 MOST_RAW_BITS = 56
 """Most raw bits of one word, so that one `window` holds them."""
 
@@ -84,7 +85,8 @@ MOST_RAW_BITS = 56
 def word_shape(width: int, low: int, sign: bool) -> tuple[np.uint64, ...] | None:
     """Where the raw fields (``low`` low bits, then the sign) of a word of 8- or 16-bit elements lie: 13 uint64.
 
-    None where a word's raw fields are too long for the kernels or leave a flag no place, which no encoder's tables do.
+    None where a word's raw fields are too long for the kernels or leave a flag no place, which no encoder's
+    tables do.
     """
     raw, each = low + sign, 64 // width
     if width not in (8, 16) or each * raw > MOST_RAW_BITS or (width == 16 and low == 0):

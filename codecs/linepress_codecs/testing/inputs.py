@@ -93,7 +93,7 @@ def sample_lines(fmt: Format, line_bytes: int = LINE_BYTES) -> Iterator[tuple[st
 def _revised(base: Lines, rng: np.random.Generator) -> Lines:
     """Lines against a base: equal ones, ones with a few elements off by little, and ones that are new altogether."""
     items = base.data.view(base.format.storage).copy()
-    near = rng.integers(-3, 4, items.shape) * (rng.random(items.shape) < 0.3)
+    near: NDArray[np.int64] = np.where(rng.random(items.shape) < 0.3, rng.integers(-3, 4, items.shape), 0)
     near[::5] = 0
     items += near.astype(items.dtype)
     items[3] = rng.integers(0, 256, base.line_bytes, dtype=np.uint8).view(items.dtype)

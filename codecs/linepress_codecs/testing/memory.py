@@ -76,7 +76,7 @@ def check_packed_memory(codec: LineCodec, lines: Lines, where: str) -> None:
 
 def _raw(place: Placement, spec: str) -> NDArray[np.bool_]:
     """Which lines are stored raw, as the length code says: by line, or in ``pairs`` by pair."""
-    whole = place.length_bytes == place.line_bytes
+    whole: NDArray[np.bool_] = place.length_bytes == place.line_bytes
     if spec != "pairs":
         return whole
     start = np.append(place.start_bytes[::2], place.total_bytes)

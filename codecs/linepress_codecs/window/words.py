@@ -26,7 +26,8 @@ def _lanes(width):  # type: ignore[no-untyped-def]
 def _decoder(bit_moves: bool) -> Any:
     @njit(cache=True)
     def decode(  # type: ignore[no-untyped-def]
-        bytes_in, starts, bits, width, mantissa, exponent_bits, code_bits, base, code_shape, rest_shape, out, left_over
+        bytes_in, starts, bits, width, mantissa, exponent_bits, code_bits, base, code_shape, rest_shape, out,
+        left_over
     ):  # fmt: skip
         """Lines into out uint8[n, line_bytes]; the lines left to `general.window_decode` (damaged, or too near the
         payload's end for loads that reach ahead) into left_over int64[n], their number returned."""
@@ -109,7 +110,7 @@ def _encoder(bit_moves: bool) -> Any:
                 w = load64(line + (np.uint64(t) << U3))
                 some |= w
                 exponent = (w >> mantissa) & exponent_mask
-                # the top bit of a lane keeps the difference positive; it stays as it is where the code has no more bits
+                # The top bit of a lane keeps the difference positive, and stays set where the code is in its range.
                 code = (exponent | tops) - ones * base + ones
                 above = (code ^ tops) & ~code_mask
                 outside = (((above & ~tops) + (tops - ones)) | above) & tops

@@ -183,9 +183,7 @@ class CompressedStore:
         """Leave the metadata cache as these reads would."""
         warm(self.cache.tag, self.cache.stamp, accesses.line, self.config.page_bytes // LINE_BYTES)
 
-    def expand(
-        self, accesses: LineStream, write_length: NDArray[np.int32], *, window: int | None = None
-    ) -> RequestPlan:
+    def expand(self, accesses: LineStream, write_length: NDArray[np.int32]) -> RequestPlan:
         """Memory requests of ``accesses``, the state moving on.
 
         Parameters
@@ -193,8 +191,6 @@ class CompressedStore:
         accesses : LineStream
         write_length : int32[n]
             Coded bytes of the line that each write brings (0 for WriteZero); ignored for reads.
-        window : int | None
-            Outstanding limit of the port, as in `linepress_hardware.channel.translation.expand_static`.
 
         A write that finds no free chunk is refused (`REFUSED_CAPACITY`) and leaves everything as it was. The plan's
         counters are those of this call, with ``warning_at`` and ``critical_at`` (access at which the threshold was
@@ -228,7 +224,7 @@ class CompressedStore:
             self.cache.tag, self.cache.stamp, self.cache.dirty, self.cache.pending, self.cache.ahead,
             config.metadata_prefetch,
             np.full(slots, -1, np.int64), np.full(slots, -1, np.int64), np.full(slots, -1, np.int64), thresholds,
-            accesses.gates(window), *buffers.arrays(),
+            *buffers.arrays(),
         )  # fmt: skip
         if m < 0:
             raise ConfigurationError(

@@ -41,7 +41,7 @@ def expand_inline(  # type: ignore[no-untyped-def]
     line, is_write, partial, append, new_class, lines, per_page, slot_class, actual, sizes, state, inflated, chunks,
     n_chunks, written, free, counters, rule, atom, chunk, fixed_slot, inflation, staging, metadata_base, entry,
     tag, stamp, dirty, pending, ahead, prefetch_entries, buffer_atom, buffer_request, buffer_stamp,
-    thresholds, gates,
+    thresholds,
     address, size, write, after, why, kind, access, first, last, shared, metadata, out_length, failed,
 ):  # fmt: skip
     """Translate a stream against the store; returns the number of requests, -1 where the buffers are too small."""
@@ -49,7 +49,6 @@ def expand_inline(  # type: ignore[no-untyped-def]
     margin = 8 * (page_bytes // atom) + 32
     room_for = address.shape[0]
     slots = buffer_atom.shape[0]
-    complete = np.full(line.shape[0], -1, np.int64)
     staged = np.full(max(1, staging), -1, np.int64)
     n_staged = 0
     for page in range(state.shape[0]):  # pages still staged from the call before
@@ -70,9 +69,8 @@ def expand_inline(  # type: ignore[no-untyped-def]
             failed[i] = 3
             last[i] = m
             continue
-        gate = complete[gates[i]] if gates[i] >= 0 else -1
-        depends = gate
-        reason = 1 if gate >= 0 else 0
+        depends = -1
+        reason = 0
         page = here // per_page
         k = here % per_page
         # ---- metadata ------------------------------------------------------------------------------------------
@@ -85,9 +83,9 @@ def expand_inline(  # type: ignore[no-untyped-def]
             onward = ahead[page % sets, way] != 0
             ahead[page % sets, way] = 0
             fetched = pending[page % sets, way]
-            if fetched > gate:
+            if fetched >= 0:  # perhaps still on its way
                 depends = fetched
-                reason = 2
+                reason = 1
                 metadata[i] = fetched
         for target in (page, page + 1):
             if target == page:
@@ -99,15 +97,15 @@ def expand_inline(  # type: ignore[no-untyped-def]
             address[m] = np.uint64(metadata_base + target * entry)
             size[m] = (entry + atom - 1) // atom * atom
             write[m] = False
-            after[m] = gate
-            why[m] = 1 if gate >= 0 else 0
+            after[m] = -1
+            why[m] = 0
             kind[m] = 2
             access[m] = i
             fetch = m
             m += 1
             if target == page:
                 depends = fetch
-                reason = 2
+                reason = 1
                 metadata[i] = fetch
             room = victim(tag, stamp, target)
             if room < 0:
@@ -141,7 +139,6 @@ def expand_inline(  # type: ignore[no-untyped-def]
             if target == page:
                 way = room
         changed = False
-        done = depends
         # ---- fresh pages collect in staging --------------------------------------------------------------------
         if is_write[i] and append[i] and k == 0:
             for q in range(n_staged):
@@ -173,7 +170,6 @@ def expand_inline(  # type: ignore[no-untyped-def]
             if refused:
                 failed[i] = 1
                 counters[C_REFUSED] += 1
-                complete[i] = done
                 last[i] = m
                 continue
             for q in range(per_page):
@@ -195,7 +191,6 @@ def expand_inline(  # type: ignore[no-untyped-def]
             if not resize_page(page, chunks.shape[1], chunks, n_chunks, free, counters):
                 failed[i] = 1
                 counters[C_REFUSED] += 1
-                complete[i] = done
                 last[i] = m
                 continue
             state[page] = PAGE_RAW
@@ -246,7 +241,6 @@ def expand_inline(  # type: ignore[no-untyped-def]
                             shared[i, 0] = buffer_request[hit]
                         else:
                             shared[i, 1] = buffer_request[hit]
-                        done = max(done, buffer_request[hit])
                         continue
                     if opened and np.int64(address[m - 1]) + size[m - 1] == place:
                         size[m - 1] += atom
@@ -268,7 +262,6 @@ def expand_inline(  # type: ignore[no-untyped-def]
                         buffer_atom[oldest] = place // atom
                         buffer_request[oldest] = m - 1
                         buffer_stamp[oldest] = m + i
-                    done = m - 1
         else:
             # ---- a write -----------------------------------------------------------------------------------------
             c = new_class[i]
@@ -286,7 +279,7 @@ def expand_inline(  # type: ignore[no-untyped-def]
                         address, size, write, after, why, kind, access, m,
                     )  # fmt: skip
                     counters[C_RMW] += m - start
-                    wait, cause = m - 1, 3
+                    wait, cause = m - 1, 2
                 actual[page, k] = c
                 rewritten = False
                 if state[page] == PAGE_PACKED:
@@ -338,7 +331,7 @@ def expand_inline(  # type: ignore[no-untyped-def]
                             address, size, write, after, why, kind, access, m,
                         )  # fmt: skip
                         counters[C_RMW] += m - start
-                        wait, cause = m - 1, 3
+                        wait, cause = m - 1, 2
                     low = m
                     m = emit(
                         chunks[page], where, length, atom, chunk, True, wait, cause, 1, i,
@@ -349,7 +342,6 @@ def expand_inline(  # type: ignore[no-untyped-def]
                             a = buffer_atom[b]
                             if np.int64(address[r]) // atom <= a < (np.int64(address[r]) + size[r]) // atom:
                                 buffer_atom[b] = -1
-                    done = m - 1
             # ---- a fresh page is complete ------------------------------------------------------------------------
             if append[i] and failed[i] == 0 and written[page] < per_page:
                 written[page] += 1
@@ -395,7 +387,7 @@ def expand_inline(  # type: ignore[no-untyped-def]
                 size[m] = (entry + atom - 1) // atom * atom
                 write[m] = True
                 after[m] = metadata[i]
-                why[m] = 2
+                why[m] = 1
                 kind[m] = 3
                 access[m] = i
                 counters[C_METAWRITE] += 1
@@ -405,6 +397,5 @@ def expand_inline(  # type: ignore[no-untyped-def]
             counters[C_WARN] = i
         if counters[C_CRITICAL] < 0 and used >= thresholds[1]:
             counters[C_CRITICAL] = i
-        complete[i] = done
         last[i] = m
     return m

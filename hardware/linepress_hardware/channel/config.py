@@ -40,6 +40,8 @@ class ChannelConfig:
     encode_latency_ns: float
     decode_interval_ns: float
     decoders: int
+    encode_interval_ns: float
+    encoders: int
     bypass_raw: int
     metadata_cache_bytes: int
     metadata_cache_ways: int
@@ -86,6 +88,11 @@ class ChannelConfig:
     def decoder_count(self) -> int:
         """Decode pipelines: as configured, or as many as keep up with the R channel."""
         return self.decoders or max(1, math.ceil(self.decode_interval_ns / self.line_transfer_ns - 1e-9))
+
+    @property
+    def encoder_count(self) -> int:
+        """Encode pipelines: as configured, or as many as keep up with the W channel."""
+        return self.encoders or max(1, math.ceil(self.encode_interval_ns / self.line_transfer_ns - 1e-9))
 
     def override(self, values: Mapping[str, float]) -> ChannelConfig:
         """A copy with some parameters changed; `ConfigurationError` on an unknown name or a bad value."""

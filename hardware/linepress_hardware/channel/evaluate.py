@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from linepress_hardware.channel import closed_form, workloads
 from linepress_hardware.channel.compaction import CompressedStore
 from linepress_hardware.channel.config import LINE_BYTES, ChannelConfig, default_config
+from linepress_hardware.channel.converge import WITHIN, Rate, Steady, settle
 from linepress_hardware.channel.memory import Memory
 from linepress_hardware.channel.plan import RequestPlan
 from linepress_hardware.channel.simulate import ChannelRun, Timing, run
@@ -77,16 +78,16 @@ def accesses(pattern: str, n: int, lines: int, config: ChannelConfig, *, seed: i
     ids = config.axi_ids
     writes = config.write_share if inline else 0.0
     if pattern == "sequential":
-        return workloads.sequential(n, lines, seed=seed, ids=ids).in_bursts(config.burst_lines)
+        return workloads.sequential(n, lines, seed=seed, ids=ids).in_bursts(config.burst_lines, ids)
     if pattern == "random":
         return workloads.random(n, lines, seed=seed, ids=ids)
     if pattern == "mixed":
         return workloads.mixed(n, lines, seed=seed, random_share=config.random_share, write_share=writes, ids=ids)
     if pattern == "kv-gather":
-        return workloads.kv_gather(n, lines, seed=seed, ids=ids).in_bursts(config.burst_lines)
+        return workloads.kv_gather(n, lines, seed=seed, ids=ids).in_bursts(config.burst_lines, ids)
     if pattern == "decode":
         shape = DECODE_SHAPE if inline else replace(DECODE_SHAPE, append_lines=0)
-        return workloads.decode(n, lines, shape, seed=seed, ids=ids).in_bursts(config.burst_lines)
+        return workloads.decode(n, lines, shape, seed=seed, ids=ids).in_bursts(config.burst_lines, ids)
     raise ConfigurationError(f"unknown workload {pattern!r}: known are {', '.join(WORKLOADS)}")
 
 
@@ -110,7 +111,7 @@ def plain_config(config: ChannelConfig) -> ChannelConfig:
     return replace(default_config(), **{name: getattr(config, name) for name in PLAIN_FIELDS})
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=16)
 def plain_run(
     memory_name: str,
     mapping: str | None,
@@ -123,16 +124,43 @@ def plain_run(
     interval_ns: float | None,
 ) -> ChannelRun:
     """The plain channel under a workload; saturated (closed loop) where ``interval_ns`` is None."""
-    memory = Memory.load(memory_name, mapping, policy)
+    return _plain_run(Memory.load(memory_name, mapping, policy), config, pattern, n, seed, inline, interval_ns)
+
+
+def _plain_run(
+    memory: Memory,
+    config: ChannelConfig,
+    pattern: str,
+    n: int,
+    seed: int,
+    inline: bool,
+    interval_ns: float | None,
+) -> ChannelRun:
     lines = footprint_lines(memory, config)
     stream = accesses(pattern, n, lines, config, seed=seed, inline=inline)
     if interval_ns is not None:
         stream = stream.at_interval(interval_ns)
-    window = config.axi_outstanding if interval_ns is None else None
-    plan = expand_static(
-        stream, plain_layout(lines), atom_bytes=memory.atom_bytes, config=config, window=window, line_buffer=False
-    )
+    plan = expand_static(stream, plain_layout(lines), atom_bytes=memory.atom_bytes, config=config, line_buffer=False)
     return run(stream, plan, memory, config, Timing.plain(config))
+
+
+@lru_cache(maxsize=256)
+def _plain_rate(
+    memory_name: str,
+    mapping: str | None,
+    policy: str | None,
+    config: ChannelConfig,
+    pattern: str,
+    least: int,
+    seed: int,
+    inline: bool,
+    within: float,
+) -> Steady:
+    memory = Memory.load(memory_name, mapping, policy)
+    run, rate = settle(
+        lambda n: _plain_run(memory, config, pattern, n, seed, inline, None), memory.period_ns, least, within=within
+    )
+    return Steady.of(run, rate)
 
 
 @dataclass(frozen=True)
@@ -146,9 +174,11 @@ class Study:
         Latencies of the codec included (``decode_latency_ns`` and so on).
     subject : Subject
     n : int
-        Accesses of a run at a given load; a saturated run takes more where it would not span the
-        memory's ``settle_ns``.
+        Accesses of a run at a given load, and the least of a saturated one, which goes on until its rate converges
+        (`converge.settle`).
     seed : int
+    within : float
+        Largest relative half-width of a gain; saturated runs go on until it is reached.
     """
 
     memory: Memory
@@ -156,10 +186,13 @@ class Study:
     subject: Subject
     n: int
     seed: int
+    within: float = WITHIN
 
     def __post_init__(self) -> None:
         if self.n < 100:
             raise ConfigurationError(f"n_requests = {self.n} is too few for a percentile; give at least 100")
+        if not 0 < self.within < 1:
+            raise ConfigurationError(f"within = {self.within:g} must lie between 0 and 1, as in 0.01 for one percent")
 
     @property
     def lines(self) -> int:
@@ -169,30 +202,24 @@ class Study:
     def inline(self) -> bool:
         return self.subject.inline is not None
 
-    @property
-    def saturated_accesses(self) -> int:
-        """Accesses of a saturated run."""
-        return max(self.n, int(self.memory.settle_ns * self.memory.peak_GBps / LINE_BYTES))
-
-    def plain(self, pattern: str, interval_ns: float | None = None) -> ChannelRun:
+    def plain(self, pattern: str, interval_ns: float | None = None, n: int | None = None) -> ChannelRun:
         """The same accesses on the plain channel."""
         m = self.memory
-        n = self.saturated_accesses if interval_ns is None else self.n
         return plain_run(
             m.name,
             m.mapping,
             m.policy,
             plain_config(self.config),
             pattern,
-            n,
+            n or self.n,
             self.seed,
             self.inline,
             interval_ns,
         )
 
-    def compressed(self, pattern: str, interval_ns: float | None = None) -> ChannelRun:
+    def compressed(self, pattern: str, interval_ns: float | None = None, n: int | None = None) -> ChannelRun:
         """The subject under a workload; saturated (closed loop) where ``interval_ns`` is None."""
-        n = self.saturated_accesses if interval_ns is None else self.n
+        n = n or self.n
         stream = accesses(pattern, n, self.lines, self.config, seed=self.seed, inline=self.inline)
         if interval_ns is not None:
             stream = stream.at_interval(interval_ns)
@@ -205,9 +232,28 @@ class Study:
             past = workloads.random(n, self.lines, seed=self.seed + 1)
         return self.over(stream, past)
 
+    def compressed_rate(self, pattern: str) -> tuple[ChannelRun, Rate]:
+        """The last and longest saturated run of the subject, and its rate."""
+        return settle(lambda n: self.compressed(pattern, n=n), self.memory.period_ns, self.n, within=self.within)
+
+    def plain_rate(self, pattern: str) -> Steady:
+        """The rate of the plain channel, and what its last run moved."""
+        m = self.memory
+        return _plain_rate(
+            m.name,
+            m.mapping,
+            m.policy,
+            plain_config(self.config),
+            pattern,
+            self.n,
+            self.seed,
+            self.inline,
+            self.within,
+        )
+
     def over(self, stream: LineStream, past: LineStream | None = None) -> ChannelRun:
         """The subject under any stream, for instance a trace; ``past`` accesses have warmed the metadata cache."""
-        plan = self._plan(stream, past, self.config.axi_outstanding if stream.arrival_ns is None else None)
+        plan = self._plan(stream, past)
         return run(stream, plan, self.memory, self.config, self.timing())
 
     def plain_over(self, stream: LineStream) -> ChannelRun:
@@ -217,7 +263,6 @@ class Study:
             plain_layout(self.lines),
             atom_bytes=self.memory.atom_bytes,
             config=self.config,
-            window=self.config.axi_outstanding if stream.arrival_ns is None else None,
             line_buffer=False,
         )
         return run(stream, plan, self.memory, self.config, Timing.plain(self.config))
@@ -229,20 +274,19 @@ class Study:
             return Timing.plain(self.config)
         return Timing.compressed(self.config, metadata=atoms > 0)
 
-    def _plan(self, stream: LineStream, past: LineStream | None, window: int | None) -> RequestPlan:
+    def _plan(self, stream: LineStream, past: LineStream | None) -> RequestPlan:
         if self.subject.inline is None:
             return expand_static(
                 stream,
                 replace(self.subject.layout, lines=self.lines),
                 atom_bytes=self.memory.atom_bytes,
                 config=self.config,
-                window=window,
                 before=past,
             )
         store = self.store()
         if past is not None:
             store.warm(past)
-        return store.expand(stream, self.write_lengths(len(stream)), window=window)
+        return store.expand(stream, self.write_lengths(len(stream)))
 
     def store(self) -> CompressedStore:
         """A fresh populated store with room for every line raw: bandwidth is measured without capacity pressure."""
@@ -276,7 +320,9 @@ class Study:
         interval = self.config.decode_interval_ns
         return min(port, self.config.decoder_count * LINE_BYTES / interval) if interval > 0 else port
 
-    def closed_form(self, packed_bytes_per_line: float) -> closed_form.Gains:
+    def closed_form(
+        self, packed_bytes_per_line: float, plain_sequential_GBps: float, plain_random_GBps: float
+    ) -> closed_form.Gains:
         """Closed-form gains; the plain channel's simulated bandwidths enter through ceiling and mixture."""
         config, atom = self.config, self.memory.atom_bytes
         start, length = self.places()
@@ -298,8 +344,8 @@ class Study:
             lines_per_page=lines_per_entry,
             metadata_hit_rate=hit,
             packed_bytes_per_line=packed_bytes_per_line,
-            plain_sequential_GBps=self.plain("sequential").bandwidth_GBps,
-            plain_random_GBps=self.plain("random").bandwidth_GBps,
+            plain_sequential_GBps=plain_sequential_GBps,
+            plain_random_GBps=plain_random_GBps,
             ceiling_GBps=self.delivery_limit(),
             port_GBps=LINE_BYTES / config.line_transfer_ns,
             peak_GBps=self.memory.peak_GBps,

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from linepress_hardware.channel.plan import RequestPlan
 from linepress_hardware.dram.mapping import mapping_for
 from linepress_hardware.dram.policy import parse_policy
+from linepress_hardware.dram.port import LineLoad, LineTimes, port_alone
 from linepress_hardware.dram.results import DramResult
 from linepress_hardware.dram.simple import SimplePart
-from linepress_hardware.dram.simulate import load_memory, simulate
+from linepress_hardware.dram.simulate import load_memory, simulate_lines
 from linepress_hardware.errors import ConfigurationError
 
 GRANULE_BYTES = 32
-SETTLE = 8
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,9 @@ class Memory:
     """tCCD_L: what each further atom of a row adds."""
     rows_forgotten_ns: float = 0.0
     """tREFI over banks: the longer, the more likely a bank still has a row open that refresh has not closed."""
-    settle_ns: float = 0.0
-    """Shortest saturated run that says something: eight refresh intervals, or eight idle reads without refresh; one
-    more or less then moves the result by a percent."""
+    period_ns: float = 0.0
+    """A refresh interval, or as long as 200 idle reads where nothing is refreshed: batches of a run span whole
+    ones."""
     outstanding: int | None = None
     """Requests that the memory is built to have in flight, where that is more than a DRAM port keeps (flash)."""
 
@@ -94,7 +94,7 @@ class Memory:
             precharge_ns=part.ns("RP") if chosen.page == "open" else 0.0,
             column_ns=part.ns("CCDL"),
             rows_forgotten_ns=part.ns("REFI") / part.banks if refreshed else float("inf"),
-            settle_ns=SETTLE * (idle if chosen.refresh == "none" else part.ns("REFI")),
+            period_ns=200 * idle if chosen.refresh == "none" else part.ns("REFI"),
         )
 
     @classmethod
@@ -111,7 +111,7 @@ class Memory:
             capacity_bytes=part.capacity_bytes,
             channels_per_device=part.channels_per_device,
             idle_read_ns=part.idle_read_ns,
-            settle_ns=SETTLE * part.idle_read_ns,
+            period_ns=max(500.0, 2 * part.idle_read_ns),
             outstanding=int(part.values["outstanding"]),
         )
 
@@ -130,22 +130,22 @@ class Memory:
         return read_ns + found_open * self.precharge_ns
 
     def simulate(
-        self, plan: RequestPlan, arrival_ns: NDArray[np.float64], after_delay_ns: NDArray[np.float64]
-    ) -> DramResult:
-        """Run the requests of a plan; raises `ConfigurationError` where an address lies outside the part."""
+        self, plan: RequestPlan, load: LineLoad, after_delay_ns: NDArray[np.float64]
+    ) -> tuple[DramResult, LineTimes]:
+        """Run a plan behind its port; raises `ConfigurationError` where an address lies outside the part."""
         if not plan.requests:
-            return self._nothing()
+            return self._nothing(), port_alone(load)
         end = int((plan.address_bytes.astype(np.int64) + plan.size_bytes).max())
         if end > self.capacity_bytes:
             raise ConfigurationError(
                 f"{self.name}: data and metadata end at byte {end:,} but a channel holds {self.capacity_bytes:,} B; "
                 "make the footprint smaller"
             )
-        return simulate(
+        return simulate_lines(
             self.part,
+            load,
             plan.address_bytes,
             plan.is_write,
-            arrival_ns,
             mapping=self.mapping,
             policy=self.policy,
             request_bytes=plan.size_bytes,

@@ -230,7 +230,7 @@ def rewrite_page(  # type: ignore[no-untyped-def]
     wait = m - 1 if m > first else -1
     new_end = stored_end(page, slot_class, sizes, state, inflated, rule, fixed_slot, page_bytes)
     m = emit(
-        chunks[page], 0, new_end, atom, chunk, True, wait, 3 if wait >= 0 else 0, 6, i,
+        chunks[page], 0, new_end, atom, chunk, True, wait, 2 if wait >= 0 else 0, 6, i,
         address, size, write, after, why, kind, access, m,
     )  # fmt: skip
     if n_chunks[page] > old_chunks:

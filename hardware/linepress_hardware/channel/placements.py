@@ -63,7 +63,7 @@ def dma(study: Study, *, tile_bytes: int = 16384) -> DmaResult:
     config, memory = study.config, study.memory
     busy = workloads.kv_gather(
         tiles * per_tile, study.lines, seed=study.seed, block_lines=per_tile, ids=config.axi_ids
-    ).in_bursts(config.burst_lines)
+    ).in_bursts(config.burst_lines, config.axi_ids)
     code_bytes = float(study.subject.layout.length_bytes.mean()) * per_tile
     idle_reads = (2 if study.metadata_unit()[0] else 1) * memory.idle_read_ns
     closed = idle_reads + code_bytes / memory.peak_GBps + config.ecc_decode_ns + config.decode_latency_ns
@@ -71,19 +71,17 @@ def dma(study: Study, *, tile_bytes: int = 16384) -> DmaResult:
     gap_ns = 8 * (idle_reads + tile_bytes / memory.peak_GBps + config.decode_latency_ns) + 1000.0
     single = replace(busy, arrival_ns=np.repeat(np.arange(tiles) * gap_ns, per_tile))
 
-    def both(stream: workloads.LineStream, window: int | None) -> tuple[ChannelRun, ChannelRun]:
+    def both(stream: workloads.LineStream) -> tuple[ChannelRun, ChannelRun]:
         layout = replace(study.subject.layout, lines=study.lines)
-        plan = expand_static(stream, layout, atom_bytes=memory.atom_bytes, config=config, window=window)
-        flat = expand_static(
-            stream, plain_layout(study.lines), atom_bytes=memory.atom_bytes, config=config, window=window
-        )
+        plan = expand_static(stream, layout, atom_bytes=memory.atom_bytes, config=config)
+        flat = expand_static(stream, plain_layout(study.lines), atom_bytes=memory.atom_bytes, config=config)
         return (
             run(stream, plan, memory, config, study.timing()),
             run(stream, flat, memory, config, Timing.plain(config)),
         )
 
-    compressed, plain = both(busy, config.axi_outstanding)
-    alone = both(single, None)
+    compressed, plain = both(busy)
+    alone = both(single)
 
     def per_tile_ns(r: ChannelRun) -> float:
         done = r.done_ns.reshape(tiles, per_tile).max(axis=1)

@@ -47,7 +47,7 @@ class RequestPlan:
     after : int64[m]
         Earlier request that must have finished before this one may be issued, -1 none.
     why : int8[m]
-        What the wait stands for (`WAIT_PORT`, `WAIT_METADATA`, `WAIT_MERGE`): decides the delay on top of it.
+        What the wait stands for (`WAIT_METADATA`, `WAIT_MERGE`): decides the delay on top of it.
     kind : int8[m]
         Index into `KIND_NAMES`.
     access : int64[m]
@@ -99,11 +99,9 @@ class RequestPlan:
 
 
 WAIT_NONE = 0
-WAIT_PORT = 1
-"""An earlier access must have left the port (outstanding limit)."""
-WAIT_METADATA = 2
+WAIT_METADATA = 1
 """The page's metadata must have arrived."""
-WAIT_MERGE = 3
+WAIT_MERGE = 2
 """The old atom of a read-modify-write must have arrived."""
 
 

@@ -167,7 +167,6 @@ class AxiPort:
             a.zero,
             t.id[a.owner].astype(np.int32),
             t.arrival_ns[a.owner],
-            burst=a.owner,
         )
         plan = self._translate(stream)
         done = run(stream, plan, self.memory, self.config, self.timing, beats=a.beats)
@@ -192,13 +191,10 @@ class AxiPort:
         return Responses(resp, poison, wrong, first, last, problem, done)
 
     def _translate(self, stream: LineStream) -> RequestPlan:
-        window = self.config.axi_outstanding
         if isinstance(self.backing, CompressedStore):
             length = self.write_length[np.maximum(stream.line, 0) % self.write_length.shape[0]]
-            return self.backing.expand(stream, length, window=window)
-        return expand_static(
-            stream, self.backing, atom_bytes=self.memory.atom_bytes, config=self.config, window=window
-        )
+            return self.backing.expand(stream, length)
+        return expand_static(stream, self.backing, atom_bytes=self.memory.atom_bytes, config=self.config)
 
     def _refusals(
         self, owner: NDArray[np.int64], stream: LineStream, plan: RequestPlan, resp: NDArray[np.int8]

@@ -94,6 +94,10 @@ def atoms_per_line(run: ChannelRun) -> float:
 
 
 def energy_pJ_per_useful_byte(run: ChannelRun) -> float:
-    """Memory energy of the run over the bytes of the lines served; NaN where the part gives no figures."""
-    useful = run.useful_bytes
-    return float(sum(run.memory.energy_pJ.values())) / useful if useful else float("nan")
+    """Energy of the device over the bytes of the lines served; NaN where the part gives no figures."""
+    return run.memory.total_energy_pJ / run.useful_bytes if run.useful_bytes else float("nan")
+
+
+def phy_pJ_per_useful_byte(run: ChannelRun) -> float:
+    """Energy of drivers, receivers and PHY over the same bytes; NaN where the part gives no figure."""
+    return run.memory.phy_energy_pJ / run.useful_bytes if run.useful_bytes else float("nan")

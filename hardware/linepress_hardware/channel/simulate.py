@@ -2,7 +2,9 @@
 
 Read: accept → metadata (cache, or one more read of the same channel) → atoms of the line that the line buffer does
 not hold → ECC → decoder (raw lines pass by) → order of the ID → R beats. Write: W beats → encoder → metadata → atoms,
-with a read first where an atom is covered in part. Writes are posted: B returns when the line is placed.
+with a read first where an atom is covered in part. Writes are posted: B returns when the write queue has taken the
+line. All of it happens inside the memory's own loop (`linepress_hardware.dram.port`), so that what returns late holds
+back what is taken.
 """
 
 from __future__ import annotations
@@ -14,10 +16,10 @@ from numpy.typing import NDArray
 
 from linepress_hardware.channel import plan as p
 from linepress_hardware.channel.config import LINE_BYTES, ChannelConfig
-from linepress_hardware.channel.engine import decode_lines, return_lines
 from linepress_hardware.channel.memory import Memory
 from linepress_hardware.channel.plan import RequestPlan
 from linepress_hardware.channel.workloads import LineStream
+from linepress_hardware.dram.port import LineLoad, LineTimes, PortSpec
 from linepress_hardware.dram.results import DramResult
 
 
@@ -29,8 +31,8 @@ class Timing:
     ----------
     decode_ns, encode_ns : float
         Latency of one line.
-    interval_ns : float
-        Time between two lines entering one pipeline.
+    interval_ns, encode_interval_ns : float
+        Time between two lines entering one decoder, one encoder.
     metadata_ns : float
         Look-up of a cached entry; 0 where there is no metadata.
     ecc_ns : float
@@ -40,6 +42,7 @@ class Timing:
     decode_ns: float
     encode_ns: float
     interval_ns: float
+    encode_interval_ns: float
     metadata_ns: float
     ecc_ns: float
 
@@ -50,6 +53,7 @@ class Timing:
             config.decode_latency_ns,
             config.encode_latency_ns,
             config.decode_interval_ns,
+            config.encode_interval_ns,
             config.metadata_hit_ns if metadata else 0.0,
             config.ecc_decode_ns,
         )
@@ -57,7 +61,7 @@ class Timing:
     @classmethod
     def plain(cls, config: ChannelConfig) -> Timing:
         """No engine, no metadata; ECC as in the compressed channel."""
-        return cls(0.0, 0.0, 0.0, 0.0, config.ecc_decode_ns)
+        return cls(0.0, 0.0, 0.0, 0.0, 0.0, config.ecc_decode_ns)
 
 
 @dataclass(frozen=True)
@@ -70,11 +74,9 @@ class ChannelRun:
     plan : RequestPlan
     memory : DramResult
     offered_ns : float64[n]
-        When each access was offered; in a saturated run, when the port took it.
-    data_ns : float64[n]
-        When its last atom reached the engine (writes: when the line was placed).
-    done_ns : float64[n]
-        Last R beat of a read; B response of a write.
+        When each access was offered; in a saturated run, a clock before the port took it.
+    times : LineTimes
+        When each was taken, had its data, and was over: last R beat of a read, B response of a write.
     atom_bytes : int
     """
 
@@ -82,9 +84,12 @@ class ChannelRun:
     plan: RequestPlan
     memory: DramResult
     offered_ns: NDArray[np.float64]
-    data_ns: NDArray[np.float64]
-    done_ns: NDArray[np.float64]
+    times: LineTimes
     atom_bytes: int
+
+    @property
+    def done_ns(self) -> NDArray[np.float64]:
+        return self.times.done_ns
 
     @property
     def served(self) -> NDArray[np.bool_]:
@@ -122,14 +127,34 @@ class ChannelRun:
         return int(self.plan.size_bytes.sum())
 
 
-def _delays(plan: RequestPlan, timing: Timing, config: ChannelConfig) -> NDArray[np.float64]:
-    """Time between the end of the request waited for and the earliest issue, float64[m]."""
-    turnaround = timing.ecc_ns + timing.decode_ns + config.line_transfer_ns + timing.metadata_ns
-    table = np.zeros(4, np.float64)
-    table[p.WAIT_PORT] = turnaround
-    table[p.WAIT_METADATA] = timing.ecc_ns + timing.metadata_ns
-    table[p.WAIT_MERGE] = timing.ecc_ns + timing.decode_ns + timing.encode_ns
-    return table[plan.why]
+def _port(config: ChannelConfig, timing: Timing) -> PortSpec:
+    return PortSpec(
+        in_flight=config.axi_outstanding,
+        clock_ns=config.axi_clock_ns,
+        lookup_ns=timing.metadata_ns,
+        decode_ns=timing.decode_ns,
+        decode_every_ns=timing.interval_ns,
+        decoders=config.decoder_count,
+        encode_ns=timing.encode_ns,
+        encode_every_ns=timing.encode_interval_ns,
+        encoders=config.encoder_count,
+    )
+
+
+def _waits(
+    accesses: LineStream, plan: RequestPlan, timing: Timing
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Which line needs which request, and how long after its end: own data, atoms and metadata of older lines."""
+    write = accesses.is_write[plan.access]
+    own = np.flatnonzero(((plan.kind == p.DATA_READ) & ~write) | ((plan.kind == p.DATA_WRITE) & write))
+    line, request = [plan.access[own]], [own]
+    for column in (plan.shared[:, 0], plan.shared[:, 1], plan.metadata):
+        has = np.flatnonzero(column >= 0)
+        line.append(has)
+        request.append(column[has])
+    needs = np.concatenate(request)
+    extra = np.where(plan.is_write[needs], 0.0, timing.ecc_ns)
+    return np.concatenate(line), needs, extra
 
 
 def run(
@@ -146,56 +171,29 @@ def run(
     ``beats`` int32[n] are the data beats of each access on R or W; None: a whole line at full width.
     """
     n = len(accesses)
-    offered = np.zeros(n) if accesses.arrival_ns is None else accesses.arrival_ns
-    write = accesses.is_write
-    # One address a clock on AR and AW together: the k-th may not be accepted before k clocks after any earlier one.
-    clocks = np.arange(1, n + 1) * config.axi_clock_ns
-    accepted = np.asarray(clocks + np.maximum.accumulate(offered - clocks + config.axi_clock_ns), np.float64)
-    looked_up: NDArray[np.float64] = accepted + timing.metadata_ns
-    result = memory.simulate(plan, looked_up[plan.access], _delays(plan, timing, config))
-    finish = result.finish_ns
-    whole = np.full(n, config.line_transfer_ns)
-    transfer = whole if beats is None else np.asarray(beats * config.axi_clock_ns, np.float64)
-    data: NDArray[np.float64] = looked_up + np.where(write, transfer + timing.encode_ns, 0.0)
-    for_read = (plan.kind == p.DATA_READ) & ~write[plan.access]
-    np.maximum.at(data, plan.access[for_read], finish[for_read])
-    for column, extra_ns in ((plan.shared[:, 0], 0.0), (plan.shared[:, 1], 0.0), (plan.metadata, timing.ecc_ns)):
-        has = column >= 0
-        data[has] = np.maximum(data[has], finish[column[has]] + extra_ns)
-    return _respond(accesses, plan, result, offered, data, transfer, config, timing, memory.atom_bytes)
-
-
-def _respond(
-    accesses: LineStream,
-    plan: RequestPlan,
-    result: DramResult,
-    offered: NDArray[np.float64],
-    data: NDArray[np.float64],
-    transfer: NDArray[np.float64],
-    config: ChannelConfig,
-    timing: Timing,
-    atom_bytes: int,
-) -> ChannelRun:
     write = accesses.is_write
     bypass = write | (plan.failed != 0) | (plan.length_bytes == 0)
     if config.bypass_raw:
         bypass = bypass | plan.raw
-    decoded = decode_lines(
-        data + np.where(plan.length_bytes > 0, timing.ecc_ns, 0.0),
-        bypass,
-        latency_ns=timing.decode_ns,
-        interval_ns=timing.interval_ns,
-        engines=config.decoder_count,
+    whole = np.full(n, config.line_transfer_ns)
+    line, request, extra_ns = _waits(accesses, plan, timing)
+    load = LineLoad(
+        port=_port(config, timing),
+        first=np.append(plan.first, plan.requests).astype(np.int64),
+        early=(plan.kind != p.DATA_WRITE),
+        offered_ns=np.zeros(n) if accesses.arrival_ns is None else accesses.arrival_ns,
+        is_write=write,
+        bypass=bypass,
+        id=accesses.id,
+        beats_ns=whole if beats is None else np.asarray(beats * config.axi_clock_ns, np.float64),
+        wait_line=line,
+        wait_request=request,
+        wait_extra_ns=extra_ns,
     )
-    done = data.copy()
-    reads = np.flatnonzero(~write)
-    done[reads] = return_lines(decoded[reads], accesses.id[reads], transfer[reads])
-    writes = np.flatnonzero(write)
-    done[writes] = return_lines(data[writes], accesses.id[writes], np.full(writes.shape[0], config.axi_clock_ns))
-    started = offered
-    if accesses.arrival_ns is None:
-        # Saturated: an access exists from the moment the memory took its first request (or it was decided without).
-        started = np.minimum(data, done)
-        has = plan.last > plan.first
-        started[has] = np.minimum(started[has], result.start_ns[plan.first[has]])
-    return ChannelRun(accesses, plan, result, started, data, done, atom_bytes)
+    delay = np.zeros(3, np.float64)
+    delay[p.WAIT_METADATA] = timing.ecc_ns + timing.metadata_ns
+    delay[p.WAIT_MERGE] = timing.ecc_ns + timing.decode_ns + timing.encode_ns
+    result, times = memory.simulate(plan, load, delay[plan.why])
+    # Saturated: an access is offered one clock before it is taken.
+    offered = times.taken_ns - config.axi_clock_ns if accesses.arrival_ns is None else accesses.arrival_ns
+    return ChannelRun(accesses, plan, result, offered, times, memory.atom_bytes)

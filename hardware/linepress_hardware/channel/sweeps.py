@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from math import hypot
 from typing import Any
 
 from linepress_hardware.channel import results
@@ -31,11 +32,13 @@ def sweep(study: Study, parameter: str, values: Iterable[float]) -> list[dict[st
         at = replace(study, config=study.config.override({parameter: value}))
         row: dict[str, Any] = {"parameter": parameter, "value": float(value)}
         for pattern in ("sequential", "random"):
-            compressed, plain = at.compressed(pattern), at.plain(pattern)
-            row[f"effective_bandwidth_{pattern}_GBps"] = compressed.bandwidth_GBps
-            row[f"plain_bandwidth_{pattern}_GBps"] = plain.bandwidth_GBps
-            row[f"gain_{pattern}"] = compressed.bandwidth_GBps / plain.bandwidth_GBps
-            row[f"metadata_hit_rate_{pattern}"] = results.metadata_hit_rate(compressed)
+            run, compressed = at.compressed_rate(pattern)
+            plain = at.plain_rate(pattern).rate
+            row[f"effective_bandwidth_{pattern}_GBps"] = compressed.GBps
+            row[f"plain_bandwidth_{pattern}_GBps"] = plain.GBps
+            row[f"gain_{pattern}"] = compressed.GBps / plain.GBps
+            row[f"gain_{pattern}_half_width_pct"] = 100 * hypot(compressed.half_width, plain.half_width)
+            row[f"metadata_hit_rate_{pattern}"] = results.metadata_hit_rate(run)
         rows.append(row)
     return rows
 

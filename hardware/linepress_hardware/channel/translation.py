@@ -136,13 +136,12 @@ def plain_layout(lines: int) -> StaticLayout:
 def _expand(  # type: ignore[no-untyped-def]
     line, is_write, partial, start, length, pointer, home, rest, stride, lines, lines_per_entry, atom,
     metadata_base, entry_bytes,
-    tag, stamp, pending, ahead, prefetch_entries, buffer_atom, buffer_request, buffer_stamp, prefetch, gates,
+    tag, stamp, pending, ahead, prefetch_entries, buffer_atom, buffer_request, buffer_stamp, prefetch,
     address, size, write, after, why, kind, access, first, last, shared, metadata, out_length, failed, counters,
 ):  # fmt: skip
     tile = start.shape[0]
     slots = buffer_atom.shape[0]
     entries = (lines + lines_per_entry - 1) // lines_per_entry
-    complete = np.full(line.shape[0], -1, np.int64)  # request whose finish stands for the access
     m = 0
     for i in range(line.shape[0]):
         first[i] = m
@@ -157,9 +156,8 @@ def _expand(  # type: ignore[no-untyped-def]
         if failed[i] != 0:
             last[i] = m
             continue
-        gate = complete[gates[i]] if gates[i] >= 0 else -1
-        depends = gate
-        reason = 1 if gate >= 0 else 0
+        depends = -1
+        reason = 0
         page = here // lines_per_entry  # numbered by metadata entry
         if entry_bytes > 0:
             counters[0] += 1
@@ -170,11 +168,10 @@ def _expand(  # type: ignore[no-untyped-def]
                 counters[1] += 1
                 onward = ahead[s, way] != 0
                 ahead[s, way] = 0
-                fetched = pending[s, way]
-                if fetched > gate:  # came in after the gate's line: the later of the two waits
-                    depends = fetched
-                    reason = 2
-                    metadata[i] = fetched
+                if pending[s, way] >= 0:  # perhaps still on its way
+                    depends = pending[s, way]
+                    reason = 1
+                    metadata[i] = depends
             for target in (page, page + 1):
                 if target == page:
                     if way >= 0:
@@ -185,13 +182,13 @@ def _expand(  # type: ignore[no-untyped-def]
                 address[m] = np.uint64(metadata_base + target * entry_bytes)
                 size[m] = (entry_bytes + atom - 1) // atom * atom
                 write[m] = False
-                after[m] = gate
-                why[m] = 1 if gate >= 0 else 0
+                after[m] = -1
+                why[m] = 0
                 kind[m] = 2
                 access[m] = i
                 if target == page:
                     depends = m
-                    reason = 2
+                    reason = 1
                     metadata[i] = m
                 free = victim(tag, stamp, target)
                 if free >= 0:
@@ -202,7 +199,6 @@ def _expand(  # type: ignore[no-untyped-def]
                     ahead[s, free] = target != page
                 m += 1
         out_length[i] = length[here % tile]
-        done = depends
         if pointer.shape[0] > 0 and pointer[here % tile] >= 0:
             slot = (here // tile) * stride + pointer[here % tile]
             address[m] = np.uint64(slot // atom * atom)
@@ -213,7 +209,7 @@ def _expand(  # type: ignore[no-untyped-def]
             kind[m] = 8
             access[m] = i
             depends = m
-            reason = 2
+            reason = 1
             m += 1
         for step in range(1 + prefetch):
             target = here + step
@@ -224,7 +220,7 @@ def _expand(  # type: ignore[no-untyped-def]
                 wait, wait_reason = depends, reason
                 if home > 0 and part == 0:
                     # The home needs no metadata, only its turn.
-                    n, wait, wait_reason = min(n, home), gate, 1 if gate >= 0 else 0
+                    n, wait, wait_reason = min(n, home), -1, 0
                 elif home > 0:
                     n, base = n - home, rest[target % tile]
                 if n <= 0:
@@ -250,7 +246,6 @@ def _expand(  # type: ignore[no-untyped-def]
                                 shared[i, 0] = buffer_request[hit]
                             else:
                                 shared[i, 1] = buffer_request[hit]
-                            done = max(done, buffer_request[hit])
                         continue
                     if open_run:
                         size[m - 1] += atom
@@ -273,7 +268,7 @@ def _expand(  # type: ignore[no-untyped-def]
                         access[m] = i
                         if is_write[i] and partial[i]:
                             after[m] = m - 1
-                            why[m] = 3
+                            why[m] = 2
                         else:
                             after[m] = wait
                             why[m] = wait_reason
@@ -288,9 +283,6 @@ def _expand(  # type: ignore[no-untyped-def]
                         buffer_atom[oldest] = a
                         buffer_request[oldest] = m - 1
                         buffer_stamp[oldest] = m + i
-                    if step == 0:
-                        done = m - 1
-        complete[i] = done
         last[i] = m
     return m
 
@@ -301,15 +293,13 @@ def expand_static(
     *,
     atom_bytes: int,
     config: ChannelConfig,
-    window: int | None = None,
     line_buffer: bool = True,
     before: LineStream | None = None,
 ) -> RequestPlan:
     """Memory requests of ``accesses`` over a read-only layout.
 
-    ``window`` is the number of lines in flight at the port (`LineStream.gates`). ``before`` are past accesses that
-    left their entries in the metadata cache. Writes to a layout with metadata are refused (`REFUSED_READ_ONLY`),
-    lines outside it are unmapped.
+    ``before`` are past accesses that left their entries in the metadata cache. Writes to a layout with metadata are
+    refused (`REFUSED_READ_ONLY`), lines outside it are unmapped.
     """
     n = len(accesses)
     entry = layout.entry_bytes(config)
@@ -331,7 +321,7 @@ def expand_static(
         layout.metadata_base_bytes(atom_bytes, config), entry, cache.tag, cache.stamp, cache.pending, cache.ahead,
         config.metadata_prefetch,
         np.full(slots, -1, np.int64), np.full(slots, -1, np.int64), np.full(slots, -1, np.int64), prefetch,
-        accesses.gates(window), *buffers.arrays(), counters,
+        *buffers.arrays(), counters,
     )  # fmt: skip
     names = ("metadata_lookups", "metadata_hits", "atom_lookups", "line_buffer_hits")
     raw = None if layout.raw is None else layout.raw[accesses.line % layout.start_bytes.shape[0]]

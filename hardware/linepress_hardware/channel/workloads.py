@@ -34,9 +34,6 @@ class LineStream:
         Non-decreasing times at which they are offered; None: as fast as the port takes them.
     append : bool[n] | None
         Writes that fill a fresh page from its first line; None: no access does.
-    burst : int64[n] | None
-        Burst each access belongs to, non-decreasing; None: every access is one of its own. Addresses of a burst are
-        issued together and in order.
     """
 
     line: NDArray[np.int64]
@@ -46,7 +43,6 @@ class LineStream:
     id: NDArray[np.int32]
     arrival_ns: NDArray[np.float64] | None = None
     append: NDArray[np.bool_] | None = None
-    burst: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return int(self.line.shape[0])
@@ -60,27 +56,14 @@ class LineStream:
         arrival = np.arange(len(self), dtype=np.float64) * interval_ns
         return replace(self, arrival_ns=arrival)
 
-    def in_bursts(self, lines: int) -> LineStream:
-        """The same accesses issued as bursts of ``lines``."""
+    def in_bursts(self, lines: int, ids: int = 16) -> LineStream:
+        """The same accesses as bursts of ``lines``: the lines of a burst share an ID, bursts take IDs in turn.
+
+        A burst has no other standing at the port: its lines are taken one by one, and the limit may split it.
+        """
         if lines < 1:
             raise ConfigurationError(f"a burst of {lines} lines moves nothing; give at least 1")
-        return replace(self, burst=np.arange(len(self), dtype=np.int64) // lines)
-
-    def gates(self, window: int | None) -> NDArray[np.int64]:
-        """int64[n]: access that must be over before each may start so that ``window`` lines are in flight, -1 none.
-
-        A burst starts as a whole when the last line of the burst ``window`` lines before it is over.
-        """
-        n = len(self)
-        index = np.arange(n, dtype=np.int64)
-        if window is None:
-            return np.full(n, -1, np.int64)
-        burst = index if self.burst is None else self.burst
-        first = np.searchsorted(burst, burst, side="left").astype(np.int64)
-        last = np.searchsorted(burst, burst, side="right").astype(np.int64) - 1
-        before = first - window
-        gate = np.where(before < 0, -1, np.minimum(last[np.maximum(before, 0)], first - 1))
-        return np.asarray(gate, np.int64)
+        return replace(self, id=(np.arange(len(self)) // lines % ids).astype(np.int32))
 
     def with_ids(self, ids: int) -> LineStream:
         """The same accesses with IDs given out in turn."""

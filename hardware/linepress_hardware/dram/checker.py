@@ -42,7 +42,7 @@ class _Checker:
         self.by_second: dict[str, list[Rule]] = defaultdict(list)
         for rule in part.rules():
             self.by_second[rule.second].append(rule)
-        self.past: dict[tuple[int, int, str], deque[int]] = defaultdict(lambda: deque(maxlen=4))
+        self.past: dict[tuple[int, int, str], deque[int]] = defaultdict(lambda: deque(maxlen=32))
         self.row: dict[int, int] = {}  # open banks
         self.opening: dict[int, tuple[int, int]] = {}  # banks between the halves of a split activate: row, tick
         self.bus_until: dict[str, int] = {}

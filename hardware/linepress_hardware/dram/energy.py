@@ -1,4 +1,8 @@
-"""Energy of a run by counting commands; figures and their sources stand in the part's data file."""
+"""Energy of a run by counting commands; figures, sources and what each includes stand in the part's data file.
+
+One boundary for every memory: the device (rows, columns, refresh, its own data path). What drivers, receivers and PHY
+of both ends take on top is ``phy``, apart, and missing where nothing is known of it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ from collections.abc import Mapping
 
 from linepress_hardware.dram.parts import Part
 
+PHY = "phy"
 REFRESHES_PER_WINDOW = 8192  # all-bank refresh commands in which every row is refreshed once (JEDEC families here)
 
 
@@ -26,6 +31,8 @@ def energy_pJ(part: Part, commands: Mapping[str, int], sim_time_ns: float) -> di
         per_bit = figures.get(f"{kind}_pJ_per_bit")
         if per_bit is not None:
             out[kind] = per_bit * atom_bits * sum(commands.get(name, 0) for name in names)
+    if "phy_pJ_per_bit" in figures:
+        out[PHY] = figures["phy_pJ_per_bit"] * atom_bits * sum(commands.get(c, 0) for c in ("RD", "RDA", "WR", "WRA"))
     rows_per_bank = part.rows / REFRESHES_PER_WINDOW
     scopes = {0: 1, 1: part.pseudo_channels, 2: part.pseudo_channels * part.ranks}[part.standard.scope]
     per_bank = figures.get("refresh_pJ")

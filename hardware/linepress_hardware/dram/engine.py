@@ -20,23 +20,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from linepress_hardware.dram.jit import inlined, kernel
+from linepress_hardware.dram.port import (
+    L_FIRST,
+    L_PLACED,
+    L_TAKEN,
+    M_LINES,
+    M_LOOKUP,
+    M_NEXT,
+    NEVER,
+    arrived,
+    port_advance,
+    port_next,
+    sift_down,
+    sift_up,
+)
 
 A = NDArray[np.int64]
 INF = 1 << 56
+SUB = 20  # the port's times are in 1/2^20 of a tick; they become ticks
+GRACE = 1 << 10  # rounded up, but for 1/1,024 of a tick: what 3,000 clocks of the port round away
+UP = (1 << SUB) - 1 - GRACE
 # part[]: the part and the policy.
 (P_BUSES, P_HALF, P_SPLIT, P_LATENCY, P_BURST, P_READS, P_WRITES, P_HIGH, P_LOW, P_PAGE, P_REFRESH, P_REFI, P_REFIPB,
- P_RFCAB, P_RFCPB, P_AAD, P_WCK_READ, P_WCK_WRITE, P_DATA_READ, P_DATA_WRITE, P_SCOPE_BANKS, P_RULE_AT) = range(22)
+ P_RFCAB, P_RFCPB, P_AAD, P_WCK_READ, P_WCK_WRITE, P_DATA_READ, P_DATA_WRITE, P_SCOPE_BANKS, P_CLOSE,
+ P_RULE_AT) = range(23)
 N_PART = P_RULE_AT + 12  # where the rules of each command start
 RULE_LEVEL, RULE_HELD, RULE_TICKS, RULE_KIND = range(4)  # rules[r]
 # path[bank]: its nodes on the five levels, its pseudo channel and scope; then, for each held command h, the held[h]
 # nodes on which a rule can hold it back.
 LEVELS = 5
 PATH_PSEUDO, PATH_SCOPE, PATH_HELD = LEVELS, LEVELS + 1, LEVELS + 2
-# node[]: earliest tick of each held command, the last three activates, the nodes under the same parent.
+# node[]: earliest tick of each held command, the last three activates, the nodes under the same parent, the last 31
+# activates.
 H_ACT, H_PRE, H_PREA, H_RD, H_WR, H_REFA, H_REFB = range(7)
-N_PAST, N_LOW, N_HIGH, N_NODE = 7, 10, 11, 12
+N_PAST, N_LOW, N_HIGH, N_LONG_AT, N_LONG = 7, 10, 11, 12, 13
+LONG = 31  # activates before the newest one of the 32-activate window, as a ring
+N_NODE = N_LONG + LONG
 (B_ROW, B_ACTIVE, B_DEADLINE, B_WAIT, B_DONE_READ, B_DONE_WRITE, B_REF_BEGIN, B_REF_END, B_HEAD_READ, B_HEAD_WRITE,
- B_REFRESH, N_BANK) = range(12)  # B_REFRESH: 1 while a refresh of this one bank waits
+ B_REFRESH, B_CLOSE, N_BANK) = range(13)  # B_REFRESH: 1 while a refresh of this one bank waits; B_CLOSE: row timeout
 S_NODE, S_OPEN, S_ACTIVE, S_OPENING, S_TURN_READ, S_TURN_WRITE, N_SCOPE = range(7)
 U_FREE, U_GROUP, U_LOSS = range(3)
 L_IDLE, L_FULL, L_REFRESH, L_TURN, L_WINDOW, L_ROW, L_GROUP, L_OTHER, N_LOSS = range(9)  # bus[U_LOSS + …]
@@ -48,17 +69,19 @@ READ, WRITE, ACTIVE, OPENING = range(4)
  N_QUEUE) = range(15)
 K_COL, K_ACT, K_PRE = range(3)
 SLOT_COL, SLOT_ROW, SLOT_ANY = range(3)
-(R_ATOMS, R_WRITE, R_OFFERED, R_CHILD, R_NEXT, R_DELAY, R_START, R_FINISH, R_LEFT, N_REQUEST) = range(10)
+(R_ATOMS, R_WRITE, R_OFFERED, R_CHILD, R_NEXT, R_DELAY, R_START, R_FINISH, R_LEFT, R_PARENT, R_WAITS, R_EARLY,
+ N_REQUEST) = range(13)  # R_OFFERED -1: its line is not taken yet
 A_BANK, A_ROW, A_INDEX = range(3)  # atoms[]
 C_ACT, C_PRE, C_PREA, C_RD, C_WR, C_RDA, C_WRA, C_REFA, C_REFB, C_ACT2, C_CAS, N_COMMANDS = range(12)
 (Z_T, Z_DRAIN, Z_NEXT_REFRESH, Z_REFRESH_BANK, Z_FIFO_AT, Z_FIFO_N, Z_FIFO_SINCE, Z_FIFO_UNTIL, Z_CURRENT, Z_ATOM,
  Z_OFFER, Z_NEXT, Z_RELEASED, Z_DONE, Z_FLYING, Z_REFUSED, Z_LAST_DATA, Z_SERVED, Z_END, Z_WCK, Z_CAS_QUEUE,
- Z_CAS_SLOT, Z_LOG, Z_HITS, Z_FORWARDED, Z_COALESCED, Z_EVENTS) = range(27)
-Z_N, Z_LEAST, Z_COMMANDS = 27, 31, 43  # queue lengths; least bound by queue and kind; commands issued
+ Z_CAS_SLOT, Z_LOG, Z_HITS, Z_FORWARDED, Z_COALESCED, Z_EVENTS, Z_BLOCKED,
+ Z_CLOSE) = range(29)  # Z_CLOSE: least row timeout
+Z_N, Z_LEAST, Z_COMMANDS = 29, 33, 45  # queue lengths; least bound by queue and kind; commands issued
 Z_HOLD = Z_COMMANDS + N_COMMANDS  # scratch of `pick`: by scope (at most 8) and kind
 N_SCALARS = Z_HOLD + 64
 MAX_SCOPES = 8
-PAGE_OPEN, PAGE_CLOSED, PAGE_ADAPTIVE = range(3)
+PAGE_OPEN, PAGE_CLOSED, PAGE_ADAPTIVE, PAGE_TIMEOUT = range(4)
 REF_NONE, REF_ALL, REF_BANK = range(3)
 ROW_CLOSED, ROW_OPENING = -1, -2
 
@@ -89,6 +112,13 @@ def issue(part: A, rules: A, path: A, node: A, z: A, log: A, command: int, b: in
             node[n, N_PAST + 2] = t
             if oldest >= 0:
                 node[n, h] = max(node[n, h], oldest + rules[r, RULE_TICKS])
+        elif kind == 3:  # 32-activate window: counts from the 31st activate before this one
+            at = N_LONG + node[n, N_LONG_AT]
+            oldest = node[n, at]
+            node[n, at] = t
+            node[n, N_LONG_AT] = (node[n, N_LONG_AT] + 1) % LONG
+            if oldest >= 0:
+                node[n, h] = max(node[n, h], oldest + rules[r, RULE_TICKS])
         else:
             for other in range(node[n, N_LOW], node[n, N_HIGH]):
                 if other != n:
@@ -98,36 +128,6 @@ def issue(part: A, rules: A, path: A, node: A, z: A, log: A, command: int, b: in
         if z[Z_LOG] < log.shape[0]:
             log[z[Z_LOG], 0], log[z[Z_LOG], 1], log[z[Z_LOG], 2], log[z[Z_LOG], 3] = t, command, b, row
         z[Z_LOG] += 1
-
-
-@kernel
-def heap_push(heap: A, n: int, t: int, i: int) -> None:
-    """Add (t, i) to a binary heap of n rows, least first."""
-    k = n
-    while k > 0:
-        up = (k - 1) >> 1
-        if heap[up, 0] < t or (heap[up, 0] == t and heap[up, 1] <= i):
-            break
-        heap[k, 0], heap[k, 1] = heap[up, 0], heap[up, 1]
-        k = up
-    heap[k, 0], heap[k, 1] = t, i
-
-
-@kernel
-def heap_pop(heap: A, n: int) -> None:
-    """Remove the least of n rows."""
-    t, i, k = heap[n - 1, 0], heap[n - 1, 1], 0
-    while 2 * k + 1 < n - 1:
-        c = 2 * k + 1
-        if c + 1 < n - 1 and (
-            heap[c + 1, 0] < heap[c, 0] or (heap[c + 1, 0] == heap[c, 0] and heap[c + 1, 1] < heap[c, 1])
-        ):
-            c += 1
-        if t < heap[c, 0] or (t == heap[c, 0] and i <= heap[c, 1]):
-            break
-        heap[k, 0], heap[k, 1] = heap[c, 0], heap[c, 1]
-        k = c
-    heap[k, 0], heap[k, 1] = t, i
 
 
 @inlined
@@ -260,19 +260,43 @@ def drain_rule(part: A, z: A) -> int:
 
 
 @kernel
-def complete(z: A, req: A, released: A, done: A, r: int, window: int) -> None:
-    """A request has all its data: free its place in the window, release those that wait for it."""
+def complete(z: A, req: A, released: A, done: A, m: A, lines: A, waits: A, ready: A, r: int, window: int,
+             singly: int) -> None:
+    """A request has all its data: free its place in the window, release what waits for it."""
     finish = req[r, R_FINISH]
     z[Z_SERVED] += 1
     z[Z_END] = max(z[Z_END], finish)
-    if window > 0:
-        heap_push(done, z[Z_DONE], finish, r)
+    if window > 0 and singly == 0:
+        sift_up(done, z[Z_DONE], finish, r)
         z[Z_DONE] += 1
     child = req[r, R_CHILD]
     while child >= 0:
-        heap_push(released, z[Z_RELEASED], max(req[child, R_OFFERED], finish + req[child, R_DELAY]), child)
-        z[Z_RELEASED] += 1
+        if req[child, R_OFFERED] >= 0:
+            sift_up(released, z[Z_RELEASED], max(req[child, R_OFFERED], finish + req[child, R_DELAY]), child)
+            z[Z_RELEASED] += 1
         child = req[child, R_NEXT]
+    if req[r, R_WAITS] >= 0 and req[r, R_WRITE] == 0:
+        arrived(m, lines, waits, ready, req[r, R_WAITS], finish << SUB)
+
+
+@inlined
+def take_lines(z: A, req: A, released: A, m: A, lines: A, ready: A, decoded: A, over: A, units: A, heads: A,
+               until: int) -> None:
+    """Let the port take what it can by tick ``until``; hand the requests of each line to the controller."""
+    while True:
+        i = port_advance(m, lines, ready, decoded, over, units, heads, (until << SUB) + GRACE)
+        if i < 0:
+            break
+        for r in range(lines[i, L_FIRST], lines[i + 1, L_FIRST]):
+            at = lines[i, L_TAKEN] + m[M_LOOKUP] if req[r, R_EARLY] != 0 else lines[i, L_PLACED]
+            req[r, R_OFFERED] = (at + UP) >> SUB
+            parent = req[r, R_PARENT]
+            if parent < 0 or req[parent, R_LEFT] == 0:
+                offered = req[r, R_OFFERED]
+                if parent >= 0:
+                    offered = max(offered, req[parent, R_FINISH] + req[r, R_DELAY])
+                sift_up(released, z[Z_RELEASED], offered, r)
+                z[Z_RELEASED] += 1
 
 
 @inlined
@@ -336,7 +360,8 @@ def close_row(path: A, bank: A, scope: A, b: int) -> None:
 def column_command(part: A, bank: A, q: A, which: int, k: int) -> int:
     """The read or write of slot k, with or without precharge by the page policy."""
     b = q[which, Q_BANK, k]
-    closing = part[P_PAGE] != PAGE_OPEN and bank[b, B_ACTIVE] == (1 if which == ACTIVE else 0)
+    closing = part[P_PAGE] != PAGE_OPEN and part[P_PAGE] != PAGE_TIMEOUT
+    closing = closing and bank[b, B_ACTIVE] == (1 if which == ACTIVE else 0)
     if closing and part[P_PAGE] == PAGE_ADAPTIVE:
         for other in range(2):
             j = bank[b, B_HEAD_READ + other]
@@ -349,7 +374,7 @@ def column_command(part: A, bank: A, q: A, which: int, k: int) -> int:
 
 @inlined
 def retire(part: A, rules: A, path: A, bank: A, scope: A, bus: A, q: A, z: A, req: A, released: A, done: A,
-           which: int, k: int, command: int, window: int) -> None:
+           m: A, lines: A, waits: A, ready: A, which: int, k: int, command: int, window: int, singly: int) -> None:
     """After the read or write of slot k: what the burst imposes on later ones, when its data is there, who waits."""
     t, b, r, writing = z[Z_T], q[which, Q_BANK, k], q[which, Q_REQUEST, k], q[which, Q_WRITE, k]
     s, u = path[b, PATH_SCOPE], path[b, PATH_PSEUDO]
@@ -369,13 +394,44 @@ def retire(part: A, rules: A, path: A, bank: A, scope: A, bus: A, q: A, z: A, re
     z[Z_WCK] = max(z[Z_WCK], t + part[P_WCK_READ + writing])
     req[r, R_LEFT] -= 1
     req[r, R_FINISH] = max(req[r, R_FINISH], finish)
+    if window > 0 and singly != 0:
+        sift_up(done, z[Z_DONE], finish, r)
+        z[Z_DONE] += 1
     if req[r, R_LEFT] == 0:
-        complete(z, req, released, done, r, window)
+        complete(z, req, released, done, m, lines, waits, ready, r, window, singly)
     if which == ACTIVE:
         bank[b, B_ACTIVE] -= 1
         scope[s, S_ACTIVE] -= 1
     if command >= C_RDA:
         close_row(path, bank, scope, b)
+    elif part[P_PAGE] == PAGE_TIMEOUT:
+        bank[b, B_CLOSE] = t + part[P_CLOSE]
+        z[Z_CLOSE] = min(z[Z_CLOSE], bank[b, B_CLOSE])
+
+
+@kernel
+def timed_out(part: A, path: A, held: A, node: A, bank: A, q: A, z: A) -> int:
+    """A bank whose row has not been used for the timeout and can be precharged now; -1 if none.
+
+    A row that somebody still waits for, or whose activate is still owed an access, starts its time with that access.
+    """
+    t, found, least = z[Z_T], -1, INF
+    for b in range(bank.shape[0]):
+        e = bank[b, B_CLOSE]
+        if e <= t:
+            wanted = bank[b, B_ROW] < 0 or bank[b, B_ACTIVE] > 0 or bank[b, B_REFRESH] != 0
+            for which in range(2):
+                j = bank[b, B_HEAD_READ + which]
+                while j >= 0:
+                    wanted = wanted or q[which, Q_ROW, j] == bank[b, B_ROW]
+                    j = q[which, Q_NEXT, j]
+            e = INF if wanted else earliest(part, path, held, node, H_PRE, b)
+            if e <= t and found < 0:
+                found, e = b, INF
+            bank[b, B_CLOSE] = e
+        least = min(least, e)
+    z[Z_CLOSE] = least
+    return found
 
 
 @inlined
@@ -468,7 +524,8 @@ def refreshed(part: A, path: A, bank: A, scope: A, fifo: A, z: A, command: int, 
 
 @inlined
 def serve_slot(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, bus: A, fifo: A, q: A, z: A, log: A,
-               req: A, released: A, done: A, slot: int, window: int) -> None:
+               req: A, released: A, done: A, m: A, lines: A, waits: A, ready: A, slot: int, window: int,
+               singly: int) -> None:
     """Issue at most one command on a bus slot of this tick."""
     t, which, k, urgent = z[Z_T], -1, -1, False
     command, b, row, after = -1, -1, -1, -1
@@ -501,6 +558,11 @@ def serve_slot(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, 
     # 4. The second half of a split activate, when nothing else can use the bus.
     if k < 0 and command < 0 and opening >= 0:
         which, k = OPENING, opening
+    # 5. A row that nobody has used for long.
+    if k < 0 and command < 0 and slot != SLOT_COL and z[Z_CLOSE] <= t:
+        b = timed_out(part, path, held, node, bank, q, z)
+        if b >= 0:
+            command, after = C_PRE, b + 1
     if k >= 0:
         kind = K_COL if which == ACTIVE else q[which, Q_KEY, q[which, Q_PLACE, k]] & 7
         command = C_ACT2
@@ -542,7 +604,8 @@ def serve_slot(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, 
             if command in (C_ACT, C_ACT2):
                 opened(part, path, held, node, bank, scope, q, z, which, k, command)
             else:
-                retire(part, rules, path, bank, scope, bus, q, z, req, released, done, which, k, command, window)
+                retire(part, rules, path, bank, scope, bus, q, z, req, released, done, m, lines, waits, ready,
+                       which, k, command, window, singly)
                 if command < C_RDA and which != ACTIVE:
                     after = b  # the bank is as it was
             remove(bank, q, z, which, k)
@@ -558,10 +621,10 @@ def serve_slot(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, 
 
 @inlined
 def accept(part: A, path: A, held: A, node: A, bank: A, q: A, z: A, req: A, atoms: A, order: A, released: A, done: A,
-           window: int) -> None:
+           m: A, lines: A, waits: A, ready: A, window: int, singly: int) -> None:
     """Accept requests in order, as many atoms as the queues take."""
     t = z[Z_T]
-    z[Z_REFUSED] = 0
+    z[Z_REFUSED] = z[Z_BLOCKED] = 0
     while True:
         if z[Z_CURRENT] < 0:
             r, due = -1, INF
@@ -573,15 +636,19 @@ def accept(part: A, path: A, held: A, node: A, bank: A, q: A, z: A, req: A, atom
             )
             if waited:
                 due, r = released[0, 0], released[0, 1]
-            if due > t or (window > 0 and z[Z_FLYING] >= window):
+            if due > t:
+                return
+            places = req[r + 1, R_ATOMS] - req[r, R_ATOMS] if singly != 0 else 1
+            if window > 0 and z[Z_FLYING] > 0 and z[Z_FLYING] + places > window:
+                z[Z_BLOCKED] = 1
                 return
             if waited:
-                heap_pop(released, z[Z_RELEASED])
+                sift_down(released, z[Z_RELEASED])
                 z[Z_RELEASED] -= 1
             else:
                 z[Z_NEXT] += 1
             z[Z_CURRENT], z[Z_ATOM], z[Z_OFFER] = r, req[r, R_ATOMS], due
-            z[Z_FLYING] += 1
+            z[Z_FLYING] += places
         r, a = z[Z_CURRENT], z[Z_ATOM]
         which = req[r, R_WRITE]
         merged = False
@@ -597,6 +664,9 @@ def accept(part: A, path: A, held: A, node: A, bank: A, q: A, z: A, req: A, atom
             finish = t if which == WRITE else max(t + 1, z[Z_LAST_DATA])
             req[r, R_LEFT] -= 1
             req[r, R_FINISH] = max(req[r, R_FINISH], finish)
+            if window > 0 and singly != 0:
+                sift_up(done, z[Z_DONE], finish, r)
+                z[Z_DONE] += 1
         else:
             if z[Z_N + which] >= part[P_READS + which]:
                 z[Z_REFUSED] = 1
@@ -615,23 +685,28 @@ def accept(part: A, path: A, held: A, node: A, bank: A, q: A, z: A, req: A, atom
             req[r, R_START] = t
         z[Z_ATOM] = a + 1
         if a + 1 == req[r + 1, R_ATOMS]:
+            if which == WRITE and req[r, R_WAITS] >= 0:
+                arrived(m, lines, waits, ready, req[r, R_WAITS], t << SUB)
             if req[r, R_LEFT] == 0:
-                complete(z, req, released, done, r, window)
+                complete(z, req, released, done, m, lines, waits, ready, r, window, singly)
             z[Z_CURRENT] = -1
 
 
 @inlined
 def next_event(part: A, path: A, held: A, node: A, bank: A, scope: A, fifo: A, z: A, req: A, order: A, released: A,
-               done: A, window: int) -> int:
+               done: A, m: A, lines: A, ready: A, decoded: A, over: A) -> int:
     """The next tick on which anything can happen; INF: never."""
     t = z[Z_T]
     if z[Z_CAS_QUEUE] >= 0 or z[Z_N + OPENING] > 0:
         return int(t + 1)
     e = z[Z_NEXT_REFRESH]
     if z[Z_REFUSED] == 0:
-        if window > 0 and z[Z_FLYING] >= window:
-            if z[Z_DONE] > 0:
-                e = min(e, done[0, 0])
+        if m[M_NEXT] < m[M_LINES]:
+            wake = port_next(m, lines, ready, decoded, over)
+            if wake < NEVER:
+                e = min(e, (wake + UP) >> SUB)
+        if z[Z_BLOCKED] != 0:
+            e = min(e, done[0, 0])
         else:
             if z[Z_NEXT] < order.shape[0]:
                 e = min(e, req[order[z[Z_NEXT]], R_OFFERED])
@@ -658,14 +733,18 @@ def next_event(part: A, path: A, held: A, node: A, bank: A, scope: A, fifo: A, z
     edge = max(t + 1, min(col, act))
     if part[P_HALF] != 0 and (edge & 1) == 0:
         edge += 1
-    e = min(e, edge)
+    e = min(e, min(edge, z[Z_CLOSE]))
     return int(e if e >= INF else max(t + 1, e))
 
 
 @kernel
 def run(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, bus: A, fifo: A, q: A, z: A, log: A, req: A,
-        atoms: A, order: A, released: A, done: A, window: int) -> None:
-    """Serve every request (at most ``window`` in flight; 0: no limit).
+        atoms: A, order: A, released: A, done: A, window: int, singly: int, m: A, lines: A, waits: A, ready: A,
+        decoded: A, over: A, units: A, heads: A) -> None:
+    """Serve every request; with lines, once the port has taken the line of each.
+
+    ``window`` places limit what is in flight (0: no limit): a request takes one and frees it with its last atom, or
+    with ``singly`` one for each of its atoms, which free them one by one.
 
     Fills start and finish of ``req``, the losses of ``bus``, the counters of ``z`` and the log. Stops early only if
     nothing can ever happen again; ``z[Z_SERVED]`` tells.
@@ -675,10 +754,14 @@ def run(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, bus: A,
     if part[P_REFRESH] != REF_NONE:
         z[Z_NEXT_REFRESH] = part[P_REFI] if part[P_REFRESH] == REF_ALL else part[P_REFIPB]
     while True:
-        accept(part, path, held, node, bank, q, z, req, atoms, order, released, done, window)
-        if z[Z_SERVED] == n:
+        if m[M_NEXT] < m[M_LINES]:
+            take_lines(z, req, released, m, lines, ready, decoded, over, units, heads, z[Z_T])
+        accept(part, path, held, node, bank, q, z, req, atoms, order, released, done, m, lines, waits, ready, window,
+               singly)
+        if z[Z_SERVED] == n and m[M_NEXT] == m[M_LINES]:
             break
-        t = next_event(part, path, held, node, bank, scope, fifo, z, req, order, released, done, window)
+        t = next_event(part, path, held, node, bank, scope, fifo, z, req, order, released, done, m, lines, ready,
+                       decoded, over)
         if t >= INF:
             return
         # Ticks skipped since the last event would each have applied the drain rule.
@@ -687,13 +770,14 @@ def run(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, bus: A,
         z[Z_T] = t
         z[Z_EVENTS] += 1
         while z[Z_DONE] > 0 and done[0, 0] <= t:
-            heap_pop(done, z[Z_DONE])
+            sift_down(done, z[Z_DONE])
             z[Z_DONE] -= 1
             z[Z_FLYING] -= 1
         refresh_due(part, bank, scope, fifo, q, z)
         for slot in range(part[P_BUSES]):
             if slot == SLOT_ROW or part[P_HALF] == 0 or (t & 1) == 1:
-                serve_slot(part, rules, path, held, node, bank, scope, bus, fifo, q, z, log, req, released, done,
-                           slot if part[P_BUSES] == 2 else SLOT_ANY, window)
+                serve_slot(part, rules, path, held, node, bank, scope, bus, fifo, q, z, log, req, released, done, m,
+                           lines, waits, ready, slot if part[P_BUSES] == 2 else SLOT_ANY, window, singly)
+    take_lines(z, req, released, m, lines, ready, decoded, over, units, heads, (NEVER >> SUB) - 1)
     for u in range(bus.shape[0]):
         bus[u, U_LOSS + L_IDLE] += max(0, z[Z_END] - bus[u, U_FREE])

@@ -10,7 +10,7 @@ import math
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ DEFAULTS: dict[str, str | int] = {
     "CCDL_WR": "CCDL",
     "CCDR": "CCDS",
     "FAW": 0,
+    "AW32": 0,
     "CS": 0,
     "RTW_other": 0,
     "PPD": 0,
@@ -47,7 +48,7 @@ ROUND_DOWN = ("REFI", "REFIpb")  # a refresh may come early, not late; every oth
 _ORGANISATION = (
     "pseudo_channels ranks bank_groups banks_per_group rows row_bytes atom_bytes channels_per_device".split()  # noqa: SIM905
 )
-_ENERGY = ("activate_pJ", "read_pJ_per_bit", "write_pJ_per_bit", "refresh_pJ", "background_mW")
+_ENERGY = ("activate_pJ", "read_pJ_per_bit", "write_pJ_per_bit", "phy_pJ_per_bit", "refresh_pJ", "background_mW")
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +268,9 @@ def part_from_document(doc: Mapping[str, Any], overrides: Mapping[str, float] | 
         if key not in _ENERGY:
             raise ConfigurationError(f"part {name}: unknown energy figure {key!r}; known are {', '.join(_ENERGY)}")
         energy[key] = read("energy", key, entry, "value")
+        if not isinstance(entry.get("includes"), str) or not entry["includes"]:
+            raise ConfigurationError(f'part {name}: energy.{key} must say what it includes, as in includes = "…"')
+        figures[-1] = replace(figures[-1], source=f"{figures[-1].source}; includes: {entry['includes']}")
     part = Part(
         name=name,
         title=str(doc.get("title", name)),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 
 from linepress_hardware.errors import ConfigurationError
 
-PAGES = ("open", "closed", "adaptive")
+PAGES = ("open", "closed", "adaptive", "timeout")
 REFRESHES = ("all_bank", "per_bank", "none")
 
 
@@ -18,7 +18,7 @@ class Policy:
     ----------
     page : str
         ``open`` leaves rows open; ``closed`` precharges with every access; ``adaptive`` precharges with the last
-        queued access to the row.
+        queued access to the row; ``timeout`` leaves them open and precharges what was not used for ``close_ns``.
     refresh : str
         ``all_bank`` (one command per scope every tREFI), ``per_bank`` (banks in turn), ``none``.
     read_queue, write_queue : int
@@ -26,6 +26,8 @@ class Policy:
     drain_high, drain_low : float
         Writes are drained when more than this share of the write queue is full (or no read waits), until less
         than ``drain_low`` is left and a read waits.
+    close_ns : float
+        Time after its last access at which ``timeout`` closes a row.
     """
 
     page: str = "open"
@@ -34,6 +36,7 @@ class Policy:
     write_queue: int = 32
     drain_high: float = 0.8
     drain_low: float = 0.2
+    close_ns: float = 200.0
 
     def __post_init__(self) -> None:
         if self.page not in PAGES:
@@ -43,6 +46,8 @@ class Policy:
         for name in ("read_queue", "write_queue"):
             if not 1 <= getattr(self, name) <= 4096:
                 raise ConfigurationError(f"policy {name} = {getattr(self, name)} must be 1 to 4096 atoms")
+        if not 0 <= self.close_ns <= 1e6:
+            raise ConfigurationError(f"policy close_ns = {self.close_ns:g} must be 0 to 1,000,000 ns")
         if not 0 <= self.drain_low < self.drain_high <= 1:
             raise ConfigurationError(
                 f"policy drain_low {self.drain_low:g}, drain_high {self.drain_high:g}: need 0 ≤ low < high ≤ 1"

@@ -142,7 +142,13 @@ class DramResult:
 
     @property
     def total_energy_pJ(self) -> float:
-        return float(sum(self.energy_pJ.values()))
+        """Of the device; `energy_pJ` has the interface apart, as ``phy``."""
+        return float(sum(v for k, v in self.energy_pJ.items() if k != "phy"))
+
+    @property
+    def phy_energy_pJ(self) -> float:
+        """Drivers, receivers and PHY of both ends; NaN where the part gives no figure."""
+        return self.energy_pJ.get("phy", float("nan"))
 
     def summary(self) -> dict[str, Any]:
         """Plain numbers for a table or JSON; read latencies are NaN in a run without reads."""
@@ -165,6 +171,7 @@ class DramResult:
             "bus_time_pct": self.bus_time_pct(),
             "energy_pJ": dict(self.energy_pJ),
             "energy_pJ_per_bit": self.total_energy_pJ / (8 * self.bytes) if self.bytes else float("nan"),
+            "phy_energy_pJ_per_bit": self.phy_energy_pJ / (8 * self.bytes) if self.bytes else float("nan"),
             "bytes": self.bytes,
             "bus_bytes": self.bus_bytes,
             **self.extra,

@@ -17,9 +17,31 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from linepress_hardware.dram.jit import kernel
 from linepress_hardware.dram.parts import Figure, document
+from linepress_hardware.dram.port import (
+    L_FIRST,
+    L_PLACED,
+    L_TAKEN,
+    M_LINES,
+    M_LOOKUP,
+    M_NEXT,
+    NEVER,
+    LineLoad,
+    LineTimes,
+    PortState,
+    arrived,
+    port_advance,
+    sift_down,
+    sift_up,
+)
 from linepress_hardware.dram.results import LOSS_CAUSES, DramResult
 from linepress_hardware.errors import ConfigurationError
+
+A = NDArray[np.int64]
+TICK_NS = 2e-5
+SUB = 16  # the port's times are in 1/2^16 of a tick
+FAR = NEVER >> SUB
 
 _KEYS = {
     "organisation": ("banks", "bank_bytes", "page_bytes", "interleave_bytes", "outstanding", "channels_per_device"),
@@ -108,78 +130,76 @@ def arrivals(
     return out
 
 
-@numba.njit(cache=True)
-def _push(heap: NDArray[np.float64], n: int, key: float, index: float) -> None:
-    k = n
-    while k > 0:
-        up = (k - 1) >> 1
-        if heap[up, 0] < key or (heap[up, 0] == key and heap[up, 1] <= index):
-            break
-        heap[k, 0], heap[k, 1] = heap[up, 0], heap[up, 1]
-        k = up
-    heap[k, 0], heap[k, 1] = key, index
-
-
-@numba.njit(cache=True)
-def _pop(heap: NDArray[np.float64], n: int) -> None:
-    key, index, k = heap[n - 1, 0], heap[n - 1, 1], 0
-    while 2 * k + 1 < n - 1:
-        c = 2 * k + 1
-        if c + 1 < n - 1 and (
-            heap[c + 1, 0] < heap[c, 0] or (heap[c + 1, 0] == heap[c, 0] and heap[c + 1, 1] < heap[c, 1])
-        ):
-            c += 1
-        if key < heap[c, 0] or (key == heap[c, 0] and index <= heap[c, 1]):
-            break
-        heap[k, 0], heap[k, 1] = heap[c, 0], heap[c, 1]
-        k = c
-    heap[k, 0], heap[k, 1] = key, index
+@kernel
+def _take_lines(
+    m: A, lines: A, ready_lines: A, decoded: A, over: A, units: A, heads: A, until: int, early: NDArray[np.bool_],
+    parent: A, delay: A, offered: A, finish: A, waiting: A, n_waiting: int,
+) -> int:  # fmt: skip
+    """Let the port take its next line by ``until`` and hand its requests on; how many wait, -1 if none was taken."""
+    i = port_advance(m, lines, ready_lines, decoded, over, units, heads, until << SUB)
+    if i < 0:
+        return -1
+    for r in range(lines[i, L_FIRST], lines[i + 1, L_FIRST]):
+        at = lines[i, L_TAKEN] + m[M_LOOKUP] if early[r] else lines[i, L_PLACED]
+        offered[r] = (at + (1 << SUB) - 1) >> SUB
+        if parent[r] < 0 or finish[parent[r]] >= 0:
+            due = offered[r]
+            if parent[r] >= 0:
+                due = max(due, finish[parent[r]] + delay[r])
+            sift_up(waiting, n_waiting, due, r)
+            n_waiting += 1
+    return n_waiting
 
 
 @numba.njit(cache=True)
 def _serve(
-    bank: NDArray[np.int64],
-    page: NDArray[np.int64],
-    writes: NDArray[np.bool_],
-    transfer: NDArray[np.float64],
-    offered: NDArray[np.float64],
-    order: NDArray[np.int64],
-    first_child: NDArray[np.int64],
-    next_child: NDArray[np.int64],
-    delay: NDArray[np.float64],
-    times: NDArray[np.float64],
-    depth: int,
-    start: NDArray[np.float64],
-    finish: NDArray[np.float64],
-    out: NDArray[np.float64],
-) -> None:
-    """Serve all requests. ``times``: bank read, bank write, latency (ns); ``out``: bus waits for banks, page hits."""
+    bank: A, page: A, writes: NDArray[np.bool_], transfer: A, offered: A, order: A, first_child: A, next_child: A,
+    parent: A, delay: A, times: A, depth: int, start: A, finish: A, out: A,
+    m: A, lines: A, waits: A, ready_lines: A, decoded: A, over: A, units: A, heads: A, head_of: A,
+    early: NDArray[np.bool_],
+) -> None:  # fmt: skip
+    """Serve all requests. ``times``: bank read, bank write, latency; ``out``: bus waits for banks, page hits.
+
+    Times in ticks. ``offered`` is -1 for a request whose line the port has not taken; ``finish`` -1 until served.
+    """
     n = bank.shape[0]
-    bank_free = np.zeros(int(bank.max()) + 1)
+    bank_free = np.zeros(int(bank.max()) + 1, np.int64)
     last_page = np.full(bank_free.shape[0], -1, np.int64)
-    ready = np.zeros((depth + 1, 2))
-    waiting = np.zeros((max(1, n - order.shape[0]), 2))
+    ready = np.zeros((depth + 1, 2), np.int64)
+    waiting = np.zeros((max(1, n - order.shape[0]), 2), np.int64)
     n_ready, n_waiting, following = 0, 0, 0
-    now, bus = 0.0, 0.0
+    now, bus = 0, 0
     for _ in range(n):
         # Take in what has arrived by the time the oldest ready request would use the port.
         while n_ready < depth:
-            r, due = np.int64(-1), np.inf
+            horizon = max(bus, ready[0, 0]) if n_ready > 0 else FAR
+            while m[M_NEXT] < m[M_LINES]:
+                until = min(horizon, waiting[0, 0]) if n_waiting > 0 else horizon
+                more = _take_lines(
+                    m, lines, ready_lines, decoded, over, units, heads, until, early, parent, delay, offered, finish,
+                    waiting, n_waiting,
+                )  # fmt: skip
+                if more < 0:
+                    break
+                n_waiting = more
+            r, due = -1, FAR
             if following < order.shape[0]:
                 r = order[following]
                 due = offered[r]
             child = n_waiting > 0 and (waiting[0, 0] < due or (waiting[0, 0] == due and waiting[0, 1] < r))
             if child:
-                due, r = waiting[0, 0], np.int64(waiting[0, 1])
-            if r < 0 or (n_ready > 0 and due > max(bus, ready[0, 0])):
+                due, r = waiting[0, 0], waiting[0, 1]
+            if r < 0 or (n_ready > 0 and due > horizon):
                 break
             if child:
-                _pop(waiting, n_waiting)
+                sift_down(waiting, n_waiting)
                 n_waiting -= 1
             else:
                 following += 1
             start[r] = max(now, due)
             now = start[r]
+            if writes[r] and head_of.shape[0] > 0:
+                arrived(m, lines, waits, ready_lines, head_of[r], now << SUB)
             b = bank[r]
             begin = max(start[r], bank_free[b])
             if page[r] >= 0 and page[r] == last_page[b] and not writes[r]:
@@ -188,10 +208,10 @@ def _serve(
                 begin += times[1] if writes[r] else times[0]
                 last_page[b] = page[r]
             bank_free[b] = begin
-            _push(ready, n_ready, begin + times[2], np.float64(r))
+            sift_up(ready, n_ready, begin + times[2], r)
             n_ready += 1
-        t, r = ready[0, 0], np.int64(ready[0, 1])
-        _pop(ready, n_ready)
+        t, r = ready[0, 0], ready[0, 1]
+        sift_down(ready, n_ready)
         n_ready -= 1
         if t > bus:
             out[0] += t - max(bus, start[r])
@@ -199,11 +219,16 @@ def _serve(
         finish[r] = bus
         if n_ready == depth - 1:
             now = max(now, bus)
+        if not writes[r] and head_of.shape[0] > 0:
+            arrived(m, lines, waits, ready_lines, head_of[r], bus << SUB)
         child_of = first_child[r]
         while child_of >= 0:
-            _push(waiting, n_waiting, max(offered[child_of], bus + delay[child_of]), np.float64(child_of))
-            n_waiting += 1
+            if offered[child_of] >= 0:
+                sift_up(waiting, n_waiting, max(offered[child_of], bus + delay[child_of]), child_of)
+                n_waiting += 1
             child_of = next_child[child_of]
+    while port_advance(m, lines, ready_lines, decoded, over, units, heads, NEVER) >= 0:
+        pass
 
 
 def simulate_simple(
@@ -216,8 +241,9 @@ def simulate_simple(
     children: tuple[NDArray[np.int64], NDArray[np.int64]],
     parent: NDArray[np.int64],
     delay_ns: NDArray[np.float64],
-) -> DramResult:
-    """As `simulate`, whose checked arrays these are."""
+    load: LineLoad | None,
+) -> tuple[DramResult, LineTimes | None]:
+    """As `simulate` or `simulate_lines`, whose checked arrays these are."""
     v = part.values
     n = address.shape[0]
     chunk = (address // np.uint64(int(v["interleave_bytes"]))).astype(np.int64)
@@ -225,25 +251,39 @@ def simulate_simple(
     page_bytes = int(v.get("page_bytes", 0))
     page = (address // np.uint64(page_bytes)).astype(np.int64) if page_bytes else np.full(n, -1, np.int64)
     transfer = sizes / np.where(writes, v["write_GBps"], v["read_GBps"])
-    offered = np.zeros(n) if arrival is None else arrival
-    free = np.flatnonzero(parent < 0)
-    order = free[np.argsort(offered[free], kind="stable")].astype(np.int64)
-    start, finish, out = np.zeros(n), np.zeros(n), np.zeros(2)
-    times = np.array([v["bank_read"], v["bank_write"], v["latency"]])
+
+    def ticks(ns: NDArray[np.float64]) -> A:
+        return np.asarray(np.rint(ns / TICK_NS), np.int64)
+
+    port = PortState.none() if load is None else PortState.of(load, n, TICK_NS, SUB)
+    if load is None:
+        offer = ticks(np.zeros(n) if arrival is None else arrival)
+        free = np.flatnonzero(parent < 0)
+        order = free[np.argsort(offer[free], kind="stable")].astype(np.int64)
+    else:
+        offer, order = np.full(n, -1, np.int64), np.empty(0, np.int64)
+    begins, ends, tally = np.zeros(n, np.int64), np.full(n, -1, np.int64), np.zeros(2, np.int64)
+    times = ticks(np.array([v["bank_read"], v["bank_write"], v["latency"]]))
     depth = min(int(v["outstanding"]), window or int(v["outstanding"]))
     began = time.thread_time()
     _serve(
-        bank, page, writes, transfer, offered, order, *children, delay_ns, times, depth, start, finish, out
+        bank, page, writes, ticks(transfer), offer, order, *children, parent, ticks(delay_ns), times, depth, begins,
+        ends, tally, *port.arrays(), port.head_of, port.early,
     )  # fmt: skip
     seconds = time.thread_time() - began
+    start: NDArray[np.float64] = np.multiply(begins, TICK_NS, dtype=np.float64)
+    finish: NDArray[np.float64] = np.multiply(ends, TICK_NS, dtype=np.float64)
+    out = (float(tally[0]) * TICK_NS, int(tally[1]))
+    if load is not None:
+        arrival = np.multiply(offer, TICK_NS, dtype=np.float64)
     total = float(finish.max())
     data = float(transfer.sum())
-    waits = min(float(out[0]), max(0.0, total - data))
+    waits = min(out[0], max(0.0, total - data))
     lost = dict.fromkeys(LOSS_CAUSES, 0.0) | {"row_activation": waits, "idle": max(0.0, total - data - waits)}
     counts = {"RD": int((~writes).sum()), "WR": int(writes.sum())}
     bits = {"read": 8 * int(sizes[~writes].sum()), "write": 8 * int(sizes[writes].sum())}
     energy = {k: v[f"{k}_pJ_per_bit"] * b for k, b in bits.items() if f"{k}_pJ_per_bit" in v}
-    return DramResult(
+    result = DramResult(
         part=part.name,
         mapping=f"interleave {int(v['interleave_bytes'])} B",
         policy="in order",
@@ -255,7 +295,7 @@ def simulate_simple(
         bus_bytes=int(sizes.sum()),
         sim_time_ns=total,
         peak_GBps=part.peak_GBps,
-        row_hits=int(out[1]),
+        row_hits=out[1],
         atoms=n,
         forwarded_atoms=0,
         coalesced_atoms=0,
@@ -264,3 +304,4 @@ def simulate_simple(
         energy_pJ=energy,
         seconds=seconds,
     )
+    return result, None if load is None else port.times(TICK_NS)

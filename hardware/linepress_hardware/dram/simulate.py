@@ -15,12 +15,14 @@ from linepress_hardware.dram.mapping import Mapping as AddressMapping
 from linepress_hardware.dram.mapping import mapping_for, place_atoms
 from linepress_hardware.dram.parts import Part, load_part, simple_names
 from linepress_hardware.dram.policy import Policy, parse_policy
+from linepress_hardware.dram.port import LineLoad, LineTimes, PortState
 from linepress_hardware.dram.results import COMMANDS, LOSS_CAUSES, CommandLog, DramResult
 from linepress_hardware.dram.simple import SimplePart, arrivals, load_simple, simulate_simple
 from linepress_hardware.dram.state import Machine, Spec, new_machine
 from linepress_hardware.errors import ConfigurationError
 
 MAX_ATOMS = 1 << 30
+WINDOW_COUNTS = ("atoms", "requests")
 
 
 def simulate(
@@ -32,6 +34,7 @@ def simulate(
     mapping: str | AddressMapping | None = None,
     policy: str | Policy | None = None,
     window: int | None = None,
+    window_counts: str = "atoms",
     request_bytes: int | ArrayLike = 64,
     after: ArrayLike | None = None,
     after_delay_ns: float | ArrayLike = 0.0,
@@ -54,6 +57,10 @@ def simulate(
         See `mapping_for` and `parse_policy`; None for the part's mapping and the default policy.
     window : int, optional
         Most requests in flight (a closed loop); None: as many as the queues take.
+    window_counts : str
+        ``atoms``, as the reference simulator does: there are ``window`` × atoms of the largest request places, a
+        request starts when all its atoms have one, and each atom frees its own. ``requests``: a request frees its
+        place with its last atom.
     request_bytes : int or int64[n]
         A request touches every atom of ``[address, address + bytes)``; at least 1 byte.
     after : int64[n], optional
@@ -67,6 +74,53 @@ def simulate(
     ConfigurationError
         For arrays that do not fit together, addresses outside the part, a bad mapping or policy.
     """
+    result, _ = _simulate(
+        part, address_bytes, is_write, arrival_ns, mapping, policy, window, window_counts, request_bytes, after,
+        after_delay_ns, log, None,
+    )  # fmt: skip
+    return result
+
+
+def simulate_lines(
+    part: Part | SimplePart | str,
+    load: LineLoad,
+    address_bytes: ArrayLike,
+    is_write: ArrayLike,
+    *,
+    mapping: str | AddressMapping | None = None,
+    policy: str | Policy | None = None,
+    request_bytes: int | ArrayLike = 64,
+    after: ArrayLike | None = None,
+    after_delay_ns: float | ArrayLike = 0.0,
+) -> tuple[DramResult, LineTimes]:
+    """Simulate the lines of a port on one channel: its requests reach the memory as the port takes their lines.
+
+    Arguments as in `simulate`; ``after`` delays a request of a line that has been taken. Requests behind those of the
+    last line belong to no line and are offered as in a saturated run. Raises `ConfigurationError`.
+    """
+    result, times = _simulate(
+        part, address_bytes, is_write, None, mapping, policy, None, "atoms", request_bytes, after, after_delay_ns,
+        False, load,
+    )  # fmt: skip
+    assert times is not None
+    return result, times
+
+
+def _simulate(
+    part: Part | SimplePart | str,
+    address_bytes: ArrayLike,
+    is_write: ArrayLike | None,
+    arrival_ns: ArrayLike | None,
+    mapping: str | AddressMapping | None,
+    policy: str | Policy | None,
+    window: int | None,
+    window_counts: str,
+    request_bytes: int | ArrayLike,
+    after: ArrayLike | None,
+    after_delay_ns: float | ArrayLike,
+    log: bool,
+    load: LineLoad | None,
+) -> tuple[DramResult, LineTimes | None]:
     if isinstance(part, str):
         part = load_memory(part)
     if isinstance(part, SimplePart):
@@ -74,8 +128,10 @@ def simulate(
             raise ConfigurationError(f"{part.name} has no address mapping, policy or command log; leave them out")
         address, writes, sizes, arrival = _requests(part, address_bytes, is_write, arrival_ns, request_bytes)
         parent, delay_ns = _dependences(address.shape[0], after, after_delay_ns)
-        _check_window(window)
-        return simulate_simple(part, address, writes, sizes, arrival, window, _children(parent), parent, delay_ns)
+        _check_window(window, window_counts)
+        return simulate_simple(
+            part, address, writes, sizes, arrival, window, _children(parent), parent, delay_ns, load
+        )
     policy = parse_policy(policy)
     place = mapping_for(part, mapping)
     address, writes, sizes, arrival = _requests(part, address_bytes, is_write, arrival_ns, request_bytes)
@@ -83,27 +139,32 @@ def simulate(
     first, offsets = _atoms(part, address, sizes)
     parent, delay_ns = _dependences(n, after, after_delay_ns)
     delay = np.ceil(delay_ns / part.tick_ns - 1e-9).astype(np.int64)
-    _check_window(window)
+    _check_window(window, window_counts)
 
     m = int(offsets[-1])
     atoms = np.empty((m, 3), np.int64)
     place_atoms(first, offsets, place.tables(), part.banks.bit_length() - 1, atoms)
 
     offered = np.zeros(n, np.int64) if arrival is None else np.ceil(arrival / part.tick_ns - 1e-9).astype(np.int64)
-    free = np.flatnonzero(parent < 0)
+    behind = 0 if load is None else int(load.first[-1])  # requests of lines; the others are free of the port
+    free = behind + np.flatnonzero(parent[behind:] < 0)
     order = free[np.argsort(offered[free], kind="stable")].astype(np.int64)
     spec = _compiled(part, policy)
-    limit = window or 0
+    widest = int(np.diff(offsets).max())
+    singly = window_counts == "atoms"
+    limit = (window or 0) * (widest if singly else 1)
     room = 6 * m + 4096 if log else 0
     while True:
-        requests = _request_table(offsets, writes, offered, parent, delay)
+        port = PortState.none() if load is None else PortState.of(load, behind, part.tick_ns, engine.SUB)
+        requests = _request_table(offsets, writes, offered, parent, delay, port if load is not None else None)
         released = np.zeros((max(1, n - order.shape[0]), 2), np.int64)
-        done = np.zeros((max(1, min(limit, n) + 1), 2), np.int64)
+        done = np.zeros((min(limit, m) + widest + 1, 2), np.int64)
         machine = new_machine(spec, room)
         began = time.thread_time()
         engine.run(
             spec.part, spec.rules, spec.path, spec.held, machine.node, machine.bank, machine.scope, machine.bus,
             machine.fifo, machine.queue, machine.z, machine.log, requests, atoms, order, released, done, limit,
+            int(singly), *port.arrays(),
         )  # fmt: skip
         seconds = time.thread_time() - began
         kept = int(machine.z[engine.Z_LOG])
@@ -124,8 +185,11 @@ def simulate(
     bus_time.update({cause: float(loss[:, i].sum()) * tick for i, cause in enumerate(LOSS_CAUSES)})
     start_ns = _ns(requests[:-1, engine.R_START], tick)
     finish_ns = _ns(requests[:-1, engine.R_FINISH], tick)
-    offered_ns = None if arrival is None else _ns(offered, tick)
-    return DramResult(
+    if load is not None:
+        offered_ns: NDArray[np.float64] | None = _ns(requests[:-1, engine.R_OFFERED], tick)
+    else:
+        offered_ns = None if arrival is None else _ns(offered, tick)
+    result = DramResult(
         part=part.name,
         mapping=place.name,
         policy=str(policy),
@@ -148,6 +212,7 @@ def simulate(
         extra={"events": int(z[engine.Z_EVENTS])},
         seconds=seconds,
     )
+    return result, None if load is None else port.times(tick)
 
 
 def _requests(
@@ -231,9 +296,11 @@ def _dependences(
     return parent, delays
 
 
-def _check_window(window: int | None) -> None:
+def _check_window(window: int | None, counts: str) -> None:
     if window is not None and window < 1:
         raise ConfigurationError(f"window = {window} must be at least 1 request in flight")
+    if counts not in WINDOW_COUNTS:
+        raise ConfigurationError(f"window_counts {counts!r} is not one of {', '.join(WINDOW_COUNTS)}")
 
 
 def load_memory(name: str, overrides: Mapping[str, float] | None = None) -> Part | SimplePart:
@@ -264,6 +331,7 @@ def _request_table(
     offered: NDArray[np.int64],
     parent: NDArray[np.int64],
     delay: NDArray[np.int64],
+    port: PortState | None,
 ) -> NDArray[np.int64]:
     """The engine's table of requests, nothing served yet; the last row only ends the atoms of the one before."""
     table = np.zeros((writes.shape[0] + 1, engine.N_REQUEST), np.int64)
@@ -275,6 +343,13 @@ def _request_table(
     body[:, engine.R_DELAY] = delay
     body[:, engine.R_START] = -1
     body[:, engine.R_LEFT] = np.diff(offsets)
+    body[:, engine.R_PARENT] = parent
+    body[:, engine.R_WAITS] = -1
+    if port is not None:
+        behind = port.early.shape[0]
+        body[:behind, engine.R_OFFERED] = -1
+        body[:behind, engine.R_WAITS] = port.head_of
+        body[:behind, engine.R_EARLY] = port.early
     return table
 
 

@@ -26,7 +26,7 @@ COLUMN_COMMANDS = ("RD", "WR", "RDA", "WRA", "CAS")
 
 
 class Rule(NamedTuple):
-    """One minimum spacing; ``window`` 4 counts from the fourth-last ``first`` (the four-activate window)."""
+    """One minimum spacing; ``window`` n counts from the n-th last ``first`` (4 and 32: the activate windows)."""
 
     level: int
     first: str
@@ -85,7 +85,7 @@ STANDARDS: dict[str, Standard] = {
         Standard("HBM3", PSEUDO, PSEUDO, RANK, GROUP, 2, _HALF, half_clock=True),
         Standard("HBM4", PSEUDO, PSEUDO, RANK, GROUP, 2, _HALF, half_clock=True),
         Standard("DDR4", RANK, CHANNEL, RANK, GROUP, 1, {}, per_bank_refresh=False),
-        Standard("DDR5", RANK, CHANNEL, RANK, GROUP, 1, _LONG, per_bank_refresh=False),
+        Standard("DDR5", RANK, CHANNEL, RANK, GROUP, 1, _LONG),
         Standard("LPDDR5", RANK, CHANNEL, RANK, GROUP, 1, {}, split_activate=True),
         Standard("GDDR6", CHANNEL, CHANNEL, CHANNEL, GROUP, 1, {}),
         Standard("GDDR7", CHANNEL, CHANNEL, CHANNEL, BANK, 2, _LONG),
@@ -158,6 +158,8 @@ def rules(standard: Standard, ck: Mapping[str, int], ticks_per_ck: int) -> list[
         add(GROUP, ("ACT",), ("ACT",), ck["RRDL"], "tRRD_L")
     if ck["FAW"]:
         add(scope, ("ACT",), ("ACT",), ck["FAW"], "tFAW", window=4)
+    if ck["AW32"]:
+        add(scope, ("ACT",), ("ACT",), ck["AW32"], "t32AW", window=32)
     add(BANK, ("ACT",), ("ACT",), ck["RC"], "tRC")
     add(BANK, ("ACT",), ("RD",), ck["RCDRD"], "tRCD")
     add(BANK, ("ACT",), ("WR",), ck["RCDWR"], "tRCD")

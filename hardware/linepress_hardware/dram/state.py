@@ -21,8 +21,8 @@ class Spec:
     part : [N_PART]
         Counts, latencies and policy, then where each command's rules start.
     rules : [rules, 4]
-        Level, held command, ticks and kind (0: same node, 1: from the fourth-last, 2: the other nodes), by first
-        command.
+        Level, held command, ticks and kind (0: same node, 1: from the fourth-last, 2: the other nodes, 3: from the
+        32nd-last), by first command.
     path : [banks, PATH_HELD + 35]
         Nodes of a bank on the five levels, its pseudo channel, its scope; nodes that hold each command back.
     held : [7]
@@ -59,10 +59,11 @@ def new_machine(spec: Spec, log_room: int) -> Machine:
     banks, scopes = spec.path.shape[0], spec.scope_node.shape[0]
     node = np.zeros((spec.node_low.shape[0], e.N_NODE), np.int64)
     node[:, e.N_PAST : e.N_PAST + 3] = -1
+    node[:, e.N_LONG : e.N_LONG + e.LONG] = -1
     node[:, e.N_LOW], node[:, e.N_HIGH] = spec.node_low, spec.node_high
     bank = np.zeros((banks, e.N_BANK), np.int64)
     bank[:, [e.B_ROW, e.B_REF_BEGIN, e.B_REF_END, e.B_HEAD_READ, e.B_HEAD_WRITE]] = -1
-    bank[:, e.B_DEADLINE] = e.INF
+    bank[:, [e.B_DEADLINE, e.B_CLOSE]] = e.INF
     scope = np.zeros((scopes, e.N_SCOPE), np.int64)
     scope[:, e.S_NODE] = spec.scope_node
     size = max(int(spec.part[e.P_READS]), int(spec.part[e.P_WRITES]), banks) + 1
@@ -71,6 +72,7 @@ def new_machine(spec: Spec, log_room: int) -> Machine:
     z = np.zeros(e.N_SCALARS, np.int64)
     z[[e.Z_CURRENT, e.Z_CAS_QUEUE, e.Z_FIFO_SINCE, e.Z_FIFO_UNTIL]] = -1
     z[e.Z_LEAST : e.Z_COMMANDS] = e.INF
+    z[e.Z_CLOSE] = e.INF
     return Machine(
         node=node,
         bank=bank,

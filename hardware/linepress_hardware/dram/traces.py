@@ -54,7 +54,7 @@ def splitmix64(seed: int, count: int) -> U64:
 def from_file(data: bytes) -> Trace:
     """The trace in the bytes of a file: text of Ramulator or DRAMsim3, else words; raises `ConfigurationError`."""
     head = data[:4096]
-    text = bool(head.strip()) and not head.translate(None, TEXT_BYTES)
+    text = len(head.split()) > 1 and not head.translate(None, TEXT_BYTES)
     return from_text(data.decode("ascii", "replace")) if text else from_words(data)
 
 

@@ -66,7 +66,9 @@ def parse_config(config: Mapping[str, Any], name: str | None = None) -> ModelSha
     family = families().get(config.get("model_type") or "")
     if family is None:
         raise ConfigurationError(_unknown(label, config.get("model_type")))
-    if nested is config and not any(config.get(key) is not None for key in (*_SIZES, family.layers.get("field"))):
+    if nested is config and not any(
+        config.get(key) is not None for key in (*_SIZES, str(family.layers.get("field")))
+    ):
         # wrappers leave out whole language models that equal their class; a file of its own does not
         raise ConfigurationError(
             f"{label}: config has no num_hidden_layers and no hidden_size, so it is not whole; give "

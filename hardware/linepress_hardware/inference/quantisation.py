@@ -113,7 +113,7 @@ def _bitsandbytes(raw: Mapping[str, Any], method: str, name: str) -> Quantisatio
 
 def _compressed(raw: Mapping[str, Any], method: str, name: str) -> Quantisation:
     groups = raw.get("config_groups")
-    first = next(iter(groups.values()), {}) if isinstance(groups, Mapping) else {}
+    first: Any = next(iter(groups.values()), {}) if isinstance(groups, Mapping) else {}
     weights = (first.get("weights") if isinstance(first, Mapping) else None) or {}
     cache = raw.get("kv_cache_scheme") or {}
     kv_bits = int(_number(cache, "num_bits", 8, name)) if cache else None

@@ -129,8 +129,8 @@ def card_engines(check: CardEngines, records: Records) -> Finding:
         f"; with one: {one.variant}, {fmt.ratio(one.payload_ratio)}" if one else "; no codec of the run needs one"
     )
     detail = (
-        f"{chosen.variant}, {fmt.ratio(chosen.payload_ratio)}: {engines(chosen.variant)} decoders{beside}; pre-layout, "
-        "and times the ratio where the channel hands on more raw bytes than its own peak"
+        f"{chosen.variant}, {fmt.ratio(chosen.payload_ratio)}: {engines(chosen.variant)} decoders{beside}; "
+        "pre-layout, and times the ratio where the channel hands on more raw bytes than its own peak"
     )
     return Finding(engines(chosen.variant), detail=detail, checked_by=how)
 
@@ -165,6 +165,11 @@ def channel_gain(check: ChannelGain, records: Records) -> Finding:
         )
     best = int(np.nanargmax(gain))
     where = f"{rows.text('codec')[best]}, {rows.text('memory')[best]}, packing {rows.text('packing')[best]}"
+    if check.quantity != "capacity":
+        wide = rows.real(f"gain_{check.quantity}_half_width_pct")[best]
+        if np.isfinite(wide):
+            default = fmt.ratio(rows.real(f"default_gain_{check.quantity}")[best])
+            where += f", ± {wide:.1f} %, plain at its best (both at default: {default})"
     payload = float(rows.real("payload_ratio")[best])
     return Finding(
         float(gain[best]),

@@ -42,6 +42,23 @@ SHOWN: dict[str, dict[str, str]] = {
         "kv_heads": "KV heads",
         "kv_bytes_per_token_bf16": "KV, B/token (bf16)",
     },
+    "engines": {
+        "engine": "engine",
+        "max_tokens": "tokens a step",
+        "max_sequences": "sequences",
+        "chunked_prefill": "prompts in pieces",
+        "reserve_answer": "answers reserved",
+        "block_tokens": "block, tokens",
+        "prefix_cache": "prefix cache",
+    },
+    "kernels": {
+        "accelerator": "accelerator",
+        "linear_error": "linear layers, mean error",
+        "attention_error": "attention, mean error",
+        "rows": "measured kernels",
+        "host_step_us": "host, µs a step",
+        "source": "source",
+    },
     "racks": {"rack": "rack", "title": "title", "accelerator": "accelerator", "chips": "chips", "power_W": "W"},
     "links": {
         "link": "link",
@@ -206,6 +223,31 @@ def models() -> Rows:
     ]
 
 
+def engines() -> Rows:
+    """Serving engines whose scheduler rules are data."""
+    from linepress_hardware.inference.serving import engines as known
+
+    names = ("max_tokens", "max_sequences", "chunked_prefill", "reserve_answer", "block_tokens", "prefix_cache")
+    return [{"engine": name, **{key: getattr(one, key) for key in names}} for name, one in known().items()]
+
+
+def kernels() -> Rows:
+    """Accelerators whose kernels are known by shape, with the error on the measured ones."""
+    from linepress_hardware.inference.kernels.forms import all_forms
+
+    return [
+        {
+            "accelerator": name,
+            "linear_error": f"{one.bands['linear'].mean:.1%}",
+            "attention_error": f"{one.attention_band:.1%}",
+            "rows": sum(band.rows for band in one.bands.values()),
+            "host_step_us": one.host_step_us,
+            "source": one.source,
+        }
+        for name, one in all_forms().items()
+    ]
+
+
 def racks() -> Rows:
     """Racks of the system model."""
     from linepress_hardware.racks.racks import racks as known
@@ -323,6 +365,8 @@ KINDS: dict[str, Callable[[], Rows]] = {
     "memories": memories,
     "accelerators": accelerators,
     "models": models,
+    "engines": engines,
+    "kernels": kernels,
     "racks": racks,
     "links": links,
     "switches": switches,

@@ -131,15 +131,16 @@ class Cluster:
             shorten_ray_folder()
         try:
             if self.local:
-                ray.init(
-                    address="local",
-                    _temp_dir=str(self._private.enter()),
-                    num_cpus=self.workers or usable_cores(),
-                    object_store_memory=OBJECT_STORE_BYTES,
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                )
+                with self._private.starting() as folder:
+                    ray.init(
+                        address="local",
+                        _temp_dir=str(folder),
+                        num_cpus=self.workers or usable_cores(),
+                        object_store_memory=OBJECT_STORE_BYTES,
+                        include_dashboard=False,
+                        log_to_driver=False,
+                        logging_level=logging.ERROR,
+                    )
             else:
                 variables = {**RUN_VARIABLES, **THREAD_VARIABLES, **run_variables(self.run)}
                 ray.init(
@@ -148,7 +149,8 @@ class Cluster:
                     log_to_driver=False,
                     logging_level=logging.ERROR,
                 )
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        except Exception as error:  # Ray has no closed list: a node that is slow to start is a bare Exception
+            ray.shutdown()
             self._private.leave()
             sentence = str(error).strip().splitlines()[0]
             raise ClusterError(

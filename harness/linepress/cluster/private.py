@@ -12,7 +12,8 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,41 +23,56 @@ LONGEST_FOLDER = 40
 
 
 class PrivateRay:
-    """What a local Ray needs in the environment of this process, from `enter` to `leave`."""
+    """What a local Ray needs of this process: in its environment while it starts, in Ray's memory until it ends.
+
+    Attributes
+    ----------
+    token : str
+        Of this Ray; empty while there is none.
+    folder : Path | None
+        Of its sockets and logs.
+    """
 
     def __init__(self) -> None:
-        self._before: dict[str, str | None] = {}
+        self.token = ""
         self.folder: Path | None = None
 
-    def enter(self) -> Path:
-        """Set token and loopback for the Ray that is started next; the folder for its sockets and logs."""
-        self._set(
-            {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), CLUSTERS_VARIABLE: "0"},
-            clusters=False,
-        )
+    @contextmanager
+    def starting(self) -> Iterator[Path]:
+        """While Ray is started: token and loopback are set, for it and what it starts; the folder for it.
+
+        The environment is put back afterwards, since a program that this process starts is none of Ray's.
+        """
+        self.token = secrets.token_hex(32)
         base = tempfile.gettempdir()
         self.folder = Path(tempfile.mkdtemp(prefix="lpray-", dir=base if len(base) <= LONGEST_FOLDER else "/tmp"))
-        return self.folder / "r"  # Ray opens its own folder to everybody; nobody gets through the one above it
+        wanted = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token, CLUSTERS_VARIABLE: "0"}
+        before = {name: os.environ.get(name) for name in wanted}
+        os.environ.update(wanted)
+        _look_again(clusters=False)
+        try:
+            yield self.folder / "r"  # Ray opens its own folder to everybody; nobody gets through the one above it
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
 
     def leave(self) -> None:
-        """Put the environment back and remove the folder; nothing when it was not entered."""
+        """Forget the token and remove the folder; nothing when there is none."""
         if self.folder is not None:
-            self._set(self._before, clusters=True)
+            _look_again(clusters=True)
             shutil.rmtree(self.folder, ignore_errors=True)
-            self.folder = None
+            self.folder, self.token = None, ""
 
-    def _set(self, values: Mapping[str, str | None], clusters: bool) -> None:
-        self._before = {name: os.environ.get(name) for name in values}
-        for name, value in values.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-        from ray import _raylet
-        from ray._private import ray_constants
 
-        raylet: Any = _raylet
-        ray_constants.ENABLE_RAY_CLUSTER = clusters
-        # Ray keeps mode and token from the first time that it looked.
-        raylet.Config.initialize("")
-        raylet.AuthenticationTokenLoader.instance().reset_cache()
+def _look_again(clusters: bool) -> None:
+    """Have Ray read the environment anew: it keeps mode and token from the first time that it looked."""
+    from ray import _raylet
+    from ray._private import ray_constants
+
+    raylet: Any = _raylet
+    ray_constants.ENABLE_RAY_CLUSTER = clusters
+    raylet.Config.initialize("")
+    raylet.AuthenticationTokenLoader.instance().reset_cache()

@@ -17,7 +17,7 @@ from linepress.compare.sampled import SLOWER, Sampled, sampled
 from linepress.compare.spread import spread_between_runs
 from linepress.errors import EXIT_CASES_FAILED, EXIT_GATE_FAILED, EXIT_NOTHING_MEASURED, EXIT_OK
 from linepress.records import RunStore
-from linepress.records.place import RunPlace
+from linepress.records.place import RunPlace, same_place
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +94,11 @@ def compare_runs(
     new: RunPlace | str | RunStore,
     options: CompareOptions | None = None,
     say: Callable[[str], None] = lambda text: None,
+    speed_base: RunPlace | None = None,
 ) -> Comparison:
     """Compare the run ``new`` with the reference ``base``; ``say`` is told what takes time.
+
+    Recorded speeds are held against ``speed_base`` where that is another run.
 
     Each is a folder, a place in a store, or a store that is open. Raises `RecordError` for a place that is not a run,
     a damaged part, or a record of another schema version.
@@ -109,7 +112,12 @@ def compare_runs(
     if options.retime:
         speeds = retime(requests(pairs, RetimePlan()), options.retime, this_python(), RetimePlan(), options, say)
     else:
-        speeds = _recorded(pairs, source, options, (stores[0].place, stores[1].place))
+        place, pairs_of_speed, source_of_speed = stores[0].place, pairs, source
+        if speed_base is not None and not same_place(speed_base, place):
+            place, side = speed_base, load_side(speed_base)
+            pairs_of_speed = pair(side, sides[1])
+            source_of_speed = provenance(side, sides[1], options.hosts_alike)
+        speeds = _recorded(pairs_of_speed, source_of_speed, options, (place, stores[1].place))
     found = Comparison(
         source=source,
         options=options,

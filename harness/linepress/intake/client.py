@@ -1,7 +1,8 @@
 """Hands a packed submission to a service: declares it, uploads what is missing, asks for the verdict.
 
 Standard library only, so that a partner can read it whole. Every step can be repeated: the declaration carries an
-Idempotency-Key made of its own content, and each file goes on at the offset the service tells.
+Idempotency-Key made of its own content, and each file goes on at the offset the service tells. ``HTTPS_PROXY`` and
+``NO_PROXY`` are honoured; plain HTTP, which is for this machine alone, goes through no proxy.
 """
 
 from __future__ import annotations
@@ -56,16 +57,22 @@ class Client:
         self._parts = parts
         self._headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
         self._wait = wait
+        self._say: Callable[[str], None] = lambda text: None
 
     def send(self, folder: Path, say: Callable[[str], None] = lambda text: None, **choice: Any) -> Row:
         """Hand in ``folder`` (as ``linepress pack`` wrote it); ``choice`` are further keys of the declaration.
 
         Returns the submission as the service shows it. Raises `ClientError`.
         """
+        self._say = say
         body = {"name": folder.absolute().name, "files": declared(folder), **choice}
         key = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-        found = self.call("POST", "/v1/submissions", body, {"Idempotency-Key": key})
-        say(f"submission {found['id']}: {found['state']}")
+        data = json.dumps(body).encode()
+        headers = {"Idempotency-Key": key, "Content-Type": "application/json"}
+        answer, text = self._request("POST", "/v1/submissions", data, headers)
+        found: Row = json.loads(text)
+        before = " (these files with these options were declared before)" if answer["status"] == "200" else ""
+        say(f"submission {found['id']}: {found['state']}{before}")
         if found["state"] == "uploading":
             for file in found["files"]:
                 if not file["from_hub"]:
@@ -126,6 +133,7 @@ class Client:
         why = ""
         for attempt in range(TRIES):
             if attempt:
+                self._say(f"{why}; trying again in {wait_s:.1f} s")
                 self._wait(wait_s)
                 wait_s = min(2 * wait_s, LONGEST_WAIT_S)
             try:
@@ -136,7 +144,7 @@ class Client:
                     break  # whether it arrived is for the offset to tell
                 continue
             if status < 300:
-                return answer, body
+                return {**answer, "status": str(status)}, body
             why = _sentence(status, body)
             if status not in _AGAIN:
                 break
@@ -208,4 +216,6 @@ def _sentence(status: int, body: bytes) -> str:
         found = json.loads(body)
     except ValueError:
         found = None
+    if status == 401:
+        return "the service does not know this token; set LINEPRESS_TOKEN to the one that its operator gave you"
     return str(found["error"]) if isinstance(found, dict) and "error" in found else f"status {status}"

@@ -31,9 +31,9 @@ from linepress.errors import (
     RecordError,
 )
 from linepress.records.files import write_atomically
-from linepress.records.found import FOLDER, SUMMARY, latest_good, suite_runs
+from linepress.records.found import BLIND, FOLDER, SUMMARY, latest_good, suite_runs
 from linepress.records.place import RunPlace, StorePath, place_of, same_place
-from linepress.records.standing import ACCEPTED, BLIND, FAIL, PASS
+from linepress.records.standing import ACCEPTED, FAIL, PASS
 from linepress.records.store import RunStore, read_manifest
 from linepress.run.engine import RUNS, Run
 from linepress.run.options import RunOptions, RunOutcome
@@ -129,7 +129,9 @@ def run_nightly(
     if baseline is not None:
         progress.say(f"comparing with {baseline}")
         compare = _with_history(options.compare, earlier[-options.nights :])
-        found = compare_runs(baseline, store, compare, progress.say)
+        # A night that saw no speed may still be the reference of every exact figure.
+        speed_base = None if chosen else latest_good(earlier, speed=True)
+        found = compare_runs(baseline, store, compare, progress.say, speed_base)
     past = history(nights([*earlier[-(options.nights - 1) :], store]), options.compare.min_effect_pct)
     _write(store, found, past)
     night = NightlyOutcome(outcome, exit_code(outcome, found, options.accept), baseline, found)

@@ -13,6 +13,8 @@ from linepress.records.store import MANIFEST, read_manifest
 
 FOLDER = "nightly"
 SUMMARY = f"{FOLDER}/summary.json"
+BLIND = "PASS, but blind on speed"
+"""No figure became worse, and no change of speed that matters could have been seen."""
 GOOD_VERDICTS = ("PASS", "ACCEPTED")
 
 
@@ -44,13 +46,13 @@ def _look(place: RunPlace) -> FoundRun | None:
         return FoundRun(place, None, str(error))
 
 
-def latest_good(runs: Sequence[RunPlace]) -> RunPlace | None:
-    """The newest of ``runs`` (oldest first) that is good; None without one."""
-    return next((path for path in reversed(runs) if is_good(path)), None)
+def latest_good(runs: Sequence[RunPlace], speed: bool = False) -> RunPlace | None:
+    """The newest of ``runs`` (oldest first) that is good (``speed``: as a reference of speed too), or None."""
+    return next((path for path in reversed(runs) if is_good(path, speed)), None)
 
 
-def is_good(path: RunPlace) -> bool:
-    """Whether a complete run may serve as a reference."""
+def is_good(path: RunPlace, speed: bool = False) -> bool:
+    """Whether a complete run may serve as a reference; a night that was blind on speed is none of speed."""
     manifest = read_manifest(path)
     try:
         verdict = json.loads((path / SUMMARY).read_text(encoding="utf-8"))["verdict"]
@@ -59,7 +61,7 @@ def is_good(path: RunPlace) -> bool:
         return manifest.get("exit_code") in (EXIT_OK, EXIT_CASES_FAILED)
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    return verdict in GOOD_VERDICTS
+    return verdict in GOOD_VERDICTS or (verdict == BLIND and not speed)
 
 
 def suite_runs(folder: RunPlace, suite: str) -> list[tuple[RunPlace, dict[str, Any]]]:

@@ -29,11 +29,31 @@ SCHEMA_VERSION = 1
 STATUSES = ("ok", "failed", "skipped")
 """States a recorded row can be in; planned and running cases have no row yet."""
 
+
+def _headline_columns(name: str, what: str) -> dict[str, tuple[str, str]]:
+    """Columns of one saturated pattern."""
+    return {
+        f"effective_bandwidth_{name}_GBps": ("double", f"useful bytes per ns, {what}, saturated"),
+        f"plain_bandwidth_{name}_GBps": ("double", "the channel without compression at its best"),
+        f"plain_default_bandwidth_{name}_GBps": ("double", "the same with default mapping, policy and queues"),
+        f"gain_{name}": ("double", "effective / plain at its best; NaN where it has not converged"),
+        f"gain_{name}_half_width_pct": ("double", "95 % confidence interval of the gain, ± %"),
+        f"default_gain_{name}": ("double", "compressed / plain, both with everything at its default"),
+        f"default_resource_{name}": ("string", "the resource behind the default's gain where above its bytes saved"),
+        f"bytes_saved_{name}": ("double", "bytes on the bus a useful byte, plain / compressed"),
+        f"resource_{name}": ("string", "where the gain is above the bytes saved: the resource they free"),
+        f"plain_settings_{name}": ("string", "mapping and policy of the plain channel at its best"),
+        f"settings_{name}": ("string", "mapping and policy of the compressed channel"),
+        f"accesses_{name}": ("int64", "accesses of the longest run behind the gain"),
+    }
+
+
 # column -> (Arrow-like type, what it holds with its unit). `list<...>` and `map` columns hold plain Python values.
 CHANNEL_COLUMNS: dict[str, tuple[str, str]] = {
     "workload": ("string", "pattern whose latency is reported"),
     "memory": ("string", "memory part"),
     "mapping": ("string", "address mapping of the part"),
+    "policy": ("string", "controller policy of the compressed channel in the latency run; empty: the default"),
     "packing": ("string", "packing specification"),
     "codec": ("string", "codec variant"),
     "data": ("string", "what the lines hold: weights, kv, …"),
@@ -42,7 +62,6 @@ CHANNEL_COLUMNS: dict[str, tuple[str, str]] = {
     "line_bytes": ("int64", "bytes of a line"),
     "lines": ("int64", "lines of the histogram"),
     "n_requests": ("int64", "accesses of the latency runs"),
-    "n_requests_saturated": ("int64", "accesses of each bandwidth run: at least eight refresh intervals of them"),
     "seed": ("int64", "seed of line order, workload and faults"),
     "load_pct_peak": ("double", "offered load of the latency run, % of the pin peak of the plain channel"),
     "load_sustained": (
@@ -57,21 +76,15 @@ CHANNEL_COLUMNS: dict[str, tuple[str, str]] = {
     "effective_capacity_ratio": ("double", "raw_bytes / packed_bytes"),
     "atoms_per_line_sequential": ("double", "atoms fetched per line, neighbours shared"),
     "atoms_per_line_random": ("double", "atoms fetched for a line alone"),
-    "effective_bandwidth_sequential_GBps": ("double", "useful bytes per ns, sequential reads, saturated"),
-    "effective_bandwidth_random_GBps": ("double", "useful bytes per ns, random line reads, saturated"),
-    "effective_bandwidth_mixed_GBps": (
-        "double",
-        "useful bytes per ns, half sequential half random, with writes inline",
+    **_headline_columns("sequential", "sequential reads"),
+    **_headline_columns("random", "random line reads"),
+    **_headline_columns("mixed", "half sequential half random, with writes inline"),
+    **_headline_columns("workload", "the named workload"),
+    "converged": (
+        "bool",
+        "whether every gain's interval is as small as asked for (1 %); a gain whose is not is refused: NaN",
     ),
-    "plain_bandwidth_sequential_GBps": ("double", "the same channel without compression"),
-    "plain_bandwidth_random_GBps": ("double", "the same channel without compression"),
-    "plain_bandwidth_mixed_GBps": ("double", "the same channel without compression"),
-    "gain_sequential": ("double", "effective / plain"),
-    "gain_random": ("double", "effective / plain"),
-    "gain_mixed": ("double", "effective / plain"),
-    "effective_bandwidth_workload_GBps": ("double", "useful bytes per ns under the named workload, saturated"),
-    "plain_bandwidth_workload_GBps": ("double", "the same channel without compression"),
-    "gain_workload": ("double", "effective / plain under the named workload"),
+    "most_in_flight": ("int64", "most lines taken and not returned at one time, in any of these runs"),
     "closed_form_gain_sequential": (
         "double",
         "raw / fetched bytes with metadata, and the engine's and port's ceiling",
@@ -115,10 +128,18 @@ CHANNEL_COLUMNS: dict[str, tuple[str, str]] = {
     "blast_radius_values": ("double", "values lost per uncorrected code word, compressed"),
     "plain_blast_radius_values": ("double", "values lost per uncorrected code word, plain"),
     "blast_radius_metadata_values": ("double", "values lost per uncorrected metadata entry"),
-    "energy_pJ_per_useful_byte": ("double", "memory energy per byte delivered, sequential run, compressed"),
-    "plain_energy_pJ_per_useful_byte": ("double", "memory energy per byte delivered, sequential run, plain"),
+    "energy_pJ_per_useful_byte": (
+        "double",
+        "energy of the memory device per byte delivered, sequential run, compressed",
+    ),
+    "plain_energy_pJ_per_useful_byte": (
+        "double",
+        "energy of the memory device per byte delivered, sequential run, plain",
+    ),
     "energy_random_pJ_per_useful_byte": ("double", "the same in the random run, compressed"),
     "plain_energy_random_pJ_per_useful_byte": ("double", "the same in the random run, plain"),
+    "phy_energy_pJ_per_useful_byte": ("double", "drivers and PHY of both ends on top, sequential run; NaN: unknown"),
+    "plain_phy_energy_pJ_per_useful_byte": ("double", "the same of the plain channel"),
     "channels_per_device": ("int64", "channels of one stack, module or package"),
     "device_bandwidth_sequential_GBps": ("double", "effective sequential bandwidth of all channels of the device"),
     "decoders": ("int64", "decode pipelines of the channel: what keeps up with the port at this codec's interval"),

@@ -9,12 +9,10 @@ import json
 from dataclasses import dataclass
 
 from linepress.errors import EXIT_CASES_FAILED, EXIT_GATE_FAILED, EXIT_NOTHING_MEASURED
-from linepress.records.found import SUMMARY
+from linepress.records.found import BLIND, SUMMARY
 from linepress.records.store import RunStore
 
 PASS, FAIL, ACCEPTED, INCOMPLETE = "PASS", "FAIL", "ACCEPTED", "INCOMPLETE"
-BLIND = "PASS, but blind on speed"
-"""No figure became worse, and no change of speed that matters could have been seen."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -215,7 +215,7 @@ def _divide(a: float, b: float) -> float:
 
 def _weighted(raw: NDArray[np.float64], ratio: NDArray[np.float64]) -> float:
     """Ratio of the whole from the ratios of its parts; NaN unless every part has one."""
-    if not len(raw) or not np.isfinite(ratio).all():
+    if not len(raw) or np.isnan(ratio).any():  # an infinite bound (values all the same) takes no bits
         return float("nan")
     return _divide(float(raw.sum()), float((raw / ratio).sum()))
 

@@ -59,10 +59,11 @@ def _huffman(codec: LineCodec, tables: Tables, rng: np.random.Generator) -> list
     out = []
     if len(order) == 1:
         # The one code is a single zero, so a one is no code; its sub-stream is as long as the others' codes.
-        for place in range(4 * 4):
-            wrong = 7 if place % 4 == 3 else place // 2
+        for i in range(64):
+            step, wrong = i % 4, 7 if i % 4 == 3 else i % 7
             value = 1 | sum((3 if lane == wrong else 4) << (1 + 6 * lane) for lane in range(lanes - 1))
-            value |= 1 << (fixed + 4 * wrong + place % 4) if place % 4 < 3 else 0
+            # The fourth code of the last sub-stream lies behind the line's end, where bits are random anyway.
+            value |= 1 << (fixed + 4 * wrong + step) if step < 3 else 0
             out.append((value, fixed + count - 1))
         return out
     for target in range(508, 520):
@@ -121,8 +122,9 @@ def _tans(codec: LineCodec, tables: Tables, rng: np.random.Generator) -> list[Co
     for _ in range(400):
         # About a dozen escapes and frequent symbols fill a line; how many it takes differs with the tables.
         n_escapes = int(rng.integers(4, 24))
-        others = rng.choice(used, count - n_escapes, p=frequency[used] / frequency[used].sum()) if len(used) else []
-        symbols = [0] * (count - len(others)) + [int(s) for s in others]
+        others = count - n_escapes if len(used) else 0
+        shares = frequency[used] / max(int(frequency[used].sum()), 1)
+        symbols = [0] * (count - others) + [int(s) for s in (rng.choice(used, others, p=shares) if others else ())]
         rng.shuffle(symbols)
         fill = sum(16 if s == 0 else 8 for s in symbols)
         line = coded(symbols, _random(fill, rng), fill)

@@ -116,9 +116,8 @@ def corner_lines(lines: Lines, n: int, rng: np.random.Generator) -> Lines:
     The first two hold no value that ``lines`` has not, so tables may be fitted on them too.
     """
     kind = lines.format.storage
-    take = lambda: lines.data[rng.integers(0, len(lines), n)].copy()  # noqa: E731
     noise = rng.integers(0, 256, (n, 64), dtype=np.uint8)
-    odd, holes = take(), take()
+    odd, holes = (lines.data[rng.integers(0, len(lines), n)].copy() for _ in range(2))
     count = odd.view(kind).shape[1]
     for i in range(n):
         at = rng.choice(count, i % count, replace=False)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from fnmatch import fnmatchcase
 from itertools import product
+from math import isfinite
 from typing import Any
 
 from linepress.cluster.tasks import Task
@@ -69,6 +69,7 @@ def channel_tasks(suite: Suite, measured: list[Pool]) -> Iterator[Task]:
                         decode_interval_ns=pool.interval_ns,
                         seed=suite.model.seeds.channel,
                         n_requests=spec.n_requests,
+                        within_pct=spec.within_pct,
                     )
                     if spec.load_pct_peak is not None:
                         case = replace(case, load_pct_peak=spec.load_pct_peak)
@@ -229,13 +230,12 @@ def _kv_beside(pool: Pool, measured: list[Pool], packing: str) -> Pool | None:
 
 def _gains(store: RunStore) -> dict[tuple[str, str, str, str, str, str], _Gain]:
     columns = ["status", "codec", "data", "format", "cast", "packing", "memory", "gain_sequential"]
-    # A gain that has not converged is refused (NaN) and not used: the ratio stands for it, and the row says so.
     return {
         (row["codec"], row["data"], row["format"], row["cast"] or "", row["packing"], row["memory"]): _Gain(
             row["gain_sequential"], row["memory"]
         )
         for row in store.rows("channel", columns)
-        if row["status"] == "ok" and row["gain_sequential"] is not None and math.isfinite(row["gain_sequential"])
+        if row["status"] == "ok" and row["gain_sequential"] is not None and isfinite(row["gain_sequential"])
     }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,7 +37,7 @@ def _alike(counts: NDArray[np.float64]) -> bool:
     used = expected > 0
     if int((columns > 0).sum()) < 2:
         return False
-    freedom = (counts.shape[0] - 1) * (int((columns > 0).sum()) - 1)
+    freedom: int = (counts.shape[0] - 1) * (int((columns > 0).sum()) - 1)
     statistic = float((((counts - expected) ** 2)[used] / expected[used]).sum())
     # neighbouring weights are not quite independent draws, so the test is widened by half
-    return statistic < 1.5 * (freedom + 6 * (2 * freedom) ** 0.5)
+    return statistic < 1.5 * (freedom + 6 * math.sqrt(2 * freedom))

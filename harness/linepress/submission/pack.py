@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from linepress.errors import LinepressError
+from linepress.sources.groups import place_of
 from linepress.submission.check.ledger import Ledger, name_of
 from linepress.submission.check.limits import MANIFEST_NAME, Limits
 from linepress.submission.check.manifest import (
@@ -27,7 +28,7 @@ from linepress.submission.check.manifest import (
 )
 from linepress.submission.check.reading import FileFacts, read_file
 from linepress.submission.check.rules.documents import CONFIG_NAME, INDEX_SUFFIX, check_documents
-from linepress.submission.check.rules.identity import SLUG, UPLOAD, licences
+from linepress.submission.check.rules.identity import SLUG, UPLOAD, licences, like_licence
 from linepress.submission.check.rules.names import name_problem
 
 _TEXTS = ("license", "licence", "copying", "notice")
@@ -56,7 +57,7 @@ class Packed:
 
 @dataclass(frozen=True)
 class Terms:
-    """What the partner states: licence, source, contact, suite."""
+    """What the partner states: licence, source, contact, suite, and the kind where the tensors' names do not tell."""
 
     licence: str
     contact: str
@@ -67,6 +68,7 @@ class Terms:
     waiver: str | None = None
     suite: str = "smoke"
     reference: bool = False
+    kind: Literal["model", "snapshot"] | None = None
 
 
 def pack(
@@ -97,6 +99,9 @@ def pack(
             raise LinepressError(
                 f"{what} {name_of(text)}: give lower-case letters, digits, '.' and '-', at most 64 of them"
             )
+    hint = like_licence(terms.licence)
+    if hint and terms.waiver is None:
+        raise LinepressError(f"licence {name_of(terms.licence)} is not an SPDX identifier of the list{hint}")
     chosen, left_out = _choose(model)
     folder = out / partner / name
     if folder.exists():
@@ -190,8 +195,8 @@ def _write(
         raise LinepressError(f"{problems[0]}; mend the model and pack it again")
     tensors = [facts.tensors for facts in read if facts.tensors is not None]
     dtypes = Counter(dtype for part in tensors for dtype in part.dtypes)
-    cache = any(n.startswith(("key_cache_tensor_", "value_cache_tensor_")) for part in tensors for n in part.names)
-    kind: Literal["model", "snapshot"] = "snapshot" if cache else "model"
+    cache = any(place_of(name).kind in ("key_cache", "value_cache") for part in tensors for name in part.names)
+    kind = terms.kind or ("snapshot" if cache else "model")
     redistribution = terms.licence in licences() if terms.redistribution is None else terms.redistribution
     return Manifest.model_validate(
         {

@@ -101,6 +101,8 @@ class ChannelSpec(Part):
     codecs: list[str] = ["*"]
     """Shell patterns on variants."""
     n_requests: PositiveInt = 20_000
+    within_pct: Annotated[float, Field(gt=0, lt=50, strict=False)] = 1.0
+    """Half-width, in %, that the 95 % confidence interval of every bandwidth gain must reach; else none is stated."""
     load_pct_peak: Annotated[float, Field(gt=0, le=100, strict=False)] | None = None
     """Offered load of the latency run, % of the pin peak of the plain channel; the stage's default when left out."""
 

@@ -209,15 +209,15 @@ def _parent(store: RunStore, datasets: list[str], models: Mapping[str, ModelCont
         **{metric_key(f"set.{text.partition('=')[0]}"): short(text.partition("=")[2]) for text in suite["overrides"]},
     }
     git = manifest["git"]
-    found = standing(store)
+    stands = standing(store)
     run.tags = {
         "linepress.kind": "suite run",
-        "verdict": found.word,
-        "baseline": short(found.baseline),
-        "accepted": short(found.accepted),
+        "verdict": stands.word,
+        "baseline": short(stands.baseline),
+        "accepted": short(stands.accepted),
         "suite": suite["name"],
         "commit": str(git["commit"])[:12] if git else "",
-        "mlflow.note.content": _note(store, found),
+        "mlflow.note.content": _note(store, stands),
         "mlflow.source.name": short(f"linepress run {suite['name']}"),
         "mlflow.source.type": "LOCAL",
         "linepress.suite": suite["name"],

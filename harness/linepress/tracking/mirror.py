@@ -129,7 +129,7 @@ def exclusive(uri: str, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
         return
     if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
         raise PermissionError(f"{path.parent} cannot be written")
-    lock = path.with_name(f".{path.name}.lock")
+    lock = path.with_name(f"{path.name}.lock")
     with lock.open("ab") as file:
         until = time.monotonic() + wait_s
         while True:

@@ -105,7 +105,7 @@ def test_any_stream_leaves_a_sound_store(seed: int, fixed: bool, staging: int, t
         piece = replace(
             stream, **{f: getattr(stream, f)[half] for f in ("line", "is_write", "partial", "zero", "id", "append")}
         )
-        plan = s.expand(piece, length[half], window=32)
+        plan = s.expand(piece, length[half])
         check(s)
         assert (plan.after < np.arange(plan.requests)).all()
         assert (plan.size_bytes > 0).all()

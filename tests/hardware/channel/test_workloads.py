@@ -83,14 +83,8 @@ def test_empty_workloads_and_intervals_are_refused() -> None:
         w.decode(5, 64, w.DecodeShape(0, 0, 0))
 
 
-def test_gates_keep_the_lines_in_flight_and_bursts_whole() -> None:
-    single = w.sequential(10, 64)
-    assert single.gates(None).tolist() == [-1] * 10
-    assert single.gates(4).tolist() == [-1] * 4 + [0, 1, 2, 3, 4, 5]
-    bursts = w.sequential(12, 64).in_bursts(4)
-    # The third burst (lines 8..11) waits for the burst that holds line 8 - 8 = 0 to be over.
-    assert bursts.gates(8).tolist() == [-1] * 8 + [3] * 4
-    # A burst longer than the window waits for the line just before it.
-    assert bursts.gates(2).tolist() == [-1] * 4 + [3] * 4 + [7] * 4
+def test_lines_of_a_burst_share_an_id() -> None:
+    assert w.sequential(12, 64).in_bursts(4, ids=2).id.tolist() == [0] * 4 + [1] * 4 + [0] * 4
+    assert w.sequential(5, 64, ids=2).id.tolist() == [0, 1, 0, 1, 0]
     with pytest.raises(ConfigurationError, match="moves nothing"):
-        single.in_bursts(0)
+        w.sequential(10, 64).in_bursts(0)

@@ -36,7 +36,14 @@ def _sound(name: str) -> Part:
     return load_part(name, SOUND.get(name))
 
 
-POLICIES = ("open", "closed", "adaptive", "open:refresh=per_bank:read_queue=64", "open:write_queue=8")
+POLICIES = (
+    "open",
+    "closed",
+    "adaptive",
+    "timeout:close_ns=60",
+    "open:refresh=per_bank:read_queue=64",
+    "open:write_queue=8",
+)
 RUNS = [
     (name, policy)
     for name in part_names()

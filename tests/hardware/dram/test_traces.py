@@ -77,12 +77,12 @@ def test_text_traces_of_other_simulators(text: str, addresses: list[int], writes
     ("text", "words"),
     [
         ("LD 0x1240\nhello world\n", "line 2 of the trace, 'hello world', is no request"),
-        ("LD\n", "line 1"),
+        ("LD\nLD\n", "line 1"),
         ("LD 0xZZ\n", "line 1"),
         ("LD -64\n", "line 1"),
         ("0x1240 READ 1 2\n", "line 1"),
         ("# nothing\n", "holds no request"),
-        ("1,2,3\n", "line 1"),
+        ("1, 2, 3\n", "line 1"),
     ],
 )
 def test_text_that_is_no_trace_is_named(text: str, words: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -211,3 +212,39 @@ def test_rows_taken_out_with_the_head_put_back_show_in_a_certificate(service: Se
         chains = conn.execute(text("SELECT chain FROM audit")).scalars().all()
     assert given["head"] not in chains
     assert given["entries"] == 3
+
+
+def test_a_restore_keeps_certificates_reports_and_the_key(
+    service: Service, caller: Caller, declare: Declare, tmp_path: Path
+) -> None:
+    """The backup that deploy/intake.md describes, into an empty folder."""
+    from linepress.intake.http.views import certificate_path, report_path
+    from linepress.intake.work.judging import signing_key
+
+    wanted = NewSubmission.model_validate(declare({"manifest.yaml": b"1", "a.safetensors": b"one"}))
+    row, _ = service.create(caller, ACTOR, wanted, None)
+    validated(service, row, [file.model_dump() for file in wanted.files])
+    data, backup = service.settings.data, tmp_path / "backup"
+    key = signing_key(service.settings).private_bytes_raw()
+    for path, content in (
+        (certificate_path(service.settings, row["id"]), b"certificate"),
+        (report_path(service.settings, row["id"]), b"report"),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    backup.mkdir()
+    with sqlite3.connect(data / "intake.db") as source, sqlite3.connect(backup / "intake.db") as copy:
+        source.backup(copy)
+    source.close()
+    copy.close()
+    for name in ("signing-key.pem", "signing-key.pem.pub"):
+        shutil.copy2(data / name, backup / name)
+    shutil.copytree(data / "work", backup / "work")
+    again = Service(Settings(data=backup))
+    with again.db.read() as conn:
+        assert submissions.of_partner(conn, "acme", row["id"])["state"] == states.VALIDATED
+        assert audit.verify(conn)[1] == ""
+    assert certificate_path(again.settings, row["id"]).read_bytes() == b"certificate"
+    assert report_path(again.settings, row["id"]).read_bytes() == b"report"
+    assert signing_key(again.settings).private_bytes_raw() == key
+    again.close()

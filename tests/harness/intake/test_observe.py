@@ -105,6 +105,7 @@ def test_a_data_folder_that_runs_may_read_is_said(tmp_path: Path) -> None:
     assert jail.exposed(inside) is not None
 
 
+@pytest.mark.slow  # starts the service twice, with its runner
 def test_sigterm_in_an_upload_ends_soon_and_keeps_what_was_acknowledged(tmp_path: Path, declare: Declare) -> None:
     server = IntakeServer(tmp_path / "data", ())  # with its runner
     server.start()

@@ -137,7 +137,7 @@ def test_deleting_many_runs_of_a_folder_looks_at_it_once(run: Path, monkeypatch:
         return [(path, {}) for path in runs]
 
     monkeypatch.setattr(folders, "suite_runs", counted)
-    monkeypatch.setattr(found, "is_good", lambda path: True)
+    monkeypatch.setattr(found, "is_good", lambda path, speed: True)
     assert "the latest good run of suite" in loss_of(runs)[0]
     assert looks == [run.parent]
 

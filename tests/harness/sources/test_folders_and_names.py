@@ -121,6 +121,12 @@ def test_names_of_caches(name: str, kind: str, layer: int) -> None:
     assert (place.kind, place.group, place.layer) == (kind, f"{kind}_cache", layer)
 
 
+def test_validate_says_keys_and_values_apart(tmp_path: Path) -> None:
+    write(tmp_path, "onnx.safetensors", "past_key_values.0.key", "past_key_values.0.value", "present.1.value")
+    findings, _ = validate(str(tmp_path / "onnx.safetensors"))
+    assert "1 of keys, 2 of values" in findings[0].text
+
+
 @pytest.mark.parametrize(
     "name",
     [

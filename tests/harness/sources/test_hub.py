@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from linepress.sources.staging import staged
 from linepress.stages.measure.case import measure_case
 from linepress.submission.fixtures import build
 from linepress_codecs.variant import Variant
+from linepress_kit.gguf_files import build_gguf
 from linepress_kit.hub_server import Fault, HubServer, Repo, _Handler
 
 RNG = np.random.Generator(np.random.PCG64(1))
@@ -38,6 +40,9 @@ INDEX = json.dumps(
 ).encode()
 
 
+GGUF = [build_gguf([(name, [300, 400], 30, BODY)]) for name in ("blk.0.attn_q.weight", "blk.1.attn_q.weight")]
+
+
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "FIRST_WAIT_S", 0.01)
@@ -52,6 +57,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
         "acme/sharded": Repo({**SHARDS, "model.safetensors.index.json": INDEX}),
         "acme/pickles": Repo({"pytorch_model.bin": b"\x80\x02}q\x00."}),
         "acme/disguised": Repo({"model.safetensors": b"\x80\x04\x95" + b"x" * 100}),
+        "acme/ggufs": Repo({f"m-{i:05d}-of-00002.gguf": part for i, part in enumerate(GGUF, 1)}),
+        "acme/twice": Repo({"model.safetensors": WHOLE, "consolidated.safetensors": WHOLE}),
         "acme/secret": Repo({"model.safetensors": WHOLE}, gated=True),
         "datasets/acme/caches": Repo({"kv.safetensors": WHOLE}),
     }
@@ -303,3 +310,40 @@ def test_nothing_half_read_is_measured(server: HubServer, fault: Fault) -> None:
     row = measure_case(tensor, Variant.parse("raw"), repeats=0)
     assert row["raw_bytes"] == len(body), "what was left of the broken try is not taken for the tensor"
     assert row["content_sha256"] == hashlib.sha256(body).hexdigest()
+
+
+@pytest.mark.parametrize("revision", ["refs/pr/1", "refs%2Fpr%2F1", "refs/convert/parquet"])
+@pytest.mark.parametrize("folder", ["", "/sub"])
+def test_revisions_with_slashes(
+    server: HubServer, monkeypatch: pytest.MonkeyPatch, revision: str, folder: str
+) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def stop(endpoint: str, repo: str, kind: str, revision: str, folder: str, *, uri: str) -> object:
+        asked.append((revision, folder))
+        raise SourceError("seen")
+
+    monkeypatch.setattr(hub, "list_files", stop)
+    with pytest.raises(SourceError, match="seen"):
+        open_source(f"hf://acme/whole@{revision}{folder}")
+    assert asked == [(unquote(revision), folder.strip("/"))]
+
+
+def test_a_repository_of_gguf_only_names_its_files_and_one_of_them_is_read(
+    server: HubServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(
+        SourceError, match=r"holds GGUF only \(2 files.*name it: hf://acme/ggufs@main/m-00001-of-00002"
+    ):
+        open_source("hf://acme/ggufs@main")
+    source = open_source("hf://acme/ggufs@main/m-00002-of-00002.gguf")
+    assert [t.name for t in source.tensors()] == ["blk.0.attn_q.weight", "blk.1.attn_q.weight"]
+    assert source.tensors()[1].read(0, 64).tobytes() == BODY[:64]
+    assert source.revision == server.repos["acme/ggufs"].commit
+
+
+def test_copies_of_the_same_weights_count_once(server: HubServer) -> None:
+    source = open_source("hf://acme/twice@main")
+    assert [t.name for t in source.tensors()] == [Q]
+    assert source.left_out() == {"consolidated.safetensors": "the same weights as model.safetensors"}

@@ -211,6 +211,31 @@ LIES: list[tuple[str, bytes, str]] = [
         "12 bits",
     ),
     ("TensorInvalidInfo", pack(header_of({"x": entry(shape=[4, 5])}), BODY), r"is 40 B but its offsets span 32 B"),
+    (
+        "InvalidHeaderDeserialization",
+        pack(b'{"x":{"dtype":"BF16","shape":[4,4],"data_offsets":[-0,32]}}', BODY),
+        "number with a sign",
+    ),
+    (
+        "InvalidHeaderDeserialization",
+        pack(b'{"x":{"dtype":"BF16","shape":[16,-0],"data_offsets":[0,0]}}'),
+        "number with a sign",
+    ),
+    (
+        "InvalidHeaderDeserialization",
+        pack(b'{"__metadata__":{"k":"\\ud800"},"x":{"dtype":"BF16","shape":[4,4],"data_offsets":[0,32]}}', BODY),
+        "half of a surrogate pair",
+    ),
+    (
+        "InvalidHeaderDeserialization",
+        pack(b'{"__metadata__":{"\\udc00":"v"},"x":{"dtype":"BF16","shape":[4,4],"data_offsets":[0,32]}}', BODY),
+        "half of a surrogate pair",
+    ),
+    (
+        "InvalidHeaderDeserialization",
+        pack(b'{"\\ud83d":{"dtype":"BF16","shape":[4,4],"data_offsets":[0,32]}}', BODY),
+        "half of a surrogate pair",
+    ),
     ("MetadataIncompleteBuffer", pack(HEADER, BODY[:-1]), "truncated"),
     ("MetadataIncompleteBuffer", pack(HEADER, BODY + b"!"), "1 B follow the last tensor"),
 ]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from linepress.submission.certificate.dsse import SignatureError, key_id, open_envelope, public_pem, sign
+from linepress.submission.certificate.materials import bill_of_materials
 
 KEY = Ed25519PrivateKey.generate()
 STATEMENT = {"_type": "https://in-toto.io/Statement/v1", "subject": [], "predicateType": "x", "predicate": {"n": 1}}
@@ -111,6 +114,21 @@ def test_in_toto_verifies_ours() -> None:
     envelope.payload = base64.b64decode(base64.b64encode(envelope.payload.replace(b'"n":1', b'"n":2')))
     with pytest.raises(SignatureVerificationError):
         envelope.verify_signature(key)
+
+
+def test_the_bill_of_materials_names_what_is_installed() -> None:
+    pytest.importorskip("cyclonedx")
+    raw = bill_of_materials()
+    assert raw is not None
+    found = json.loads(raw)
+    assert (found["bomFormat"], found["specVersion"]) == ("CycloneDX", "1.6")
+    purls = {component["purl"] for component in found["components"]}
+    for name in ("ray", "cryptography", "numpy"):
+        assert f"pkg:pypi/{name}@{version(name)}" in purls
+    assert b"file:" not in raw
+    assert os.uname().nodename.encode() not in raw or len(os.uname().nodename) < 4
+    bill_of_materials.cache_clear()
+    assert bill_of_materials() == raw
 
 
 def test_verifying_needs_neither_ray_nor_mlflow(tmp_path: Path) -> None:

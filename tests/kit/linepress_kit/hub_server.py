@@ -71,9 +71,10 @@ class Repo:
 class Fault:
     """What to do wrong with answers to ``GET`` of a file whose path ends in ``path``.
 
-    ``kind``: ``drop`` (close after ``at`` bytes), ``drip`` (a byte every ``at`` milliseconds), ``short`` (a shorter answer that looks whole), ``long`` (more bytes
-    than asked), ``shift`` (another range than asked), ``whole`` (200 with everything), ``tag`` (another content
-    tag), ``commit`` (another commit), ``size`` (another total size in Content-Range), ``status`` (status ``at``).
+    ``kind``: ``drop`` (close after ``at`` bytes), ``drip`` (a byte every ``at`` milliseconds), ``short`` (a
+    shorter answer that looks whole), ``long`` (more bytes than asked), ``shift`` (another range than asked),
+    ``whole`` (200 with everything), ``tag`` (another content tag), ``commit`` (another commit), ``size`` (another
+    total size in Content-Range), ``status`` (status ``at``).
     ``times``: how many answers to spoil; ``after``: how many to leave alone first.
     """
 

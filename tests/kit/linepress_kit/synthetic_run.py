@@ -160,6 +160,7 @@ def _measure_row(
         "measure_GBps": 3.4 * noise if codec_kind == "line" else None,
         "decode_latency_ns": 14.0 if codec_kind == "line" else None,
         "encode_latency_ns": 17.0 if codec_kind == "line" else None,
+        "initiation_interval_ns": 2.5 if codec_kind == "line" else None,
         "card_status": "estimated" if codec_kind == "line" else "",
     }
 

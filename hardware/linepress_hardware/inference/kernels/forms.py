@@ -217,6 +217,12 @@ class DeviceForms:
         """Bytes of the accelerator's last-level cache."""
         return accelerator(self.accelerator).cache_bytes
 
+    @property
+    def attention_band(self) -> float:
+        """Mean error over all attention rows."""
+        found = [self.bands[name] for name in ("decode", "prefill", "mixed")]
+        return sum(one.mean * one.rows for one in found) / sum(one.rows for one in found)
+
 
 _CLASSES: dict[str, Any] = {
     "linear": LinearForm,

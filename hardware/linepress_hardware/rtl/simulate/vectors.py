@@ -62,16 +62,17 @@ class Vectors:
         """These lines, then those of ``other`` (same tables)."""
         return replace(
             self,
-            **{
-                name: np.concatenate([getattr(self, name), getattr(other, name)])
-                for name in ("given", "size", "wanted", "wanted_bits", "error")
-            },
+            given=np.concatenate([self.given, other.given]),
+            size=np.concatenate([self.size, other.size]),
+            wanted=np.concatenate([self.wanted, other.wanted]),
+            wanted_bits=np.concatenate([self.wanted_bits, other.wanted_bits]),
+            error=np.concatenate([self.error, other.error]),
         )
 
     def masked(self) -> NDArray[np.uint32]:
         """``wanted`` with zeros from ``wanted_bits`` on."""
         left = np.clip(self.wanted_bits[:, None].astype(np.int64) - 32 * np.arange(self.wanted.shape[1]), 0, 32)
-        mask = ((np.int64(1) << left) - 1).astype(np.uint32)
+        mask: NDArray[np.uint32] = ((np.int64(1) << left) - 1).astype(np.uint32)
         return self.wanted & mask
 
 

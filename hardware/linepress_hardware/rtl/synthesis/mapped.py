@@ -145,18 +145,15 @@ def synthesise(
     return _mapped(modules, timings, took)
 
 
-def _mapped(modules: dict[str, dict[str, object]], timings: tuple[Timing, ...], took: float) -> Mapped:
+def _mapped(modules: dict[str, dict[str, Any]], timings: tuple[Timing, ...], took: float) -> Mapped:
     """Sums over the modules of yosys' statistics, each of which counts its own cells."""
 
     def total(key: str, tables_only: bool = False) -> float:
         picked = [m for name, m in modules.items() if not tables_only or name.endswith(".config")]
-        return sum(float(m.get(key) or 0.0) for m in picked)  # type: ignore[arg-type]
+        return sum(float(m.get(key) or 0.0) for m in picked)
 
     cells = sum(
-        int(n)
-        for m in modules.values()
-        for kind, n in m["num_cells_by_type"].items()  # type: ignore[attr-defined]
-        if not kind.endswith(".config")
+        int(n) for m in modules.values() for kind, n in m["num_cells_by_type"].items() if not kind.endswith(".config")
     )
     return Mapped(cells, total("area"), total("sequential_area"), total("area", tables_only=True), timings, took)
 

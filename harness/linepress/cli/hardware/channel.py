@@ -23,6 +23,8 @@ Examples:
   linepress channel sizes.json --memory hbm3 --packing stream --packing classes:set=0/48/64 --json
   linepress channel kv.safetensors -c huffman --layout channel --workload decode --mode inline --packing slots:slot=48
   linepress channel sizes.csv --set axi_outstanding=64 --set metadata_cache_bytes=32768
+  linepress channel sizes.json --memory hbm3e --workload decode --mapping RoCoBaRaCh --policy adaptive --queue 128
+  linepress channel sizes.json --within 5
   linepress channel sizes.json --sweep decode_latency_ns --load-curve --blocks --capacity --faults
   linepress channel sizes.json --trace accesses.bin --packing stream
 
@@ -30,7 +32,9 @@ Examples:
 sizes.json     a list of line counts by coded bits, or {"344": 1200, "512": 3}
 sizes.csv      columns bits,lines
 accesses.bin   little-endian uint64 words, byte_address << 1 | is_write
-x              gain over the plain channel on the same accesses; (closed form beside it)
+x              gain over the plain channel at its best (mapping, page policy, queues, refresh of a recorded search) on
+               the same accesses, ± its 95 % confidence interval; (closed form); [gain with everything at its default]
+not converged  the interval is wider than --within after 4 million accesses: no gain is stated
 
 Exit codes: 0 ok, 2 some cases failed, 3 nothing was measured, 4 usage, 130 interrupted.
 """
@@ -80,12 +84,34 @@ def _settings(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]
     help="Compressed once and read-only, or both ways.",
 )
 @click.option("--placement", default="controller", show_default=True, help="controller, sram or dma.")
-@click.option("--mapping", metavar="M", help="Address mapping of the part.")
+@click.option(
+    "--mapping",
+    metavar="M",
+    help="Address mapping of the compressed channel (default: the plain one's best).",
+)
+@click.option(
+    "--policy",
+    metavar="P",
+    help="Its controller: open, closed, adaptive, timeout, with :key=value, as in open:refresh=per_bank.",
+)
+@click.option("--queue", type=click.IntRange(1, 4096), metavar="N", help="Entries of its two queues, in atoms.")
 @click.option(
     "--load-pct", type=float, default=10.0, show_default=True, help="Offered load of the latency run, % of pin peak."
 )
 @click.option(
-    "--requests", type=click.IntRange(100, 10_000_000), default=20_000, show_default=True, help="Accesses a run."
+    "--requests",
+    type=click.IntRange(100, 10_000_000),
+    default=20_000,
+    show_default=True,
+    help="Accesses of the latency run; saturated runs take at least as many, and go on until --within is reached.",
+)
+@click.option(
+    "--within",
+    type=click.FloatRange(0, 50, min_open=True),
+    default=1.0,
+    show_default=True,
+    metavar="PCT",
+    help="Largest half-width of a gain's 95 % confidence interval, in %.",
 )
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of line order, workload and faults."
@@ -116,8 +142,11 @@ def command(
     mode: str,
     placement: str,
     mapping: str | None,
+    policy: str | None,
+    queue: int | None,
     load_pct: float,
     requests: int,
+    within: float,
     seed: int,
     ecc: str,
     decode_ns: float | None,
@@ -158,6 +187,8 @@ def command(
         placement=placement,
         load_pct_peak=load_pct,
         mapping=mapping,
+        policy=_policy(policy, queue),
+        within_pct=within,
         ecc_code=ecc,
         overrides=settings,
     )
@@ -201,6 +232,15 @@ def command(
     if not rows:
         return EXIT_NOTHING_MEASURED
     return EXIT_CASES_FAILED if failed else EXIT_OK
+
+
+def _policy(policy: str | None, queue: int | None) -> str | None:
+    """The policy with both queues set, checked; None where neither option is given."""
+    from linepress_hardware.dram import parse_policy
+
+    if queue is None:
+        return policy if policy is None else str(parse_policy(policy))
+    return str(replace(parse_policy(policy), read_queue=queue, write_queue=queue))
 
 
 def _inputs(
@@ -254,7 +294,14 @@ def _print(document: dict[str, Any]) -> None:
     console.width = max(console.width if console.is_terminal else 200, 150)
 
     def gain(row: dict[str, Any], name: str) -> str:
-        return f"{fmt.ratio(row[f'gain_{name}'], 2)} ({fmt.ratio(row[f'closed_form_gain_{name}'], 2)})"
+        value, default, wide = row[f"gain_{name}"], row[f"default_gain_{name}"], row[f"gain_{name}_half_width_pct"]
+        if value != value:
+            return f"not converged, ± {wide:.1f} %"
+        mark = "*" if row[f"resource_{name}"] else ""
+        beside = fmt.ratio(default, 2) if default == default else "not converged"
+        return (
+            f"{fmt.ratio(value, 3)}{mark} ± {wide:.1f} % ({fmt.ratio(row[f'closed_form_gain_{name}'], 2)}) [{beside}]"
+        )
 
     def latency(row: dict[str, Any], prefix: str) -> str:
         kept = row[f"{prefix}load_sustained"]
@@ -302,17 +349,41 @@ def _print(document: dict[str, Any]) -> None:
     if document["rows"]:
         first = document["rows"][0]
         console.print(
-            f"latency: {first['workload']} reads at {first['load_pct_peak']:g} % of pin peak; gains over the same "
-            "accesses; closed form in brackets; ! does not sustain this load; "
+            f"latency: {first['workload']} reads at {first['load_pct_peak']:g} % of pin peak; gains over the plain "
+            "channel at its best; (closed form) [all at default]; ! does not sustain this load; "
             f"decode {first['decode_latency_ns']:.3g} ns in {first['decoders']} pipelines",
             markup=False,
         )
+    for row in document["rows"]:
+        for name in ("sequential", "random", "mixed", "workload"):
+            if name == "workload" and row["workload"] in ("sequential", "random", "mixed"):
+                continue
+            console.print(f"  {_settled(row, name)}", markup=False, highlight=False)
     for name in ("sweeps", "load_curve", "block_baseline", "faults"):
         if name in document:
             _plain_table(name.replace("_", " "), document[name])
     for name in ("capacity", "trace"):
         if name in document:
             _plain_table(name, [document[name]])
+
+
+def _settled(row: dict[str, Any], name: str) -> str:
+    """One sentence on one gain: settings, run length, bytes saved, and the resource where the gain is above them."""
+    from linepress.tables import format as fmt
+
+    what = row["workload"] if name == "workload" else name
+    value, wide = row[f"gain_{name}"], row[f"gain_{name}_half_width_pct"]
+    said = f"{fmt.ratio(value, 3)} ± {wide:.2f} %" if value == value else f"not converged (± {wide:.2f} %)"
+    saved = fmt.ratio(row[f"bytes_saved_{name}"], 3)
+    best, default = (fmt.significant(row[f"plain_{k}bandwidth_{name}_GBps"]) for k in ("", "default_"))
+    text = (
+        f"{row['memory']} {row['packing']} {what}: gain {said}, bytes saved {saved}; plain at its best {best} GB/s "
+        f"with {row[f'plain_settings_{name}']} (default {default}), compressed with {row[f'settings_{name}']}; "
+        f"{row[f'accesses_{name}']:,} accesses, at most {row['most_in_flight']} lines in flight"
+    )
+    resource, usual = row[f"resource_{name}"], row[f"default_resource_{name}"]
+    text += f"; * above the bytes saved: they free {resource}" if resource else ""
+    return text + (f"; both at default, above the bytes saved there: they free {usual}" if usual else "")
 
 
 def _plain_table(title: str, rows: list[dict[str, Any]]) -> None:

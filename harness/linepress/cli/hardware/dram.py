@@ -60,6 +60,36 @@ CAUSES = {
 @click.option(
     "--check", is_flag=True, help="Check every command of the run against every timing rule; exit 1 if broken."
 )
+@click.option(
+    "--against",
+    metavar="FILE",
+    help="Measured bandwidth-latency curves (CSV) beside the model's; 'packaged' for those that come with linepress.",
+)
+@click.option("--system", metavar="TEXT", help="With --against: only systems whose name contains this.")
+@click.option(
+    "--read-pct-is",
+    type=click.Choice(["bus", "program"]),
+    help="With --against: what read_pct means, the share of reads on the bus or of loads in the program.",
+)
+@click.option(
+    "--in-flight", type=click.IntRange(min=1), metavar="N", help="With --against: lines in flight a channel."
+)
+@click.option(
+    "--shares", type=click.IntRange(1, 100), default=6, show_default=True, help="With --against: read shares."
+)
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="With --against: draw the curves side by side (.svg, .png, .pdf).",
+)
+@click.option(
+    "--window-counts",
+    type=click.Choice(["atoms", "requests"]),
+    default="atoms",
+    show_default=True,
+    help="What --window counts: the atoms of N requests, each freeing its own place, or whole requests.",
+)
 @click.option("--show", is_flag=True, help="Print the part: organisation and timings with their sources; no run.")
 @click.option("--list", "list_all", is_flag=True, help="Print memories, mappings and patterns; no run.")
 @json_option
@@ -77,6 +107,13 @@ def command(
     seed: int | None,
     channels: int,
     check: bool,
+    against: str | None,
+    system: str | None,
+    read_pct_is: str | None,
+    in_flight: int | None,
+    shares: int,
+    plot: Path | None,
+    window_counts: str,
     show: bool,
     list_all: bool,
     as_json: bool,
@@ -91,6 +128,8 @@ def command(
       linepress dram hbm4 --pattern rw70 --mapping RoBaRaCoCh --policy closed
       linepress dram lpddr5 --trace requests.bin --window 16
       linepress dram hbm3 --pattern rand --set tFAW=10 --check
+      linepress dram --against packaged
+      linepress dram --against curves.csv --system EPYC --set ranks=1 --plot curves.svg
 
     Requests are 64 bytes. Without --interval-ns and --window each is offered as soon as the one before is accepted.
     Latency runs from acceptance by the controller to the last data; it has no PHY, fabric or port in it.
@@ -99,6 +138,23 @@ def command(
 
     if list_all:
         return _list(as_json)
+    if against is not None:
+        from linepress.cli.hardware.dram_against import against as compare
+
+        return compare(
+            against,
+            system=system,
+            read_pct_is=read_pct_is,
+            overrides=_overrides(overrides),
+            mapping=mapping,
+            policy=policy,
+            in_flight=in_flight,
+            shares=shares,
+            lines=requests or 30_000,
+            seed=1 if seed is None else seed,
+            plot=plot,
+            as_json=as_json,
+        )
     if part is None:
         raise LinepressError(f"name a memory: {', '.join(dram.memory_names())}, or a .toml file")
     memory = dram.load_memory(part, _overrides(overrides))
@@ -123,6 +179,7 @@ def command(
         mapping=mapping,
         policy=policy,
         window=window,
+        window_counts=window_counts,
         log=check,
     )
     violations = []
@@ -214,7 +271,7 @@ def _print(memory: Part | SimplePart, result: DramResult, d: dict[str, Any]) -> 
     out.print(f"row hits   {100 * result.row_hit_rate:9.1f} %   commands {_counts(result.commands)}")
     if result.energy_pJ:
         parts = ", ".join(f"{k} {v / result.bytes / 8:.2f}" for k, v in result.energy_pJ.items())
-        out.print(f"energy     {d['energy_pJ_per_bit']:10.2f} pJ/bit asked for ({parts}); sources: --show")
+        out.print(f"energy     {d['energy_pJ_per_bit']:10.2f} pJ/bit asked for, device ({parts}); sources: --show")
     speed = d["requests_per_s"]
     out.print(
         f"simulated  {result.sim_time_ns / 1e3:10.1f} µs" + (f"   {speed / 1e6:.2f} M requests/s" if speed else "")

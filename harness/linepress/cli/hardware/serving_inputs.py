@@ -165,12 +165,7 @@ def kernels_of(
     host_s = host / 1e3 if host is not None else (forms.host_step_us * 1e-6 if forms is not None else 0.0)
     band = None
     if table is None and forms is not None:
-        attention = [forms.bands[name] for name in ("decode", "prefill", "mixed")]
-        rows = sum(one.rows for one in attention)
-        band = {
-            "linear": forms.bands["linear"].mean,
-            "attention": sum(one.mean * one.rows for one in attention) / rows,
-        }
+        band = {"linear": forms.bands["linear"].mean, "attention": forms.attention_band}
     reduce_s = _reduce(given, part, tp * dp if apart else tp)
     return Kernels(times, reduce_s, host_s), source, band
 

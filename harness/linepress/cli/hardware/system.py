@@ -68,11 +68,14 @@ def command(model: str, accelerator: str, as_json: bool, **given: Any) -> None:
     )
     card = None
     if given["codec"]:
+        from linepress.errors import LinepressError
         from linepress_codecs.formats import format_named
         from linepress_codecs.variant import Variant
 
         bits = int(scenario.parsed_precision().weight_bits)
         card = Variant.parse(given["codec"]).codec.card(format_named({16: "bf16", 8: "e4m3"}.get(bits, "bf16")))
+        if card is None:
+            raise LinepressError(f"--codec {given['codec']} has no hardware card; give --decode-latency-ns instead")
         given["decode_latency_ns"] = given["decode_latency_ns"] or card.decode_latency_ns
     compression = Compression(
         given["weight_ratio"],

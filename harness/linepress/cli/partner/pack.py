@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -11,7 +12,7 @@ from linepress.cli.common import json_option, print_json, stderr, stdout
 EPILOG = """\b
 Examples:
   linepress pack ./SmolLM2-135M --partner acme --licence Apache-2.0 --contact lab@acme.example
-  linepress pack kv.safetensors --partner acme --licence CC-BY-4.0 --contact lab@acme.example --expect huffman
+  linepress pack kv.safetensors --partner acme --licence CC-BY-4.0 --contact lab@acme.example --kind snapshot
   linepress pack ./model --partner acme --licence MIT --contact lab@acme.example \\
       --source hf://acme/model --revision 0123456789abcdef0123456789abcdef01234567 --reference
 
@@ -30,6 +31,7 @@ Exit codes: 0 packed, 4 the model cannot become a submission.
 @click.option("--no-redistribution", is_flag=True, help="The licence forbids passing the bytes on.")
 @click.option("--gated", is_flag=True, help="The source is gated.")
 @click.option("--waiver", metavar="ID", help="Id of a waiver that the receiving side has granted.")
+@click.option("--kind", type=click.Choice(["model", "snapshot"]), help="Weights, or KV caches; told by names else.")
 @click.option("--suite", default="smoke", show_default=True, metavar="NAME", help="Suite to be validated with.")
 @click.option("--expect", "variants", multiple=True, metavar="CODEC", help="Measure and report exact results.")
 @click.option("--reference", is_flag=True, help="Write the manifest only; the files stay at --source.")
@@ -46,6 +48,7 @@ def command(
     no_redistribution: bool,
     gated: bool,
     waiver: str | None,
+    kind: Literal["model", "snapshot"] | None,
     suite: str,
     variants: tuple[str, ...],
     reference: bool,
@@ -67,6 +70,7 @@ def command(
         redistribution=False if no_redistribution else None,
         gated=gated,
         waiver=waiver,
+        kind=kind,
         suite=suite,
         reference=reference,
     )

@@ -177,10 +177,8 @@ def _tell_doors(readiness: Readiness) -> None:
 
 
 def _run_only(settings: Settings) -> int:
-    from linepress.intake.work.runner_main import end_on_signal, run
+    from linepress.intake.work.runner_main import run
 
-    stop = threading.Event()
-    end_on_signal(stop)
     stderr().print(f"working on the submissions in {settings.data}", markup=False)
-    run(settings, stop)
+    run(settings, threading.Event())
     return 0

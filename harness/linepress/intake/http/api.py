@@ -17,7 +17,7 @@ from linepress.intake.http.views import certificate_path, log_text, report_path,
 from linepress.intake.http.web import REPORT_POLICY
 from linepress.intake.service import Service
 from linepress.intake.settings import PUBLIC_KEY
-from linepress.intake.store import leaderboard, partners, submissions, uploads
+from linepress.intake.store import leaderboard, partners, states, submissions, uploads
 from linepress.intake.store.partners import Caller
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -67,14 +67,13 @@ def me(request: Request, caller: Reader) -> dict[str, Any]:
     """Who the token stands for, its scopes, the quota and what of it is used, in bytes."""
     service = service_of(request)
     with service.db.read() as conn:
-        used, uploading = submissions.usage(conn, caller.partner)
-        counts = submissions.counts(conn, caller.partner)
+        used, counts = submissions.overview(conn, caller.partner)
     return {
         "partner": caller.partner,
         "scopes": list(caller.scopes),
         "quota_bytes": caller.quota_bytes,
         "used_bytes": used,
-        "uploading": uploading,
+        "uploading": counts.get(states.UPLOADING, 0),
         "submissions": counts,
     }
 

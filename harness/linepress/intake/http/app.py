@@ -33,6 +33,7 @@ def build_app(settings: Settings, runner: bool = False) -> FastAPI:
     """The application over ``settings``; ``runner`` says that one is to be at work beside it. Raises `LinepressError`
     where it cannot start."""
     service = Service(settings)
+    pages.load_templates()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

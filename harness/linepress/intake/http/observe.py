@@ -69,15 +69,16 @@ class Numbers:
     """The numbers of one service."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        names = {"registry": self.registry}
-        self.requests = Counter("linepress_requests", "Answers", ["method", "route", "status"], **names)
-        self.seconds = Histogram("linepress_request_seconds", "Time to the end of an answer", ["route"], **names)
-        self.received = Counter("linepress_body_bytes", "Bytes of bodies received", **names)
-        self.submissions = Gauge("linepress_submissions", "Submissions by state", ["state"], **names)
-        self.oldest = Gauge("linepress_oldest_waiting_seconds", "Age of the oldest with work to do", **names)
-        self.free = Gauge("linepress_disk_free_bytes", "Free on the disk of uploads", **names)
-        self.runner = Gauge("linepress_runner_alive", "1 while a runner of this machine works on the folder", **names)
+        self.registry = here = CollectorRegistry()
+        self.requests = Counter("linepress_requests", "Answers", ["method", "route", "status"], registry=here)
+        self.seconds = Histogram(
+            "linepress_request_seconds", "Time to the end of an answer", ["route"], registry=here
+        )
+        self.received = Counter("linepress_body_bytes", "Bytes of bodies received", registry=here)
+        self.submissions = Gauge("linepress_submissions", "Submissions by state", ["state"], registry=here)
+        self.oldest = Gauge("linepress_oldest_waiting_seconds", "Age of the oldest to work on", registry=here)
+        self.free = Gauge("linepress_disk_free_bytes", "Free on the disk of uploads", registry=here)
+        self.runner = Gauge("linepress_runner_alive", "1 while a runner is at work here", registry=here)
 
     def page(self, service: Service) -> bytes:
         """Everything, as Prometheus reads it."""

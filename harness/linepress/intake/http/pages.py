@@ -41,6 +41,12 @@ def _environment() -> Environment:
     return environment
 
 
+def load_templates() -> None:
+    """Compile every template now, so that no visitor waits for it."""
+    for name in _environment().list_templates(extensions=["html"]):
+        _environment().get_template(name)
+
+
 def when(at: float) -> str:
     """``2026-08-22 10:14:03 UTC``."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
@@ -119,8 +125,7 @@ def listing(request: Request, cursor: Annotated[str, Query(max_length=200)] = ""
         return RedirectResponse("/", 303)
     with service.db.read() as conn:
         rows, following = submissions.page(conn, caller.partner, cursor or None)
-        used, _ = submissions.usage(conn, caller.partner)
-        counts = submissions.counts(conn, caller.partner)
+        used, counts = submissions.overview(conn, caller.partner)
     return page(
         "list.html",
         title="Submissions",

@@ -65,8 +65,8 @@ def state_of(row: Row, files: list[Row] | None = None, journal: list[Row] | None
 
 
 def report_path(settings: Settings, submission: str) -> Path:
-    """The HTML report of the validation run."""
-    return settings.work / submission / "run" / "report" / "index.html"
+    """The HTML report of the validation run, as its partner may see it."""
+    return settings.work / submission / "report.html"
 
 
 def certificate_path(settings: Settings, submission: str) -> Path:

@@ -81,7 +81,7 @@ def verify(conn: Connection) -> tuple[int, str]:
     """``(rows, what is wrong)``: the chain from the first row to the newest hash; empty when it holds."""
     before, rows = GENESIS, 0
     for row in conn.execute(select(audit).order_by(audit.c.id)).mappings():
-        before = link(before, row)
+        before = link(before, dict(row))
         rows += 1
         if row["chain"] != before:
             return rows, f"row {row['id']} was changed, or a row before it was put in or taken out"

@@ -106,7 +106,7 @@ submissions = Table(
     UniqueConstraint("partner", "idempotency_key"),
     Index("submissions_by_partner", "partner", "created_at", "id"),
     Index("submissions_by_state", "state", "created_at"),
-    Index("submissions_by_use", "partner", "files_gone_at", "state", "total_bytes"),
+    Index("submissions_by_use", "partner", "state", "files_gone_at", "total_bytes"),
     Index("submissions_by_rank", "suite", "data_format", "state", "packed_ratio"),
 )
 

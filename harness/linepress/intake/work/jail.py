@@ -15,7 +15,7 @@ import shutil
 import socket
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from linepress.intake.work.processes import tie_to
@@ -103,15 +103,16 @@ def copy_kernels(into: Path) -> None:
     if central:
         shutil.copytree(central, into, dirs_exist_ok=True)
         return
-    from numba.core.caching import _CacheLocator
+    from numba.core import caching
 
+    place_of: Callable[[str], str] = caching._CacheLocator.get_suitable_cache_subpath
     import linepress_codecs
     import linepress_hardware
 
     for package in (linepress_codecs, linepress_hardware):
         for found in Path(package.__path__[0]).rglob("*.nb[ic]"):
             module = found.parent.parent / "any.py"
-            place = into / _CacheLocator.get_suitable_cache_subpath(str(module))
+            place = into / place_of(str(module))
             place.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(found, place / found.name)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,10 @@ from linepress.intake.settings import PRIVATE_KEY, Settings
 from linepress.intake.work import verdict
 from linepress.intake.work.places import Place, tensor_files
 from linepress.records.files import write_atomically
+from linepress.records.schema import TABLES
 from linepress.records.store import RunStore
 from linepress.records.summary import headline, measured
+from linepress.submission.certificate.redaction import Redaction, hosts_of
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -66,6 +69,7 @@ def judge(place: Place, check: Row, exit_code: int) -> Row:
         "certificate": None,
     }
     write(place.path, document)
+    write_report(place, store, document)
     return document
 
 
@@ -80,6 +84,32 @@ def _claims_on_data(store: RunStore) -> list[Row]:
 
 def _picked(store: RunStore, table: str, columns: Sequence[str]) -> list[Row]:
     return verdict.picked(store.rows(table, ["status", *columns]), columns)
+
+
+def write_report(place: Place, store: RunStore, document: Row) -> None:
+    """The run's report as its partner may see it: whose and what it is, claims that did not come true, no host, and
+    tables that scroll by themselves where the window is narrow."""
+    source = place.run / "report" / "index.html"
+    if not source.is_file():
+        return
+    tables = [store.table(name) for name in TABLES]
+    redaction = Redaction(store.manifest, (place.run, place.path, place.files), hosts_of(tables))
+    redaction.document(store.manifest)
+    for table in tables:
+        redaction.table(table)
+    page = redaction.page(source.read_text(encoding="utf-8"))
+    missed = missed_claims(document)
+    said = f"{place.row['partner']}/{place.row['name']}: {'validated' if document['validated'] else 'rejected'}"
+    said += f"; {missed} published claims were not reproduced on this data" if missed else ""
+    style = "<style>table{display:block;max-width:100%;overflow-x:auto}</style>"
+    page = page.replace("</head>", f"{style}</head>", 1)
+    page = page.replace("<h1", f'<p id="submission"><strong>{escape(said)}</strong></p><h1', 1)
+    write_atomically(place.path / "report.html", page.encode())
+
+
+def missed_claims(document: Row) -> int:
+    """Published claims that a submission's data speaks to and did not bear out."""
+    return sum(claim["verdict"] == "not reproduced" for claim in document["claims"])
 
 
 def write(folder: Path, document: Row) -> None:

@@ -28,6 +28,8 @@ def run(settings: Settings, stop: threading.Event) -> None:
 
     environment.prepare()
     settings.prepare()
+    # From here on there is something to end in order; before, while everything is loaded, a signal just ends this.
+    end_on_signal(stop)
     lock = RunnerLock(settings.data)
     while not lock.take():
         if stop.wait(LOCK_EVERY_S):
@@ -56,10 +58,8 @@ def end_on_signal(stop: threading.Event) -> None:
 
 def main() -> None:
     """Entry point of the process."""
-    stop = threading.Event()
-    end_on_signal(stop)
     tie_to(int(sys.argv[1]))
-    run(Settings.model_validate_json(sys.stdin.read()), stop)
+    run(Settings.model_validate_json(sys.stdin.read()), threading.Event())
 
 
 if __name__ == "__main__":

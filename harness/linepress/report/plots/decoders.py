@@ -33,6 +33,7 @@ def decoders(marks: Sequence[Mark], published: Sequence[Mark]) -> MplFigure:
     with canvas(7.4, 4.2) as (figure, axes):
         ax = axes[0][0]
         ax.set_xscale("log")
+        ax.margins(x=0.08, y=0.14)
         ax.xaxis.set_major_locator(FixedLocator(TICKS_NS))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
         ax.xaxis.set_minor_locator(NullLocator())

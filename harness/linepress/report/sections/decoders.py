@@ -84,7 +84,9 @@ def _figure(data: DataClass, marks: list[Mark]) -> Figure:
         "estimated, derived or another's cycles. Diamond: a published decompressor (12 ns at its highest clock, "
         "0.04 mm² at 1.2 GHz, its maker's ratio; another node)."
     )
-    return Figure("decoders", inline_svg(draw(marks, [published()]), "decoders", title, alt), title, alt, caption)
+    return Figure(
+        "decoder-costs", inline_svg(draw(marks, [published()]), "decoder-costs", title, alt), title, alt, caption
+    )
 
 
 def _table(data: DataClass, carded: list[tuple[Summary, HardwareCard]]) -> Table:

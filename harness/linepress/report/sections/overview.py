@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from linepress.records.standing import BLIND, standing
+from linepress.records.found import BLIND
+from linepress.records.standing import standing
 from linepress.records.summary import best_line_variant
 from linepress.report.model import Figure, Section
 from linepress.report.view import RunView

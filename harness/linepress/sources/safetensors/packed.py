@@ -155,10 +155,11 @@ def _compressed(entry: Entry, stem: str, leaf: str, around: Neighbours) -> Told 
         return None
     sizes = around.whole(around.get(f"{stem}{base}_shape"))
     if sizes and sizes[-1] > 0:
-        for words in (lambda bits: -(-sizes[-1] * bits // 32), lambda bits: -(-sizes[-1] // (32 // bits))):
-            for bits in range(1, 9):  # across words, or (older files) as many as fit a word whole
-                if packed.shape[-1] == words(bits):
-                    return bits, f"{base}_shape"
+        across = [-(-sizes[-1] * bits // 32) for bits in range(1, 9)]
+        apart = [-(-sizes[-1] // (32 // bits)) for bits in range(1, 9)]  # older files: as many as fit a word whole
+        for words in (across, apart):
+            if packed.shape[-1] in words:
+                return 1 + words.index(packed.shape[-1]), f"{base}_shape"
     return _stated(around) or _from_groups(packed, around.get(f"{stem}{base}_scale")) or _content(packed, around)
 
 

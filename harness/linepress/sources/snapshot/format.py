@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from linepress.errors import SourceError
-from linepress.sources.safetensors.header import DTYPE_BITS, Entry, Header
+from linepress.sources.safetensors.header import Entry, Header
+from linepress.sources.safetensors.stream import DTYPE_BITS
 from linepress.sources.snapshot.contract import RUN_BYTES, Layout, layout_named
 from linepress.sources.text import shown
 

@@ -229,7 +229,8 @@ class PagedTokens:
         stored = np.concatenate(parts).reshape(*taken, n, *(1,) * (inner - at - 1), *self.shape[inner:])
         whole = unfold(stored, self.axes)  # [layers, sides, pages, heads, slots, head_dim]
         heads = whole[self.layer if whole.shape[0] > 1 else 0, self.side if whole.shape[1] > 1 else 0]
-        return heads if "H" in self.axes[:at] else heads[:, first_head:end_head]
+        some: NDArray[np.unsignedinteger] = heads if "H" in self.axes[:at] else heads[:, first_head:end_head]
+        return some
 
     def _read(self, first: int, n: int) -> Bits:
         return self.memory.read(first * self.item_bytes, (first + n) * self.item_bytes).view(f"<u{self.item_bytes}")

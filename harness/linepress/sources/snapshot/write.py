@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from linepress.errors import SourceError
-from linepress.sources.safetensors.header import DTYPE_BITS, parse_header
+from linepress.sources.safetensors.header import parse_header
+from linepress.sources.safetensors.stream import DTYPE_BITS
 from linepress.sources.snapshot.format import FORMAT_VERSION, TABLES, check_snapshot, is_snapshot
 
 DTYPE_OF_FORMAT = {

@@ -31,19 +31,23 @@ class ChannelCase:
     decode_latency_ns, encode_latency_ns, decode_interval_ns : float
         From the codec's hardware card. The interval is the time between two lines entering one decoder.
     seed, n_requests : int
-        Seed of line order, workload and faults; accesses a run (bandwidth runs span eight refreshes at least).
+        Seed of line order, workload and faults; accesses of a run at load, and the least of a saturated one, which
+        goes on until its rate converges.
     mode : str
         ``offline`` (compressed once, read-only), ``inline`` (both ways) or ``auto``: inline for kv, else offline.
     placement : str
         ``controller``, ``sram`` or ``dma``.
     load_pct_peak : float
         Offered load of the latency run in % of the plain channel's pin peak.
-    mapping : str | None
-        Address mapping, None for the part's own.
+    mapping, policy : str | None
+        Address mapping and controller policy (`linepress_hardware.dram.policy`) of the compressed channel; both None:
+        those under which the plain channel is fastest (`linepress_hardware.channel.headline`).
     ecc_code : str
         A code of `linepress_hardware.channel.ecc.CODES`.
     value_bytes : int
         Bytes of an element, for the blast radius.
+    within_pct : float
+        Half-width that the 95 % confidence interval of every gain must reach, in %; saturated runs go on until then.
     overrides : tuple[tuple[str, float], ...]
         Channel parameters that differ from ``data/channel.toml``, e.g. ``(("metadata_cache_bytes", 32768.0),)``.
     """
@@ -65,6 +69,8 @@ class ChannelCase:
     placement: str = "controller"
     load_pct_peak: float = 10.0
     mapping: str | None = None
+    policy: str | None = None
     ecc_code: str = "secded-72-64"
     value_bytes: int = 2
+    within_pct: float = 1.0
     overrides: tuple[tuple[str, float], ...] = ()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from linepress_hardware.channel.config import LINE_BYTES, ChannelConfig, default
 from linepress_hardware.channel.ecc import code
 from linepress_hardware.channel.evaluate import WORKLOADS, InlineSpec, Study, Subject
 from linepress_hardware.channel.faults import blast_radius, inject
+from linepress_hardware.channel.headline import Headline, Settings, headline, plain_at_best
 from linepress_hardware.channel.memory import Memory
 from linepress_hardware.channel.placements import PLACEMENTS, dma
 from linepress_hardware.channel.translation import StaticLayout, plain_layout
@@ -117,8 +120,7 @@ def evaluate(case: ChannelCase) -> dict[str, Any]:
     packing, bits, study = prepare(case)
     row = _identity(case, packing, study)
     row.update(_capacity(case, bits, packing, study))
-    row.update(_bandwidth(study, float(row["packed_bytes"]) / float(row["lines"])))
-    row.update(_workload(case, study))
+    row.update(_bandwidth(case, study, float(row["packed_bytes"]) / float(row["lines"])))
     row.update(_latency(case, study))
     if case.placement == "dma":
         row.update(_dma(study))
@@ -126,8 +128,17 @@ def evaluate(case: ChannelCase) -> dict[str, Any]:
     return row
 
 
+def chosen_settings(case: ChannelCase) -> Settings | None:
+    """The mapping and policy that the case names; None where it leaves both to the recorded search."""
+    return Settings(case.mapping, case.policy) if case.mapping or case.policy else None
+
+
 def prepare(case: ChannelCase) -> tuple[Packing | None, NDArray[np.uint16], Study]:
-    """The case checked: its packing, the coded bits of the tile, and the study over its memory."""
+    """The case checked: its packing, the coded bits of the tile, and the study over its memory.
+
+    The memory has the settings under which the plain channel is fastest at the named workload, unless the case names
+    its own.
+    """
     if case.line_bytes != LINE_BYTES:
         raise ChannelCaseError(
             f"the channel serves lines of {LINE_BYTES} B, not {case.line_bytes}; measure with 64 B lines"
@@ -141,11 +152,15 @@ def prepare(case: ChannelCase) -> tuple[Packing | None, NDArray[np.uint16], Stud
     packing = None if case.packing == "off" else parse_packing(case.packing)
     bits = spread(case.bits_histogram, TILE_LINES, case.seed)
     mode = mode_of(case, packing)
-    memory = Memory.load(case.memory, case.mapping)
+    chosen = chosen_settings(case)
+    found = None if chosen else plain_at_best(Memory.load(case.memory).name, case.workload)
+    settings = chosen or (found.settings if found else Settings())
+    memory = Memory.load(case.memory, settings.mapping, settings.policy)
     if case.placement == "sram" and memory.kind != "sram":
         raise ChannelCaseError(f"placement sram needs an SRAM, {memory.name} is {memory.kind}; give memory sram")
     config = configuration(case, memory)
-    study = Study(memory, config, subject(case, bits, packing, mode), case.n_requests, case.seed)
+    placed = subject(case, bits, packing, mode)
+    study = Study(memory, config, placed, case.n_requests, case.seed, case.within_pct / 100)
     return packing, bits, study
 
 
@@ -154,7 +169,8 @@ def _identity(case: ChannelCase, packing: Packing | None, study: Study) -> dict[
     return {
         "workload": case.workload,
         "memory": m.name,
-        "mapping": case.mapping or "",
+        "mapping": study.memory.mapping or "",
+        "policy": study.memory.policy or "",
         "packing": "off" if packing is None else packing.spec,
         "codec": case.codec,
         "data": case.data,
@@ -163,7 +179,6 @@ def _identity(case: ChannelCase, packing: Packing | None, study: Study) -> dict[
         "line_bytes": case.line_bytes,
         "lines": int(sum(case.bits_histogram)),
         "n_requests": case.n_requests,
-        "n_requests_saturated": study.saturated_accesses,
         "seed": case.seed,
         "load_pct_peak": case.load_pct_peak,
         "peak_GBps": m.peak_GBps,
@@ -209,35 +224,26 @@ def _capacity(case: ChannelCase, bits: NDArray[np.uint16], packing: Packing | No
     }
 
 
-def _bandwidth(study: Study, packed_bytes_per_line: float) -> dict[str, Any]:
+def _bandwidth(case: ChannelCase, study: Study, packed_bytes_per_line: float) -> dict[str, Any]:
+    """Converged headlines of the three patterns and of the named workload."""
+
+    def study_at(settings: Settings) -> Study:
+        return replace(study, memory=Memory.load(case.memory, settings.mapping, settings.policy))
+
+    named = {name: name for name in ("sequential", "random", "mixed")} | {"workload": case.workload}
+    measured = {w: headline(study_at, w, chosen_settings(case)) for w in dict.fromkeys(named.values())}
+    closed = study.closed_form(packed_bytes_per_line, measured["sequential"].best.GBps, measured["random"].best.GBps)
     row: dict[str, Any] = {}
-    gains = study.closed_form(packed_bytes_per_line)
-    for name, closed in (("sequential", gains.sequential), ("random", gains.random), ("mixed", gains.mixed)):
-        compressed, plain = study.compressed(name), study.plain(name)
-        row[f"effective_bandwidth_{name}_GBps"] = compressed.bandwidth_GBps
-        row[f"plain_bandwidth_{name}_GBps"] = plain.bandwidth_GBps
-        row[f"gain_{name}"] = compressed.bandwidth_GBps / plain.bandwidth_GBps
-        row[f"closed_form_gain_{name}"] = closed
-        if name == "sequential":
-            row["atoms_per_line_sequential"] = results.atoms_per_line(compressed)
-            row["where_bandwidth_went"] = results.where_bandwidth_went(compressed)
-            row["line_buffer_hit_rate"] = results.line_buffer_hit_rate(compressed)
-            row["energy_pJ_per_useful_byte"] = results.energy_pJ_per_useful_byte(compressed)
-            row["plain_energy_pJ_per_useful_byte"] = results.energy_pJ_per_useful_byte(plain)
-            row["device_bandwidth_sequential_GBps"] = compressed.bandwidth_GBps * study.memory.channels_per_device
-        elif name == "random":
-            row["atoms_per_line_random"] = results.atoms_per_line(compressed)
-            row["where_bandwidth_went_random"] = results.where_bandwidth_went(compressed)
-            row["metadata_hit_rate_random"] = results.metadata_hit_rate(compressed)
-            row["metadata_traffic_ratio_random"] = results.metadata_traffic_ratio(compressed)
-            row["energy_random_pJ_per_useful_byte"] = results.energy_pJ_per_useful_byte(compressed)
-            row["plain_energy_random_pJ_per_useful_byte"] = results.energy_pJ_per_useful_byte(plain)
-        else:
-            counters = compressed.plan.counters
-            row["overflows"] = counters.get("overflows", 0)
-            row["repacks"] = counters.get("repacks", 0)
-            row["page_moves"] = counters.get("page_moves", 0)
-            row["read_modify_writes"] = counters.get("read_modify_writes", 0)
+    for name, workload in named.items():
+        row.update(_headline(name, measured[workload]))
+    for name, gain in (("sequential", closed.sequential), ("random", closed.random), ("mixed", closed.mixed)):
+        row[f"closed_form_gain_{name}"] = gain
+    row["converged"] = all(not isnan(h.gain) for h in measured.values())
+    row["most_in_flight"] = max(h.most_in_flight for h in measured.values())
+    row.update(_where_it_went(study, measured["sequential"], measured["random"]))
+    counters = measured["mixed"].run.plan.counters
+    for name in ("overflows", "repacks", "page_moves", "read_modify_writes"):
+        row[name] = counters.get(name, 0)
     # Rests lie whole in an atom, by design; all other lines at offsets as good as random.
     placed = study.subject.layout.rest_bytes is not None
     length = study.places()[1].astype(np.float64)
@@ -246,14 +252,45 @@ def _bandwidth(study: Study, packed_bytes_per_line: float) -> dict[str, Any]:
     return row
 
 
-def _workload(case: ChannelCase, study: Study) -> dict[str, Any]:
-    """The named workload as fast as it goes."""
-    compressed, plain = study.compressed(case.workload).bandwidth_GBps, study.plain(case.workload).bandwidth_GBps
+def _headline(name: str, h: Headline) -> dict[str, Any]:
+    """Columns of one headline; a gain that has not converged is refused (NaN), its interval still stated."""
+
+    def said(settings: Settings) -> str:
+        return " ".join(filter(None, (settings.mapping, settings.policy))) or "default"
+
     return {
-        "effective_bandwidth_workload_GBps": compressed,
-        "plain_bandwidth_workload_GBps": plain,
-        "gain_workload": compressed / plain,
+        f"effective_bandwidth_{name}_GBps": h.compressed.GBps,
+        f"plain_bandwidth_{name}_GBps": h.best.GBps,
+        f"plain_default_bandwidth_{name}_GBps": h.default_plain.GBps,
+        f"gain_{name}": h.gain,
+        f"gain_{name}_half_width_pct": 100 * h.half_width,
+        f"default_gain_{name}": h.default_gain,
+        f"default_resource_{name}": h.default_resource,
+        f"bytes_saved_{name}": h.bytes_saved_ratio,
+        f"resource_{name}": h.resource,
+        f"plain_settings_{name}": said(h.best_settings),
+        f"settings_{name}": said(h.settings),
+        f"accesses_{name}": max(h.compressed.accesses, h.best.accesses),
     }
+
+
+def _where_it_went(study: Study, sequential: Headline, random: Headline) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "atoms_per_line_sequential": results.atoms_per_line(sequential.run),
+        "where_bandwidth_went": results.where_bandwidth_went(sequential.run),
+        "line_buffer_hit_rate": results.line_buffer_hit_rate(sequential.run),
+        "device_bandwidth_sequential_GBps": sequential.compressed.GBps * study.memory.channels_per_device,
+        "atoms_per_line_random": results.atoms_per_line(random.run),
+        "where_bandwidth_went_random": results.where_bandwidth_went(random.run),
+        "metadata_hit_rate_random": results.metadata_hit_rate(random.run),
+        "metadata_traffic_ratio_random": results.metadata_traffic_ratio(random.run),
+    }
+    for part, h in (("", sequential), ("random_", random)):
+        row[f"energy_{part}pJ_per_useful_byte"] = results.energy_pJ_per_useful_byte(h.run)
+        row[f"plain_energy_{part}pJ_per_useful_byte"] = h.plain.energy_pJ_per_byte
+    row["phy_energy_pJ_per_useful_byte"] = results.phy_pJ_per_useful_byte(sequential.run)
+    row["plain_phy_energy_pJ_per_useful_byte"] = sequential.plain.phy_pJ_per_byte
+    return row
 
 
 def _latency(case: ChannelCase, study: Study) -> dict[str, Any]:
@@ -284,7 +321,7 @@ def _latency(case: ChannelCase, study: Study) -> dict[str, Any]:
 def _dma(study: Study) -> dict[str, Any]:
     """Columns that mean something else behind a DMA engine: tiles instead of lines."""
     found = dma(study)
-    plain_random = study.plain("random").bandwidth_GBps
+    plain_random = study.plain_rate("random").rate.GBps
     return {
         "effective_bandwidth_sequential_GBps": found.tiles_GBps,
         "plain_bandwidth_sequential_GBps": found.plain_tiles_GBps,

@@ -87,8 +87,9 @@ def measure_case(
         from linepress.stages.measure.lines import code_lines
 
         missing = None if known.bounds is not None else BoundAccumulator(fmt)
-        options = {"repeats": repeats, "seed": seed, "verify": verify, "bounds": missing}
-        coded = code_lines(stream, geo.n_lines, variant.line_codec, **options)
+        coded = code_lines(
+            stream, geo.n_lines, variant.line_codec, repeats=repeats, seed=seed, verify=verify, bounds=missing
+        )
         if missing is not None:
             known.keep(missing.bounds())
     bounds = known.bounds or known.count(stream)

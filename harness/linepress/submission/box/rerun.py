@@ -16,8 +16,8 @@ def read_kernels_only() -> None:
     """
     from numba.core import caching
 
-    caching._CacheLocator.ensure_cache_path = lambda self: None
-    caching.Cache.save_overload = lambda self, signature, data: None
+    setattr(caching._CacheLocator, "ensure_cache_path", lambda self: None)  # noqa: B010  mypy refuses it plain
+    setattr(caching.Cache, "save_overload", lambda self, signature, data: None)  # noqa: B010
     importlib.import_module("linepress.stages.measure.case")
 
 

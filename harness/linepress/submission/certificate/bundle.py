@@ -18,7 +18,7 @@ SIGNER = "signer.pub"
 BUNDLE_BYTES = 1 << 30
 ENTRY_NAME = re.compile(
     r"(?:certificate\.dsse\.json|signer\.pub|manifest\.yaml|verdict\.json|verdict\.html|report\.html|run\.json|"
-    r"environment\.json|suite\.yaml|tables/[a-z]{1,32}\.parquet)\Z"
+    r"environment\.json|bom\.json|suite\.yaml|tables/[a-z]{1,32}\.parquet)\Z"
 )
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 

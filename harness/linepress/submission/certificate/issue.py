@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from linepress.errors import LinepressError
 from linepress.submission.certificate.bundle import SIGNER, STATEMENT, write_bundle
 from linepress.submission.certificate.dsse import public_pem, sign
+from linepress.submission.certificate.materials import bill_of_materials
 from linepress.submission.certificate.redaction import NOTE, Redaction, hosts_of
 from linepress.submission.certificate.statement import (
     EXACT,
@@ -119,6 +120,9 @@ def issue(
         SIGNER: public_pem(key.public_key()),
         **{f"tables/{table}.parquet": _parquet(redaction.table(rows)) for table, rows in found.items() if len(rows)},
     }
+    materials = bill_of_materials()
+    if materials is not None:
+        entries["bom.json"] = materials
     page = run / "report" / "index.html"
     if page.is_file():
         entries["report.html"] = redaction.page(page.read_text(encoding="utf-8")).encode()

@@ -42,7 +42,7 @@ HOST_COLUMNS = ("host", "error", "extra")
 _NO_HOSTS_IN = ("suite", "packages", "seeds", "counts", "parts", "status")
 _LOCAL_ADDRESSES = (None, "", "local", "auto")
 _PATH = re.compile(r"""(?:(?<=file://)|(?<![\w./~-]))/(?!/)[^\s'"`,;:()\[\]{}<>|&]+""")
-_HOSTS_CELL = re.compile(r"(<dt>hosts</dt>\s*<dd[^>]*>)(.*?)(</dd>)", re.DOTALL)
+_HOSTS_CELL = re.compile(r"(<dt>(?:[^<]*\b)?hosts?</dt>\s*<dd[^>]*>)(.*?)(</dd>)", re.DOTALL)
 
 
 class Redaction:

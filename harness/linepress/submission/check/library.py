@@ -12,8 +12,9 @@ import os
 from typing import Any
 
 import safetensors
+import safetensors.numpy  # now: the library would import NumPy when doors are shut
 
-from linepress.sources.safetensors.header import DTYPE_BITS
+from linepress.sources.safetensors.stream import DTYPE_BITS
 from linepress.submission.check.header import Tensors
 from linepress.submission.check.ledger import name_of
 

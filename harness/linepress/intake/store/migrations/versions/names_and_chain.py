@@ -23,7 +23,7 @@ def upgrade() -> None:
         sa.Column("at", sa.Float, nullable=False),
     )
     op.add_column("audit", sa.Column("chain", sa.String(64), nullable=False, server_default=""))
-    op.create_index("submissions_by_use", "submissions", ["partner", "files_gone_at", "state", "total_bytes"])
+    op.create_index("submissions_by_use", "submissions", ["partner", "state", "files_gone_at", "total_bytes"])
     conn = op.get_bind()
     found = conn.execute(
         sa.text("SELECT id, partner, name, updated_at FROM submissions WHERE state = 'validated' ORDER BY created_at")
@@ -38,7 +38,7 @@ def upgrade() -> None:
             conn.execute(names.insert().values(**values, content=content))
     head = GENESIS
     for entry in conn.execute(sa.text("SELECT * FROM audit ORDER BY id")).mappings().all():
-        head = link(head, entry)
+        head = link(head, dict(entry))
         conn.execute(sa.text("UPDATE audit SET chain = :chain WHERE id = :id"), {"chain": head, "id": entry["id"]})
     conn.execute(sa.text("UPDATE meta SET value = '2' WHERE key = 'schema_version'"))
     conn.execute(sa.text("INSERT INTO meta (key, value) VALUES ('audit_head', :head)"), {"head": head})

@@ -1,0 +1,136 @@
+"""The plain channel at its best: ``python -m benchmarks.plain_channel [--memory M] [--write]``.
+
+For each memory and workload: every named mapping under every page policy with the deepest queues, then around the
+best three of them each depth of queue and each refresh that the standard has, and the default. Each trial is a
+saturated run carried on until its rate converges. ``--write`` keeps the trials in
+``hardware/linepress_hardware/data/plain_channel.csv``, from where the channel takes its baseline; ``--check`` runs
+the best and the default of each again and exits 1 where one is off by more than 2 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from linepress_hardware.channel.config import default_config
+from linepress_hardware.channel.evaluate import WORKLOADS, InlineSpec, Study, Subject
+from linepress_hardware.channel.headline import WITH_WRITES, plain_at_best
+from linepress_hardware.channel.memory import Memory
+from linepress_hardware.channel.translation import plain_layout
+from linepress_hardware.dram import load_part, part_names
+from linepress_hardware.dram.mapping import NAMED
+from linepress_hardware.dram.policy import Policy
+
+DATA = Path(__file__).parents[1] / "hardware" / "linepress_hardware" / "data" / "plain_channel.csv"
+QUEUES = (32, 64, 128)
+"""Entries of the read queue in atoms, the write queue alike: 128 is what a large controller has a channel."""
+SEARCHED = ("open", "closed", "adaptive")
+COLUMNS = ("memory", "workload", "mapping", "policy", "GBps", "half_width_pct", "accesses")
+LEAST, SEED = 6000, 1
+
+
+def trial(memory: str, workload: str, mapping: str | None, policy: str | None) -> dict[str, str]:
+    """One row of the record."""
+    pattern, _, writes = workload.partition("+")
+    plain = Subject(plain_layout(64), plain_layout(64).length_bytes, InlineSpec((64,)) if writes else None)
+    study = Study(Memory.load(memory, mapping, policy), default_config(), plain, LEAST, SEED)
+    found = study.plain_rate(pattern).rate
+    return {
+        "memory": memory,
+        "workload": workload,
+        "mapping": mapping or "",
+        "policy": policy or "",
+        "GBps": f"{found.GBps:.3f}",
+        "half_width_pct": f"{100 * found.half_width:.2f}",
+        "accesses": str(found.accesses),
+    }
+
+
+def search(memory: str, workload: str) -> list[dict[str, str]]:
+    """All trials of one memory and workload, fastest first."""
+
+    def rate(row: dict[str, str]) -> float:
+        return float(row["GBps"])
+
+    deep = QUEUES[-1]
+    rows = [
+        trial(memory, workload, mapping, str(Policy(page, read_queue=deep, write_queue=deep)))
+        for mapping in NAMED
+        for page in SEARCHED
+    ]
+    rows.sort(key=rate, reverse=True)
+    refreshes = ["all_bank"] + (["per_bank"] if load_part(memory).standard.per_bank_refresh else [])
+    tried = {(r["mapping"], r["policy"]) for r in rows}
+    for top in rows[:3]:
+        page = top["policy"].split(":")[0]
+        for refresh in refreshes:
+            for queue in QUEUES:
+                policy = str(Policy(page, refresh, queue, queue))
+                if (top["mapping"], policy) not in tried and (queue == deep or top is rows[0]):
+                    tried.add((top["mapping"], policy))
+                    rows.append(trial(memory, workload, top["mapping"], policy))
+    rows.append(trial(memory, workload, None, None))
+    return sorted(rows, key=rate, reverse=True)
+
+
+def check(memory: str, workload: str) -> list[str]:
+    """Where the record no longer says what the model says."""
+    found = plain_at_best(memory, workload)
+    if found is None:
+        return [f"{memory} {workload}: not in the record"]
+    wrong = []
+    for settings, was in ((found.settings, found.GBps), (None, found.default_GBps)):
+        now = trial(memory, workload, settings.mapping if settings else None, settings.policy if settings else None)
+        if abs(float(now["GBps"]) / was - 1) > 0.02:
+            wrong.append(f"{memory} {workload} {settings or 'default'}: {was} GB/s recorded, {now['GBps']} now")
+    return wrong
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--memory", action="append", help="memory parts (default: all)")
+    parser.add_argument("--workload", action="append", help="workloads (default: all)")
+    parser.add_argument("--write", action="store_true", help="replace their rows of the record")
+    parser.add_argument("--check", action="store_true", help="run the best and the default again")
+    options = parser.parse_args(argv)
+    wrong: list[str] = []
+    for memory in options.memory or part_names():
+        for workload in options.workload or (*WORKLOADS, *(f"{w}+writes" for w in WITH_WRITES)):
+            if options.check:
+                wrong += check(memory, workload)
+                continue
+            rows = search(memory, workload)
+            best, default = rows[0], next(r for r in rows if not r["mapping"])
+            print(
+                f"{memory:8s} {workload:11s} default {default['GBps']:>7s} GB/s   best {best['GBps']:>7s} GB/s   "
+                f"{best['mapping']} {best['policy']}",
+                flush=True,
+            )
+            if options.write:
+                keep(memory, workload, rows)
+    for line in wrong:
+        sys.stderr.write(line + "\n")
+    return 1 if wrong else 0
+
+
+def keep(memory: str, workload: str, rows: list[dict[str, str]]) -> None:
+    """Replace the record's rows of one memory and workload."""
+    old: list[dict[str, str]] = []
+    if DATA.is_file():
+        text = [line for line in DATA.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+        old = [r for r in csv.DictReader(text) if (r["memory"], r["workload"]) != (memory, workload)]
+    with DATA.open("w", encoding="utf-8", newline="") as file:
+        file.write(
+            "# The plain channel's bandwidth by mapping and policy: trials of python -m benchmarks.plain_channel\n"
+            f"# (256 lines in flight, 512 MiB footprint, seed {SEED}, saturated, batch means). Empty: the default.\n"
+        )
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(sorted(old + rows, key=lambda r: (r["memory"], r["workload"], -float(r["GBps"]))))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

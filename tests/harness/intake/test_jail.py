@@ -1,0 +1,97 @@
+"""The jail of a validation run, entered by a process that then tries what a partner's tensor must not make it do."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from linepress.intake.work import jail
+from linepress.submission.box import landlock
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the doors are Linux's")
+PRELUDE = """
+import json, os, socket, subprocess, sys
+from pathlib import Path
+from linepress.intake.work import jail
+asked = json.loads(sys.argv[1])
+found = jail.enter(Path(asked["work"]), Path(asked["temporary"]), asked["network"])
+def attempt(act):
+    try: act()
+    except (OSError, subprocess.CalledProcessError): return "refused"
+    return "done"
+"""
+
+
+def inside(code: str, **asked: Any) -> dict[str, Any]:
+    command = [sys.executable, "-P", "-c", f"{PRELUDE}print(json.dumps({code}))", json.dumps(asked)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> dict[str, Any]:
+    for name in ("work/mine", "temporary", "data/work/other"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("data/signing-key.pem", "data/intake.db", "data/work/other/weights"):
+        (tmp_path / name).write_text("secret", encoding="utf-8")
+    return {"work": str(tmp_path / "work"), "temporary": str(tmp_path / "temporary"), "network": False}
+
+
+def test_a_run_sees_its_own_folder_and_no_other(place: dict[str, Any], tmp_path: Path) -> None:
+    if not landlock.abi():
+        pytest.skip("this kernel has no Landlock; /readyz says so")
+    data = tmp_path / "data"
+    tries = {
+        "key": f"Path('{data}/signing-key.pem').read_text()",
+        "database": f"Path('{data}/intake.db').read_text()",
+        "another partner": f"Path('{data}/work/other/weights').read_text()",
+        "the list of partners": f"os.listdir('{data}/work')",
+        "by its parent": f"Path('/proc/{os.getpid()}/environ').read_bytes()",
+        "by its parent's root": f"Path('/proc/{os.getpid()}/root{data}/signing-key.pem').read_text()",
+        "a trace beside it": f"Path('{data}/x').write_text('x')",
+        "the package": f"Path('{Path(jail.__file__).parent}/x.py').write_text('x')",
+        "a program": f"subprocess.run(['cat', '{data}/signing-key.pem'], check=True)",
+    }
+    mine = {
+        "its folder": f"Path('{place['work']}/mine/a').write_text('x')",
+        "a temporary file": f"Path('{place['temporary']}/a').write_text('x')",
+        "another program": "subprocess.run(['true'], check=True)",
+    }
+    said = ", ".join(f"{what!r}: attempt(lambda: {act})" for what, act in {**tries, **mine}.items())
+    said = said.replace("check=True)", "check=True, capture_output=True)")
+    assert inside("{" + said + "}", **place) == {**dict.fromkeys(tries, "refused"), **dict.fromkeys(mine, "done")}
+
+
+def test_a_run_has_no_network_but_its_own(place: dict[str, Any]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        own = "socket.create_server(('127.0.0.1', 0))"
+        code = (
+            f"{{'how': found['network'], 'ours': attempt(lambda: socket.create_connection(('127.0.0.1', {port}), 2)),"
+            f" 'own': attempt(lambda: [one := {own}, socket.create_connection(one.getsockname(), 2)])}}"
+        )
+        found = inside(code, **place)
+        if not found["how"]:
+            pytest.skip("this system permits no network namespace; /readyz says so")
+        assert found["ours"] == "refused"
+        assert found["own"] == "done", "Ray needs a loopback"
+        kept = inside(code, **{**place, "network": True})
+        assert (kept["how"], kept["ours"]) == ("kept", "done")
+
+
+def test_the_kernels_of_a_run_are_its_own_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = tmp_path / "shared"
+    (shared / "x").mkdir(parents=True)
+    (shared / "x" / "k.nbi").write_bytes(b"index")
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(shared))
+    jail.copy_kernels(tmp_path / "own")
+    (tmp_path / "own" / "x" / "k.nbi").write_bytes(b"broken")
+    assert (shared / "x" / "k.nbi").read_bytes() == b"index"
