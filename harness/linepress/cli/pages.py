@@ -130,7 +130,8 @@ def _card(codec: Any, fmt: Any, row: dict[str, Any], line_codec: type) -> Any:
         return codec.card(fmt)
     from dataclasses import replace
 
-    return replace(codec, block=min(max(1 << (row["unit_bytes"] - 1).bit_length(), 64), 1 << 20)).card(fmt)
+    own: Any = replace(codec, block=min(max(1 << (row["unit_bytes"] - 1).bit_length(), 64), 1 << 20))
+    return own.card(fmt)
 
 
 def _verdict(rows: list[dict[str, Any]], failed: list[dict[str, str]]) -> int:

@@ -188,5 +188,7 @@ def test_the_page_of_the_format_names_every_engine_and_axis() -> None:
     assert all(letter in text for letter in NAMES)
     for file in {name.split(":")[0] for name in layouts() if layouts()[name].engine != "snapshot format"}:
         assert f"`{file}`" in text, file
-    named = set(re.findall(r"`((?:vllm|sglang|lmcache|tensorrt|transformers|llama)[\w.-]*(?::[\w-]+)?)`", text))
+    named = set(
+        re.findall(r"`((?:vllm-|sglang-|lmcache-|tensorrt-|transformers-|llama\.)[\w.-]*(?::[\w-]+)?)`", text)
+    )
     assert named <= set(layouts()), named - set(layouts())

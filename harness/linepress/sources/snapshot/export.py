@@ -31,7 +31,7 @@ ITEM_BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
 def in_memory_order(tensor: Any) -> Bits:
     """A tensor's bits with its axes as its strides say they lie, outermost first; never reordered bytes."""
     if hasattr(tensor, "detach"):
-        import torch
+        import torch  # type: ignore[import-not-found, unused-ignore]
 
         order = sorted(range(tensor.dim()), key=lambda axis: -tensor.stride(axis))
         lying = tensor.detach().permute(order).contiguous().cpu()

@@ -127,7 +127,7 @@ class _Places:
 
     def told(self, number: NDArray[np.uint64]) -> tuple[NDArray[np.int64], ...]:
         """(cache, page, head, slot, channel within the head) of items."""
-        return np.unravel_index(number.astype(np.int64), (len(self.keys), *self.shape))  # type: ignore[return-value]
+        return np.unravel_index(number.astype(np.int64), (len(self.keys), *self.shape))
 
 
 def _array(tensor: TensorRef) -> Bits:
@@ -247,7 +247,7 @@ def _by_lines(laid: Laid, fitted: Laid, codec: LineCodec) -> list[dict[str, Any]
     card = codec.card(laid.format)
     step = card.initiation_interval_cycles.value / card.clock_GHz.value
     more = (laid.lines_a_page - 1) * step
-    common = {"lossless": right, "table_bytes": table_bytes, "sampled": False}
+    common: dict[str, Any] = {"lossless": right, "table_bytes": table_bytes, "sampled": False}
     common |= {f"{side}_ratio": raw / coded if coded else None for side, (raw, coded) in sides.items()}
     latency = (card.encode_latency_ns, card.decode_latency_ns)
     whole = int(np.minimum(pages, laid.page_bytes).sum()) + table_bytes
@@ -271,7 +271,9 @@ def _by_blocks(laid: Laid, codec: BlockCodec, seed: int) -> list[dict[str, Any]]
     }
     rows = []
     for granularity, parts in units.items():
-        sizes, right, latency = [], True, (None, None)
+        sizes: list[int] = []
+        right = True
+        latency: tuple[float | None, float | None] = (None, None)
         for part in parts:
             size, same, latency = _coded(codec, part)
             sizes.append(size)
