@@ -75,7 +75,6 @@ def command(
     from linepress.sources import Selection
     from linepress.stages.measure import offload
     from linepress.stages.measure.pages import lay, measure_pages
-    from linepress_codecs.contracts import LineCodec
     from linepress_codecs.errors import CodecError
 
     variants = make_variants(specs or ("context", "huffman", "zstd:level=3", "lz4"), (), ())
@@ -103,7 +102,7 @@ def command(
             for row in found:
                 rows.append(row | {"tables_of": "another text" if other else "own text", "tokens": laid.tokens})
                 if links and row["granularity"] != "object":
-                    over += offload.rows(row, _card(codec, laid.format, row, LineCodec))
+                    over += offload.rows(row, _card(codec, laid.format, row))
     document = {"snapshot": uri, "fit": other, "cast": cast, "rows": rows, "links": over, "failed": failed}
     if as_json:
         print_json(document)
@@ -124,9 +123,9 @@ def _caches(tensors: list[TensorRef], chosen: Any, cast: str) -> list[TensorRef]
     return [t.with_cast(cast) for t in chosen.of([t for t in tensors if t.kind in ("key", "value")])]
 
 
-def _card(codec: Any, fmt: Any, row: dict[str, Any], line_codec: type) -> Any:
+def _card(codec: Any, fmt: Any, row: dict[str, Any]) -> Any:
     """The card of a codec for one unit of the row."""
-    if isinstance(codec, line_codec):
+    if row["line_codec"]:
         return codec.card(fmt)
     from dataclasses import replace
 
