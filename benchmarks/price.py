@@ -2,7 +2,7 @@
 
 A whole case as a worker does it (read, hash, fit, bounds, encode, decode, compare, timed sample, packing), by codec
 and cast, on one tensor of a bf16 safetensors file of normal values. ``first`` is the first variant on a tensor that
-nobody has seen: hash, scales and bounds are made. ``further`` is another variant or night on the same tensor: they are
+nobody has seen: hash, scales and bounds are made. ``further`` is another variant or night on it, with these
 known. Seconds are those of the wall; ``cpu`` is the core time of the same cases, for a machine that is shared. The
 fastest round counts. GB/s are raw bytes of the case (after the cast) by its seconds, in 10^9.
 """
