@@ -7,6 +7,8 @@ EXIT_GATE_FAILED = 1
 EXIT_CASES_FAILED = 2
 EXIT_NOTHING_MEASURED = 3
 EXIT_USAGE = 4
+EXIT_STORE_REFUSES = 5
+"""The place of a record cannot be reached or refuses it: no verdict on anything, and the same command tries again."""
 EXIT_INTERRUPTED = 130
 
 

@@ -24,7 +24,8 @@ from linepress.records.summary import (
     summaries,
     summarise,
 )
-from linepress.report.plots.style import spread
+from linepress.report.plots.ratios import Series, layer_strip
+from linepress.report.plots.style import SERIES, spread
 
 
 def table(*rows: dict[str, Any]) -> pa.Table:
@@ -181,3 +182,21 @@ def test_dequantised_weights_are_a_class_of_their_own() -> None:
     rows = table(case(source="a"), case(source="b"), case(source="c", kind="key"))
     labels = [data.label for data, _ in classes(measure_frame(rows, manifest))]
     assert labels == ["weights, bf16", "dequantised weights, bf16", "KV cache, bf16"]
+
+
+def strip_of(groups: int, layers: int) -> Any:
+    series = [
+        Series(f"g{g}", tuple(map(float, range(layers))), (1.4 + 0.01 * g,) * layers, (1.5,) * layers)
+        for g in range(groups)
+    ]
+    return layer_strip(series, {s.name: SERIES[i] for i, s in enumerate(series)}, (1.3, 1.6))
+
+
+def test_many_groups_over_many_layers_have_a_panel_each_and_two_layers_are_dots() -> None:
+    panels = [ax for ax in strip_of(7, 80).axes if ax.get_visible()]
+    assert [ax.get_title(loc="left") for ax in panels] == [f"g{g}" for g in range(7)]
+    assert len({ax.get_ylim() for ax in panels}) == 1, "one scale, so that groups compare"
+    assert len(strip_of(7, 12).axes) == len(strip_of(3, 80).axes) == 1
+    drawn = {layers: [line.get_linestyle() for line in strip_of(2, layers).axes[0].lines] for layers in (2, 3)}
+    assert set(drawn[2]) == {"None"}, "no course between two points"
+    assert "-" in drawn[3]

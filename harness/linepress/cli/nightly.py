@@ -25,7 +25,7 @@ Examples:
 The run goes to RUNS/SUITE-DATE-COMMIT, so the same command on the same day resumes. A night is good when its verdict
 is PASS or ACCEPTED. LINEPRESS_WEBHOOK gives the webhook without showing it to `ps`.
 Exit codes: 0 pass, 1 a gate or the comparison failed, 2 some cases failed or it could not be decided, 3 nothing was
-measured, 4 usage, 130 interrupted.
+measured, 4 usage, 5 the store of the record cannot be reached or refuses, 130 interrupted.
 """
 
 

@@ -29,7 +29,8 @@ Examples:
   linepress run llama-3.1-8b --dry-run
 
 The same command resumes: cases already recorded are not run again.
-Exit codes: 0 ok, 1 a gate failed, 2 some cases failed, 3 nothing was measured, 4 usage, 130 interrupted.
+Exit codes: 0 ok, 1 a gate failed, 2 some cases failed, 3 nothing was measured, 4 usage, 5 the store of the record
+cannot be reached or refuses, 130 interrupted.
 """
 
 

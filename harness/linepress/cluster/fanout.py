@@ -66,6 +66,14 @@ def groups(tasks: Iterable[Task]) -> Iterator[list[Task]]:
         yield group
 
 
+def _longest(flying: Iterable[_Group | Step]) -> tuple[str, float]:
+    """What has been with a worker longest, and for how many seconds."""
+    first = min(flying, key=lambda group: group.sent_s)
+    case, more = first.tasks[0], len(first.tasks) - 1
+    words = [str(case.identity[name]) for name in ("tensor", "variant") if case.identity.get(name)]
+    return " × ".join(words or [case.key]) + (f" and {more} more" if more else ""), time.monotonic() - first.sent_s
+
+
 def fan_out(
     tasks: Iterable[Task],
     cluster: Cluster,
@@ -111,6 +119,7 @@ def fan_out(
             cluster.in_flight = len({task.key for group in flying.values() for task in group.tasks})
             if not flying:
                 return
+            cluster.longest = _longest(flying.values())
             done, _ = ray.wait(list(flying), num_returns=1, timeout=0.5)
             if on_wait is not None:
                 on_wait()

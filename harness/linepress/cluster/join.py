@@ -91,6 +91,8 @@ class Cluster:
         Memory that the largest node has for tasks.
     in_flight : int
         Cases with workers at the moment.
+    longest : tuple (str, float)
+        What has been with a worker longest, and for how many seconds.
     """
 
     def __init__(self, address: str | None = None, workers: int | None = None, run: str = "") -> None:
@@ -99,6 +101,7 @@ class Cluster:
         self.slots = 0
         self.node_memory_bytes = 0
         self.in_flight = 0
+        self.longest: tuple[str, float] = ("", 0.0)
         self.run = run
         self._own = False
         self._private = PrivateRay()

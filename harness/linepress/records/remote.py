@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from linepress.environment import cache_root
-from linepress.errors import EXIT_CASES_FAILED, RecordError
+from linepress.errors import EXIT_STORE_REFUSES, RecordError
 
 _MANIFEST = "manifest.json"
 RETRY_EVERY_S = 60.0
@@ -32,7 +32,7 @@ GCS_RETRY_S = 20
 class RemoteError(RecordError):
     """The store cannot be reached or refuses; the record is whole in the folder of this machine."""
 
-    exit_code = EXIT_CASES_FAILED
+    exit_code = EXIT_STORE_REFUSES
 
 
 def is_remote(out: str) -> bool:
@@ -108,8 +108,9 @@ class RemoteCopy:
         """Make the folder of this machine what the store holds, unless it is further than the store.
 
         More sessions means further; with as many, this machine is, since it writes here first. Raises `RemoteError`
-        where the store cannot be read.
+        where the store cannot be read or has no such bucket, which must not be found out after the first cases.
         """
+        self._check_bucket()
         there, here = self._remote_sessions(), self._local_sessions()
         if len(there) <= len(here):
             for file in self._local_files():
@@ -205,6 +206,17 @@ class RemoteCopy:
                 f"{self.uri}: another linepress has written to this run since; let it end, then give the same "
                 "command again, or choose another place with --out"
             )
+
+    def _check_bucket(self) -> None:
+        if not self._is_object_store():
+            return
+        bucket = self._base.partition("/")[0]
+        try:
+            missing = self._fs.get_file_info(bucket).type == self._kinds.NotFound
+        except OSError:
+            return  # a key may write to a bucket that it may not look at
+        if missing:
+            raise RemoteError(f"{self.uri}: there is no bucket {bucket}; make it, or name another, then run again")
 
     def _remote_sessions(self) -> list[Any]:
         """Start and host of every session of the run in the store; none where there is no run."""

@@ -27,6 +27,7 @@ from linepress.records.pools import pools
 from linepress.records.remote import RemoteCopy, working_folder
 from linepress.records.store import MANIFEST, RunStore, read_manifest
 from linepress.run import manifest as manifests
+from linepress.run.estimate import case_s
 from linepress.run.events import EventLog
 from linepress.run.finish import close_books
 from linepress.run.gates import check_gates
@@ -154,7 +155,12 @@ class Run:
         skipped = list(plan.skipped_rows(known))
         with Recorder(store) as recorder:
             recorder.add("measure", skipped)
-            self._stage(store, recorder, "measure", order, known, plan.tasks(known))
+            work = sum(
+                _work(plan.variants[case.variant].spec, plan.tensors[case.tensor].n_bytes)
+                for case in plan.cases
+                if not case.skip and known.get(case.key) != "ok"
+            )
+            self._stage(store, recorder, "measure", order, known, plan.tasks(known), work)
         measured = pools(store)
         self._derived(store, "channel", channel_tasks(self.suite, measured))
         self._derived(store, "system", system_tasks(self.suite, measured, store))
@@ -181,24 +187,27 @@ class Run:
         order: Mapping[str, int],
         known: Mapping[str, str],
         tasks: Iterable[Task],
+        work: float = 0.0,
     ) -> None:
-        """Evaluate the tasks of one stage, record them as they come, then put the table in order."""
+        """Evaluate the tasks of one stage, record them as they come, then put the table in order.
+
+        ``work`` is the core-seconds that they should take, 0 where they are all alike.
+        """
         planned = len(order)
         resumed = sum(known.get(key) == "ok" for key in order)
         self.resumed += resumed
         store.manifest["counts"][stage] = {"planned": planned}
         first = list(itertools.islice(tasks, 1))
         if first:
-            self.progress.begin(stage, planned, resumed)
-            self._log.note("stage", stage=stage, planned=planned, resumed=resumed)
-
             cluster = self._joined(store)
+            self.progress.begin(stage, planned, resumed, work)
+            self._log.note("stage", stage=stage, planned=planned, resumed=resumed)
             gauges = DriverGauges("" if cluster.local else store.run_id)
             left = planned - resumed
 
             def on_wait() -> None:
                 gauges.set(stage, left, cluster.in_flight)
-                self.progress.tick()
+                self.progress.tick(*cluster.longest)
                 recorder.tick()
                 self._log.check_clock()
 
@@ -208,7 +217,7 @@ class Run:
                 self._log.case(stage, rows[0])
                 self.done += 1
                 left -= 1
-                self.progress.advance(rows[0]["status"] == "ok", task.n_bytes)
+                self.progress.advance(rows[0]["status"] == "ok", task.n_bytes, _work_of(task) if work else 0.0)
             gauges.set(stage, 0, 0)
         recorder.flush()
         store.compact(stage, order, drop_others=True)
@@ -262,6 +271,14 @@ class Run:
         session.update(seconds=round(self._log.seconds, 3), clock_steps_s=self._log.clock_steps)
         store.manifest.update(status=ended, updated_at=manifests.now(), exit_code=code, counts=self._counts(store))
         store.save_manifest()
+
+
+def _work(variant: str, n_bytes: int) -> float:
+    return case_s(variant, variant.partition(":")[0], n_bytes)
+
+
+def _work_of(task: Task) -> float:
+    return _work(str(task.identity.get("variant", "")), task.n_bytes)
 
 
 def _complete(task: Task, rows: Sequence[Row]) -> list[Row]:

@@ -54,6 +54,11 @@ def rate_of(variant: str, codec: str) -> tuple[float, bool]:
     return (min(related), True) if related else (min(known.values()), False)
 
 
+def case_s(variant: str, codec: str, n_bytes: int) -> float:
+    """Seconds of one core for a case."""
+    return CASE_S + n_bytes / (rate_of(variant, codec)[0] * 1e9)
+
+
 def estimate(cases: Iterable[tuple[str, str, int]], repeats: int = 1) -> Estimate:
     """Time of ``(variant, codec, bytes)`` cases; timed rounds beyond the first are counted as whole passes, which is
     more than they cost."""

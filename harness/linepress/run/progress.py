@@ -12,6 +12,8 @@ from rich.live import Live
 from rich.text import Text
 
 PLAIN_EVERY_S = 5.0
+LONG_S = 10.0
+"""A case that takes longer is named."""
 
 
 class Progress:
@@ -33,22 +35,28 @@ class Progress:
         self._live = Live(console=Console(file=self.stream), refresh_per_second=4, transient=True) if live else None
         self._begun = False
         self._last_s = time.monotonic()
-        self._reset("", 0, 0)
+        self._reset("", 0, 0, 0.0)
 
-    def _reset(self, stage: str, planned: int, resumed: int) -> None:
-        self.stage, self.planned, self.resumed = stage, planned, resumed
+    def _reset(self, stage: str, planned: int, resumed: int, work: float) -> None:
+        self.stage, self.planned, self.resumed, self.work = stage, planned, resumed, work
         self.ok = self.failed = self.n_bytes = 0
+        self.worked = 0.0
+        self.at = ""
         self._start_s = time.monotonic()
 
-    def begin(self, stage: str, planned: int, resumed: int) -> None:
-        """A stage of ``planned`` cases starts, ``resumed`` of them recorded before."""
-        self._reset(stage, planned, resumed)
+    def begin(self, stage: str, planned: int, resumed: int, work: float = 0.0) -> None:
+        """A stage of ``planned`` cases starts, ``resumed`` of them recorded before.
+
+        ``work`` is what is left to do in any unit that is proportional to time; 0 where all cases are alike.
+        """
+        self._reset(stage, planned, resumed, work)
         if self._live is not None and not self._begun:
             self._live.start()
             self._begun = True
 
-    def advance(self, ok: bool, n_bytes: int) -> None:
-        """One case ended."""
+    def advance(self, ok: bool, n_bytes: int, work: float = 0.0) -> None:
+        """One case ended, ``work`` of what `begin` was told."""
+        self.worked += work
         if ok:
             self.ok += 1
             self.n_bytes += n_bytes
@@ -56,8 +64,9 @@ class Progress:
             self.failed += 1
         self.tick()
 
-    def tick(self) -> None:
-        """Show the state if it is time to."""
+    def tick(self, at: str = "", since_s: float = 0.0) -> None:
+        """Show the state if it is time to; ``at`` is the case that has been worked on longest, for ``since_s``."""
+        self.at = f"   at {at} for {_clock(since_s)}" if at and since_s >= LONG_S else ""
         now_s = time.monotonic()
         if self._live is not None and self._begun:
             self._live.update(Text(self.line()))
@@ -84,12 +93,26 @@ class Progress:
         done = self.resumed + self.ok + self.failed
         share = done / self.planned if self.planned else 1.0
         elapsed_s = time.monotonic() - self._start_s
-        rate = f"   {self.n_bytes / elapsed_s / 1e9:.2f} GB/s" if self.n_bytes and elapsed_s > 0 else ""
+        rate = f"   {_rate(self.n_bytes / elapsed_s)}" if self.n_bytes and elapsed_s > 0 else ""
         here = self.ok + self.failed
-        left = f"   eta {_clock(elapsed_s / here * (self.planned - done))}" if here else ""
+        # Cases go largest first: a share of cases would promise hours at the start and minutes at the end.
+        share_left = max(self.work / self.worked - 1, 0.0) if self.worked else (self.planned - done) / max(here, 1)
+        left = f"   eta {_clock(elapsed_s * share_left)}" if here else ""
         width = len(str(self.planned))
         counts = f"ok {self.resumed + self.ok}   failed {self.failed}"
-        return f"{self.stage:<8} [{done:>{width}}/{self.planned}] {100 * share:3.0f} %{rate}   {counts}{left}"
+        return (
+            f"{self.stage:<8} [{done:>{width}}/{self.planned}] {100 * share:3.0f} %{rate}   {counts}{left}{self.at}"
+        )
+
+
+def _rate(bytes_per_s: float) -> str:
+    """In a unit in which it is not nothing."""
+    for unit, size in (("GB/s", 1e9), ("MB/s", 1e6)):
+        if bytes_per_s >= size / 10:
+            return (
+                f"{bytes_per_s / size:.2f} {unit}" if bytes_per_s < 10 * size else f"{bytes_per_s / size:.0f} {unit}"
+            )
+    return f"{bytes_per_s / 1e3:.1f} kB/s"
 
 
 def _clock(seconds: float) -> str:

@@ -11,9 +11,10 @@ import hashlib
 import json
 import os
 import re
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -22,12 +23,23 @@ from typing import Any, TypeVar
 from linepress.records.files import write_atomically
 from linepress.records.standing import standing
 from linepress.records.store import MANIFEST, RunStore
-from linepress.tracking.content import DatasetContent, Mirror, ModelContent, Point, RunContent, mirror_content
+from linepress.tracking.content import (
+    DatasetContent,
+    Mirror,
+    ModelContent,
+    Point,
+    RunContent,
+    TableContent,
+    VersionContent,
+    created,
+    mirror_content,
+)
 from linepress.tracking.plots import plots
 
 EXPERIMENT = "linepress"
 DEFAULT_STORE = "mlflow.db"
 STATE = "mlflow.json"
+LAST_GOOD = "last-good"
 LOCK_WAIT_S = 120.0
 METRICS_PER_BATCH = 1000
 TAGS_PER_BATCH = 100
@@ -121,7 +133,8 @@ def artifact_place(uri: str) -> str | None:
 def exclusive(uri: str, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
     """Hold the local store: runs that end together in one folder make and fill it one after the other.
 
-    Raises `OSError` at once where the folder cannot be written, `TimeoutError` (an `OSError`) after ``wait_s``.
+    Raises `OSError` at once where the folder cannot be written or the file is no database, which MLflow would try
+    for a hundred seconds; `TimeoutError` (an `OSError`) after ``wait_s``.
     """
     path = store_file(uri)
     if path is None:
@@ -129,6 +142,12 @@ def exclusive(uri: str, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
         return
     if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
         raise PermissionError(f"{path.parent} cannot be written")
+    if path.exists():
+        try:
+            with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True)) as database:
+                database.execute("PRAGMA schema_version")
+        except sqlite3.DatabaseError as error:
+            raise OSError(f"{path}: {error}") from None
     lock = path.with_name(f"{path.name}.lock")
     with lock.open("ab") as file:
         until = time.monotonic() + wait_s
@@ -147,7 +166,7 @@ def fingerprint(store: RunStore) -> str:
     """Hash of everything that is mirrored: parts, suite, status, counts and report."""
     manifest = store.manifest
     digest = hashlib.sha256()
-    known = {name: manifest[name] for name in ("suite", "status", "counts", "parts")}
+    known = {name: manifest.get(name) for name in ("suite", "status", "counts", "parts")}
     digest.update(json.dumps(known, sort_keys=True, default=str).encode())
     for file in _files(store.path):
         if file.parent.name == "report" and file.suffix == ".html":
@@ -180,7 +199,7 @@ class Mirroring:
         self.client = MlflowClient(tracking_uri=uri)
         self.mlflow = mlflow
         # Everything of one mirror carries the same moment, so that sending a batch again changes nothing.
-        self.moment_ms = _milliseconds(store.manifest["created_at"])
+        self.moment_ms = _milliseconds(created(store))
         self.experiment = ""
 
     def run(self, target: str) -> str:
@@ -194,8 +213,11 @@ class Mirroring:
         for model in content.models.values():
             self._model(model, parent)
         self._fill(parent, content.parent, content)
+        self._tables(parent, content.tables)
         for key, child in content.children.items():
             run_id = self._run(key, child, parent)
+            page = f"#/experiments/{self.experiment}/runs/{parent}/artifacts/report/index.html"
+            child.tags["mlflow.note.content"] = f"[report]({page}) of run {self.store.run_id}"
             self._fill(run_id, child, content)
             self._end(run_id)
         for file in _files(self.store.path):
@@ -204,6 +226,7 @@ class Mirroring:
         if report.exists():
             for name, svg in plots(report.read_text(encoding="utf-8")):
                 self._once(f"{parent} plot {name} {svg}", self.client.log_text, parent, svg, f"plots/{name}")
+        self._register(parent, content)
         self._end(parent)
         self.state.fingerprint = target
         self.state.save(self.store.path)
@@ -218,7 +241,8 @@ class Mirroring:
 
     def _identity(self, key: str) -> dict[str, str]:
         manifest = self.store.manifest
-        unique = f"{self.store.run_id} {manifest['created_at']} {manifest['suite']['sha256'][:16]}"
+        suite = str((manifest.get("suite") or {}).get("sha256") or "")
+        unique = f"{self.store.run_id} {created(self.store)} {suite[:16]}".strip()
         return {_RUN_TAG: unique, _KEY_TAG: hashlib.sha256(key.encode()).hexdigest()[:32]}
 
     def _run(self, key: str, content: RunContent, parent: str | None) -> str:
@@ -238,11 +262,11 @@ class Mirroring:
         return run_id
 
     def _model(self, model: ModelContent, source_run: str) -> None:
+        """One logged model a variant and options, whatever the night: its metrics are then a series over nights."""
         if model.variant in self.state.models:
             return
-        identity = self._identity(f"model {model.variant}")
-        query = f"tags.`{_KEY_TAG}` = '{identity[_KEY_TAG]}' AND tags.`{_RUN_TAG}` = '{identity[_RUN_TAG]}'"
-        found = self.client.search_logged_models([self.experiment], query, max_results=1)
+        key = hashlib.sha256(f"{model.variant} {model.params}".encode()).hexdigest()[:32]
+        found = self.client.search_logged_models([self.experiment], f"tags.`{_KEY_TAG}` = '{key}'", max_results=1)
         if found:
             model_id = str(found[0].model_id)
         else:
@@ -250,7 +274,7 @@ class Mirroring:
                 name=model.name,
                 source_run_id=source_run,
                 params=dict(model.params),
-                tags={**identity, "linepress.variant": model.variant},
+                tags={_KEY_TAG: key, "linepress.variant": model.variant},
                 model_type="codec",
                 experiment_id=self.experiment,
             )
@@ -258,10 +282,68 @@ class Mirroring:
         self.state.models[model.variant] = model_id
         self.state.save(self.store.path)
 
+    def _tables(self, run_id: str, tables: dict[str, TableContent]) -> None:
+        """As `MlflowClient.log_table` writes them, which would append to what a cut-off attempt left there."""
+        names = {name: f"results/{name}.json" for name in tables}
+        for name, table in tables.items():
+            document = {"columns": list(table.columns), "data": [list(row) for row in table.rows]}
+            self._once(f"{run_id} table {name} {document}", self.client.log_dict, run_id, document, names[name])
+        listed = json.dumps([{"path": path, "type": "table"} for path in names.values()])
+        self._once(f"{run_id} tables {listed}", self.client.set_tag, run_id, "mlflow.loggedArtifacts", listed)
+
+    def _register(self, parent: str, content: Mirror) -> None:
+        """This night as a version of every variant's registered model, and the aliases of the newest good night."""
+        there = {v.name: v for v in self.client.search_model_versions(f"run_id = '{parent}'", max_results=10_000)}
+        for variant, wanted in content.versions.items():
+            version = there.get(wanted.name) or self._version(wanted, parent, self.state.models[variant])
+            for key, value in wanted.tags.items():
+                if version.tags.get(key) != value:
+                    self.client.set_model_version_tag(wanted.name, version.version, key, value)
+            there[wanted.name] = version
+        if content.good:
+            self._aliases(content, {name: str(version.version) for name, version in there.items()})
+
+    def _version(self, wanted: VersionContent, parent: str, model_id: str) -> Any:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client.create_registered_model(wanted.name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        return self.client.create_model_version(
+            wanted.name,
+            source=f"models:/{model_id}",
+            run_id=parent,
+            tags=wanted.tags,
+            description=wanted.description,
+            model_id=model_id,
+        )
+
+    def _aliases(self, content: Mirror, versions: dict[str, str]) -> None:
+        """``last-good`` on every variant; ``best-kv`` and the like on one variant of the suite only.
+
+        An older night that is mirrored late moves nothing.
+        """
+        models = self.client.search_registered_models(f"name LIKE '{content.registry}%'", max_results=1000)
+        aliases = {model.name: dict(model.aliases) for model in models}
+        holders = {alias: name for name, known in aliases.items() for alias in known}
+        for wanted in content.versions.values():
+            for alias in (LAST_GOOD, *(f"best-{data.replace(' ', '-')}" for data in wanted.best)):
+                holder = wanted.name if alias == LAST_GOOD else holders.get(alias, wanted.name)
+                held = aliases.get(holder, {}).get(alias)
+                if held is not None:
+                    night = self.client.get_model_version(holder, held).tags.get("night", "")
+                    if night > wanted.tags["night"]:
+                        continue
+                    if holder != wanted.name:
+                        self.client.delete_registered_model_alias(holder, alias)
+                self.client.set_registered_model_alias(wanted.name, alias, versions[wanted.name])
+
     def _fill(self, run_id: str, run: RunContent, content: Mirror) -> None:
         from mlflow.entities import Metric, Param, RunTag
 
-        step = len(self.store.manifest["sessions"])
+        step = len(self.store.manifest.get("sessions") or ())
         params = [Param(name, value) for name, value in sorted(run.params.items())]
         tags = [RunTag(name, value) for name, value in sorted(run.tags.items())]
         for some in _batches(params, TAGS_PER_BATCH):
@@ -304,10 +386,10 @@ class Mirroring:
 
     def _end(self, run_id: str) -> None:
         manifest = self.store.manifest
-        status = _STATUS.get(manifest["status"], "FAILED")
+        status = _STATUS.get(str(manifest.get("status")), "FAILED")
         if status == "FINISHED" and not standing(self.store).good:
             status = "FAILED"
-        ended_ms = _milliseconds(manifest["updated_at"])
+        ended_ms = _milliseconds(str(manifest.get("updated_at") or created(self.store)))
         self._once(f"{run_id} ended {status} {ended_ms}", self.client.set_terminated, run_id, status, ended_ms)
 
     def _once(self, what: str, send: Callable[..., Any], *arguments: Any, **named: Any) -> None:

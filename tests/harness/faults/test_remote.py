@@ -10,7 +10,7 @@ import pyarrow.fs as fs
 import pytest
 
 from linepress.cluster.join import Cluster
-from linepress.errors import RecordError
+from linepress.errors import EXIT_STORE_REFUSES, RecordError
 from linepress.records import RunStore
 from linepress.records.remote import RemoteCopy, RemoteError, is_remote, open_place, working_folder
 from linepress.run.engine import Run
@@ -85,6 +85,12 @@ def test_a_run_in_a_bucket_is_read_there_and_resumed_anywhere(
     assert (again.exit_code, again.done, again.resumed) == (0, 0, 12)
     assert stable_bytes(again.store.path) == wanted
     again.store.verify()
+
+
+def test_a_missing_bucket_is_found_before_the_first_case(store: CuttingProxy, suite: Path) -> None:
+    with pytest.raises(RemoteError, match="there is no bucket absent; make it") as refused:
+        run(suite, "s3://absent/nights/one")
+    assert refused.value.exit_code == EXIT_STORE_REFUSES
 
 
 @pytest.mark.slow

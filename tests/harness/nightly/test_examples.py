@@ -11,6 +11,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from linepress.cli.nightly import command
+from linepress.errors import EXIT_STORE_REFUSES
+from linepress.records.remote import RemoteError
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 
@@ -42,6 +44,9 @@ def test_the_workflow_runs_the_night_and_keeps_the_report() -> None:
     assert accepted(words)["suite_name"] == "nightly"
     assert "${{" not in run["run"], "an input goes through the environment, never into the script"
     assert job["steps"][-1]["if"] == "always()"
+    assert accepted(words)["out"] == Path("$NIGHT")
+    kept = job["steps"][-1]["with"]["path"].splitlines()
+    assert all(path.startswith("${{ env.NIGHT }}/") for path in kept), "one night, not all of them"
 
 
 def test_the_cron_job_does_not_try_a_verdict_again() -> None:
@@ -49,6 +54,7 @@ def test_the_cron_job_does_not_try_a_verdict_again() -> None:
     assert job["spec"]["concurrencyPolicy"] == "Forbid"
     template = job["spec"]["jobTemplate"]["spec"]
     assert template["podFailurePolicy"]["rules"][0]["onExitCodes"]["values"] == [1, 2, 3, 4]
+    assert RemoteError.exit_code == EXIT_STORE_REFUSES == 5, "a store that was away is tried again"
     (container,) = template["template"]["spec"]["containers"]
     parsed = accepted(container["command"][1:])
     assert parsed["hosts_alike"]

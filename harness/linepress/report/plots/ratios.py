@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from linepress.records.summary import Summary, pareto, percentile_bits
 from linepress.report.plots.style import GRID, INK, MARKERS, MUTED, canvas, end_labels, legend_above, spread
 
+FEW_SERIES, FEW_LAYERS, PANEL_COLUMNS = 3, 24, 2
+"""Up to so many lines lie in one strip with their bounds; more over more layers than that cannot be told apart."""
+
 
 @dataclass(frozen=True, slots=True)
 class Series:
@@ -103,8 +106,13 @@ def by_group(
 def layer_strip(series: Sequence[Series], colours: dict[str, str], y_range: tuple[float, float]) -> MplFigure:
     """Ratio by layer, one line a tensor group; the bound of each while there are few, else their mean.
 
-    Lines join neighbouring layers only: between layers that were not measured there is nothing to draw.
+    Lines join neighbouring layers only: between layers that were not measured there is nothing to draw. Two layers
+    are dots, since a line would show a course that nobody measured; many groups over many layers get a panel each.
     """
+    layers = {x for s in series for x in s.x}
+    if len(series) > FEW_SERIES and len(layers) > FEW_LAYERS:
+        return _panels(series, colours, y_range)
+    joined = "-" if len(layers) > 2 else "none"
     with canvas(7.4, 2.9) as (figure, axes):
         ax = axes[0][0]
         last = max((max(s.x) for s in series if s.x), default=1.0)
@@ -118,15 +126,17 @@ def layer_strip(series: Sequence[Series], colours: dict[str, str], y_range: tupl
         size = 4 if last - first > 12 else 6
         for k, s in enumerate(series):
             colour = colours[s.name]
-            if len(series) <= 3:
-                ax.plot(*with_gaps(s.x, s.bound), color=colour, lw=1.1, ls=(0, (3, 2)))
+            if len(series) <= FEW_SERIES:
+                if len(layers) > 2:
+                    ax.plot(*with_gaps(s.x, s.bound), color=colour, lw=1.1, ls=(0, (3, 2)))
                 ax.plot(s.x, s.bound, "_", color=colour, markersize=9)
             marker = MARKERS[k % len(MARKERS)]
-            ax.plot(*with_gaps(s.x, s.y), color=colour, marker=marker, markersize=size, label=s.name)
+            ax.plot(*with_gaps(s.x, s.y), color=colour, marker=marker, markersize=size, ls=joined, label=s.name)
             ends.append((s.y[-1], s.name, colour))
-        if len(series) > 3:
+        if len(series) > FEW_SERIES:
             x, bound = mean_bound(series)
-            ax.plot(*with_gaps(x, bound), color=INK, lw=1.4, ls=(0, (3, 2)))
+            if len(layers) > 2:
+                ax.plot(*with_gaps(x, bound), color=INK, lw=1.4, ls=(0, (3, 2)))
             ax.plot(x, bound, "_", color=INK, markersize=9, label="mean bound")
             ends += [(bound[-1], "mean bound", INK)] if bound else []
         if direct:
@@ -137,6 +147,26 @@ def layer_strip(series: Sequence[Series], colours: dict[str, str], y_range: tupl
         ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         ax.set_xlabel("layer")
         ax.set_ylabel("payload ratio →")
+        return figure
+
+
+def _panels(series: Sequence[Series], colours: dict[str, str], y_range: tuple[float, float]) -> MplFigure:
+    """A small panel a tensor group, with its own bound, all of one scale; the others lie behind it in grey."""
+    rows = -(-len(series) // PANEL_COLUMNS)
+    with canvas(7.4, 0.5 + 1.35 * rows, rows, PANEL_COLUMNS, sharex=True, sharey=True) as (figure, axes):
+        for ax, s in zip(axes.flat, series, strict=False):
+            for other in series:
+                if other is not s:
+                    ax.plot(*with_gaps(other.x, other.y), color=GRID, lw=0.8)
+            ax.plot(*with_gaps(s.x, s.bound), color=INK, lw=0.9, ls=(0, (3, 2)))
+            ax.plot(*with_gaps(s.x, s.y), color=colours[s.name], lw=1.3)
+            ax.set_title(s.name, color=colours[s.name], fontsize=8.5, fontweight="bold", loc="left")
+            ax.set_ylim(*y_range)
+            ax.xaxis.get_major_locator().set_params(integer=True)
+        for ax in axes.flat[len(series) :]:
+            ax.set_visible(False)
+        figure.supxlabel("layer", fontsize=9)
+        figure.supylabel("payload ratio →", fontsize=9)
         return figure
 
 

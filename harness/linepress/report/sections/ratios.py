@@ -236,9 +236,10 @@ def _strips(slug: str, strips: list[tuple[DataClass, str, list[plots.Series]]], 
         middle = (low + high) / 2
         drawn = plots.layer_strip(series, colours, (middle - height / 2, middle + height / 2))
         caption = (
-            f"One line per {what}: payload ratio of the layer; dashed the highest entropy bound. The scale does not "
-            "start at 1; all strips of this section show the same span of ratio, each around its own data. A mark "
-            "above its bound conditions on more, or adapts faster, than the bound's class does."
+            f"One line (two layers: dots) per {what}: payload ratio of the layer; dashed the highest entropy bound. "
+            "Many over many layers have a panel each, the others behind it in grey. The scale does not start at 1; "
+            "all strips of this section show the same span of ratio, each around its own data. A mark above its "
+            "bound conditions on more, or adapts faster, than the bound's class does."
         )
         figures.append(Figure(f"{slug}-{i}", inline_svg(drawn, f"{slug}{i}", title, alt), title, alt, caption))
     return figures
