@@ -173,7 +173,7 @@ def command(
     from linepress_codecs.errors import CodecError
     from linepress_hardware.errors import HardwareError
 
-    sizes = _inputs(source, codecs, layout, max_bytes, data)
+    sizes = line_sizes(source, codecs, layout, max_bytes, data)
     base = ChannelCase(
         memory=(memories or ("hbm3",))[0],
         packing=(packings or ("stream",))[0],
@@ -193,7 +193,7 @@ def command(
         overrides=settings,
     )
     cases = [
-        replace(_of(base, found, decode_ns), memory=memory, packing=packing, workload=workload)
+        replace(case_of(base, found, decode_ns), memory=memory, packing=packing, workload=workload)
         for found in sizes
         for memory in memories or ("hbm3",)
         for packing in packings or ("stream", "classes:set=auto")
@@ -243,7 +243,7 @@ def _policy(policy: str | None, queue: int | None) -> str | None:
     return str(replace(parse_policy(policy), read_queue=queue, write_queue=queue))
 
 
-def _inputs(
+def line_sizes(
     source: str, codecs: tuple[str, ...], layout: str | None, max_bytes: int | None, data: str | None
 ) -> list[LineSizes]:
     from linepress.records.place import StorePath, place_of
@@ -263,7 +263,7 @@ def _inputs(
     return found if data is None else [replace(sizes, data=data) for sizes in found]
 
 
-def _of(base: ChannelCase, sizes: LineSizes, decode_ns: float | None) -> ChannelCase:
+def case_of(base: ChannelCase, sizes: LineSizes, decode_ns: float | None) -> ChannelCase:
     """The case for these line sizes; where no hardware card is known, the model's own figures hold."""
     from linepress_hardware.channel.config import default_config
 
