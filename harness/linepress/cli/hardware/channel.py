@@ -124,7 +124,7 @@ def _settings(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]
 @click.option("--sweep", "sweeps", multiple=True, metavar="KEY", help="Vary one parameter (of the first case).")
 @click.option("--load-curve", is_flag=True, help="Latency against load (of the first case).")
 @click.option("--blocks", is_flag=True, help="A 64 KiB and a 4 KiB block codec in the same place.")
-@click.option("--capacity", is_flag=True, help="Fill an over-subscribed device until it refuses.")
+@click.option("--capacity", is_flag=True, help="Fill a device until it refuses; attack its thresholds.")
 @click.option("--faults", is_flag=True, help="Damage the memory and read all of it through the port (first case).")
 @click.option(
     "--trace", "trace", type=click.Path(path_type=Path), help="Replay a recorded trace (on the first case)."
@@ -219,6 +219,7 @@ def command(
             document["block_baseline"] = extras.block_rows(first)
         if capacity:
             document["capacity"] = extras.capacity_row(first)
+            document["contract"] = extras.contract_rows(first)
         if faults:
             document["faults"] = extras.fault_rows(first)
         if trace is not None:
@@ -359,7 +360,7 @@ def _print(document: dict[str, Any]) -> None:
             if name == "workload" and row["workload"] in ("sequential", "random", "mixed"):
                 continue
             console.print(f"  {_settled(row, name)}", markup=False, highlight=False)
-    for name in ("sweeps", "load_curve", "block_baseline", "faults"):
+    for name in ("sweeps", "load_curve", "block_baseline", "faults", "contract"):
         if name in document:
             _plain_table(name.replace("_", " "), document[name])
     for name in ("capacity", "trace"):
