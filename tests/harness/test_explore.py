@@ -58,6 +58,7 @@ def test_dominance_needs_nothing_worse_and_something_better() -> None:
     assert not mixed.dominates(a)
     assert not a.dominates(mixed)
     assert [t.number for t in front([a, replace(mixed, number=1), Trial(2, a.point, error="refused")])] == [0, 1]
+    assert front([replace(a, number=4), a]) == [a]  # queues or decoders that change nothing: the first
     elsewhere = replace(a, number=3, point=replace(a.point, memory="ddr5"), capacity_ratio=9.0)
     assert len(front([a, elsewhere])) == 2  # gains over different plain channels do not compare
 
@@ -104,6 +105,9 @@ def test_picks_answer_what_random_costs() -> None:
     best = next(p for p in picks(keeping, trials[0]) if f"keep {KEEPS_RANDOM:g}" in p.why)
     enough = [t for t in keeping if t.gain_random >= KEEPS_RANDOM]
     assert best.trial.capacity_ratio == max(t.capacity_ratio for t in enough)
+    assert "all that compression buys" not in best.why
+    nothing = [replace(t, capacity_ratio=t.capacity_ratio - (0.6 if t in enough else 0)) for t in keeping]
+    assert any("all that compression buys" in p.why for p in picks(nothing, trials[0]))
     assert picks([], trials[0]) == []
 
 

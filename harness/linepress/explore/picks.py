@@ -36,6 +36,7 @@ def picks(front: Sequence[Trial], default: Trial) -> list[Pick]:
         why = (
             f"most capacity of those that keep {KEEPS_RANDOM:g} of plain's random bandwidth; it costs "
             f"{100 * (1 - best.capacity_ratio / most):.1f} % of the front's capacity"
+            f"{', all that compression buys' if best.capacity_ratio <= 1 else ''}"
         )
     else:
         best = max(front, key=lambda t: (t.gain_random, t.capacity_ratio))

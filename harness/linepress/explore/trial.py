@@ -82,8 +82,11 @@ class Trial:
 
 
 def front(trials: Iterable[Trial]) -> list[Trial]:
-    """Trials that no other trial on the same memory dominates, in the order of their numbers."""
-    good = sorted((t for t in trials if not t.error), key=lambda t: t.number)
+    """Trials that no other trial on the same memory dominates, in the order of their numbers; of equals the first."""
+    first: dict[tuple[str, tuple[float, ...]], Trial] = {}
+    for trial in sorted((t for t in trials if not t.error), key=lambda t: t.number):
+        first.setdefault((trial.point.memory, trial.values), trial)
+    good = list(first.values())
     return [t for t in good if not any(o.point.memory == t.point.memory and o.dominates(t) for o in good)]
 
 
