@@ -26,6 +26,7 @@ Examples:
   linepress channel sizes.json --memory hbm3e --workload decode --mapping RoCoBaRaCh --policy adaptive --queue 128
   linepress channel sizes.json --within 5
   linepress channel sizes.json --sweep decode_latency_ns --load-curve --blocks --capacity --faults
+  linepress channel kv.safetensors -c huffman --packing stream --packing classes:set=auto --leakage
   linepress channel sizes.json --trace accesses.bin --packing stream
 
 \b
@@ -125,6 +126,7 @@ def _settings(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]
 @click.option("--load-curve", is_flag=True, help="Latency against load (of the first case).")
 @click.option("--blocks", is_flag=True, help="A 64 KiB and a 4 KiB block codec in the same place.")
 @click.option("--capacity", is_flag=True, help="Fill a device until it refuses; attack its thresholds.")
+@click.option("--leakage", is_flag=True, help="Bits a line that sizes and atoms give away, and what padding costs.")
 @click.option("--faults", is_flag=True, help="Damage the memory and read all of it through the port (first case).")
 @click.option(
     "--trace", "trace", type=click.Path(path_type=Path), help="Replay a recorded trace (on the first case)."
@@ -155,6 +157,7 @@ def command(
     load_curve: bool,
     blocks: bool,
     capacity: bool,
+    leakage: bool,
     faults: bool,
     trace: Path | None,
     as_json: bool,
@@ -220,6 +223,8 @@ def command(
         if capacity:
             document["capacity"] = extras.capacity_row(first)
             document["contract"] = extras.contract_rows(first)
+        if leakage:
+            document["leakage"] = [extras.leakage_row(case) for case in {c.packing: c for c in cases}.values()]
         if faults:
             document["faults"] = extras.fault_rows(first)
         if trace is not None:
@@ -360,7 +365,7 @@ def _print(document: dict[str, Any]) -> None:
             if name == "workload" and row["workload"] in ("sequential", "random", "mixed"):
                 continue
             console.print(f"  {_settled(row, name)}", markup=False, highlight=False)
-    for name in ("sweeps", "load_curve", "block_baseline", "faults", "contract"):
+    for name in ("sweeps", "load_curve", "block_baseline", "faults", "contract", "leakage"):
         if name in document:
             _plain_table(name.replace("_", " "), document[name])
     for name in ("capacity", "trace"):

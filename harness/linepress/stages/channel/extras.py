@@ -20,12 +20,15 @@ from linepress_hardware.channel.contract import ATTACKS, attack
 from linepress_hardware.channel.ecc import code
 from linepress_hardware.channel.evaluate import InlineSpec, Study
 from linepress_hardware.channel.fault_study import as_rows, fault_study
+from linepress_hardware.channel.leakage import leakage, padding_price
 from linepress_hardware.channel.workloads import trace_stream
 from linepress_hardware.errors import ConfigurationError
 
 FILL_BYTES = 16 << 20
 """Physical bytes of the device that the capacity run fills."""
 BLOCKS = (65536, 4096)
+LEAK_BITS = (0.1, 0.0)
+"""Bits a line that padding may leave, for its price."""
 
 
 def sweep_rows(case: ChannelCase, parameter: str) -> list[dict[str, Any]]:
@@ -91,6 +94,22 @@ def contract_rows(case: ChannelCase) -> list[dict[str, Any]]:
     # A table has one set of columns; an attack that cannot end has no figures.
     names = dict.fromkeys(name for row in rows for name in row)
     return [{name: row.get(name, "") for name in names} for row in rows]
+
+
+def leakage_row(case: ChannelCase) -> dict[str, Any]:
+    """Bits a line that an observer of sizes or atoms learns under the case's packing, and the price of padding."""
+    packing, bits, study = prepare(case)
+    atoms, pointer = study.atoms_alone(), study.subject.layout.pointer_bytes
+    if pointer is not None and not study.inline:
+        atoms = atoms + (pointer >= 0)
+    # The plain layout repeats sooner than the tile of sizes.
+    stored = np.resize(study.places()[1], bits.shape)
+    found = leakage(bits.astype(np.int64), stored, np.resize(atoms, bits.shape))
+    row: dict[str, Any] = {"packing": "off" if packing is None else packing.spec, **asdict(found)}
+    for most in LEAK_BITS:
+        slot, leak, capacity = padding_price(stored_bytes(bits, 64), most)
+        row[f"padded_to_{most:g}_bit"] = f"slot {slot} B: {leak:.3f} bit, capacity {capacity:.3f}"
+    return row
 
 
 def _written(case: ChannelCase) -> tuple[InlineSpec, NDArray[np.int32], Study]:
