@@ -105,7 +105,7 @@ Exit codes: 0 ok, 3 no point could be measured, 4 usage, 130 interrupted.
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of search, line order and workload."
 )
 @click.option(
-    "--workers", type=click.IntRange(1, 4096), default=1, show_default=True, help="More than 1: measure on Ray."
+    "--workers", type=click.IntRange(1, 4096), help="Cores of a Ray to measure on (default: this process alone)."
 )
 @click.option("--ray-address", metavar="ADDRESS", help="A Ray cluster (auto, host:port) to measure on.")
 @click.option(
@@ -131,7 +131,7 @@ def command(
     within: float,
     load_pct: float,
     seed: int,
-    workers: int,
+    workers: int | None,
     ray_address: str | None,
     to_mlflow: bool,
     out: Path | None,
@@ -240,12 +240,12 @@ def _checked(memories: Sequence[str], packings: Sequence[str], workload: str) ->
 
 
 @contextmanager
-def _measuring(cases: Sequence[ChannelCase], workers: int, address: str | None) -> Iterator[Measure]:
+def _measuring(cases: Sequence[ChannelCase], workers: int | None, address: str | None) -> Iterator[Measure]:
     """Measures a batch in this process, or on Ray; the trials are the same."""
     from linepress.explore.trial import measure
 
     by_codec = {case.codec: case for case in cases}
-    if workers == 1 and address is None:
+    if workers is None and address is None:
         yield lambda batch: [measure(number, point, by_codec[point.codec]) for number, point in batch]
         return
     from linepress.cluster.join import Cluster
