@@ -36,6 +36,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "Hardware": {
         "dram": ("linepress.cli.hardware.dram", "Simulate one memory channel."),
         "channel": ("linepress.cli.hardware.channel", "Simulate a compressed memory channel."),
+        "explore": ("linepress.cli.hardware.explore", "Search a compressed channel's design space for its front."),
         "rtl": ("linepress.cli.hardware.rtl", "Decoders as RTL: Verilog, simulation against the codec, synthesis."),
         "roofline": ("linepress.cli.hardware.roofline", "Operators of a model on an accelerator."),
         "system": ("linepress.cli.hardware.system", "What ratios are worth: tokens/s, capacity, racks."),

@@ -50,7 +50,7 @@ T = TypeVar("T")
 
 # A server that is away must cost seconds, not minutes, and standard output belongs to the result, where MLflow would
 # print a link for every run; the user's own settings win.
-_SETTINGS = {
+SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
@@ -187,7 +187,7 @@ class Mirroring:
     """One attempt to bring MLflow up to date with a run."""
 
     def __init__(self, store: RunStore, uri: str) -> None:
-        for name, value in _SETTINGS.items():
+        for name, value in SETTINGS.items():
             os.environ.setdefault(name, value)
         import mlflow
         from mlflow.tracking import MlflowClient

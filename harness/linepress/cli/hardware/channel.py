@@ -26,6 +26,7 @@ Examples:
   linepress channel sizes.json --memory hbm3e --workload decode --mapping RoCoBaRaCh --policy adaptive --queue 128
   linepress channel sizes.json --within 5
   linepress channel sizes.json --sweep decode_latency_ns --load-curve --blocks --capacity --faults
+  linepress channel kv.safetensors -c huffman --packing stream --packing classes:set=auto --leakage
   linepress channel sizes.json --trace accesses.bin --packing stream
 
 \b
@@ -124,7 +125,8 @@ def _settings(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]
 @click.option("--sweep", "sweeps", multiple=True, metavar="KEY", help="Vary one parameter (of the first case).")
 @click.option("--load-curve", is_flag=True, help="Latency against load (of the first case).")
 @click.option("--blocks", is_flag=True, help="A 64 KiB and a 4 KiB block codec in the same place.")
-@click.option("--capacity", is_flag=True, help="Fill an over-subscribed device until it refuses.")
+@click.option("--capacity", is_flag=True, help="Fill a device until it refuses; attack its thresholds.")
+@click.option("--leakage", is_flag=True, help="Bits a line that sizes and atoms give away, and what padding costs.")
 @click.option("--faults", is_flag=True, help="Damage the memory and read all of it through the port (first case).")
 @click.option(
     "--trace", "trace", type=click.Path(path_type=Path), help="Replay a recorded trace (on the first case)."
@@ -155,6 +157,7 @@ def command(
     load_curve: bool,
     blocks: bool,
     capacity: bool,
+    leakage: bool,
     faults: bool,
     trace: Path | None,
     as_json: bool,
@@ -173,7 +176,7 @@ def command(
     from linepress_codecs.errors import CodecError
     from linepress_hardware.errors import HardwareError
 
-    sizes = _inputs(source, codecs, layout, max_bytes, data)
+    sizes = line_sizes(source, codecs, layout, max_bytes, data)
     base = ChannelCase(
         memory=(memories or ("hbm3",))[0],
         packing=(packings or ("stream",))[0],
@@ -193,7 +196,7 @@ def command(
         overrides=settings,
     )
     cases = [
-        replace(_of(base, found, decode_ns), memory=memory, packing=packing, workload=workload)
+        replace(case_of(base, found, decode_ns), memory=memory, packing=packing, workload=workload)
         for found in sizes
         for memory in memories or ("hbm3",)
         for packing in packings or ("stream", "classes:set=auto")
@@ -219,6 +222,9 @@ def command(
             document["block_baseline"] = extras.block_rows(first)
         if capacity:
             document["capacity"] = extras.capacity_row(first)
+            document["contract"] = extras.contract_rows(first)
+        if leakage:
+            document["leakage"] = [extras.leakage_row(case) for case in {c.packing: c for c in cases}.values()]
         if faults:
             document["faults"] = extras.fault_rows(first)
         if trace is not None:
@@ -243,7 +249,7 @@ def _policy(policy: str | None, queue: int | None) -> str | None:
     return str(replace(parse_policy(policy), read_queue=queue, write_queue=queue))
 
 
-def _inputs(
+def line_sizes(
     source: str, codecs: tuple[str, ...], layout: str | None, max_bytes: int | None, data: str | None
 ) -> list[LineSizes]:
     from linepress.records.place import StorePath, place_of
@@ -263,7 +269,7 @@ def _inputs(
     return found if data is None else [replace(sizes, data=data) for sizes in found]
 
 
-def _of(base: ChannelCase, sizes: LineSizes, decode_ns: float | None) -> ChannelCase:
+def case_of(base: ChannelCase, sizes: LineSizes, decode_ns: float | None) -> ChannelCase:
     """The case for these line sizes; where no hardware card is known, the model's own figures hold."""
     from linepress_hardware.channel.config import default_config
 
@@ -359,7 +365,7 @@ def _print(document: dict[str, Any]) -> None:
             if name == "workload" and row["workload"] in ("sequential", "random", "mixed"):
                 continue
             console.print(f"  {_settled(row, name)}", markup=False, highlight=False)
-    for name in ("sweeps", "load_curve", "block_baseline", "faults"):
+    for name in ("sweeps", "load_curve", "block_baseline", "faults", "contract", "leakage"):
         if name in document:
             _plain_table(name.replace("_", " "), document[name])
     for name in ("capacity", "trace"):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from linepress.errors import SourceError
 from linepress.stages.channel.case import ChannelCase
@@ -15,15 +16,19 @@ from linepress_codecs.packing import stored_bytes
 from linepress_hardware.channel import results, sweeps
 from linepress_hardware.channel.block_baseline import BlockCodec, block_baseline
 from linepress_hardware.channel.capacity import fill
+from linepress_hardware.channel.contract import ATTACKS, attack
 from linepress_hardware.channel.ecc import code
-from linepress_hardware.channel.evaluate import InlineSpec
+from linepress_hardware.channel.evaluate import InlineSpec, Study
 from linepress_hardware.channel.fault_study import as_rows, fault_study
+from linepress_hardware.channel.leakage import leakage, padding_price
 from linepress_hardware.channel.workloads import trace_stream
 from linepress_hardware.errors import ConfigurationError
 
 FILL_BYTES = 16 << 20
 """Physical bytes of the device that the capacity run fills."""
 BLOCKS = (65536, 4096)
+LEAK_BITS = (0.1, 0.0)
+"""Bits a line that padding may leave, for its price."""
 
 
 def sweep_rows(case: ChannelCase, parameter: str) -> list[dict[str, Any]]:
@@ -53,14 +58,9 @@ def block_rows(case: ChannelCase) -> list[dict[str, Any]]:
 
 def capacity_row(case: ChannelCase) -> dict[str, Any]:
     """Fill an over-subscribed device with lines of the case; classes of four sizes where its packing has none."""
-    _, bits, study = prepare(case)
-    spec = study.subject.inline
-    if spec is None:
-        from linepress_codecs.packing import Classes
-
-        spec = InlineSpec(Classes(set=()).sizes_for(bits))
+    spec, coded, study = _written(case)
     found = fill(
-        stored_bytes(bits, 64).astype(np.int32),
+        coded,
         spec.classes,
         FILL_BYTES,
         study.config,
@@ -68,6 +68,59 @@ def capacity_row(case: ChannelCase) -> dict[str, Any]:
         fixed_slot=spec.fixed_slot,
     )
     return {"classes": "/".join(map(str, spec.classes)), **asdict(found)}
+
+
+def contract_rows(case: ChannelCase) -> list[dict[str, Any]]:
+    """What the same device accepts after each interrupt under each attack, and what the host reserves a byte."""
+    spec, coded, study = _written(case)
+    rows = []
+    for threshold in (study.config.capacity_warning_ratio, study.config.capacity_critical_ratio):
+        for name in ATTACKS:
+            try:
+                found = attack(
+                    name,
+                    threshold,
+                    coded,
+                    spec.classes,
+                    FILL_BYTES,
+                    study.config,
+                    atom_bytes=study.memory.atom_bytes,
+                    fixed_slot=spec.fixed_slot,
+                )
+            except ConfigurationError as error:
+                rows.append({"attack": name, "threshold_ratio": threshold, "note": str(error)})
+                continue
+            rows.append({**asdict(found), "reserve_per_byte": found.free_per_byte})
+    # A table has one set of columns; an attack that cannot end has no figures.
+    names = dict.fromkeys(name for row in rows for name in row)
+    return [{name: row.get(name, "") for name in names} for row in rows]
+
+
+def leakage_row(case: ChannelCase) -> dict[str, Any]:
+    """Bits a line that an observer of sizes or atoms learns under the case's packing, and the price of padding."""
+    packing, bits, study = prepare(case)
+    atoms, pointer = study.atoms_alone(), study.subject.layout.pointer_bytes
+    if pointer is not None and not study.inline:
+        atoms = atoms + (pointer >= 0)
+    # The plain layout repeats sooner than the tile of sizes.
+    stored = np.resize(study.places()[1], bits.shape)
+    found = leakage(bits.astype(np.int64), stored, np.resize(atoms, bits.shape))
+    row: dict[str, Any] = {"packing": "off" if packing is None else packing.spec, **asdict(found)}
+    for most in LEAK_BITS:
+        slot, leak, capacity = padding_price(stored_bytes(bits, 64), most)
+        row[f"padded_to_{most:g}_bit"] = f"slot {slot} B: {leak:.3f} bit, capacity {capacity:.3f}"
+    return row
+
+
+def _written(case: ChannelCase) -> tuple[InlineSpec, NDArray[np.int32], Study]:
+    """The case as a store that is written: its classes or slot, coded bytes of its lines, and the study."""
+    _, bits, study = prepare(case)
+    spec = study.subject.inline
+    if spec is None:
+        from linepress_codecs.packing import Classes
+
+        spec = InlineSpec(Classes(set=()).sizes_for(bits))
+    return spec, stored_bytes(bits, 64).astype(np.int32), study
 
 
 def fault_rows(case: ChannelCase) -> list[dict[str, Any]]:

@@ -119,7 +119,7 @@ def evaluate(case: ChannelCase) -> dict[str, Any]:
     """One row of the ``channel`` table; see `linepress.stages.channel.case.CHANNEL_COLUMNS`."""
     packing, bits, study = prepare(case)
     row = _identity(case, packing, study)
-    row.update(_capacity(case, bits, packing, study))
+    row.update(capacity(case, bits, packing, study))
     row.update(_bandwidth(case, study, float(row["packed_bytes"]) / float(row["lines"])))
     row.update(_latency(case, study))
     if case.placement == "dma":
@@ -191,7 +191,7 @@ def _identity(case: ChannelCase, packing: Packing | None, study: Study) -> dict[
     }
 
 
-def _capacity(case: ChannelCase, bits: NDArray[np.uint16], packing: Packing | None, study: Study) -> dict[str, Any]:
+def capacity(case: ChannelCase, bits: NDArray[np.uint16], packing: Packing | None, study: Study) -> dict[str, Any]:
     """Bytes of all lines of the histogram, scaled from the tile; tables counted once."""
     lines = int(sum(case.bits_histogram))
     raw = lines * LINE_BYTES
