@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from linepress_codecs.contracts import LineCodec, Lines
+from linepress_codecs.contracts import Geometry, LineCodec, Lines
 from linepress_codecs.formats import FORMATS
 from linepress_codecs.registry import make, parse_spec
 
@@ -25,7 +25,7 @@ def lines_of(record: dict[str, Any]) -> Lines:
     position = np.array(record["position"], np.uint32) if "position" in record else None
     base = np.frombuffer(bytes.fromhex(record["base"]), np.uint8).reshape(data.shape) if "base" in record else None
     form, dim = FORMATS[record["format"]], record.get("head_dim", 0)
-    return Lines(data, form, channel, record["n_channels"], run, span, position, dim, None, base)
+    return Lines(data, form, Geometry(channel, record["n_channels"], run, span, position, dim, base))
 
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda p: p.stem)

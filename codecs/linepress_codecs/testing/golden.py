@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from linepress_codecs.contracts import BlockCodec, Codec, LineCodec, Lines, Packed
+from linepress_codecs.contracts import BlockCodec, Codec, Geometry, LineCodec, Lines, Packed
 from linepress_codecs.formats import Format, format_named
 from linepress_codecs.registry import make, parse_spec
 from linepress_codecs.testing import gaussian_bits, sample_lines
@@ -30,7 +30,7 @@ def record_of(codec: Codec, fmt: Format) -> dict[str, Any]:
     mixed, channels = named["mixed"], named["channels"]
     data = np.concatenate([mixed.data[3 : 3 + GOLDEN_LINES // 2], channels.data[: GOLDEN_LINES // 2]])
     ids = np.arange(len(data), dtype=np.uint32) % 5
-    lines = Lines(data, fmt, ids, 5)
+    lines = Lines(data, fmt, Geometry(ids, 5))
     tables = codec.fit([lines])
     packed = codec.encode(lines, tables)
     return {
@@ -59,7 +59,7 @@ def check_record(record: dict[str, Any]) -> None:
     assert isinstance(codec, LineCodec)
     fmt = format_named(record["format"])
     data = np.frombuffer(bytes.fromhex("".join(record["lines"])), np.uint8).reshape(len(record["lines"]), -1)
-    ids = np.arange(len(data), dtype=np.uint32) % record["n_channels"]
+    geometry = Geometry(np.arange(len(data), dtype=np.uint32) % record["n_channels"], record["n_channels"])
     tables = codec.tables_from_bytes(bytes.fromhex(record["tables"]))
     packed = Packed(
         np.frombuffer(bytes.fromhex(record["payload"]), np.uint8),
@@ -67,11 +67,10 @@ def check_record(record: dict[str, Any]) -> None:
         np.array(record["bits"], np.uint16),
         fmt,
         data.shape[1],
-        ids,
-        record["n_channels"],
+        geometry,
     )
     assert np.array_equal(codec.decode(packed, tables), data), f"{where}: decodes differently"
-    lines = Lines(data, fmt, ids, record["n_channels"])
+    lines = Lines(data, fmt, geometry)
     again = codec.encode(lines, tables)
     assert np.array_equal(again.payload, packed.payload), f"{where}: codes differently; raise format_version"
     assert np.array_equal(again.bits, packed.bits), f"{where}: sizes differ; raise format_version"

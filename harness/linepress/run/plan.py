@@ -21,7 +21,7 @@ from linepress.suite.model import CodecSpec, SourceSpec, Suite
 from linepress_codecs.contracts import LineCodec
 from linepress_codecs.errors import CodecError
 from linepress_codecs.formats import FORMATS
-from linepress_codecs.layout import geometry
+from linepress_codecs.layout import extent
 from linepress_codecs.variant import Variant, expand
 
 MEASURE_TARGET = "linepress.stages.measure.case:measure_case"
@@ -337,7 +337,7 @@ def _reason(variant: Variant, format_name: str, shape: tuple[int, ...]) -> str:
     if isinstance(codec, LineCodec) and not codec.supports(FORMATS[format_name]):
         return f"{codec.codec_id} does not take {format_name} elements"
     try:
-        geometry(shape, variant.layout, FORMATS[format_name], variant.line_bytes)
+        extent(shape, variant.layout, FORMATS[format_name], variant.line_bytes)
     except CodecError as error:
         return str(error)
     return ""
