@@ -303,7 +303,7 @@ def _add_source(plan: Plan, number: int, spec: SourceSpec) -> None:
 
 def _add_cases(plan: Plan) -> None:
     seen: set[str] = set()
-    described = [{**planned.variant.identity(), "packing": planned.variant.packing.spec} for planned in plan.variants]
+    described = [planned.variant.identity() for planned in plan.variants]
     repeats = (plan.suite.model.repeats, plan.suite.model.seeds.sample, tuple(plan.suite.model.packings))
     for at, (tensor, content) in enumerate(zip(plan.tensors, plan.contents, strict=True)):
         for number, planned in enumerate(plan.variants):
