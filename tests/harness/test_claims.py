@@ -338,7 +338,7 @@ def test_command(store: RunStore) -> None:
     run = str(store.path)
     result = CliRunner().invoke(command, [run, "--json", "--only", "kv-*"], catch_exceptions=False)
     document = json.loads(result.stdout)
-    assert [d["claim_id"] for d in document] == ["kv-2x"]
+    assert [d["claim_id"] for d in document] == ["kv-2x", "kv-predictive"]
     result = CliRunner().invoke(command, [run], catch_exceptions=False)
     assert result.exit_code == 0
     assert f"{len(CLAIMS.claims)} claims:" in result.stdout

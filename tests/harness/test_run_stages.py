@@ -320,7 +320,8 @@ def test_smoke_channel_rows_stay_below_their_closed_forms(smoke: RunOutcome) -> 
     }
     for row in rows:
         # The closed form knows no bank conflicts, refresh or metadata misses, so it is a ceiling of the simulation.
-        assert 0.5 < row["gain_sequential"] <= row["closed_form_gain_sequential"] * 1.02
+        known = 1.02 + row["gain_sequential_half_width_pct"] / 100
+        assert 0.5 < row["gain_sequential"] <= row["closed_form_gain_sequential"] * known
         assert 0.9 < row["effective_capacity_ratio"] <= row["payload_ratio"]
 
 

@@ -75,7 +75,6 @@ def command(
     from linepress.sources import Selection
     from linepress.stages.measure import offload
     from linepress.stages.measure.pages import lay, measure_pages
-    from linepress_codecs.contracts import LineCodec
     from linepress_codecs.errors import CodecError
 
     variants = make_variants(specs or ("context", "huffman", "zstd:level=3", "lz4"), (), ())
@@ -85,7 +84,7 @@ def command(
         raise click.BadParameter(f"{layers!r} is not a list of layers such as 0,15") from None
     tensors = _caches(source_of(uri).tensors(), chosen, cast)
     fitted = _caches(source_of(other).tensors(), chosen, cast) if other else tensors
-    own = tensors[0].metadata.get("arrangement", "contiguous") if tensors else ""
+    own = tensors[0].metadata.get("arrangement", "contiguous") if tensors else "contiguous"
     rows: list[dict[str, Any]] = []
     over: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
@@ -103,7 +102,7 @@ def command(
             for row in found:
                 rows.append(row | {"tables_of": "another text" if other else "own text", "tokens": laid.tokens})
                 if links and row["granularity"] != "object":
-                    over += offload.rows(row, _card(codec, laid.format, row, LineCodec))
+                    over += offload.rows(row, _card(codec, laid.format, row))
     document = {"snapshot": uri, "fit": other, "cast": cast, "rows": rows, "links": over, "failed": failed}
     if as_json:
         print_json(document)
@@ -124,13 +123,14 @@ def _caches(tensors: list[TensorRef], chosen: Any, cast: str) -> list[TensorRef]
     return [t.with_cast(cast) for t in chosen.of([t for t in tensors if t.kind in ("key", "value")])]
 
 
-def _card(codec: Any, fmt: Any, row: dict[str, Any], line_codec: type) -> Any:
+def _card(codec: Any, fmt: Any, row: dict[str, Any]) -> Any:
     """The card of a codec for one unit of the row."""
-    if isinstance(codec, line_codec):
+    if row["line_codec"]:
         return codec.card(fmt)
     from dataclasses import replace
 
-    return replace(codec, block=min(max(1 << (row["unit_bytes"] - 1).bit_length(), 64), 1 << 20)).card(fmt)
+    own: Any = replace(codec, block=min(max(1 << (row["unit_bytes"] - 1).bit_length(), 64), 1 << 20))
+    return own.card(fmt)
 
 
 def _verdict(rows: list[dict[str, Any]], failed: list[dict[str, str]]) -> int:

@@ -88,6 +88,11 @@ STAGES: dict[str, Stage] = {
         ("method", "link", "plain_time_s"),
         (("time_s", LOWER),),
     ),
+    "pages": Stage(
+        ("source", "fit", "contract", "codec", "granularity"),
+        ("units", "unit_bytes", "sampled"),
+        (("ratio", HIGHER), ("worst_ratio", HIGHER), ("moved_bytes", LOWER), ("grew", LOWER)),
+    ),
 }
 
 

@@ -375,6 +375,32 @@ FABRIC = (
     real("machine_band", "Largest error of the machine's held-out rows from 1 MiB on, as a share."),
 )
 
+PAGES = (
+    text("source", "Snapshot."),
+    text("fit", "Snapshot of another text that tables were fitted on; empty: the snapshot itself."),
+    text("contract", "Layout of a serving engine, as linepress pages --list names it."),
+    text("engine", "The engine."),
+    text("codec", "Variant."),
+    text("granularity", "line, page or object."),
+    count("units", "Units coded.", "units"),
+    count("unit_bytes", "Bytes of a unit.", "B"),
+    count("page_bytes", "Bytes of a page.", "B"),
+    real("ratio", "Raw over coded; of pages with line sizes, of the object with tables too."),
+    real("key_ratio", "Payload ratio of the lines of keys."),
+    real("value_ratio", "Payload ratio of the lines of values."),
+    real("worst_ratio", "Ratio of the worst unit."),
+    real("fits_half", "Share of units that fit half of their size."),
+    real("fits_five_eighths", "Share of units that fit five eighths of their size."),
+    real("fits_three_quarters", "Share of units that fit three quarters of their size."),
+    real("moved_bytes", "Bytes moved for a page out and back.", "B"),
+    count("grew", "Units whose code is longer than they are.", "units"),
+    count("table_bytes", "Bytes of the codec's tables.", "B"),
+    real("encode_ns", "Latency of a unit by the codec's card.", "ns"),
+    real("decode_ns", "Latency of a unit by the codec's card.", "ns"),
+    flag("sampled", "Whether a sample of the units was coded."),
+    flag("lossless", "Whether every unit came back."),
+)
+
 CLAIMS = (
     text("claim_id", "Identifier of the claim."),
     text("title", "The claim in a few words."),
@@ -409,7 +435,7 @@ GATES = (
 )
 
 FAILURES = (
-    text("stage", "measure, channel, system or fabric."),
+    text("stage", "measure, channel, system, fabric or pages."),
     text("label", "The case in words."),
 )
 
@@ -418,6 +444,7 @@ _OWN: dict[str, tuple[pa.Field, ...]] = {
     "channel": CHANNEL,
     "system": SYSTEM,
     "fabric": FABRIC,
+    "pages": PAGES,
     "claims": CLAIMS,
     "gates": GATES,
     "failures": FAILURES,

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from linepress.records.fetched import FetchedRecord
 
 MANIFEST = "manifest.json"
-CASE_TABLES = ("measure", "channel", "system", "fabric")
+CASE_TABLES = ("measure", "channel", "system", "fabric", "pages")
 _MAPPINGS = ("suite", "git", "machine", "packages", "arguments", "counts", "parts", "compact")
 _PART_DIGITS = 6
 _COMPACT_ROWS = 4_000
@@ -448,5 +448,6 @@ def label_of(table: str, row: Mapping[str, Any]) -> str:
         "channel": ("codec", "data", "format", "memory", "packing", "workload"),
         "system": ("codec", "format", "packing", "model", "accelerator", "scenario"),
         "fabric": ("codec", "accelerator", "topology", "operation", "devices", "size_bytes"),
+        "pages": ("contract", "codec", "granularity", "source"),
     }[table]
     return "  ".join(str(row[name]) for name in names if row.get(name) not in (None, ""))

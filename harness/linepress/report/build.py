@@ -16,7 +16,7 @@ from linepress.records.files import write_atomically
 from linepress.records.place import RunPlace
 from linepress.records.standing import standing
 from linepress.report.model import Section
-from linepress.report.sections import decoders, fabric, hardware, night, overview, ratios, record
+from linepress.report.sections import decoders, fabric, hardware, night, overview, pages, ratios, record
 from linepress.report.view import RunView
 
 MAX_BYTES = 5_000_000
@@ -34,6 +34,7 @@ SECTIONS: tuple[Callable[[RunView], Section], ...] = (
     hardware.channel,
     hardware.system,
     fabric.fabric,
+    pages.pages,
     record.claims,
     record.failures,
     night.history,

@@ -58,6 +58,7 @@ class RunView:
     channel: Frame
     system: Frame
     fabric: Frame
+    pages: Frame
     gates: Frame
     failures: list[dict[str, Any]]
     verdicts: list[Verdict]
@@ -73,6 +74,7 @@ class RunView:
             channel=with_extra(store.table("channel")),
             system=with_extra(store.table("system")),
             fabric=with_extra(store.table("fabric")),
+            pages=Frame.from_arrow(store.table("pages")),
             gates=Frame.from_arrow(store.table("gates")),
             failures=store.rows("failures"),
             verdicts=verdicts,
@@ -120,6 +122,7 @@ class RunView:
             ("channel", self.channel),
             ("system", self.system),
             ("fabric", self.fabric),
+            ("pages", self.pages),
         ):
             status = frame.text("status")
             result[name] = {s: int(np.count_nonzero(status == s)) for s in ("ok", "failed", "skipped")}

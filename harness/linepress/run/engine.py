@@ -33,6 +33,7 @@ from linepress.run.gates import check_gates
 from linepress.run.interrupt import catch_sigterm, interruptible
 from linepress.run.later_stages import channel_tasks, check_later_stages, fabric_tasks, system_tasks
 from linepress.run.options import RunOptions, RunOutcome
+from linepress.run.pages_stage import check_pages, pages_tasks
 from linepress.run.plan import Plan, make_plan
 from linepress.run.progress import Progress
 from linepress.run.recorder import Recorder, only_writer
@@ -110,6 +111,7 @@ class Run:
         Raises `LinepressError` for what the user can mend; an interruption is an outcome, not an exception.
         """
         check_later_stages(self.suite)
+        check_pages(self.suite)
         plan = make_plan(self.suite)
         plan.split_bytes = self.options.split_bytes
         with only_writer(self.folder), interruptible():
@@ -157,6 +159,7 @@ class Run:
         self._derived(store, "channel", channel_tasks(self.suite, measured))
         self._derived(store, "system", system_tasks(self.suite, measured, store))
         self._derived(store, "fabric", fabric_tasks(self.suite, measured))
+        self._derived(store, "pages", pages_tasks(self.suite))
         return self._finish(store, session)
 
     def _derived(self, store: RunStore, stage: str, tasks: Iterable[Task]) -> None:

@@ -141,11 +141,24 @@ class FabricSpec(Part):
     packing: str = "stream"
 
 
+STAGES = ("measure", "channel", "system", "fabric", "pages")
+
+
+class PagesSpec(Part):
+    """The pages stage: a KV snapshot as serving engines hold it, contract × codec × line, page and whole."""
+
+    snapshot: Annotated[str, Field(min_length=1)]
+    fit: str = ""
+    """Snapshot of another text that tables are fitted on; the snapshot itself when empty."""
+    contracts: Annotated[list[str], Field(min_length=1)]
+    codecs: Annotated[list[str], Field(min_length=1)]
+
+
 class GateSpec(Part):
     """A threshold on an aggregate of a column; exactly one of ``at_least``, ``at_most``, ``equals``."""
 
     name: Name
-    table: Literal["measure", "channel", "system", "fabric", "claims"] = "measure"
+    table: Literal["measure", "channel", "system", "fabric", "pages", "claims"] = "measure"
     column: str
     aggregate: Literal["min", "max", "mean", "sum", "count", "share", "total_ratio"] = "min"
     """``share`` is the fraction of true rows; ``total_ratio`` is Σ raw_bytes / Σ column."""
@@ -192,6 +205,7 @@ class SuiteModel(Part):
     channel: ChannelSpec | None = None
     system: SystemSpec | None = None
     fabric: FabricSpec | None = None
+    pages: PagesSpec | None = None
     gates: list[GateSpec] = []
     claims: bool | list[str] = True
     """Whether to print verdicts on the published claims, or the ids of those wanted."""
@@ -307,7 +321,7 @@ def list_suites() -> list[dict[str, Any]]:
                 "title": model.title,
                 "sources": len(model.sources),
                 "codecs": len(model.codecs),
-                "stages": [stage for stage in ("measure", "channel", "system", "fabric") if _has(model, stage)],
+                "stages": [stage for stage in STAGES if _has(model, stage)],
                 "path": str(path),
             }
         )

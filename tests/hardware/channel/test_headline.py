@@ -24,7 +24,7 @@ from linepress_hardware.channel.headline import (
 )
 from linepress_hardware.channel.memory import Memory
 from linepress_hardware.channel.translation import StaticLayout
-from linepress_hardware.dram import load_part, mapping_for, parse_policy
+from linepress_hardware.dram import load_part, mapping_for, parse_policy, part_names
 from linepress_hardware.errors import ConfigurationError
 
 
@@ -137,7 +137,7 @@ def test_plain_gets_its_best_and_the_users_settings_hold_for_the_compressed_chan
 
 
 def test_the_record_of_the_search_is_whole_and_names_what_exists() -> None:
-    for memory in ("hbm3", "hbm3e", "hbm4", "gddr6", "gddr7", "ddr4", "ddr5", "lpddr5x"):
+    for memory in part_names():
         for workload in (*WORKLOADS, *(f"{w}+writes" for w in WITH_WRITES)):
             best = plain_at_best(memory, workload)
             assert best is not None, (memory, workload)

@@ -121,7 +121,7 @@ JSON = {
     "NaN": b'{"a": NaN}',
     "a number of a million digits": b'{"a": ' + b"9" * 1_000_000 + b"}",
     "not closed": b'{"a": 1',
-    "over 1 MiB": b'{"a": "' + b"x" * (1 << 20) + b'"}',
+    "over 16 MiB": b'{"a": "' + b"x" * (16 << 20) + b'"}',
     "code below": b'{"text_config": [{"custom_code": true}]}',
     "trust": b'{"trust_remote_code": false}',
 }
@@ -538,8 +538,10 @@ def test_the_page_of_a_hostile_submission_is_only_text(tmp_path: Path) -> None:
     from linepress.submission.report import render_page
 
     name = "<script>alert(1)</script>"
-    files = {**model_files(), SHARDS[1]: build({name: ("BF16", [8, 32], weights(2))})}
-    report = check_submission(submission(tmp_path, files))
+    folder = submission(tmp_path)
+    (folder / SHARDS[1]).write_bytes(build({name: ("BF16", [8, 32], weights(2))}))
+    resign(folder)
+    report = check_submission(folder)
     page = render_page(report.document(), name)
     assert "<script" not in page
     assert "&lt;script&gt;" in page

@@ -94,7 +94,6 @@ def silicon_table() -> Table:
         "The memory model against measured machines",
         columns,
         (RowGroup("", tuple(out)),),
-        "Two numbers a machine, idle offset and lines in flight, are read off its own curves, so saturated shares "
-        "are a fit; the latencies below saturation are not. Xeon Max is bound by its cores. linepress dram --against "
-        "packaged draws the curves.",
+        "A fit, not a forecast: idle offset, lines in flight, ranks and refresh of a machine and a row timeout "
+        "for all were chosen on these curves. Xeon Max is bound by its cores.",
     )

@@ -157,10 +157,11 @@ def lay_out(pages: Mapping[tuple[str, int], Bits], layout: Layout, item_bytes: i
     sides = {"kv": ("key", "value")} if layout.joined else {kind: (kind,) for kind in kinds}
     if set(pages) != {(side, layer) for of in sides.values() for side in of for layer in layers}:
         raise SourceError(f"{layout.name} needs {' and '.join(sides)} of every layer; capture the snapshot again")
-    out: dict[str, Bits] = {}
-    for kind, of in sides.items():
+    for kind in sides:
         if kind not in layout.axes:
             raise SourceError(f"{layout.name} holds no {kind}s; use a layout with {kind} tensors")
+    out: dict[str, Bits] = {}
+    for kind, of in sides.items():
         whole = np.stack([np.stack([pages[side, layer] for side in of]) for layer in layers])
         if "L" in layout.axes[kind]:
             out[f"{kind}_cache_tensor"] = layout.fold(whole, kind, item_bytes)

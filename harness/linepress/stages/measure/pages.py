@@ -17,13 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from linepress.errors import SourceError
+from linepress.sources import open_source
 from linepress.sources.base import TensorRef
 from linepress.sources.rotation import tokens_of
-from linepress.sources.snapshot.contract import Bits, Layout
+from linepress.sources.snapshot.contract import Bits, Layout, layout_named
 from linepress.sources.snapshot.lay import blocks_of, lay_out, plan_blocks
 from linepress_codecs.codecs.block import LARGEST_BLOCK
 from linepress_codecs.contracts import LINE_BITS, LINE_BYTES, BlockCodec, Geometry, LineCodec, Lines
 from linepress_codecs.formats import Format
+from linepress_codecs.variant import Variant
 
 SIZE_BITS = 10
 """Bits that tell a line's coded size, 0 to 513 bits."""
@@ -84,7 +86,8 @@ def lay(tensors: Sequence[TensorRef], layout: Layout, block_tokens: int | None =
     first = next(iter(caches.values()))
     if len(first.shape) != 3:
         raise SourceError(f"{first.name} has shape {list(first.shape)}; a cache is [kv_heads, tokens, head_dim]")
-    if not layout.takes_any and layout.elements != first.format.name:
+    itself = first.metadata.get("arrangement") == layout.name
+    if not (layout.takes_any or itself or layout.elements == first.format.name):
         raise SourceError(
             f"{layout.name} holds {layout.elements or 'records of mixed types'}, the snapshot {first.format.name}; "
             f"{'add --cast ' + layout.elements if not layout.packed else 'give a snapshot captured from the engine'}"
@@ -124,7 +127,7 @@ class _Places:
 
     def told(self, number: NDArray[np.uint64]) -> tuple[NDArray[np.int64], ...]:
         """(cache, page, head, slot, channel within the head) of items."""
-        return np.unravel_index(number.astype(np.int64), (len(self.keys), *self.shape))  # type: ignore[return-value]
+        return np.unravel_index(number.astype(np.int64), (len(self.keys), *self.shape))
 
 
 def _array(tensor: TensorRef) -> Bits:
@@ -202,6 +205,16 @@ def _geometry(index: NDArray[np.unsignedinteger], place: _Places, per: int) -> t
     return 0, 0, False
 
 
+def pages_case(uri: str, fit: str, contract: str, codec: str, granularity: str, seed: int) -> dict[str, Any]:
+    """A row of the table ``pages``; see `linepress.run.pages_stage`."""
+    layout = layout_named(contract, "contract")
+    laid = lay(open_source(uri).tensors(), layout)
+    fitted = lay(open_source(fit).tensors(), layout) if fit else laid
+    rows = measure_pages(laid, fitted, Variant.parse(codec).codec, seed=seed)  # type: ignore[arg-type]
+    row = next(row for row in rows if row["granularity"] == granularity)
+    return {key: value for key, value in row.items() if key != "line_codec"}
+
+
 def measure_pages(laid: Laid, fitted: Laid, codec: LineCodec | BlockCodec, *, seed: int = 0) -> list[dict[str, Any]]:
     """What ``codec`` makes of a snapshot's lines, pages and whole: one row each, see `GRANULARITIES`.
 
@@ -234,7 +247,7 @@ def _by_lines(laid: Laid, fitted: Laid, codec: LineCodec) -> list[dict[str, Any]
     card = codec.card(laid.format)
     step = card.initiation_interval_cycles.value / card.clock_GHz.value
     more = (laid.lines_a_page - 1) * step
-    common = {"lossless": right, "table_bytes": table_bytes, "sampled": False}
+    common: dict[str, Any] = {"lossless": right, "table_bytes": table_bytes, "sampled": False}
     common |= {f"{side}_ratio": raw / coded if coded else None for side, (raw, coded) in sides.items()}
     latency = (card.encode_latency_ns, card.decode_latency_ns)
     whole = int(np.minimum(pages, laid.page_bytes).sum()) + table_bytes
@@ -258,7 +271,9 @@ def _by_blocks(laid: Laid, codec: BlockCodec, seed: int) -> list[dict[str, Any]]
     }
     rows = []
     for granularity, parts in units.items():
-        sizes, right, latency = [], True, (None, None)
+        sizes: list[int] = []
+        right = True
+        latency: tuple[float | None, float | None] = (None, None)
         for part in parts:
             size, same, latency = _coded(codec, part)
             sizes.append(size)

@@ -15,8 +15,8 @@ class Limits:
 
     Attributes
     ----------
-    manifest_bytes, json_bytes, config_bytes, text_bytes : int
-        Largest manifest, JSON file, ``config.json`` and text file, in bytes.
+    manifest_bytes, json_bytes, text_bytes : int
+        Largest manifest, JSON file (configurations of quantised experts take megabytes) and text file, in bytes.
     header_bytes : int
         Largest safetensors header: the cap of the format itself.
     file_bytes, total_bytes : int
@@ -35,7 +35,6 @@ class Limits:
 
     manifest_bytes: int = 64 << 10
     json_bytes: int = 16 << 20
-    config_bytes: int = 16 << 20
     text_bytes: int = 1 << 20
     header_bytes: int = 100_000_000
     file_bytes: int = 256 << 30

@@ -128,6 +128,8 @@ def _read_small(facts: FileFacts, stream: _Pass, label: str, limits: Limits, led
     """A JSON or text file, held whole."""
     if stream.n_bytes > limits.json_bytes:
         ledger.fail("S02", f"{label} is none of safetensors, JSON and text, and over {limits.json_bytes} B")
+        if facts.path.endswith(content.JSON_SUFFIX):
+            ledger.fail("S13", f"{label} is over {limits.json_bytes} B")
         return
     raw = stream.exactly(stream.n_bytes)
     facts.raw = raw

@@ -24,9 +24,8 @@ def check_documents(read: Mapping[str, FileFacts], limits: Limits, ledger: Ledge
         if facts.kind != "json":
             continue
         name = posixpath.basename(path)
-        cap = limits.config_bytes if name == CONFIG_NAME else limits.json_bytes
         try:
-            value = bounded_json(facts.raw, cap, limits.json_depth)
+            value = bounded_json(facts.raw, limits.json_bytes, limits.json_depth)
         except StrictJsonError as error:
             ledger.fail("S02", f"{name_of(path)} is not plain JSON: {error}")
             ledger.fail("S13", f"{name_of(path)}: {error}")
