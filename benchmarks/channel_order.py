@@ -19,7 +19,7 @@ from linepress.sources.staging import staged
 from linepress.stages.channel.case import ChannelCase
 from linepress.stages.channel.row import configuration, subject
 from linepress.stages.measure.lines import code_lines
-from linepress_codecs.layout import geometry
+from linepress_codecs.layout import extent
 from linepress_codecs.packing import Classes, parse_packing, stored_bytes
 from linepress_codecs.variant import Variant
 from linepress_hardware.channel.compaction import CompressedStore
@@ -46,7 +46,7 @@ def true_order(path: Path, layout: str) -> NDArray[np.uint16]:
     found = []
     for tensor in Selection().of(open_source(str(path)).tensors()):
         local = staged(tensor).tensor
-        lines = geometry(local.shape, variant.layout, local.format, variant.line_bytes).n_lines
+        lines = extent(local.shape, variant.layout, local.format, variant.line_bytes).n_lines
         stream = LineStream(local, 1 << 20, variant.layout, variant.line_bytes, variant.line_bytes)
         found.append(code_lines(stream, lines, variant.line_codec, repeats=0, seed=0, verify=False).unit_bits)
     bits = np.concatenate(found).astype(np.uint16)

@@ -161,15 +161,14 @@ class BoundAccumulator:
         )
         self.joint += counts
         self.values += len(items)
-        whole = lines.channel_run in (0, per)
-        if lines.channel is not None and whole and lines.n_channels << self.upper_bits <= MAX_CONTEXT_CELLS:
+        channel, n_channels = lines.geometry.channel, lines.geometry.n_channels
+        whole = lines.geometry.channel_run in (0, per)
+        if channel is not None and whole and n_channels << self.upper_bits <= MAX_CONTEXT_CELLS:
             if self.channel is None:
-                self.channel = np.zeros((lines.n_channels, 1 << self.upper_bits), np.uint32)
-            if len(self.channel) != lines.n_channels or int(lines.channel.max(initial=0)) >= lines.n_channels:
-                raise CodecError(
-                    f"chunks of one tensor disagree on channels: {len(self.channel)} and {lines.n_channels}"
-                )
-            _count_channels(items, per, upper_shift, upper_bits, frozen(lines.channel), self.channel.reshape(-1))
+                self.channel = np.zeros((n_channels, 1 << self.upper_bits), np.uint32)
+            if len(self.channel) != n_channels or int(channel.max(initial=0)) >= n_channels:
+                raise CodecError(f"chunks of one tensor disagree on channels: {len(self.channel)} and {n_channels}")
+            _count_channels(items, per, upper_shift, upper_bits, frozen(channel), self.channel.reshape(-1))
         return self
 
     def merge(self, other: BoundAccumulator) -> BoundAccumulator:

@@ -35,11 +35,12 @@ def check_arrays(packed: Packed) -> None:
         )
     if packed.starts.shape != packed.bits.shape or packed.starts.ndim != 1:
         raise CorruptDataError(f"{packed.starts.shape} starts do not match {packed.bits.shape} sizes")
-    for name, ids in (("channel ids", packed.channel), ("positions", packed.position), ("base lines", packed.base)):
+    where = packed.geometry
+    for name, ids in (("channel ids", where.channel), ("positions", where.position), ("base lines", where.base)):
         if ids is not None and len(ids) != len(packed):
             raise CorruptDataError(f"{len(ids)} {name} do not match {len(packed)} lines")
-    if packed.base is not None and (packed.base.dtype != np.uint8 or packed.base.shape[1:] != (packed.line_bytes,)):
-        raise CorruptDataError(f"base lines must be uint8[n, {packed.line_bytes}], not {list(packed.base.shape)}")
+    if where.base is not None and (where.base.dtype != np.uint8 or where.base.shape[1:] != (packed.line_bytes,)):
+        raise CorruptDataError(f"base lines must be uint8[n, {packed.line_bytes}], not {list(where.base.shape)}")
 
 
 def misplaced(packed: Packed, i: int, aligned_bits: int) -> str:
@@ -105,9 +106,7 @@ def single(packed: Packed, i: int) -> Packed:
         packed,
         starts=packed.starts[part],
         bits=packed.bits[part],
-        channel=None if packed.channel is None else packed.channel[part],
-        position=None if packed.position is None else packed.position[part],
-        base=None if packed.base is None else packed.base[part],
+        geometry=packed.geometry[part],
     )
 
 

@@ -50,15 +50,11 @@ class Rotation:
 
 
 @dataclass(frozen=True, slots=True)
-class Lines:
-    """Consecutive lines of one tensor in one layout.
+class Geometry:
+    """Where lines lie in their tensor: what a decoder is given beside the code, and no part of it.
 
     Attributes
     ----------
-    data : uint8[n, line_bytes]
-        C-contiguous line contents, little-endian elements.
-    format : Format
-        Element format of the bytes.
     channel : uint32[n] | None
         Channel of each line's first element, None in layouts without channels.
     n_channels : int
@@ -74,32 +70,62 @@ class Lines:
         is ``j % run`` positions later; otherwise ``(f % span + j) // span`` later.
     head_dim : int
         Channels of a head where ``position`` is known.
-    rotation : Rotation | None
-        What the model's configuration says of its rotary embedding, if anything: a hint for `LineCodec.fit`, no part
-        of the geometry a decoder is given.
     base : uint8[n, line_bytes] | None
         The same lines of an older version of the tensor, which the decoder holds too.
     """
 
-    data: NDArray[np.uint8]
-    format: Format
     channel: NDArray[np.uint32] | None = None
     n_channels: int = 1
     channel_run: int = 0
     channel_span: int = 0
     position: NDArray[np.uint32] | None = None
     head_dim: int = 0
-    rotation: Rotation | None = None
     base: NDArray[np.uint8] | None = None
+
+    def __getitem__(self, part: slice | NDArray[np.integer[Any]]) -> Geometry:
+        """The geometry of some of the lines: a slice, or the indices of those lines, int[k]."""
+        if self.channel is None and self.position is None and self.base is None:
+            return self
+        return replace(
+            self,
+            channel=None if self.channel is None else self.channel[part],
+            position=None if self.position is None else self.position[part],
+            base=None if self.base is None else self.base[part],
+        )
+
+
+NOWHERE = Geometry()
+"""Geometry of lines of which nothing but their contents is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Consecutive lines of one tensor in one layout.
+
+    Attributes
+    ----------
+    data : uint8[n, line_bytes]
+        C-contiguous line contents, little-endian elements.
+    format : Format
+        Element format of the bytes.
+    geometry : Geometry
+        Where the lines lie in the tensor.
+    rotation : Rotation | None
+        What the model's configuration says of its rotary embedding, if anything: a hint for `LineCodec.fit`, no part
+        of the geometry a decoder is given.
+    """
+
+    data: NDArray[np.uint8]
+    format: Format
+    geometry: Geometry = NOWHERE
+    rotation: Rotation | None = None
 
     def __len__(self) -> int:
         return int(self.data.shape[0])
 
-    def __getitem__(self, part: slice) -> Lines:
-        channel = None if self.channel is None else self.channel[part]
-        position = None if self.position is None else self.position[part]
-        base = None if self.base is None else self.base[part]
-        return replace(self, data=self.data[part], channel=channel, position=position, base=base)
+    def __getitem__(self, part: slice | NDArray[np.integer[Any]]) -> Lines:
+        """Some of the lines: a slice, or the indices of those lines, int[k]."""
+        return replace(self, data=self.data[part], geometry=self.geometry[part])
 
     @property
     def line_bytes(self) -> int:
@@ -135,8 +161,8 @@ class Packed:
         Coded bits of each line, per-line headers included; equal to ``measure`` on the same lines.
     format : Format
     line_bytes : int
-    channel, n_channels, channel_run, channel_span, position, head_dim, base
-        As in `Lines`; part of the geometry a decoder is given, not of the code.
+    geometry : Geometry
+        As of the `Lines`.
     """
 
     payload: NDArray[np.uint8]
@@ -144,33 +170,14 @@ class Packed:
     bits: NDArray[np.uint16]
     format: Format
     line_bytes: int = LINE_BYTES
-    channel: NDArray[np.uint32] | None = None
-    n_channels: int = 1
-    channel_run: int = 0
-    channel_span: int = 0
-    position: NDArray[np.uint32] | None = None
-    head_dim: int = 0
-    base: NDArray[np.uint8] | None = None
+    geometry: Geometry = NOWHERE
 
     @classmethod
     def of(
         cls, lines: Lines, payload: NDArray[np.uint8], starts: NDArray[np.uint64], bits: NDArray[np.uint16]
     ) -> Packed:
         """The code of ``lines``, with their geometry."""
-        return cls(
-            payload,
-            starts,
-            bits,
-            lines.format,
-            lines.line_bytes,
-            lines.channel,
-            lines.n_channels,
-            lines.channel_run,
-            lines.channel_span,
-            lines.position,
-            lines.head_dim,
-            lines.base,
-        )
+        return cls(payload, starts, bits, lines.format, lines.line_bytes, lines.geometry)
 
     def __len__(self) -> int:
         return int(self.bits.shape[0])

@@ -25,7 +25,7 @@ it). `row` does so for tensors of two axes or more with at least `ROW_TOKENS` to
 channel; where heads do not end on a line, the head of a line's first element stands for the whole line.
 
 Partially filled pages: tokens are padded with zeros up to whole blocks (whole lines in `channel`), since that is
-what an allocator holds; `Geometry.pad_bytes` says how much of the line bytes is such padding.
+what an allocator holds; `Extent.pad_bytes` says how much of the line bytes is such padding.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from linepress_codecs.contracts import LINE_BYTES, Lines
+from linepress_codecs.contracts import LINE_BYTES, Geometry, Lines
 from linepress_codecs.errors import SpecError, UnsupportedFormatError
 from linepress_codecs.formats import Format
 from linepress_codecs.tokens import (
@@ -68,7 +68,7 @@ LAYOUTS: dict[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Geometry:
+class Extent:
     """What a tensor of ``shape`` becomes in a layout.
 
     Attributes
@@ -190,7 +190,7 @@ def _tokens(shape: Sequence[int], layout: str, fmt: Format) -> tuple[int, int, i
     return math.prod(shape[:-2]), shape[-2], shape[-1]
 
 
-def geometry(shape: Sequence[int], layout: str, fmt: Format, line_bytes: int = LINE_BYTES) -> Geometry:
+def extent(shape: Sequence[int], layout: str, fmt: Format, line_bytes: int = LINE_BYTES) -> Extent:
     """Counts of lines, channels and padding of a tensor of ``shape`` (in stored items) in ``layout``."""
     check_layout(layout)
     per = _per_line(fmt, line_bytes)
@@ -215,7 +215,7 @@ def geometry(shape: Sequence[int], layout: str, fmt: Format, line_bytes: int = L
             held = blocks * BLOCK_TOKENS * heads * dim
             n_lines = heads * -(-(held // max(heads, 1)) // per) if layout == "paged-hf" else -(-held // per)
     size = fmt.storage.itemsize
-    return Geometry(
+    return Extent(
         n_elements=fmt.elements_in(items * size),
         raw_bytes=items * size,
         n_lines=n_lines,
@@ -284,32 +284,32 @@ def to_lines(
     """
     shape = np.shape(array)
     tokens = tokens or Tokens()
-    geo = geometry(shape, layout, fmt, line_bytes)
+    counts = extent(shape, layout, fmt, line_bytes)
     bits = stored_bits(array, fmt)
     per = _per_line(fmt, line_bytes)
-    total = geo.n_channels if n_channels is None else n_channels
-    if geo.n_lines == 0:
-        return Lines(_as_lines(bits, per, line_bytes), fmt, _no_channels(layout), max(total, 1))
+    total = counts.n_channels if n_channels is None else n_channels
+    if counts.n_lines == 0:
+        return Lines(_as_lines(bits, per, line_bytes), fmt, Geometry(_no_channels(layout), max(total, 1)))
     if layout == "row":
         place = row or _row_place(shape, fmt)
         if place is None:
             return Lines(_as_lines(bits, per, line_bytes), fmt)
-        ids = row_channels(place, geo.n_lines, per)
-        plain = Lines(_as_lines(bits, per, line_bytes), fmt, ids, total, 1, place.dim)
-        return tokens.place(plain, row_tokens(place, geo.n_lines, per), place.dim)
+        ids = row_channels(place, counts.n_lines, per)
+        plain = Lines(_as_lines(bits, per, line_bytes), fmt, Geometry(ids, total, 1, place.dim))
+        return tokens.place(plain, row_tokens(place, counts.n_lines, per), place.dim)
     if layout == "output":
         rows, columns = _rows(shape)
         short = -columns % per
         body = np.pad(bits.reshape(rows, columns), ((0, 0), (0, short)))
         ids = np.repeat(np.arange(first_channel, first_channel + rows, dtype=np.uint32), (columns + short) // per)
-        return Lines(_as_lines(body, per, line_bytes), fmt, ids, total)
+        return Lines(_as_lines(body, per, line_bytes), fmt, Geometry(ids, total))
     heads, n_tokens, dim = _tokens(shape, layout, fmt)
     body = bits.reshape(heads, n_tokens, dim)
     if layout == "channel":
         blocks = -(-n_tokens // per)
         body = _pad_tokens(body, blocks * per).reshape(heads, blocks, per, dim).transpose(1, 0, 3, 2)
         one_block = np.arange(first_channel, first_channel + heads * dim, dtype=np.uint32)
-        plain = Lines(_as_lines(body, per, line_bytes), fmt, np.tile(one_block, blocks), total)
+        plain = Lines(_as_lines(body, per, line_bytes), fmt, Geometry(np.tile(one_block, blocks), total))
         at = first_token + per * (np.arange(len(plain)) // max(heads * dim, 1))
         return tokens.place(plain, at, dim)
     blocks = -(-n_tokens // BLOCK_TOKENS)
@@ -320,7 +320,7 @@ def to_lines(
     else:
         data = _as_lines(_paged(paged, layout, fmt), per, line_bytes)
     ids, run, span = page_channels(layout, fmt, len(data), per, heads, dim)
-    plain = Lines(data, fmt, ids + np.uint32(first_channel), total, run, span)
+    plain = Lines(data, fmt, Geometry(ids + np.uint32(first_channel), total, run, span))
     return tokens.place(plain, first_token + page_tokens(layout, fmt, len(data), per, heads, dim), dim)
 
 
@@ -344,10 +344,10 @@ def from_lines(
 ) -> NDArray[np.unsignedinteger]:
     """Inverse of `to_lines` for a whole tensor (or for a chunk, with the chunk's shape): stored bits in ``shape``."""
     line_bytes = int(data.shape[1])
-    geo = geometry(shape, layout, fmt, line_bytes)
-    if len(data) != geo.n_lines:
+    counts = extent(shape, layout, fmt, line_bytes)
+    if len(data) != counts.n_lines:
         raise SpecError(
-            f"{len(data)} lines cannot be a tensor {list(shape)} in layout {layout}: it has {geo.n_lines}"
+            f"{len(data)} lines cannot be a tensor {list(shape)} in layout {layout}: it has {counts.n_lines}"
         )
     shape = tuple(shape)
     flat = np.ascontiguousarray(data).reshape(-1).view(fmt.storage)
@@ -388,7 +388,7 @@ def chunks(
     blocks (every head, so a reader of the file touches one range a head); `paged-hf` cuts heads, then tokens of one
     head. An empty tensor yields no chunks.
     """
-    geo = geometry(shape, layout, fmt, line_bytes)
+    counts = extent(shape, layout, fmt, line_bytes)
     per = _per_line(fmt, line_bytes)
     size = fmt.storage.itemsize
     items = math.prod(shape)
@@ -399,16 +399,16 @@ def chunks(
         for start in range(0, items, step):
             place = _row_place(shape, fmt)
             here = None if place is None else RowPlace(start, place.tokens, place.dim)
-            yield Chunk((slice(start, min(start + step, items)),), True, 0, geo.n_channels, here)
+            yield Chunk((slice(start, min(start + step, items)),), True, 0, counts.n_channels, here)
         return
     if layout == "output":
         rows, columns = _rows(shape)
         step = max(chunk_bytes // (columns * size), 1)
         if len(shape) != 2:
-            yield Chunk(tuple(slice(0, n) for n in shape), False, 0, geo.n_channels)
+            yield Chunk(tuple(slice(0, n) for n in shape), False, 0, counts.n_channels)
             return
         for start in range(0, rows, step):
-            yield Chunk((slice(start, min(start + step, rows)), slice(0, columns)), False, start, geo.n_channels)
+            yield Chunk((slice(start, min(start + step, rows)), slice(0, columns)), False, start, counts.n_channels)
         return
     heads, tokens, dim = _tokens(shape, layout, fmt)
     lead = tuple(slice(0, n) for n in shape[:-2])
@@ -419,22 +419,22 @@ def chunks(
             step = chunk_bytes // held
             for head in range(0, heads, step):
                 part = (slice(head, min(head + step, heads)), slice(0, tokens), whole_dim)
-                yield Chunk(part, False, head * dim, geo.n_channels)
+                yield Chunk(part, False, head * dim, counts.n_channels)
             return
         step = _token_step(chunk_bytes, dim * size, BLOCK_TOKENS, BLOCK_TOKENS * dim, per)
         for head in range(heads):
             for start in range(0, tokens, step):
                 part = (slice(head, head + 1), slice(start, min(start + step, tokens)), whole_dim)
-                yield Chunk(part, False, head * dim, geo.n_channels, first_token=start)
+                yield Chunk(part, False, head * dim, counts.n_channels, first_token=start)
         return
     if layout == "paged-hf":
-        yield Chunk((*lead, slice(0, tokens), whole_dim), False, 0, geo.n_channels)
+        yield Chunk((*lead, slice(0, tokens), whole_dim), False, 0, counts.n_channels)
         return
     unit = per if layout == "channel" else BLOCK_TOKENS
     step = _token_step(chunk_bytes, heads * dim * size, unit, unit * heads * dim, per)
     for start in range(0, tokens, step):
         stretch = slice(start, min(start + step, tokens))
-        yield Chunk((*lead, stretch, whole_dim), False, 0, geo.n_channels, first_token=start)
+        yield Chunk((*lead, stretch, whole_dim), False, 0, counts.n_channels, first_token=start)
 
 
 def _token_step(chunk_bytes: int, token_bytes: int, unit: int, unit_items: int, per: int) -> int:

@@ -48,7 +48,8 @@ class Tokens:
             return lines
         if self.positions is not None and len(self.positions):
             token = self.positions[np.minimum(token, len(self.positions) - 1)].astype(np.int64)
-        return replace(lines, position=token.astype(np.uint32), head_dim=dim, rotation=self.rotation)
+        geometry = replace(lines.geometry, position=token.astype(np.uint32), head_dim=dim)
+        return replace(lines, geometry=geometry, rotation=self.rotation)
 
 
 def row_channels(place: RowPlace, n_lines: int, per: int) -> NDArray[np.uint32]:

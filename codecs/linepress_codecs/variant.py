@@ -94,9 +94,9 @@ class Variant:
         return self.codec
 
     def identity(self) -> dict[str, Any]:
-        """What enters the case key: every resolved option, the format version, layout and line size.
+        """What enters the case key: every resolved option, the format version, layout, line size and packing.
 
-        The packing is left out: it changes no coded bit, and its cost is recomputed from the line sizes.
+        The packing changes no coded bit, but a row states the packed ratio under it.
         """
         return {
             "codec": self.codec.codec_id,
@@ -104,6 +104,7 @@ class Variant:
             "format_version": self.codec.format_version,
             "layout": self.layout,
             "line_bytes": self.line_bytes,
+            "packing": self.packing.spec,
         }
 
     def __str__(self) -> str:

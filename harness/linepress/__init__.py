@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from linepress.api.coding import ArrayCodec, codec
+    from linepress.api.hardware import channel, dram, fabric, roofline
     from linepress.api.measured import Measured, measure
     from linepress.api.runs import OpenRun, open_run
     from linepress.errors import LinepressError
@@ -27,10 +28,24 @@ _HOME = {
     "ArrayCodec": "linepress.api.coding",
     "open_run": "linepress.api.runs",
     "OpenRun": "linepress.api.runs",
+    **dict.fromkeys(("dram", "channel", "roofline", "fabric"), "linepress.api.hardware"),
     "LinepressError": "linepress.errors",
 }
 
-__all__ = ["ArrayCodec", "LinepressError", "Measured", "OpenRun", "__version__", "codec", "measure", "open_run"]
+__all__ = [
+    "ArrayCodec",
+    "LinepressError",
+    "Measured",
+    "OpenRun",
+    "__version__",
+    "channel",
+    "codec",
+    "dram",
+    "fabric",
+    "measure",
+    "open_run",
+    "roofline",
+]
 
 
 def __getattr__(name: str) -> Any:

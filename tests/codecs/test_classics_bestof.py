@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from linepress_codecs.codecs.bestof import BestOf
-from linepress_codecs.contracts import Lines
+from linepress_codecs.contracts import LineCodec, Lines
 from linepress_codecs.errors import CorruptDataError, SpecError, UnsupportedFormatError
 from linepress_codecs.formats import FORMATS
 from linepress_codecs.registry import make, parse_spec
@@ -185,3 +185,15 @@ def test_cards_state_the_published_cycles(spec: str, decode: int, encode: int) -
     assert card.decode_latency_cycles.value == decode
     assert card.encode_latency_cycles.value == encode
     assert card.decode_latency_cycles.status == "published"
+
+
+@pytest.mark.parametrize("name", ["turning", "revised"])
+def test_parts_get_the_place_of_their_own_lines(name: str) -> None:
+    """Positions and base lines go to the part that codes the line, as channels do."""
+    codec = make(*parse_spec("best-of:of=context+delta+zero"))
+    assert isinstance(codec, LineCodec)
+    lines = dict(sample_lines(FORMATS["bf16"]))[name]
+    tables = codec.fit([lines])
+    packed = codec.encode(lines, tables)
+    assert np.array_equal(codec.decode(packed, tables), lines.data)
+    assert np.array_equal(codec.decode_line(packed, 7, tables), lines.data[7])

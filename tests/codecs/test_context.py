@@ -16,7 +16,7 @@ from linepress_codecs.codecs.context import Context, ContextTables
 from linepress_codecs.context.cells import ESCAPED, cell_of, middle, value_of
 from linepress_codecs.context.channel import COLUMNS, ChannelTables, FloatShape, fit_channels
 from linepress_codecs.context.rows import ESCAPE_SYMBOL, NEAR, OFFSET, ROWS, cell_edges, normal_cdf, row_frequencies
-from linepress_codecs.contracts import Lines, Packed
+from linepress_codecs.contracts import Geometry, Lines, Packed
 from linepress_codecs.errors import CorruptDataError
 from linepress_codecs.formats import FORMATS, Format
 from linepress_codecs.layout import to_lines
@@ -75,8 +75,8 @@ def reference_line(packed: Packed, i: int, model: ChannelTables, streams: int, r
     assert mode == 2
     states = [base + stream.read(bits)] + [stream.read(r) for _ in range(streams - 1)]
     frequency = row_frequencies(r)
-    assert packed.channel is not None
-    level, widening, mean, slope = (int(v) for v in model.columns[packed.channel[i]])
+    assert packed.geometry.channel is not None
+    level, widening, mean, slope = (int(v) for v in model.columns[packed.geometry.channel[i]])
     first = level + widening
     mean_first, drop = 4 * mean, first // 4 - level // 4
     mean_next = mean_first << drop
@@ -200,7 +200,7 @@ def test_streams_as_the_format_says(name: str, streams: int) -> None:
     for i in range(0, len(lines), 5):
         if packed.bits[i] >= 512:
             continue
-        level, widening = (int(v) for v in model.columns[lines.channel[i], :2])  # type: ignore[index]
+        level, widening = (int(v) for v in model.columns[lines.geometry.channel[i], :2])  # type: ignore[index]
         for j, (index, field) in enumerate(reference_line(packed, i, model, streams, codec.precision)):
             u = int(elements[i, j])
             if index == ESCAPED:
@@ -222,7 +222,7 @@ def test_the_last_cell_before_the_escape() -> None:
     values = np.concatenate([steps, steps])[: 32 * 17].reshape(17, 32)
     for channel in range(3):
         ids = np.full(17, channel, np.uint32)
-        lines = Lines(bf16(values).view(np.uint8), BF16, ids, 3)
+        lines = Lines(bf16(values).view(np.uint8), BF16, Geometry(ids, 3))
         codec = Context()
         packed = codec.encode(lines, tables)
         assert np.array_equal(codec.decode(packed, tables), lines.data)
@@ -309,7 +309,7 @@ def test_falls_back_without_channels_and_when_channels_do_not_pay() -> None:
 def test_lines_of_unknown_channels_still_code() -> None:
     lines = to_lines(bf16(autoregressive(8, 256, 0.9, 5)), "channel", BF16)
     tables = Context().fit([lines])
-    other = Lines(lines.data, BF16, np.full(len(lines), 77, np.uint32), 78)
+    other = Lines(lines.data, BF16, Geometry(np.full(len(lines), 77, np.uint32), 78))
     packed = Context().encode(other, tables)
     assert np.array_equal(Context().decode(packed, tables), lines.data)
     bare = Lines(lines.data, BF16)
@@ -366,12 +366,12 @@ def test_any_bits_come_back(fmt: str, line_bytes: int, n: int, seed: int, stream
     rough = rng.integers(0, 256, (n, line_bytes), dtype=np.uint8)
     mixed = np.where(rng.random((n, line_bytes)) < 0.02, rough, smooth)
     ids = np.arange(n, dtype=np.uint32) % 3
-    model = fit_channels([Lines(smooth, form, ids, 3)], streams)
+    model = fit_channels([Lines(smooth, form, Geometry(ids, 3))], streams)
     assert model is not None
     codec = Context(streams=streams)
     tables = ContextTables(model, codec.precision)
     for data in (smooth, rough, mixed):
-        lines = Lines(data, form, ids, 3)
+        lines = Lines(data, form, Geometry(ids, 3))
         packed = codec.encode(lines, tables)
         assert np.array_equal(codec.decode(packed, tables), data)
         assert np.array_equal(codec.measure(lines, tables), packed.bits)

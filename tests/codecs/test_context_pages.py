@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from linepress_codecs.context.cells import ESCAPED
 from linepress_codecs.context.channel import ChannelTables, fit_channels
 from linepress_codecs.context.order import order_of
 from linepress_codecs.context.rows import ESCAPE_SYMBOL, NEAR, OFFSET, row_frequencies
-from linepress_codecs.contracts import Lines, Packed
+from linepress_codecs.contracts import Geometry, Lines, Packed
 from linepress_codecs.errors import CorruptDataError
 from linepress_codecs.formats import FORMATS
 from linepress_codecs.layout import to_lines
@@ -65,8 +66,8 @@ def reference_woven(packed: Packed, i: int, model: ChannelTables, streams: int, 
     assert mode == 2
     states = [base + stream.read(bits)] + [stream.read(r) for _ in range(streams - 1)]
     frequency = row_frequencies(r)
-    assert packed.channel is not None
-    f, span = int(packed.channel[i]), packed.channel_span
+    assert packed.geometry.channel is not None
+    f, span = int(packed.geometry.channel[i]), packed.geometry.channel_span
     index: list[int] = []
     cells: list[int] = []
     guess: list[int] = []
@@ -175,12 +176,12 @@ def test_any_bits_come_back(
     mixed = np.where(rng.random((n, line_bytes)) < 0.02, rough, smooth)
     mixed[rng.integers(n)] = 0
     ids = rng.integers(0, 40, n).astype(np.uint32)
-    model = fit_channels([Lines(smooth, form, ids, 24, *shape)], streams)
+    model = fit_channels([Lines(smooth, form, Geometry(ids, 24, *shape))], streams)
     assert model is not None
     codec = Context(streams=streams)
     tables = ContextTables(model, codec.precision)
     for data in (smooth, rough, mixed):
-        lines = Lines(data, form, ids, 24, *shape)
+        lines = Lines(data, form, Geometry(ids, 24, *shape))
         packed = codec.encode(lines, tables)
         assert np.array_equal(codec.decode(packed, tables), data)
         assert np.array_equal(codec.measure(lines, tables), packed.bits)
@@ -193,6 +194,6 @@ def test_a_geometry_that_no_layout_has_is_refused() -> None:
     tables = codec.fit([lines])
     packed = codec.encode(lines, tables)
     for run, span in ((-1, 0), (1, -64)):
-        bent = Packed(packed.payload, packed.starts, packed.bits, BF16, 64, packed.channel, 192, run, span)
+        bent = replace(packed, geometry=Geometry(packed.geometry.channel, 192, run, span))
         with pytest.raises(CorruptDataError, match="negative"):
             codec.decode(bent, tables)

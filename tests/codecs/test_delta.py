@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from linepress_codecs.codecs.delta import Delta
-from linepress_codecs.contracts import Lines
+from linepress_codecs.contracts import Geometry, Lines
 from linepress_codecs.delta.kernels import element_of, order_of
 from linepress_codecs.delta.tables import DeltaTables
 from linepress_codecs.errors import CorruptDataError
@@ -23,7 +23,7 @@ BF16 = FORMATS["bf16"]
 
 def against(new: np.ndarray, old: np.ndarray, line_bytes: int = 64) -> Lines:
     lines, base = (to_lines(bits, "row", BF16, line_bytes) for bits in (new, old))
-    return replace(lines, base=base.data)
+    return replace(lines, geometry=replace(lines.geometry, base=base.data))
 
 
 def weights(n: int = 64_000, seed: int = 1) -> np.ndarray:
@@ -101,11 +101,11 @@ def test_a_line_needs_its_own_base_only() -> None:
     codec = Delta(streams=4)
     tables = codec.fit([lines])
     packed = codec.encode(lines, tables)
-    assert packed.base is not None
+    assert packed.geometry.base is not None
     for i in (0, 5, len(lines) - 1):
-        noise = np.full_like(packed.base, 0xA5)
-        noise[i] = packed.base[i]
-        alone = codec.decode_line(replace(packed, base=noise), i, tables)
+        noise = np.full_like(packed.geometry.base, 0xA5)
+        noise[i] = packed.geometry.base[i]
+        alone = codec.decode_line(replace(packed, geometry=Geometry(base=noise)), i, tables)
         assert np.array_equal(alone, lines.data[i])
 
 
@@ -121,10 +121,10 @@ def test_what_no_encoder_wrote_is_refused() -> None:
     tables = Delta().fit([lines])
     assert isinstance(tables, DeltaTables)
     packed = Delta().encode(lines, tables)
-    assert packed.base is not None
-    for base in (packed.base[:-1], packed.base[:, :32], packed.base.astype(np.uint16)):
+    assert packed.geometry.base is not None
+    for base in (packed.geometry.base[:-1], packed.geometry.base[:, :32], packed.geometry.base.astype(np.uint16)):
         with pytest.raises(CorruptDataError, match="base lines"):
-            Delta().decode(replace(packed, base=base), tables)
+            Delta().decode(replace(packed, geometry=Geometry(base=base)), tables)
     low = tables.low.copy()
     low[0] = 16
     bent = DeltaTables(tables.width, tables.first, low, tables.frequency, tables.precision)

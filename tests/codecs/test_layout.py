@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from linepress_codecs.contracts import Lines
 from linepress_codecs.errors import SpecError, UnsupportedFormatError
 from linepress_codecs.formats import FORMATS, Format
-from linepress_codecs.layout import LAYOUTS, chunks, from_lines, geometry, iter_lines, stored_bits, to_lines
+from linepress_codecs.layout import LAYOUTS, chunks, extent, from_lines, iter_lines, stored_bits, to_lines
 
 BF16, FP32, E4M3, INT4 = (FORMATS[n] for n in ("bf16", "fp32", "e4m3", "int4"))
 
@@ -27,19 +27,19 @@ def test_row_is_memory_order_with_a_zero_tail() -> None:
     lines = to_lines(counted(40) + 1, "row", BF16)
     assert len(lines) == 2
     assert items(lines.data).reshape(-1).tolist() == list(range(1, 41)) + [0] * 24
-    assert lines.channel is None
+    assert lines.geometry.channel is None
 
 
 def test_channel_line_holds_consecutive_tokens_of_one_channel() -> None:
     heads, tokens, dim = 2, 64, 3
     array = counted(heads, tokens, dim)
     lines = to_lines(array, "channel", BF16)
-    assert lines.n_channels == heads * dim
+    assert lines.geometry.n_channels == heads * dim
     for line in range(len(lines)):
         block, channel = divmod(line, heads * dim)
         head, d = divmod(channel, dim)
-        assert lines.channel is not None
-        assert lines.channel[line] == channel
+        assert lines.geometry.channel is not None
+        assert lines.geometry.channel[line] == channel
         assert items(lines.data[line]).tolist() == array[head, 32 * block : 32 * block + 32, d].tolist()
 
 
@@ -51,8 +51,8 @@ def test_channel_of_a_matrix_is_its_last_axis() -> None:
 
 def test_output_keeps_a_line_in_one_row() -> None:
     lines = to_lines(counted(3, 40), "output", BF16)
-    assert lines.channel is not None
-    assert lines.channel.tolist() == [0, 0, 1, 1, 2, 2]
+    assert lines.geometry.channel is not None
+    assert lines.geometry.channel.tolist() == [0, 0, 1, 1, 2, 2]
     assert items(lines.data[3])[:8].tolist() == list(range(72, 80))
     assert not items(lines.data[3])[8:].any()
 
@@ -77,11 +77,11 @@ def test_paged_orders_place_each_element_where_the_engine_does() -> None:
 
 def channels_of(lines: Lines) -> np.ndarray:
     """Channel of each element by the words of `Lines`."""
-    assert lines.channel is not None
+    assert lines.geometry.channel is not None
     per = lines.format.elements_in(lines.line_bytes)
-    first = lines.channel.astype(np.int64)[:, None]
-    span = lines.channel_span or lines.n_channels
-    return first - first % span + (first % span + np.arange(per) // (lines.channel_run or per)) % span
+    first = lines.geometry.channel.astype(np.int64)[:, None]
+    span = lines.geometry.channel_span or lines.geometry.n_channels
+    return first - first % span + (first % span + np.arange(per) // (lines.geometry.channel_run or per)) % span
 
 
 @pytest.mark.parametrize("line_bytes", [32, 64, 128])
@@ -101,7 +101,7 @@ def test_every_element_knows_its_channel(heads: int, dim: int, fmt: Format, line
         ):
             stored = lines.data.reshape(-1).view(fmt.storage).reshape(len(lines), -1).astype(np.int64)
             assert ((stored == channels_of(lines) + 1) | (stored == 0)).all(), layout
-            assert lines.n_channels == heads * dim
+            assert lines.geometry.n_channels == heads * dim
             assert (stored > 0).any()
 
 
@@ -115,15 +115,15 @@ def test_rows_of_any_length_wrap_within_their_head() -> None:
 def test_rows_without_channels() -> None:
     for shape in ((640,), (15, 64), (0, 64)):
         lines = to_lines(np.zeros(shape, "<u2"), "row", BF16)
-        assert (lines.channel, lines.n_channels) == (None, 1), shape
+        assert (lines.geometry.channel, lines.geometry.n_channels) == (None, 1), shape
 
 
 def test_partly_filled_pages_are_counted_apart() -> None:
-    geo = geometry((3, 17, 64), "paged-vllm", BF16)
-    assert geo.raw_bytes == 3 * 17 * 64 * 2
-    assert geo.allocated_bytes == 3 * 32 * 64 * 2
-    assert geo.pad_bytes == geo.allocated_bytes - geo.raw_bytes
-    assert geometry((3, 32, 64), "paged-vllm", BF16).pad_bytes == 0
+    counts = extent((3, 17, 64), "paged-vllm", BF16)
+    assert counts.raw_bytes == 3 * 17 * 64 * 2
+    assert counts.allocated_bytes == 3 * 32 * 64 * 2
+    assert counts.pad_bytes == counts.allocated_bytes - counts.raw_bytes
+    assert extent((3, 32, 64), "paged-vllm", BF16).pad_bytes == 0
 
 
 shapes = st.one_of(
@@ -151,16 +151,16 @@ def test_inverse_and_chunks(shape, layout, fmt, line_bytes, chunk_bytes, seed) -
     except SpecError:
         assert len(shape) < 2 or layout == "paged-vllm-k"
         return
-    geo = geometry(shape, layout, fmt, line_bytes)
-    assert (len(lines), lines.n_channels) == (geo.n_lines, geo.n_channels)
-    assert geo.pad_bytes == lines.data.size - array.nbytes >= 0
+    counts = extent(shape, layout, fmt, line_bytes)
+    assert (len(lines), lines.geometry.n_channels) == (counts.n_lines, counts.n_channels)
+    assert counts.pad_bytes == lines.data.size - array.nbytes >= 0
     assert np.array_equal(from_lines(lines.data, shape, layout, fmt), array)
     parts = list(iter_lines(array, layout, fmt, chunk_bytes, line_bytes))
     joined = np.concatenate([p.data for p in parts]) if parts else lines.data[:0]
     assert np.array_equal(joined, lines.data)
-    if lines.channel is not None and parts:
-        assert np.array_equal(np.concatenate([p.channel for p in parts]), lines.channel)
-        assert {p.n_channels for p in parts} == {lines.n_channels}
+    if lines.geometry.channel is not None and parts:
+        assert np.array_equal(np.concatenate([p.geometry.channel for p in parts]), lines.geometry.channel)
+        assert {p.geometry.n_channels for p in parts} == {lines.geometry.n_channels}
 
 
 def test_chunks_are_bounded() -> None:

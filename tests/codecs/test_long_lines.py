@@ -12,7 +12,7 @@ from linepress_codecs.codecs.huffman import Huffman
 from linepress_codecs.codecs.window import Window, WindowTables
 from linepress_codecs.context.channel import ChannelTables
 from linepress_codecs.context.rows import ESCAPE_SYMBOL, channel_machine
-from linepress_codecs.contracts import LineCodec, Lines, Tables
+from linepress_codecs.contracts import Geometry, LineCodec, Lines, Tables
 from linepress_codecs.errors import CorruptDataError
 from linepress_codecs.formats import FORMATS
 from linepress_codecs.registry import make, parse_spec
@@ -88,7 +88,7 @@ def test_a_code_longer_than_the_line_is_refused(spec: str, run: int) -> None:
     assert bits > 512 + codec_head(codec)
     words = np.frombuffer(code.to_bytes(200, "little"), np.uint8)
     channel = np.zeros(len(LINES), np.uint32)
-    lines = replace(LINES, channel=channel, n_channels=1, channel_run=run, channel_span=32 if run else 0)
+    lines = replace(LINES, geometry=Geometry(channel, 1, run, 32 if run else 0))
     good = codec.encode(lines, tables)
     for bad in ([0], [37], [17, 18, 19, 20], list(range(len(LINES)))):
         starts, sizes = good.starts.copy(), good.bits.copy()

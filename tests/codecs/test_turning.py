@@ -151,10 +151,10 @@ def reference_turning(packed: Packed, i: int, model: TurningTables, streams: int
     assert mode == 2
     states = [base + stream.read(bits)] + [stream.read(r) for _ in range(streams - 1)]
     frequency = row_frequencies(r)
-    assert packed.channel is not None
-    assert packed.position is not None
-    f, t0 = int(packed.channel[i]), int(packed.position[i])
-    run, span = packed.channel_run or m, packed.channel_span or 1 << 40
+    assert packed.geometry.channel is not None
+    assert packed.geometry.position is not None
+    f, t0 = int(packed.geometry.channel[i]), int(packed.geometry.position[i])
+    run, span = packed.geometry.channel_run or m, packed.geometry.channel_span or 1 << 40
     rotation, half = model.rotation, len(model.rotation.steps)
     order = order_of(packed, m, streams)
     index, cells, off = [0] * m, [0] * m, [0] * m
@@ -231,6 +231,9 @@ def test_tables_no_encoder_wrote_are_refused() -> None:
         with pytest.raises(CorruptDataError, match="turning"):
             Context().tables_from_bytes(data)
     packed = Context().encode(to_lines(bf16(keys(ROTATIONS["half"])), "row", BF16), ContextTables(model, 10))
-    assert packed.position is not None
+    assert packed.geometry.position is not None
     with pytest.raises(CorruptDataError, match="positions do not match"):
-        Context().decode(replace(packed, position=packed.position[:-1]), ContextTables(model, 10))
+        Context().decode(
+            replace(packed, geometry=replace(packed.geometry, position=packed.geometry.position[:-1])),
+            ContextTables(model, 10),
+        )

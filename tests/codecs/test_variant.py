@@ -22,10 +22,13 @@ def test_only_non_defaults_are_printed() -> None:
     assert Variant.parse("zstd:level=3:block=4096").spec == "zstd:level=3:block=4KiB"
 
 
-def test_identity_is_what_changes_the_code() -> None:
+def test_identity_is_what_changes_a_row() -> None:
     base = Variant.parse("huffman:tables=4")
-    assert base.identity() == Variant.parse("huffman:tables=4:packing=slots").identity()
-    for other in ("huffman", "huffman:tables=4:layout=channel", "huffman:tables=4:line=32", "raw"):
+    assert base.identity() == Variant.parse("huffman:tables=4:layout=row:line=64:packing=stream").identity()
+    for other in (
+        "huffman", "huffman:tables=4:layout=channel", "huffman:tables=4:line=32", "raw",
+        "huffman:tables=4:packing=slots",
+    ):  # fmt: skip
         assert Variant.parse(other).identity() != base.identity()
 
 

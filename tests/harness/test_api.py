@@ -121,3 +121,40 @@ def test_open_run_reads_tables_sql_and_headline(tmp_path: Path) -> None:
     assert run.manifest["run_id"] in repr(run)
     with pytest.raises(lp.LinepressError):
         lp.open_run(tmp_path / "nothing")
+
+
+def _verb(*arguments: str) -> dict:
+    from linepress.cli.app import app
+
+    done = CliRunner().invoke(app, [*arguments, "--json"], standalone_mode=False)
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def test_hardware_models_give_the_numbers_of_the_verbs() -> None:
+    memory = lp.dram("hbm3", "rand", requests=2000, window=16)
+    verb = _verb("dram", "hbm3", "--pattern", "rand", "--requests", "2000", "--window", "16")
+    assert {key: verb[key] for key in memory} == memory
+    layers = lp.roofline("llama-2-7b", "h100", batch=4, tp=2)
+    verb = _verb("roofline", "llama-2-7b", "h100", "--batch", "4", "--tp", "2")
+    assert verb["corrected"]["stages"]["decode"] == layers
+    step = lp.fabric("nvl72", "1MiB", algorithm="ring", ratio=1.5, run=False)
+    verb = _verb("fabric", "allreduce", "--topology", "nvl72", "--size", "1MiB", "--ratio", "1.5", "--no-simulate")
+    assert {key: verb[key] for key in step} == step
+
+
+def test_a_channel_takes_the_sizes_a_codec_gives(tmp_path: Path) -> None:
+    sizes = np.repeat(np.array([100, 344, 520], np.uint16), [20, 300, 5])
+    found = lp.channel(sizes, memory="lpddr5", n_requests=500, within_pct=50.0)
+    histogram = tmp_path / "sizes.json"
+    histogram.write_text(json.dumps({"100": 20, "344": 300, "520": 5}))
+    verb = _verb(
+        "channel", str(histogram), "--memory", "lpddr5", "--packing", "stream", "--requests", "500", "--within", "50"
+    )
+    (row,) = verb["rows"]
+    numbers = {key: value for key, value in found.items() if isinstance(value, float) and np.isfinite(value)}
+    assert numbers == {key: row[key] for key in numbers}
+    assert {"gain_sequential", "effective_capacity_ratio", "latency_mean_ns"} <= set(numbers)
+    for wrong in ([], [[344]], [-1], [3.5]):
+        with pytest.raises(lp.LinepressError, match="coded bits"):
+            lp.channel(wrong)

@@ -52,16 +52,16 @@ def test_every_line_of_memory_is_in_one_stream_with_its_channel(tmp_path: Path, 
     assert laid.n_pages * laid.page_bytes == sum(t.n_bytes for t in tensors.values())
     for key, (at, lines) in laid.streams.items():
         assert np.array_equal(laid.data.reshape(-1, 64)[at], lines.data)
-        if lines.channel is None:
+        if lines.geometry.channel is None:
             continue
         bits = tensors[key].read(0, tensors[key].n_bytes).view("<u2").reshape(3, 256, 32)
-        f, j = lines.channel.astype(np.int64)[:, None], np.arange(32)
-        span, run = lines.channel_span, lines.channel_run
+        f, j = lines.geometry.channel.astype(np.int64)[:, None], np.arange(32)
+        span, run = lines.geometry.channel_span, lines.geometry.channel_run
         channel = f - f % span + (f % span + j // run) % span
         if key[1] == "key":
-            assert lines.position is not None
+            assert lines.geometry.position is not None
             later = j % run if run > 1 else (f % span + j) // span
-            token = lines.position.astype(np.int64)[:, None] + later
+            token = lines.geometry.position.astype(np.int64)[:, None] + later
             assert np.array_equal(bits[channel // 32, token, channel % 32], lines.data.view("<u2"))
 
 

@@ -91,6 +91,16 @@ def test_settings_that_change_the_row_change_the_key(two: Path, change: tuple[st
     assert not {c.key for c in plan(two).cases} & {c.key for c in plan(two, text=SUITE.replace(*change)).cases}
 
 
+def test_a_packing_is_part_of_the_key(two: Path) -> None:
+    """A row states the packed ratio under its variant's packing; the default one, spelled out, is the same case."""
+    plain, packed, spelled = (
+        {case.key for case in plan(two, text=SUITE.replace("[raw, tans,", f"[raw, '{spec}',")).cases}
+        for spec in ("tans", "tans:packing=slots", "tans:packing=stream")
+    )
+    assert plain == spelled
+    assert len(plain & packed) == len(plain) - 2, "the case of tans differs for both tensors"
+
+
 def test_equal_tensors_of_two_names_are_both_measured(tmp_path: Path) -> None:
     ones = np.ones(256, np.float32)
     write(tmp_path, first=ones, second=ones)

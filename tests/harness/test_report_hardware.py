@@ -11,7 +11,7 @@ import pytest
 from linepress.records import RunStore
 from linepress.records.frame import Frame
 from linepress.report import build_report
-from linepress.report.model import Figure
+from linepress.report.model import Plot
 from linepress.report.sections import fabric, racks, sensitivity
 from linepress.report.view import RunView
 from linepress.tables.model import Note, Table
@@ -33,7 +33,7 @@ def texts(table: Table) -> list[list[str]]:
 
 def test_fabric_shows_the_run_beside_the_model(view: RunView) -> None:
     section = fabric.fabric(view)
-    figures = {part.id: part for part in section.parts if isinstance(part, Figure)}
+    figures = {part.id: part for part in section.parts if isinstance(part, Plot)}
     assert set(figures) == {"fabric-run-0", "fabric-size", "fabric-load"}
     for figure in figures.values():
         assert figure.svg.startswith("<svg")

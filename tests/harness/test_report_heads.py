@@ -8,7 +8,7 @@ import pytest
 
 from linepress.records.frame import Frame
 from linepress.records.summary import classes, summaries
-from linepress.report.model import Figure
+from linepress.report.model import Plot
 from linepress.report.sections.heads import by_head, head_ratios
 from linepress.tables.model import Note, Table
 
@@ -59,7 +59,7 @@ def test_map_and_table_show_what_was_told_and_nothing_else() -> None:
     table = rows(head_bits=True)
     ((data, own),) = classes(frame(table))
     figure, shown = by_head(0, data, own, summaries(own), table)
-    assert isinstance(figure, Figure)
+    assert isinstance(figure, Plot)
     assert isinstance(shown, Table)
     assert figure.alt == "keys: 1.000 to 4.000"
     assert [group.title for group in shown.groups] == ["keys"]  # values have no heads in this record

@@ -324,3 +324,22 @@ def test_a_gain_that_was_refused_is_not_used() -> None:
             return [{**base, "codec": codec, "memory": "hbm3", "gain_sequential": gain} for codec, gain in found]
 
     assert [key[0] for key in _gains(Store())] == ["huffman"]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "compares"),
+    [
+        ((), False),
+        (("--sweep", "batch=1,2"), False),
+        (("--kv-ratio", "1.5"), True),
+        (("--weight-ratio", "1"), True),
+        (("--sweep", "weight_ratio=1,1.5"), True),
+    ],
+)
+def test_the_verb_asks_for_a_ratio(options: tuple[str, ...], compares: bool) -> None:
+    done = CliRunner().invoke(system_cli.command, ["llama-3.1-8b", "h100", *options, "--json"], standalone_mode=False)
+    if compares:
+        assert json.loads(done.stdout)["rows"]
+    else:
+        assert isinstance(done.exception, LinepressError)
+        assert "--weight-ratio" in str(done.exception)

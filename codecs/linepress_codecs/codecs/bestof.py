@@ -122,8 +122,7 @@ class BestOf(LineCodec):
             mine = np.flatnonzero(chosen == i)
             if len(mine) == 0:
                 continue
-            channel = None if lines.channel is None else lines.channel[mine]
-            code = part.encode(replace(lines, data=lines.data[mine], channel=channel), part_tables)
+            code = part.encode(lines[mine], part_tables)
             kernels.join(
                 mine,
                 np.uint64(i),
@@ -168,13 +167,12 @@ class BestOf(LineCodec):
         code = np.empty(int(ends[-1]) + 1, np.uint64)
         starts = np.ascontiguousarray(packed.starts)
         kernels.split(mine, np.uint64(self.selector_bits), payload, starts, bits, code, ends - words)
-        channel = None if packed.channel is None else packed.channel[mine]
         alone = replace(
             packed,
             payload=code[:-1].view(np.uint8),
             starts=(ends - words) << np.uint64(6),
             bits=bits,
-            channel=channel,
+            geometry=packed.geometry[mine],
         )
         try:
             return part.decode(alone, tables)

@@ -81,7 +81,7 @@ class Delta(LineCodec):
         used = 0
         for at in range(0, n, BLOCK_LINES):
             part = slice(at, min(at + BLOCK_LINES, n))
-            base = None if lines.base is None else lines.base[part]
+            base = lines.geometry[part].base
             first = used // 64 if write else 0
             here = delta_code(
                 elements_of(lines.data[part], lines.format), base_elements(base, lines.data[part], lines.format),
@@ -117,7 +117,7 @@ class Delta(LineCodec):
         for at in range(0, len(packed), BLOCK_LINES):
             part = every[at : at + BLOCK_LINES]
             words, starts = apart(packed, part)
-            base = None if packed.base is None else packed.base[part]
+            base = packed.geometry[part].base
             elements = np.empty((len(part), per_line(packed.format, packed.line_bytes)), np.uint64)
             line, problem = delta_decode(
                 words, starts, packed.bits[part], base_elements(base, out[part], packed.format),
@@ -162,7 +162,7 @@ class _DeltaBound(Counts):
         for at in range(0, len(lines), BLOCK_LINES):
             part = slice(at, at + BLOCK_LINES)
             elements = elements_of(lines.data[part], lines.format)
-            base = base_elements(None if lines.base is None else lines.base[part], lines.data[part], lines.format)
+            base = base_elements(lines.geometry[part].base, lines.data[part], lines.format)
             coded = self.take_modes(modes[part].astype(np.uint8), 8 * lines.line_bytes)
             self.raw_bits += int(
                 _count(

@@ -201,9 +201,7 @@ class Huffman(LineCodec):
         one = single(packed, i)
         check_geometry(one, aligned_bits=64)
         code = packed.payload[start // 8 : -(-(start + bits) // 64) * 8]
-        alone = Packed(
-            code, np.zeros(1, np.uint64), one.bits, packed.format, packed.line_bytes, one.channel, one.n_channels
-        )
+        alone = Packed(code, np.zeros(1, np.uint64), one.bits, packed.format, packed.line_bytes, one.geometry)
         try:
             line: NDArray[np.uint8] = self.decode(alone, tables)[0]
         except CorruptDataError as error:

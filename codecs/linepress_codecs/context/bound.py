@@ -53,7 +53,7 @@ class ChannelBound(Counts):
 
     def add(self, lines: Lines, bits: NDArray[np.uint16]) -> None:
         shape = self.shape
-        rows = self.tables.rows_of(lines.channel, len(lines))
+        rows = self.tables.rows_of(lines.geometry.channel, len(lines))
         modes = np.where(bits >= 8 * lines.line_bytes, MODE_RAW, np.where(bits <= 4, MODE_ZERO, MODE_CODED))
         for at in range(0, len(lines), BLOCK_LINES):
             part = slice(at, at + BLOCK_LINES)

@@ -191,19 +191,19 @@ def fit_channels(chunks: Iterable[Lines], streams: int) -> ChannelTables | None:
     sums = np.zeros((0, _SUMS))
     mantissa = 0
     for lines in chunks:
-        if lines.channel is None or not models(lines.format):
+        if lines.geometry.channel is None or not models(lines.format):
             return None
         shape = FloatShape.of(lines.format)
         mantissa = shape.mantissa
-        if lines.n_channels > len(sums):
-            sums = np.concatenate([sums, np.zeros((lines.n_channels - len(sums), _SUMS))])
+        if lines.geometry.n_channels > len(sums):
+            sums = np.concatenate([sums, np.zeros((lines.geometry.n_channels - len(sums), _SUMS))])
         unit = np.ldexp(1.0, np.arange(shape.top + 1) - shape.bias - shape.mantissa)
         for at in range(0, len(lines), BLOCK_LINES):
             part = slice(at, at + BLOCK_LINES)
             elements = elements_of(lines.data[part], lines.format)
             order = order_of(lines, elements.shape[1], streams)
             _gather(
-                elements, lines.channel[part].astype(np.int64), order.before, order.offset, order.span,
+                elements, lines.geometry.channel[part].astype(np.int64), order.before, order.offset, order.span,
                 np.uint64(shape.width), np.uint64(shape.mantissa), shape.top, shape.infinite, unit, sums,
             )  # fmt: skip
     return ChannelTables(_columns(sums, mantissa)) if len(sums) else None

@@ -37,12 +37,12 @@ def _run(
     n = len(lines)
     machine = channel_machine(precision)
     frequency = machine.frequency.reshape(-1)
-    rows = tables.rows_of(lines.channel, n)
+    rows = tables.rows_of(lines.geometry.channel, n)
     bits = np.zeros(n, np.uint16)
     starts = np.zeros(n, np.uint64)
     words = np.empty(n * line_words(lines.line_bytes) + 2 if write else 1, np.uint64)
     order = order_of(lines, per_line(lines.format, lines.line_bytes), streams)
-    woven = lines.channel is not None and not order.whole
+    woven = lines.geometry.channel is not None and not order.whole
     fast = encode_fast(lines, order, rows, tables, streams, precision, shape, words, write)
     if fast is not None:
         bits, starts, used = fast
@@ -90,7 +90,7 @@ def _decode(
     machine = channel_machine(precision)
     near = near_cells(shape.mantissa)
     order = order_of(packed, per, streams)
-    woven = packed.channel is not None and not order.whole
+    woven = packed.geometry.channel is not None and not order.whole
     out = np.empty((len(packed), packed.line_bytes), np.uint8)
     rest = decode_fast(packed, order, rows, tables, streams, precision, shape, out)
     for at in range(0, len(rest), BLOCK_LINES):
@@ -118,7 +118,7 @@ def _decode(
 def decode_channels(packed: Packed, tables: ChannelTables, streams: int, precision: int) -> NDArray[np.uint8]:
     """All lines, uint8[n, line_bytes]."""
     check_packed(packed)
-    return _decode(packed, tables.rows_of(packed.channel, len(packed)), tables, streams, precision, 0)
+    return _decode(packed, tables.rows_of(packed.geometry.channel, len(packed)), tables, streams, precision, 0)
 
 
 def decode_channel_line(
@@ -126,5 +126,6 @@ def decode_channel_line(
 ) -> NDArray[np.uint8]:
     """Line ``i`` alone, uint8[line_bytes]."""
     alone = checked_single(packed, i)
-    out: NDArray[np.uint8] = _decode(alone, tables.rows_of(alone.channel, 1), tables, streams, precision, i)[0]
+    rows = tables.rows_of(alone.geometry.channel, 1)
+    out: NDArray[np.uint8] = _decode(alone, rows, tables, streams, precision, i)[0]
     return out

@@ -34,7 +34,7 @@ def _rows(lines: Lines | Packed, order: LineOrder, streams: int, shape: FloatSha
     """Whether neighbours are of different channels; None for lines that the kernels do not take."""
     if shape.width != WIDTH or streams not in STREAMS:
         return None
-    if lines.channel is None or order.whole:
+    if lines.geometry.channel is None or order.whole:
         return False
     return True if order.plain_rows else None
 
@@ -59,7 +59,7 @@ def decode_fast(
     rows = _rows(packed, order, streams, shape)
     if rows is None or not target().lanes:
         return rest
-    parameters, turns, position = _turns(tables, packed.position, len(packed), order.offset.shape[0])
+    parameters, turns, position = _turns(tables, packed.geometry.position, len(packed), order.offset.shape[0])
     constants = row_constants(parameters, precision) if rows else channel_constants(parameters)
     cells = slice(ROW_CELL, None) if rows else slice(FIRST_CELL, None)
     constants[:, cells] = (constants[:, cells] + shape.bias) << shape.mantissa
@@ -81,7 +81,7 @@ def encode_fast(
         return None
     n, m = len(lines), order.offset.shape[0]
     machine = channel_machine(precision)
-    parameters, turns, position = _turns(tables, lines.position, n, m)
+    parameters, turns, position = _turns(tables, lines.geometry.position, n, m)
     # Rows here are those of the machine, not offsets in its decode table.
     constants = row_constants(parameters, 0) if rows else channel_constants(parameters)
     constants[:, ROW_CELL if rows else FIRST_CELL :] += shape.bias

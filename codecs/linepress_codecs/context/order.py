@@ -62,11 +62,10 @@ class LineOrder:
 
 def order_of(lines: Lines | Packed, m: int, streams: int) -> LineOrder:
     """Order of lines of ``m`` elements; raises `CorruptDataError` for a run or span that no layout has."""
-    if lines.channel_run < 0 or lines.channel_span < 0:
-        raise CorruptDataError(
-            f"runs of {lines.channel_run} elements, spans of {lines.channel_span} channels: neither can be negative"
-        )
-    return _order(m, streams, min(lines.channel_run or m, m), min(lines.channel_span or NO_SPAN, NO_SPAN))
+    run, span = lines.geometry.channel_run, lines.geometry.channel_span
+    if run < 0 or span < 0:
+        raise CorruptDataError(f"runs of {run} elements, spans of {span} channels: neither can be negative")
+    return _order(m, streams, min(run or m, m), min(span or NO_SPAN, NO_SPAN))
 
 
 @lru_cache(maxsize=64)

@@ -15,7 +15,7 @@ from linepress_codecs.context.order import LineOrder, order_of
 from linepress_codecs.context.rows import channel_machine
 from linepress_codecs.context.turning import TurningTables, wave
 from linepress_codecs.context.turning_kernels import classify, place_elements, turning_code, turning_decode
-from linepress_codecs.contracts import Lines, Packed
+from linepress_codecs.contracts import Geometry, Lines, Packed
 from linepress_codecs.formats import Format
 from linepress_codecs.tans.bound import Counts
 from linepress_codecs.tans.engine import apart, check_packed, line_words, raise_problem
@@ -28,8 +28,7 @@ Placed = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 def placed(
     tables: TurningTables,
-    channel: NDArray[np.uint32] | None,
-    position: NDArray[np.uint32] | None,
+    where: Geometry,
     n: int,
     per: int,
     order: LineOrder,
@@ -40,16 +39,12 @@ def placed(
     """
     row = np.empty((n, per), np.int64)
     mean = np.empty((n, per), np.int64)
-    first = np.zeros(n, np.uint32) if position is None else position
+    first = np.zeros(n, np.uint32) if where.position is None else where.position
     place_elements(
-        tables.rows_of(channel, n), first, tables.parameters, order.offset, order.later, order.span, order.in_runs,
-        wave(), row, mean,
+        tables.rows_of(where.channel, n), first, tables.parameters, order.offset, order.later, order.span,
+        order.in_runs, wave(), row, mean,
     )  # fmt: skip
     return row, mean
-
-
-def _part(ids: NDArray[np.uint32] | None, part: slice | NDArray[np.int64]) -> NDArray[np.uint32] | None:
-    return None if ids is None else ids[part]
 
 
 def _run(
@@ -63,7 +58,7 @@ def _run(
     starts = np.zeros(n, np.uint64)
     words = np.empty(n * line_words(lines.line_bytes) + 2 if write else 1, np.uint64)
     order = order_of(lines, per, streams)
-    rows = tables.rows_of(lines.channel, n)
+    rows = tables.rows_of(lines.geometry.channel, n)
     fast = encode_fast(lines, order, rows, tables, streams, precision, shape, words, write)
     if fast is not None:
         bits, starts, used = fast
@@ -72,7 +67,7 @@ def _run(
     for at in range(0, n, BLOCK_LINES):
         part = slice(at, min(at + BLOCK_LINES, n))
         elements = elements_of(lines.data[part], lines.format)
-        row, mean = placed(tables, _part(lines.channel, part), _part(lines.position, part), len(elements), per, order)
+        row, mean = placed(tables, lines.geometry[part], len(elements), per, order)
         first = used // 64 if write else 0
         here = turning_code(
             elements, tables.parameters, row, mean, order.steps, order.before, order.needed, np.uint64(shape.width),
@@ -102,13 +97,13 @@ def _decode(packed: Packed, tables: TurningTables, streams: int, precision: int,
     machine = channel_machine(precision)
     order = order_of(packed, per, streams)
     out = np.empty((len(packed), packed.line_bytes), np.uint8)
-    channel = tables.rows_of(packed.channel, len(packed))
+    channel = tables.rows_of(packed.geometry.channel, len(packed))
     rest = decode_fast(packed, order, channel, tables, streams, precision, shape, out)
     for at in range(0, len(rest), BLOCK_LINES):
         part = rest[at : at + BLOCK_LINES]
         words, starts = apart(packed, part)
         elements = np.empty((len(part), per), np.uint64)
-        row, mean = placed(tables, _part(packed.channel, part), _part(packed.position, part), len(part), per, order)
+        row, mean = placed(tables, packed.geometry[part], len(part), per, order)
         line, problem = turning_decode(
             words, starts, packed.bits[part], tables.parameters, row, mean, order.steps, order.before, order.needed,
             np.uint64(shape.width), np.uint64(shape.mantissa), shape.bias, shape.top, streams, precision,
@@ -174,9 +169,7 @@ class TurningBound(Counts):
             part = slice(start, start + BLOCK_LINES)
             elements = elements_of(lines.data[part], lines.format)
             coded = self.take_modes(modes[part].astype(np.uint8), 8 * lines.line_bytes)
-            row, mean = placed(
-                self.tables, _part(lines.channel, part), _part(lines.position, part), len(elements), per, order
-            )
+            row, mean = placed(self.tables, lines.geometry[part], len(elements), per, order)
             self.raw_bits += int(
                 _count(
                     elements, coded, self.tables.parameters, row, mean, order.before, order.needed,

@@ -140,10 +140,11 @@ def fit_turning(chunks: Iterable[Lines], streams: int) -> TurningTables | None:
     heads = max(1, min(n_channels, SAMPLE_CHANNELS) // dim)
     sample = np.zeros((tokens, heads * dim), np.float32)
     for elements, part, order, shape, unit in blocks:
-        assert part.channel is not None
-        assert part.position is not None
+        where = part.geometry
+        assert where.channel is not None
+        assert where.position is not None
         _scatter(
-            elements, part.channel.astype(np.int64), part.position, first, order.offset, order.later, order.span,
+            elements, where.channel.astype(np.int64), where.position, first, order.offset, order.later, order.span,
             order.in_runs, np.uint64(shape.width), np.uint64(shape.mantissa), shape.top, shape.infinite, unit, sample,
         )  # fmt: skip
     found = find_rotation(sample, dim, hint)
@@ -167,11 +168,12 @@ def _extent(chunks: Iterable[Lines]) -> tuple[int, int, int, int, Rotation | Non
     n_channels, dim, first, last = 0, 0, 1 << 32, 0
     hint: Rotation | None = None
     for lines in chunks:
-        if lines.channel is None or lines.position is None or not models(lines.format) or lines.head_dim < 2:
+        where = lines.geometry
+        if where.channel is None or where.position is None or not models(lines.format) or where.head_dim < 2:
             return None
-        n_channels, dim, hint = max(n_channels, lines.n_channels), lines.head_dim, lines.rotation or hint
+        n_channels, dim, hint = max(n_channels, where.n_channels), where.head_dim, lines.rotation or hint
         if len(lines):
-            first, last = min(first, int(lines.position.min())), max(last, int(lines.position.max()))
+            first, last = min(first, int(where.position.min())), max(last, int(where.position.max()))
     if not dim or n_channels % dim or first > last:
         return None
     return n_channels, dim, first, last, hint
@@ -189,12 +191,13 @@ def _demodulated(
     steps = _channel_steps(rotation, n_channels)
     sines = wave().astype(np.float64) / (1 << SINE_BITS)
     for elements, part, order, shape, unit in blocks:
-        assert part.channel is not None
-        assert part.position is not None
+        where = part.geometry
+        assert where.channel is not None
+        assert where.position is not None
         _demodulate(
-            elements, part.channel.astype(np.int64), part.position, first, stretch, steps, order.offset, order.later,
-            order.span, order.in_runs, np.uint64(shape.width), np.uint64(shape.mantissa), shape.top, shape.infinite,
-            unit, sines, sums,
+            elements, where.channel.astype(np.int64), where.position, first, stretch, steps, order.offset,
+            order.later, order.span, order.in_runs, np.uint64(shape.width), np.uint64(shape.mantissa), shape.top,
+            shape.infinite, unit, sines, sums,
         )  # fmt: skip
     return sums
 
@@ -237,11 +240,12 @@ def _tables(blocks: _Blocks, rotation: Rotation, sums: NDArray[np.float64]) -> T
     rest = np.zeros((n_channels, _SUMS))
     mantissa = 0
     for elements, part, order, shape, unit in blocks:
-        assert part.channel is not None
-        assert part.position is not None
+        where = part.geometry
+        assert where.channel is not None
+        assert where.position is not None
         mantissa = shape.mantissa
         _residuals(
-            elements, part.channel.astype(np.int64), part.position, steps, own, cross, order.before, order.offset,
+            elements, where.channel.astype(np.int64), where.position, steps, own, cross, order.before, order.offset,
             order.later, order.span, order.in_runs, np.uint64(shape.width), np.uint64(shape.mantissa), shape.top,
             shape.infinite, unit, sines, rest,
         )  # fmt: skip

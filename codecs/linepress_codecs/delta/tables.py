@@ -110,7 +110,8 @@ def blocks_of(chunks: Iterable[Lines]) -> Iterator[tuple[NDArray[np.uint64], NDA
     for lines in chunks:
         for at in range(0, len(lines), BLOCK_LINES):
             part = lines[at : at + BLOCK_LINES]
-            yield elements_of(part.data, part.format), base_elements(part.base, part.data, part.format), part.format
+            base = base_elements(part.geometry.base, part.data, part.format)
+            yield elements_of(part.data, part.format), base, part.format
 
 
 def base_elements(base: NDArray[np.uint8] | None, data: NDArray[np.uint8], fmt: Format) -> NDArray[np.uint64]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from linepress_codecs.contracts import BlockCodec, Codec, LineCodec, Lines, Packed
+from linepress_codecs.contracts import BlockCodec, Codec, Geometry, LineCodec, Lines, Packed
 from linepress_codecs.formats import Format, format_named
 from linepress_codecs.registry import make, parse_spec
 from linepress_codecs.testing import gaussian_bits, sample_lines
@@ -30,7 +30,7 @@ def record_of(codec: Codec, fmt: Format) -> dict[str, Any]:
     mixed, channels = named["mixed"], named["channels"]
     data = np.concatenate([mixed.data[3 : 3 + GOLDEN_LINES // 2], channels.data[: GOLDEN_LINES // 2]])
     ids = np.arange(len(data), dtype=np.uint32) % 5
-    lines = Lines(data, fmt, ids, 5)
+    lines = Lines(data, fmt, Geometry(ids, 5))
     tables = codec.fit([lines])
     packed = codec.encode(lines, tables)
     return {
@@ -57,22 +57,42 @@ def check_record(record: dict[str, Any]) -> None:
         assert codec.decode(bytes.fromhex(record["code"]), len(block)) == block, f"{where}: decodes differently"
         return
     assert isinstance(codec, LineCodec)
-    fmt = format_named(record["format"])
-    data = np.frombuffer(bytes.fromhex("".join(record["lines"])), np.uint8).reshape(len(record["lines"]), -1)
-    ids = np.arange(len(data), dtype=np.uint32) % record["n_channels"]
+    lines = lines_of(record)
     tables = codec.tables_from_bytes(bytes.fromhex(record["tables"]))
-    packed = Packed(
+    packed = Packed.of(
+        lines,
         np.frombuffer(bytes.fromhex(record["payload"]), np.uint8),
         np.array(record["starts"], np.uint64),
         np.array(record["bits"], np.uint16),
-        fmt,
-        data.shape[1],
-        ids,
-        record["n_channels"],
     )
-    assert np.array_equal(codec.decode(packed, tables), data), f"{where}: decodes differently"
-    lines = Lines(data, fmt, ids, record["n_channels"])
+    assert np.array_equal(codec.decode(packed, tables), lines.data), f"{where}: decodes differently"
     again = codec.encode(lines, tables)
     assert np.array_equal(again.payload, packed.payload), f"{where}: codes differently; raise format_version"
+    assert np.array_equal(again.starts, packed.starts), f"{where}: lays lines out differently; raise format_version"
     assert np.array_equal(again.bits, packed.bits), f"{where}: sizes differ; raise format_version"
-    assert codec.fit([lines]).to_bytes() == tables.to_bytes(), f"{where}: fits other tables; raise format_version"
+    if isinstance(record["lines"], list):  # the tables are those of these lines, not of more
+        assert codec.fit([lines]).to_bytes() == tables.to_bytes(), f"{where}: fits other tables; raise format_version"
+
+
+def lines_of(record: dict[str, Any]) -> Lines:
+    """The lines of a record.
+
+    ``lines`` is a list of one hexadecimal text a line, of channels taken in turn; or one text of lines cut from a
+    larger tensor, whose place the record states.
+    """
+    fmt, text = format_named(record["format"]), record["lines"]
+    if isinstance(text, list):
+        data = np.frombuffer(bytes.fromhex("".join(text)), np.uint8).reshape(len(text), -1)
+        ids = np.arange(len(data), dtype=np.uint32) % record["n_channels"]
+        return Lines(data, fmt, Geometry(ids, record["n_channels"]))
+    data = np.frombuffer(bytes.fromhex(text), np.uint8).reshape(-1, record["line_bytes"])
+    place = Geometry(
+        None if record["channel"] is None else np.array(record["channel"], np.uint32),
+        record["n_channels"],
+        record.get("channel_run", 0),
+        record.get("channel_span", 0),
+        np.array(record["position"], np.uint32) if "position" in record else None,
+        record.get("head_dim", 0),
+        np.frombuffer(bytes.fromhex(record["base"]), np.uint8).reshape(data.shape) if "base" in record else None,
+    )
+    return Lines(data, fmt, place)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from linepress_codecs.contracts import LINE_BYTES, Lines
+from linepress_codecs.contracts import LINE_BYTES, Geometry, Lines
 from linepress_codecs.formats import FORMATS, Format
 
 SEED = 20260718
@@ -82,10 +81,10 @@ def sample_lines(fmt: Format, line_bytes: int = LINE_BYTES) -> Iterator[tuple[st
     yield "sparse", lines(np.where(rng.random(40 * per) < 0.9, 0, gaussian_bits(fmt, 40 * per, 1.0, SEED + 2)))
     channels = lines(np.repeat(gaussian_bits(fmt, 24, 0.5, 3), 2 * per) ^ gaussian_bits(fmt, 48 * per, 1e-3, 4))
     ids = np.tile(np.arange(12, dtype=np.uint32), 4)
-    yield "channels", Lines(channels.data, fmt, ids, 12)
+    yield "channels", Lines(channels.data, fmt, Geometry(ids, 12))
     # Neighbours of different channels, as in rows and pages: a line reaches back to its own channels' last token.
     woven = lines(np.tile(gaussian_bits(fmt, 8, 0.5, 5), 6 * per) ^ gaussian_bits(fmt, 48 * per, 1e-3, 6))
-    yield "woven", Lines(woven.data, fmt, np.zeros(48, np.uint32), 8, 1, 8)
+    yield "woven", Lines(woven.data, fmt, Geometry(np.zeros(48, np.uint32), 8, 1, 8))
     yield "turning", _turning(fmt, line_bytes)
     yield "revised", _revised(lines(gauss), rng)
 
@@ -97,7 +96,7 @@ def _revised(base: Lines, rng: np.random.Generator) -> Lines:
     near[::5] = 0
     items += near.astype(items.dtype)
     items[3] = rng.integers(0, 256, base.line_bytes, dtype=np.uint8).view(items.dtype)
-    return dataclasses.replace(base, data=np.ascontiguousarray(items).view(np.uint8), base=base.data)
+    return Lines(np.ascontiguousarray(items).view(np.uint8), base.format, Geometry(base=base.data))
 
 
 def _turning(fmt: Format, line_bytes: int) -> Lines:
@@ -120,7 +119,8 @@ def _turning(fmt: Format, line_bytes: int) -> Lines:
     n = len(noise) // per
     data = np.ascontiguousarray(noise[: n * per]).view(np.uint8).reshape(n, line_bytes)
     first = per * np.arange(n)
-    return Lines(data, fmt, (first % dim).astype(np.uint32), dim, 1, dim, (first // dim).astype(np.uint32), dim)
+    channel, position = (first % dim).astype(np.uint32), (first // dim).astype(np.uint32)
+    return Lines(data, fmt, Geometry(channel, dim, 1, dim, position, dim))
 
 
 def sample_blocks_of(block: int) -> Iterator[tuple[str, bytes]]:

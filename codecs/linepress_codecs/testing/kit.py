@@ -114,7 +114,8 @@ def check_measure(codec: LineCodec) -> None:
         gaps = packed.starts[order][1:].astype(np.int64) - ends[order][:-1]
         assert not (gaps < 0).any(), f"{where}: two lines share coded bits"
         tag_only = bits <= TAG_ONLY_BITS
-        meant = lines.data[tag_only] if lines.base is None else lines.data[tag_only] ^ lines.base[tag_only]
+        base = lines.geometry.base
+        meant = lines.data[tag_only] if base is None else lines.data[tag_only] ^ base[tag_only]
         zero = not lines.data[tag_only].any() or not meant.any()
         assert zero, f"{where}: a line neither zero nor its base is coded in at most {TAG_ONLY_BITS} bits"
 
@@ -279,8 +280,7 @@ def check_longest(codec: LineCodec) -> None:
     for where, lines, tables in _small(codec):
         if lines.format.name not in ("bf16", "fp32", "e4m3") or "mixed" not in where:
             continue
-        noise = dataclasses.replace(lines, data=rng.integers(0, 256, (256, lines.line_bytes), dtype=np.uint8))
-        noise = dataclasses.replace(noise, channel=None, n_channels=0)
+        noise = Lines(rng.integers(0, 256, (256, lines.line_bytes), dtype=np.uint8), lines.format)
         longest = int(codec.measure(noise, tables).max()) + 8
         for fill in (np.zeros(256, np.uint8), np.full(256, 255, np.uint8), rng.integers(0, 256, 256, dtype=np.uint8)):
             for head in (0, 1):

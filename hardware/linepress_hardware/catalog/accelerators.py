@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from linepress_hardware.catalog.figures import TIERS, Figure, figure
+from linepress_hardware.catalog.figures import TIERS, Datum, figure
 from linepress_hardware.catalog.files import catalog, check_keys, lookup, read_toml
 from linepress_hardware.errors import ConfigurationError
 
@@ -26,8 +26,8 @@ class MemoryTier:
     tier: str
     kind: str
     scope: str
-    capacity: Figure
-    bandwidth: Figure | None
+    capacity: Datum
+    bandwidth: Datum | None
 
     @property
     def capacity_bytes(self) -> float:
@@ -48,11 +48,11 @@ class Link:
     """The scale-up link of a device: all its lanes together, one way."""
 
     name: str
-    bandwidth: Figure
-    latency: Figure
-    launch: Figure
+    bandwidth: Datum
+    latency: Datum
+    launch: Datum
     algorithm: str
-    domain: Figure
+    domain: Datum
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,9 @@ class Accelerator:
     title: str
     aliases: tuple[str, ...]
     memory: tuple[MemoryTier, ...]
-    peak: Mapping[int, Figure]
-    power: Figure | None
-    price: Figure | None
+    peak: Mapping[int, Datum]
+    power: Datum | None
+    price: Datum | None
     link: Link | None
     reference: ReferenceDevice | None
     note: str = field(default="")
@@ -128,7 +128,7 @@ def parse_accelerator(text: str, where: str) -> Accelerator:
     raw = read_toml(text, where)
     check_keys(raw, where, ("name", "title", "memory", "peak"), _KEYS)
     tiers = tuple(_tier(tier, f"{where} memory[{i}]") for i, tier in enumerate(raw["memory"]))
-    peak: dict[int, Figure] = {}
+    peak: dict[int, Datum] = {}
     for key, value in raw["peak"].items():
         if not key.startswith("bits_") or not key[5:].isdigit():
             raise ConfigurationError(f"{where} peak has the unknown key {key!r}; use bits_16, bits_8 or bits_4")
@@ -147,7 +147,7 @@ def parse_accelerator(text: str, where: str) -> Accelerator:
     )
 
 
-def _optional(raw: Any, where: str, dimension: str) -> Figure | None:
+def _optional(raw: Any, where: str, dimension: str) -> Datum | None:
     return None if raw is None else figure(raw, where, dimension)
 
 

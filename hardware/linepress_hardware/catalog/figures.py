@@ -50,7 +50,7 @@ _KEYS = frozenset({"value", "high", "unit", "source", "status", "tier", "date", 
 
 
 @dataclass(frozen=True)
-class Figure:
+class Datum:
     """One published number.
 
     Attributes
@@ -84,7 +84,7 @@ class Figure:
         return {k: v for k, v in self.__dict__.items() if v not in ("", None)}
 
 
-def figure(raw: Any, where: str, dimension: str) -> Figure:
+def figure(raw: Any, where: str, dimension: str) -> Datum:
     """Check a table ``{value, unit, source, status, …}`` of a data file.
 
     Raises
@@ -122,7 +122,7 @@ def figure(raw: Any, where: str, dimension: str) -> Figure:
         raise ConfigurationError(f"{where} runs from {value} to {high}; the high end must not be below the low end")
     if raw.get("tier", "") not in ("", *TIERS):
         raise ConfigurationError(f"{where} has the tier {raw['tier']!r}; use one of {', '.join(TIERS)}")
-    return Figure(
+    return Datum(
         float(value),
         raw["unit"],
         raw["source"],

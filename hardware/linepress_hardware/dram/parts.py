@@ -52,7 +52,7 @@ _ENERGY = ("activate_pJ", "read_pJ_per_bit", "write_pJ_per_bit", "phy_pJ_per_bit
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class Specification:
     """One number of a data file with its unit and where it comes from.
 
     ``status`` is ``preset`` (a public simulator's preset; the standard's own text was not consulted), ``published``,
@@ -88,7 +88,7 @@ class Part:
     default_mapping: str
     ck: dict[str, int]
     energy: dict[str, float]
-    figures: tuple[Figure, ...] = field(repr=False, default=())
+    figures: tuple[Specification, ...] = field(repr=False, default=())
 
     @property
     def ticks_per_ck(self) -> int:
@@ -207,7 +207,7 @@ def part_from_document(doc: Mapping[str, Any], overrides: Mapping[str, float] | 
             f"part {name}: standard {doc.get('standard')!r} is not one of {', '.join(STANDARDS)}"
         )
     overrides = _normalised(name, overrides or {})
-    figures: list[Figure] = []
+    figures: list[Specification] = []
     sources = doc.get("sources", {})
 
     def read(section: str, key: str, entry: Any, unit: str) -> float:
@@ -223,7 +223,7 @@ def part_from_document(doc: Mapping[str, Any], overrides: Mapping[str, float] | 
         value = float(entry[unit])
         if not math.isfinite(value) or value < 0:
             raise ConfigurationError(f"part {name}: {section}.{key} = {value} must be a finite number ≥ 0")
-        figures.append(Figure(key, value, unit, str(sources[source]), str(entry.get("status", "preset"))))
+        figures.append(Specification(key, value, unit, str(sources[source]), str(entry.get("status", "preset"))))
         return value
 
     tck_ns = read("", "tCK", doc.get("tCK"), "ns")

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from linepress_hardware.dram.jit import kernel
-from linepress_hardware.dram.parts import Figure, document
+from linepress_hardware.dram.parts import Specification, document
 from linepress_hardware.dram.port import (
     L_FIRST,
     L_PLACED,
@@ -59,7 +59,7 @@ class SimplePart:
     title: str
     kind: str
     values: dict[str, float]
-    figures: tuple[Figure, ...] = field(repr=False, default=())
+    figures: tuple[Specification, ...] = field(repr=False, default=())
 
     @property
     def capacity_bytes(self) -> int:
@@ -91,7 +91,7 @@ def simple_from_document(doc: Mapping[str, Any], overrides: Mapping[str, float] 
     """Build and check an SRAM or flash part from a parsed data file; raises `ConfigurationError`."""
     name = str(doc["name"])
     values: dict[str, float] = {}
-    figures: list[Figure] = []
+    figures: list[Specification] = []
     sources = doc.get("sources", {})
     for section, keys in _KEYS.items():
         for key, entry in doc.get(section, {}).items():
@@ -101,9 +101,8 @@ def simple_from_document(doc: Mapping[str, Any], overrides: Mapping[str, float] 
                     f"part {name}: {section}.{key} needs a known name, {unit} and a listed source"
                 )
             values[key] = float(entry[unit])
-            figures.append(
-                Figure(key, values[key], unit, str(sources[entry["source"]]), str(entry.get("status", "preset")))
-            )
+            status = str(entry.get("status", "preset"))
+            figures.append(Specification(key, values[key], unit, str(sources[entry["source"]]), status))
     for key, value in (overrides or {}).items():
         if key not in values:
             raise ConfigurationError(f"part {name} has no override {key!r}: known are {', '.join(values)}")

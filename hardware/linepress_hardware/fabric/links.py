@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from linepress_hardware.catalog.figures import Figure, figure
+from linepress_hardware.catalog.figures import Datum, figure
 from linepress_hardware.catalog.files import catalog, check_keys, lookup, read_toml
 from linepress_hardware.errors import ConfigurationError
 from linepress_hardware.fabric.framing import Framing
@@ -42,7 +42,7 @@ class Link:
 
     Attributes
     ----------
-    figures : dict of Figure
+    figures : dict of Datum
         Every figure of the file, those of the framing as ``framing.header`` and so on.
     framing : Framing
     line : LineCode | None
@@ -53,7 +53,7 @@ class Link:
     title: str
     family: str
     aliases: tuple[str, ...]
-    figures: dict[str, Figure]
+    figures: dict[str, Datum]
     framing: Framing
     line: LineCode | None = None
 
@@ -137,7 +137,7 @@ def parse_link(text: str, where: str) -> Link:
 _LINE_UNITS = {"signal_rate": "bits/s", "codeword": "bytes", "data": "bytes"}
 
 
-def _line(raw: Any, figures: dict[str, Figure], where: str) -> LineCode:
+def _line(raw: Any, figures: dict[str, Datum], where: str) -> LineCode:
     check_keys(raw, f"{where} line", _LINE, ())
     for key in _LINE:
         figures[f"line.{key}"] = figure(raw[key], f"{where} line.{key}", _LINE_UNITS.get(key, "count"))
@@ -157,7 +157,7 @@ def _line(raw: Any, figures: dict[str, Figure], where: str) -> LineCode:
     return code
 
 
-def _framing(figures: dict[str, Figure], where: str) -> Framing:
+def _framing(figures: dict[str, Datum], where: str) -> Framing:
     def size(key: str) -> float:
         found: Any = figures.get(f"framing.{key}")
         return 0.0 if found is None else float(found.base)

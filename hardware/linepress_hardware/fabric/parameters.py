@@ -6,7 +6,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from linepress_hardware.catalog.figures import Figure, figure
+from linepress_hardware.catalog.figures import Datum, figure
 from linepress_hardware.catalog.files import read_toml
 
 
@@ -21,7 +21,7 @@ _DIMENSION = {"ns": "seconds", "us": "seconds", "B": "bytes", "count": "count", 
 
 
 @cache
-def parameter(section: str, key: str) -> Figure:
+def parameter(section: str, key: str) -> Datum:
     """One figure of ``fabric.toml``, for instance ``parameter("endpoint", "memory")``."""
     raw = parameters()[section][key]
     return figure(raw, f"fabric.toml {section}.{key}", _DIMENSION.get(raw.get("unit"), "seconds"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from linepress_hardware.catalog.figures import Figure, figure
+from linepress_hardware.catalog.figures import Datum, figure
 from linepress_hardware.catalog.files import catalog, check_keys, lookup, read_toml
 from linepress_hardware.errors import ConfigurationError
 
@@ -17,7 +17,7 @@ class Switch:
     name: str
     title: str
     aliases: tuple[str, ...]
-    figures: dict[str, Figure]
+    figures: dict[str, Datum]
     reduces: bool
 
     @property

@@ -17,7 +17,7 @@ from importlib import resources
 from typing import Any
 
 from linepress_hardware.catalog.accelerators import Accelerator, accelerators
-from linepress_hardware.catalog.figures import Figure, figure
+from linepress_hardware.catalog.figures import Datum, figure
 from linepress_hardware.catalog.files import read_toml
 from linepress_hardware.errors import ConfigurationError
 from linepress_hardware.inference import capacity
@@ -39,8 +39,8 @@ class Task:
     """One benchmark: the shape, and mean tokens of prompt (None: not known) and answer."""
 
     shape: ModelShape
-    prompt: Figure | None
-    answer: Figure
+    prompt: Datum | None
+    answer: Datum
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-from linepress_hardware.catalog.figures import Figure, figure
+from linepress_hardware.catalog.figures import Datum, figure
 from linepress_hardware.errors import ConfigurationError
 from linepress_hardware.inference.parallel import Parallel
 from linepress_hardware.inference.precision import Precision, parse_precision
@@ -100,10 +100,10 @@ class Scenario:
 class Economics:
     """Assumptions that turn watts and prices into money; each a figure with its source."""
 
-    electricity: Figure
-    lifetime: Figure
-    utilisation: Figure
-    host_power_factor: Figure
+    electricity: Datum
+    lifetime: Datum
+    utilisation: Datum
+    host_power_factor: Datum
 
     @property
     def usd_per_joule(self) -> float:

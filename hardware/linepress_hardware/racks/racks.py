@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from linepress_hardware.catalog.accelerators import Accelerator, accelerator
-from linepress_hardware.catalog.figures import STATUSES, Figure, figure
+from linepress_hardware.catalog.figures import STATUSES, Datum, figure
 from linepress_hardware.catalog.files import catalog, check_keys, lookup, read_toml
 from linepress_hardware.errors import ConfigurationError
 
@@ -32,7 +32,7 @@ class Rack:
     name: str
     title: str
     part: Accelerator
-    figures: dict[str, Figure]
+    figures: dict[str, Datum]
     note: str = ""
     aliases: tuple[str, ...] = ()
 
@@ -41,7 +41,7 @@ class Rack:
         return int(self.figures["systems"].value * self.figures["chips_per_system"].value)
 
     @property
-    def power(self) -> Figure | None:
+    def power(self) -> Datum | None:
         """Watts of the rack: its own figure, else systems × system power, else chips × device power (no hosts)."""
         whole = self.figures.get("rack_power")
         if whole is not None:
@@ -53,7 +53,7 @@ class Rack:
         return _times(self.part.power, None, "chips alone, hosts excluded", self.chips)
 
     @property
-    def price(self) -> Figure | None:
+    def price(self) -> Datum | None:
         whole = self.figures.get("rack_price")
         if whole is not None:
             return whole
@@ -69,11 +69,11 @@ class RackChips:
     status: str
 
 
-def _times(one: Figure, many: Figure | None, note: str, count: int | None = None) -> Figure:
+def _times(one: Datum, many: Datum | None, note: str, count: int | None = None) -> Datum:
     factor = many.value if many is not None else float(count or 1)
     status = max((one.status, many.status if many is not None else "sourced"), key=STATUSES.index)
     high = None if one.high is None else one.high * factor
-    return Figure(one.value * factor, one.unit, one.source, status, high, one.tier, one.date, note)
+    return Datum(one.value * factor, one.unit, one.source, status, high, one.tier, one.date, note)
 
 
 def parse_rack(text: str, where: str) -> Rack:

@@ -97,7 +97,7 @@ STAGES: dict[str, Stage] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class Aggregate:
     """One figure of a stage over all comparable rows.
 
     Attributes
@@ -128,7 +128,7 @@ class Figure:
 class Derived:
     """What the stages after ``measure`` say."""
 
-    figures: list[Figure]
+    figures: list[Aggregate]
     changes: list[Change]
     incomparable: list[Incomparable]
 
@@ -203,7 +203,7 @@ def _figure(
     after: NDArray[np.float64],
     comparable: NDArray[np.bool_],
     labels: list[str],
-) -> Figure | None:
+) -> Aggregate | None:
     chosen = np.flatnonzero(comparable & np.isfinite(before) & np.isfinite(after))
     if not len(chosen):
         return None
@@ -215,7 +215,7 @@ def _figure(
     better, worse = int(np.count_nonzero(gain > 0)), int(np.count_nonzero(gain < 0))
     order = np.argsort(gain, kind="stable")[: min(worse, EXAMPLES)]
     examples = tuple(f"{labels[chosen[i]]} {x[i]:.6g} → {y[i]:.6g}" for i in order)
-    return Figure(
+    return Aggregate(
         stage,
         metric,
         better,

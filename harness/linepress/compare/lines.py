@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from linepress.compare.derived import Figure
+from linepress.compare.derived import Aggregate
 from linepress.compare.exact import CHANGED, EQUAL, WORSE, Exact
 from linepress.compare.noise import noise
 from linepress.compare.outcomes import Change
@@ -244,7 +244,7 @@ def _exact(one: Exact) -> Line:
     return Line(one.mark, (one.variant, one.metric, *_sizes(one.base, one.new), f"{change}  {word}   {tally}"))
 
 
-def _figure(figure: Figure) -> Line:
+def _figure(figure: Aggregate) -> Line:
     tally = f"{figure.better:,} rows better, {figure.worse:,} worse, {figure.equal:,} equal"
     spans = [f"worst -{figure.worst_pct:.3g} %" if figure.worst_pct else ""]
     spans.append(f"best +{figure.best_pct:.3g} %" if figure.best_pct else "")

@@ -1,6 +1,6 @@
 """What a report consists of: sections of tables, figures and notes, as plain data that the template renders.
 
-Texts are plain strings and are escaped by the template; only `Figure.svg`, which this package draws, is markup.
+Texts are plain strings and are escaped by the template; only `Plot.svg`, which this package draws, is markup.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from linepress.tables.model import Facts, Note, Table
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class Plot:
     """A drawing with what it shows (``alt``) and how to read it (``caption``)."""
 
     id: str
@@ -39,7 +39,7 @@ class Packed:
     n_rows: int
 
 
-Part = Table | Figure | Note | Facts | Source | Packed
+Part = Table | Plot | Note | Facts | Source | Packed
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from linepress.rtl.vectors import corner_lines, damaged_vectors, line_vectors
 from linepress_codecs.codecs.window import WindowTables
-from linepress_codecs.contracts import LineCodec, Lines, Tables
+from linepress_codecs.contracts import NOWHERE, LineCodec, Lines, Tables
 from linepress_codecs.huffman.canonical import code_lengths
 from linepress_codecs.huffman.tables import HuffmanTables
 from linepress_codecs.registry import make, parse_spec
@@ -47,11 +47,11 @@ def table_sets(codec: LineCodec, lines: Lines, corner: Lines) -> list[Tables]:
     of other lengths.
     """
     zeros = corner[: len(corner) // 2]
-    whole = replace(lines, data=np.concatenate([lines.data, zeros.data]), channel=None)
+    whole = replace(lines, data=np.concatenate([lines.data, zeros.data]), geometry=NOWHERE)
     some = replace(whole, data=whole.data[whole.data.any(axis=1)])
     one = np.full((len(corner), some.format.elements_in(64)), some.data.view(some.format.storage).max())
     one[:, ::2] ^= one.dtype.type(1 << (some.format.bits - 1))
-    same = replace(lines, data=one.view(np.uint8), channel=None)
+    same = replace(lines, data=one.view(np.uint8), geometry=NOWHERE)
     sets = [codec.fit([whole]), codec.fit([some]), codec.fit([same])]
     if codec.codec_id == "window":
         sets.append(WindowTables((1 << lines.format.exponent_bits) - 3))
@@ -77,7 +77,7 @@ def vector_sets(design: Design, lines: Lines, damaged: int, seed: int) -> tuple[
     for i, tables in enumerate(table_sets(codec, lines, corner)):
         real = lines if i == 0 else _some(lines, len(lines) // LESS, rng)
         odd = corner if i == 0 else _some(corner, len(corner) // LESS, rng)
-        every = replace(lines, data=np.concatenate([real.data, odd.data]), channel=None)
+        every = replace(lines, data=np.concatenate([real.data, odd.data]), geometry=NOWHERE)
         vectors = line_vectors(design, codec, tables, every, rng)
         whole = len(vectors)
         if design.kind == DECODER and damaged:
@@ -92,7 +92,7 @@ def vector_sets(design: Design, lines: Lines, damaged: int, seed: int) -> tuple[
 
 
 def _some(lines: Lines, n: int, rng: np.random.Generator) -> Lines:
-    return replace(lines, data=lines.data[rng.integers(0, len(lines), max(n, 1))], channel=None)
+    return replace(lines, data=lines.data[rng.integers(0, len(lines), max(n, 1))], geometry=NOWHERE)
 
 
 def check(design: Design, lines: Lines, damaged: int, simulator: str, seed: int) -> Check:

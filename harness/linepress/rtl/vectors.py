@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from linepress.errors import LinepressError
 from linepress.rtl.crafted import Code, near_limit
 from linepress_codecs.codecs.window import WindowTables
-from linepress_codecs.contracts import LineCodec, Lines, Packed, Tables
+from linepress_codecs.contracts import NOWHERE, LineCodec, Lines, Packed, Tables
 from linepress_codecs.errors import CorruptDataError
 from linepress_codecs.formats import Format
 from linepress_codecs.huffman.tables import HuffmanTables
@@ -123,7 +123,7 @@ def corner_lines(lines: Lines, n: int, rng: np.random.Generator) -> Lines:
         at = rng.choice(count, i % count, replace=False)
         odd.view(kind)[i, at] = np.frombuffer(rng.bytes(kind.itemsize * len(at)), kind)
         holes.view(kind)[i, rng.choice(count, i % count, replace=False)] = 0
-    return replace(lines, data=np.concatenate([np.zeros((n, 64), np.uint8), holes, noise, odd]), channel=None)
+    return replace(lines, data=np.concatenate([np.zeros((n, 64), np.uint8), holes, noise, odd]), geometry=NOWHERE)
 
 
 def _codes_of(packed: Packed, rng: np.random.Generator) -> NDArray[np.uint8]:

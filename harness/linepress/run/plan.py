@@ -21,7 +21,7 @@ from linepress.suite.model import CodecSpec, SourceSpec, Suite
 from linepress_codecs.contracts import LineCodec
 from linepress_codecs.errors import CodecError
 from linepress_codecs.formats import FORMATS
-from linepress_codecs.layout import geometry
+from linepress_codecs.layout import extent
 from linepress_codecs.variant import Variant, expand
 
 MEASURE_TARGET = "linepress.stages.measure.case:measure_case"
@@ -303,7 +303,7 @@ def _add_source(plan: Plan, number: int, spec: SourceSpec) -> None:
 
 def _add_cases(plan: Plan) -> None:
     seen: set[str] = set()
-    described = [{**planned.variant.identity(), "packing": planned.variant.packing.spec} for planned in plan.variants]
+    described = [planned.variant.identity() for planned in plan.variants]
     repeats = (plan.suite.model.repeats, plan.suite.model.seeds.sample, tuple(plan.suite.model.packings))
     for at, (tensor, content) in enumerate(zip(plan.tensors, plan.contents, strict=True)):
         for number, planned in enumerate(plan.variants):
@@ -337,7 +337,7 @@ def _reason(variant: Variant, format_name: str, shape: tuple[int, ...]) -> str:
     if isinstance(codec, LineCodec) and not codec.supports(FORMATS[format_name]):
         return f"{codec.codec_id} does not take {format_name} elements"
     try:
-        geometry(shape, variant.layout, FORMATS[format_name], variant.line_bytes)
+        extent(shape, variant.layout, FORMATS[format_name], variant.line_bytes)
     except CodecError as error:
         return str(error)
     return ""

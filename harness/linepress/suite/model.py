@@ -215,7 +215,7 @@ class SuiteModel(Part):
     timeout_s: PositiveFloat = 600.0
 
     @model_validator(mode="after")
-    def _system_needs_ratios(self) -> SuiteModel:
+    def _gate_names_differ(self) -> SuiteModel:
         names = [gate.name for gate in self.gates]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from linepress_hardware.catalog.accelerators import accelerator, accelerators, parse_accelerator
-from linepress_hardware.catalog.figures import STATUSES, UNITS, Figure, figure
+from linepress_hardware.catalog.figures import STATUSES, UNITS, Datum, figure
 from linepress_hardware.errors import ConfigurationError, UnknownPartError
 from linepress_hardware.racks.racks import chips_per_rack, derive, parse_rack, rack, racks
 from linepress_hardware.racks.tables import table_a, table_b
@@ -167,8 +167,8 @@ def test_a_ratio_out_of_range_is_refused(ratio: float) -> None:
         derive(rack("dgx-h100"), ratio)
 
 
-def _figures(value: Any) -> list[Figure]:
-    if isinstance(value, Figure):
+def _figures(value: Any) -> list[Datum]:
+    if isinstance(value, Datum):
         return [value]
     if isinstance(value, dict):
         return [found for part in value.values() for found in _figures(part)]

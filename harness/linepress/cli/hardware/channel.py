@@ -13,7 +13,6 @@ from linepress.cli.common import BYTES, json_option, print_json, stderr, stdout
 from linepress.errors import EXIT_CASES_FAILED, EXIT_NOTHING_MEASURED, EXIT_OK, LinepressError
 
 if TYPE_CHECKING:
-    from linepress.stages.channel.case import ChannelCase
     from linepress.stages.channel.inputs import LineSizes
 
 EPILOG = """\b
@@ -172,6 +171,7 @@ def command(
     environment.prepare()
     from linepress.stages.channel import extras as extras
     from linepress.stages.channel.case import ChannelCase
+    from linepress.stages.channel.inputs import case_of
     from linepress.stages.channel.row import channel_case
     from linepress_codecs.errors import CodecError
     from linepress_hardware.errors import HardwareError
@@ -267,27 +267,6 @@ def line_sizes(
             f"{source}: neither a histogram (.json, .csv) nor a run folder; for a tensor file add --codec huffman"
         )
     return found if data is None else [replace(sizes, data=data) for sizes in found]
-
-
-def case_of(base: ChannelCase, sizes: LineSizes, decode_ns: float | None) -> ChannelCase:
-    """The case for these line sizes; where no hardware card is known, the model's own figures hold."""
-    from linepress_hardware.channel.config import default_config
-
-    config = default_config()
-    decode = sizes.decode_latency_ns if decode_ns is None else decode_ns
-    return replace(
-        base,
-        codec=sizes.codec,
-        data=sizes.data,
-        bits_histogram=sizes.histogram,
-        line_bytes=sizes.line_bytes,
-        table_bytes=sizes.table_bytes,
-        decode_latency_ns=config.decode_latency_ns if decode is None else decode,
-        encode_latency_ns=config.encode_latency_ns if sizes.encode_latency_ns is None else sizes.encode_latency_ns,
-        decode_interval_ns=config.decode_interval_ns
-        if sizes.decode_interval_ns is None
-        else sizes.decode_interval_ns,
-    )
 
 
 def _print(document: dict[str, Any]) -> None:

@@ -208,8 +208,9 @@ def _cases(
     source: str, codecs: tuple[str, ...], layout: str | None, max_bytes: int | None, data: str | None
 ) -> list[ChannelCase]:
     """One case a codec, on lines of one kind of data and format."""
-    from linepress.cli.hardware.channel import case_of, line_sizes
+    from linepress.cli.hardware.channel import line_sizes
     from linepress.stages.channel.case import ChannelCase
+    from linepress.stages.channel.inputs import case_of
 
     histogram_file = not codecs and Path(source).suffix.lower() in (".json", ".csv")
     sizes = line_sizes(source, codecs, layout, max_bytes, data if histogram_file else None)

@@ -26,8 +26,8 @@ _ROWS: tuple[tuple[str, str, float, str], ...] = (
 @click.command()
 @click.argument("model")
 @click.argument("accelerator")
-@click.option("--weight-ratio", type=float, default=1.0, show_default=True, help="Packed ratio of the weights.")
-@click.option("--kv-ratio", type=float, default=1.0, show_default=True, help="Packed ratio of the KV cache.")
+@click.option("--weight-ratio", type=float, help="Packed ratio of the weights; 1 where only the other is given.")
+@click.option("--kv-ratio", type=float, help="Packed ratio of the KV cache; 1 where only the other is given.")
 @click.option(
     "--weight-gain", type=float, help="Bandwidth gain of weight streams, from a channel; default the ratio."
 )
@@ -57,6 +57,7 @@ def command(model: str, accelerator: str, as_json: bool, **given: Any) -> None:
       linepress system llama-3.1-70b h100 --tp 4 --weight-ratio 1.5 --decompressor-GBps 4000
       linepress system llama-3.1-8b h100 --kv-ratio 1.5 --sweep context_tokens=1024,8192,65536 --json
     """
+    _some_ratio(given)
     from linepress_hardware.inference.compression import Compression
     from linepress_hardware.inference.scenario import Scenario
     from linepress_hardware.inference.system import evaluate, sensitivity
@@ -78,8 +79,8 @@ def command(model: str, accelerator: str, as_json: bool, **given: Any) -> None:
             raise LinepressError(f"--codec {given['codec']} has no hardware card; give --decode-latency-ns instead")
         given["decode_latency_ns"] = given["decode_latency_ns"] or card.decode_latency_ns
     compression = Compression(
-        given["weight_ratio"],
-        given["kv_ratio"],
+        1.0 if given["weight_ratio"] is None else given["weight_ratio"],
+        1.0 if given["kv_ratio"] is None else given["kv_ratio"],
         weight_bandwidth_gain=given["weight_gain"],
         kv_bandwidth_gain=given["kv_gain"],
         decode_latency_ns=given["decode_latency_ns"],
@@ -105,6 +106,20 @@ def command(model: str, accelerator: str, as_json: bool, **given: Any) -> None:
         _print_sweep(rows)
     else:
         _print(model, accelerator, rows[0])
+
+
+def _some_ratio(given: dict[str, Any]) -> None:
+    """Refuse a comparison of the plain system with itself."""
+    from linepress.errors import LinepressError
+
+    names = ("weight_ratio", "kv_ratio", "weight_gain", "kv_gain")
+    swept = (given["sweep"] or "").partition("=")[0].strip()
+    fields = ("weight_ratio", "kv_ratio", "weight_bandwidth_gain", "kv_bandwidth_gain")
+    if swept not in fields and all(given[name] is None for name in names):
+        raise LinepressError(
+            "without a ratio there is nothing to compare: give --weight-ratio or --kv-ratio, for instance the packed "
+            "ratios in a run's report (linepress report RUN)"
+        )
 
 
 def _sweep(text: str) -> tuple[str, list[float]]:

@@ -6,7 +6,7 @@ import math
 
 from linepress.records.measured import NO_CAST
 from linepress.records.summary import DataClass, Summary
-from linepress.report.model import Figure, Section
+from linepress.report.model import Plot, Section
 from linepress.report.plots.decoders import Mark
 from linepress.report.plots.decoders import decoders as draw
 from linepress.report.plots.style import inline_svg
@@ -73,7 +73,7 @@ def published() -> Mark:
     return Mark("published IP", CLAIMED_RATIO, cycles / clock, 1e6 * area, "published")
 
 
-def _figure(data: DataClass, marks: list[Mark]) -> Figure:
+def _figure(data: DataClass, marks: list[Mark]) -> Plot:
     title = f"Ratio, decode latency and area, {data.label}"
     alt = "; ".join(
         f"{m.name}: {fmt.ratio(m.ratio)} in {fmt.significant(m.latency_ns)} ns" for m in [*marks, published()]
@@ -84,7 +84,7 @@ def _figure(data: DataClass, marks: list[Mark]) -> Figure:
         "estimated, derived or another's cycles. Diamond: a published decompressor (12 ns at its highest clock, "
         "0.04 mm² at 1.2 GHz, its maker's ratio; another node)."
     )
-    return Figure(
+    return Plot(
         "decoder-costs", inline_svg(draw(marks, [published()]), "decoder-costs", title, alt), title, alt, caption
     )
 

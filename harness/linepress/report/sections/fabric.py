@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from linepress.records.frame import Frame
-from linepress.report.model import Figure, Section
+from linepress.report.model import Plot, Section
 from linepress.report.plots import fabric as plots
 from linepress.report.plots.style import inline_svg
 from linepress.report.view import RunView
@@ -215,7 +215,7 @@ def load_curves() -> tuple[plots.LoadCurve, ...]:
     return tuple(curves)
 
 
-def _size_figure(slug: str, title: str, curves: list[plots.Curve]) -> Figure:
+def _size_figure(slug: str, title: str, curves: list[plots.Curve]) -> Plot:
     ends = [f"{c.label}: {fmt.seconds(c.time_s[-1])}, {c.bus_GBps[-1]:.3g} GB/s" for c in curves]
     alt = f"largest message, plain: {'; '.join(ends)}"
     packed = any(len(c.packed_s) for c in curves)
@@ -231,10 +231,10 @@ def _size_figure(slug: str, title: str, curves: list[plots.Curve]) -> Figure:
             "outweighs the bytes it saves, at the left, and gains at the right."
         )
     drawn = inline_svg(plots.over_size(curves), slug, title, alt)
-    return Figure(slug, drawn, title, alt, caption)
+    return Plot(slug, drawn, title, alt, caption)
 
 
-def _load_figure() -> Figure:
+def _load_figure() -> Plot:
     curves = list(load_curves())
     alt = "; ".join(
         f"{c.label}: closed form {c.alone_ns:,.0f} ns, 99.9th percentile at {c.load[-1]:.0%} load "
@@ -242,7 +242,7 @@ def _load_figure() -> Figure:
         for c in curves
     )
     title = "Round trip of a 64 B read against load"
-    return Figure(
+    return Plot(
         "fabric-load",
         inline_svg(plots.over_load(curves, LIMIT_NS), "fabricload", title, alt),
         title,

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from linepress.records.frame import Frame
 from linepress.records.measured import NO_CAST
 from linepress.records.summary import DataClass
-from linepress.report.model import Figure, Section
+from linepress.report.model import Plot, Section
 from linepress.report.plots import system as plots
 from linepress.report.plots.style import inline_svg
 from linepress.report.sections import racks, sensitivity
@@ -101,7 +101,7 @@ def _best_per(rows: Frame, keys: tuple[str, ...], score: NDArray[np.float64]) ->
     return Frame(columns, len(chosen))
 
 
-def _gains_figure(i: int, label: str, rows: Frame) -> Figure | None:
+def _gains_figure(i: int, label: str, rows: Frame) -> Plot | None:
     gains = [
         plots.Gain(
             f"{rows.text('memory')[k]}, {rows.text('packing')[k]}",
@@ -120,7 +120,7 @@ def _gains_figure(i: int, label: str, rows: Frame) -> Figure | None:
     alt = "; ".join(
         f"{g.label}: sequential {g.sequential:.2f}, random {g.random:.2f}, capacity {g.capacity:.2f}" for g in gains
     )
-    return Figure(
+    return Plot(
         f"channel-{i}",
         inline_svg(plots.channel_gains(gains), f"channel{i}", title, alt),
         title,
@@ -253,7 +253,7 @@ def _went_table(i: int, label: str, rows: Frame, went: list[dict[str, float]]) -
     )
 
 
-def _tokens_figure(rows: Frame) -> Figure | None:
+def _tokens_figure(rows: Frame) -> Plot | None:
     new = rows.real("tokens_per_s")
     old = rows.real("plain_tokens_per_s")
     good = np.isfinite(new) & np.isfinite(old) & (old > 0)
@@ -265,7 +265,7 @@ def _tokens_figure(rows: Frame) -> Figure | None:
     title = "Tokens a second with and without compression"
     alt = "; ".join(f"{labels[k]}: {old[k]:.1f} to {new[k]:.1f} tokens/s" for k in range(n))
     drawn = plots.tokens(labels, old[:n].tolist(), new[:n].tolist())
-    return Figure(
+    return Plot(
         "tokens",
         inline_svg(drawn, "tokens", title, alt),
         title,
@@ -363,7 +363,7 @@ def _system_table(rows: Frame) -> Table:
     return Table("system-table", "With and without compression", columns, (RowGroup("", tuple(out)),), note)
 
 
-def _roofline_figure(rows: Frame) -> Figure | None:
+def _roofline_figure(rows: Frame) -> Plot | None:
     """Prefill and decode of the first system row under the roof of its accelerator."""
     from linepress_hardware.catalog.accelerators import accelerator
     from linepress_hardware.errors import HardwareError
@@ -398,7 +398,7 @@ def _roofline_figure(rows: Frame) -> Figure | None:
             continue
         title = f"Roofline: {name} on {part}, {int(context[k]):,} tokens, batch {int(batch[k])}"
         alt = "; ".join(f"{p.label} {p.intensity:.3g} op/B, {p.performance / 1e12:.3g} Top/s" for p in points)
-        return Figure(
+        return Plot(
             "roofline",
             inline_svg(plots.roofline(points, peak, bandwidth), "roofline", title, alt),
             title,

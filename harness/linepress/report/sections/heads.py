@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from linepress.records.frame import Frame
 from linepress.records.summary import DataClass, Summary, best_line_variant, summarise
-from linepress.report.model import Figure
+from linepress.report.model import Plot
 from linepress.report.plots.heads import heads as draw
 from linepress.report.plots.style import inline_svg
 from linepress.tables import format as fmt
@@ -19,7 +19,7 @@ from linepress.tables.ratios import number_cell
 _NAMES = {"key": "keys", "value": "values"}
 
 
-def by_head(i: int, data: DataClass, rows: Frame, found: list[Summary], table: Any) -> list[Figure | Table | Note]:
+def by_head(i: int, data: DataClass, rows: Frame, found: list[Summary], table: Any) -> list[Plot | Table | Note]:
     """Heat maps of the best line codec that has heads, and their table; one sentence where no row tells its heads.
 
     ``table`` is the table ``measure``, whose column ``head_bits`` the frame does not hold.
@@ -53,7 +53,7 @@ def by_head(i: int, data: DataClass, rows: Frame, found: list[Summary], table: A
         "is the highest entropy bound of the layer over all heads; a head above it is easier than its layer's mean."
     )
     svg = inline_svg(draw(names, layers, ratios, bounds), f"heads{i}", title, alt)
-    return [Figure(f"heads-{i}", svg, title, alt, caption), _table(i, title, layers, names, ratios, bounds)]
+    return [Plot(f"heads-{i}", svg, title, alt, caption), _table(i, title, layers, names, ratios, bounds)]
 
 
 def head_ratios(rows: Frame, layers: list[int], table: Any) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ import numpy as np
 from linepress.records.found import BLIND
 from linepress.records.standing import standing
 from linepress.records.summary import best_line_variant
-from linepress.report.model import Figure, Section
+from linepress.report.model import Plot, Section
 from linepress.report.view import RunView
 from linepress.tables import format as fmt
 from linepress.tables.model import Facts, Note
@@ -179,7 +179,7 @@ def claim_marks(found: list[Verdict]) -> list[ClaimMark]:
     ]
 
 
-def _claims_figure(view: RunView) -> Figure | None:
+def _claims_figure(view: RunView) -> Plot | None:
     from linepress.report.plots import system as plots
     from linepress.report.plots.style import inline_svg
 
@@ -189,7 +189,7 @@ def _claims_figure(view: RunView) -> Figure | None:
     title = "Published ratios, as measured here"
     drawn = plots.claims(marks)
     alt = "; ".join(f"{m.label}: claimed {m.claimed_low:.2f}, measured {m.measured:.3f}" for m in marks)
-    return Figure(
+    return Plot(
         "claims-figure",
         inline_svg(drawn, "claims", title, alt),
         title,

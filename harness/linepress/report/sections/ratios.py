@@ -17,7 +17,7 @@ from linepress.records.summary import (
     summaries,
     summarise,
 )
-from linepress.report.model import Figure, Section
+from linepress.report.model import Plot, Section
 from linepress.report.plots import ratios as plots
 from linepress.report.plots.style import SERIES, inline_svg
 from linepress.report.sections.heads import by_head
@@ -50,7 +50,7 @@ def speed(view: RunView) -> Section:
         )
         title = f"Ratio against decode speed: {data.label}"
         section.parts.append(
-            Figure(
+            Plot(
                 f"speed-{i}",
                 inline_svg(figure, f"speed{i}", title, alt),
                 title,
@@ -91,7 +91,7 @@ def by_group(view: RunView) -> Section:
             f"{g}: " + ", ".join(f"{v} {values[v][k]:.3f}" for v in shown) for k, g in enumerate(drawn_groups)
         )
         section.parts.append(
-            Figure(
+            Plot(
                 f"groups-{i}",
                 inline_svg(drawn, f"groups{i}", title, alt),
                 title,
@@ -180,7 +180,7 @@ def sizes(view: RunView) -> Section:
         )
         drawn = plots.line_sizes(pairs, view.colours)
         section.parts.append(
-            Figure(
+            Plot(
                 f"sizes-{i}",
                 inline_svg(drawn, f"sizes{i}", title, alt),
                 title,
@@ -221,7 +221,7 @@ def _series(rows: Frame, variant: str, by: str) -> list[plots.Series]:
     return result
 
 
-def _strips(slug: str, strips: list[tuple[DataClass, str, list[plots.Series]]], what: str) -> list[Figure]:
+def _strips(slug: str, strips: list[tuple[DataClass, str, list[plots.Series]]], what: str) -> list[Plot]:
     spans = [_span(series) for _, _, series in strips]
     if not spans:
         return []
@@ -241,7 +241,7 @@ def _strips(slug: str, strips: list[tuple[DataClass, str, list[plots.Series]]], 
             "all strips of this section show the same span of ratio, each around its own data. A mark above its "
             "bound conditions on more, or adapts faster, than the bound's class does."
         )
-        figures.append(Figure(f"{slug}-{i}", inline_svg(drawn, f"{slug}{i}", title, alt), title, alt, caption))
+        figures.append(Plot(f"{slug}-{i}", inline_svg(drawn, f"{slug}{i}", title, alt), title, alt, caption))
     return figures
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from linepress.records.frame import Frame
-from linepress.report.model import Figure
+from linepress.report.model import Plot
 from linepress.report.plots import sensitivity as plots
 from linepress.report.plots.style import inline_svg
 
@@ -38,13 +38,13 @@ SYSTEM_CHOICES = {
 SYSTEM_RESULTS = {"speedup": "decode speed-up", "capacity_gain": "capacity gain", "ttft_speedup": "TTFT speed-up"}
 
 
-def of_channel(rows: Frame) -> list[Figure]:
+def of_channel(rows: Frame) -> list[Plot]:
     """What memory, packing, codec, decode latency … change in the channel."""
     figure = _spread_figure("sensitivity-channel", "What each choice changes in the channel", rows, *_CHANNEL)
     return [] if figure is None else [figure]
 
 
-def of_system(rows: Frame) -> list[Figure]:
+def of_system(rows: Frame) -> list[Plot]:
     """What packing, codec, scenario, accelerator … change in the system."""
     figure = _spread_figure("sensitivity-system", "What each choice changes in the system", rows, *_SYSTEM)
     return [] if figure is None else [figure]
@@ -89,7 +89,7 @@ def spreads(rows: Frame, choices: dict[str, str], results: dict[str, str]) -> di
 
 def _spread_figure(
     slug: str, title: str, rows: Frame, choices: dict[str, str], results: dict[str, str]
-) -> Figure | None:
+) -> Plot | None:
     found = spreads(rows, choices, results)
     if not found:
         return None
@@ -98,7 +98,7 @@ def _spread_figure(
         for choice, by in found.items()
     ]
     alt = "; ".join(said)
-    return Figure(
+    return Plot(
         slug,
         inline_svg(plots.spreads(found), slug, title, alt),
         title,

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from linepress.errors import LinepressError, SourceError
 
 if TYPE_CHECKING:
     from linepress.records.place import RunPlace
+    from linepress.stages.channel.case import ChannelCase
 
 MAX_BITS = 4096
 """Largest coded size of a line that a histogram file may name."""
@@ -52,6 +53,27 @@ class LineSizes:
     @property
     def lines(self) -> int:
         return sum(self.histogram)
+
+
+def case_of(base: ChannelCase, sizes: LineSizes, decode_ns: float | None = None) -> ChannelCase:
+    """The case for these line sizes; where no hardware card is known, the model's own figures hold."""
+    from linepress_hardware.channel.config import default_config
+
+    config = default_config()
+    decode = sizes.decode_latency_ns if decode_ns is None else decode_ns
+    return replace(
+        base,
+        codec=sizes.codec,
+        data=sizes.data,
+        bits_histogram=sizes.histogram,
+        line_bytes=sizes.line_bytes,
+        table_bytes=sizes.table_bytes,
+        decode_latency_ns=config.decode_latency_ns if decode is None else decode,
+        encode_latency_ns=config.encode_latency_ns if sizes.encode_latency_ns is None else sizes.encode_latency_ns,
+        decode_interval_ns=config.decode_interval_ns
+        if sizes.decode_interval_ns is None
+        else sizes.decode_interval_ns,
+    )
 
 
 def from_histogram(path: Path, data: str = "weights") -> LineSizes:

@@ -21,7 +21,7 @@ from linepress.stages.measure.heads import head_bits
 from linepress_codecs.bounds import BoundAccumulator, held_against
 from linepress_codecs.contracts import BlockCodec, Bound, Codec
 from linepress_codecs.formats import Format
-from linepress_codecs.layout import geometry
+from linepress_codecs.layout import extent
 from linepress_codecs.packing import Packing, parse_packing
 from linepress_codecs.variant import Variant
 
@@ -75,20 +75,20 @@ def measure_case(
     """
     ready = staged(tensor)
     local, codec, fmt = ready.tensor, variant.codec, ready.tensor.format
-    geo = geometry(local.shape, variant.layout, fmt, variant.line_bytes)
+    counts = extent(local.shape, variant.layout, fmt, variant.line_bytes)
     block = codec.block if isinstance(codec, BlockCodec) else variant.line_bytes
     stream = LineStream(local, chunk_bytes, variant.layout, variant.line_bytes, max(block, variant.line_bytes))
     known = KnownBounds(ready.content_sha256, tensor, variant.layout, variant.line_bytes)
     if isinstance(codec, BlockCodec):
         from linepress.stages.measure.blocks import code_blocks
 
-        coded = code_blocks(stream, geo.allocated_bytes, codec, repeats=repeats, seed=seed, verify=verify)
+        coded = code_blocks(stream, counts.allocated_bytes, codec, repeats=repeats, seed=seed, verify=verify)
     else:
         from linepress.stages.measure.lines import code_lines
 
         missing = None if known.bounds is not None else BoundAccumulator(fmt)
         coded = code_lines(
-            stream, geo.n_lines, variant.line_codec, repeats=repeats, seed=seed, verify=verify, bounds=missing
+            stream, counts.n_lines, variant.line_codec, repeats=repeats, seed=seed, verify=verify, bounds=missing
         )
         if missing is not None:
             known.keep(missing.bounds())
@@ -109,15 +109,15 @@ def row_of(
 ) -> dict[str, Any]:
     """The columns of a coded tensor, see `measure_case`."""
     codec, fmt = variant.codec, tensor.format
-    geo = geometry(tensor.shape, variant.layout, fmt, variant.line_bytes)
+    counts = extent(tensor.shape, variant.layout, fmt, variant.line_bytes)
     costs = _packing_costs(variant, coded, packings, tensor.n_bytes)
     own = coded.class_bound
     name = "field_order0" if own is None else own.name
     return {
         **_tensor_columns(tensor, content_sha256),
         **_variant_columns(variant),
-        "lines": geo.n_lines,
-        "pad_bytes": geo.pad_bytes,
+        "lines": counts.n_lines,
+        "pad_bytes": counts.pad_bytes,
         "sampled": coded.sampled,
         "sampled_lines": len(coded.unit_bits) if coded.sampled else None,
         "seed": seed,

@@ -23,7 +23,7 @@ from linepress.sources.rotation import tokens_of
 from linepress.sources.snapshot.contract import Bits, Layout, layout_named
 from linepress.sources.snapshot.lay import blocks_of, lay_out, plan_blocks
 from linepress_codecs.codecs.block import LARGEST_BLOCK
-from linepress_codecs.contracts import LINE_BITS, LINE_BYTES, BlockCodec, LineCodec, Lines
+from linepress_codecs.contracts import LINE_BITS, LINE_BYTES, BlockCodec, Geometry, LineCodec, Lines
 from linepress_codecs.formats import Format
 from linepress_codecs.variant import Variant
 
@@ -169,7 +169,7 @@ def _laid(
         tensor = caches[kind, layer]
         part = Lines(np.ascontiguousarray(flat[at]), tensor.format)
         if span:
-            part = replace(part, channel=channel[at], n_channels=heads * width, channel_run=run, channel_span=span)
+            part = replace(part, geometry=Geometry(channel[at], heads * width, run, span))
             if positioned:
                 known = tokens_of(kind, tensor.shape, tensor.metadata, tensor.positions)
                 part = known.place(part, position[at], width)

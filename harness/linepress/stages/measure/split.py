@@ -26,7 +26,7 @@ from linepress.stages.measure.coded import MeasureError
 from linepress.stages.measure.lines import CodedPart, Fitted, code_part, fit_lines, merge_parts
 from linepress_codecs.bounds import BoundAccumulator
 from linepress_codecs.contracts import LineCodec
-from linepress_codecs.layout import chunks, geometry
+from linepress_codecs.layout import chunks, extent
 from linepress_codecs.variant import Variant
 
 SPLIT_BYTES = 1 << 30
@@ -132,7 +132,7 @@ def merge(
 ) -> dict[str, Any]:
     """Last step: the row, from the parts in the order of `parts_of`; one part is held at a time."""
     begun: _Start = pickle.loads(start)
-    geo = geometry(tensor.shape, variant.layout, tensor.format, variant.line_bytes)
+    counts = extent(tensor.shape, variant.layout, tensor.format, variant.line_bytes)
     counted = BoundAccumulator(tensor.format)
     content: list[str] = []
 
@@ -148,7 +148,7 @@ def merge(
 
     codec: LineCodec = variant.line_codec
     coded = merge_parts(
-        coded_parts(), geo.n_lines, codec, begun.fitted, variant.line_bytes, repeats=repeats, verify=verify
+        coded_parts(), counts.n_lines, codec, begun.fitted, variant.line_bytes, repeats=repeats, verify=verify
     )
     if len(content) != 1:
         raise MeasureError(f"tensor {tensor.name!r}: {len(content)} of its parts hashed the content; one must")
