@@ -178,7 +178,7 @@ class TensorRef:
             lines = chunk.lines(read_part(self, chunk), layout, self.format, line_bytes, tokens)
             if self.base is not None:
                 old = chunk.lines(read_part(self.base, chunk), layout, self.format, line_bytes)
-                lines = replace(lines, base=old.data)
+                lines = replace(lines, geometry=replace(lines.geometry, base=old.data))
             yield lines
 
     def content_sha256(self) -> str:
