@@ -143,9 +143,9 @@ def test_parts_in_every_layout_are_the_lines_of_the_whole(tmp_path: Path) -> Non
         for chunk_bytes in (64, 1000, 5000, 1 << 20):
             parts = list(tensor.lines(chunk_bytes, layout))
             assert np.array_equal(np.concatenate([p.data for p in parts]), whole.data), (layout, chunk_bytes)
-            if whole.channel is not None:
-                ids = [p.channel for p in parts if p.channel is not None]
-                assert np.array_equal(np.concatenate(ids), whole.channel)
+            if whole.geometry.channel is not None:
+                ids = [p.geometry.channel for p in parts if p.geometry.channel is not None]
+                assert np.array_equal(np.concatenate(ids), whole.geometry.channel)
 
 
 # ------------------------------------------------------------------------------------------------ lying headers
