@@ -174,13 +174,13 @@ def test_layout_that_a_tensor_cannot_take_is_skipped_and_said(cli: Any) -> None:
 
 ENTRY = {"dtype": "BF16", "shape": [4, 4], "data_offsets": [0, 32]}
 BAD_FILES = {
-    "truncated": (build({"w": ("BF16", [4, 4], bytes(32))})[:-5], "is truncated: copy or download it again"),
+    "truncated": (build({"w": ("BF16", [4, 4], bytes(32))})[:-5], "truncated; copy, download or write it again"),
     "empty": (b"", "is empty"),
     "overlapping": (
         pack(header_of({"a": ENTRY, "b": {**ENTRY, "data_offsets": [16, 48]}}), bytes(48)),
         "overlaps the tensor before it",
     ),
-    "past_the_end": (pack(header_of({"a": {**ENTRY, "data_offsets": [32, 64]}}), bytes(32)), "ends at byte"),
+    "past_the_end": (pack(header_of({"a": {**ENTRY, "data_offsets": [32, 64]}}), bytes(32)), "ends 64 B behind the header, where 32 B are: truncated"),
     "wrong_size": (
         pack(header_of({"a": {**ENTRY, "shape": [5, 4]}}), bytes(32)),
         "is 40 B but its offsets span 32",
