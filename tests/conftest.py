@@ -24,6 +24,8 @@ RAY_FIXTURES = {"ray_cluster", "loopback"}
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     files_with_ray = {item.path for item in items if RAY_FIXTURES & set(getattr(item, "fixturenames", ()))}
+    # Those that start drivers of their own start Ray as well: two at a time on two cores take each other's time.
+    files_with_ray |= {item.path for item in items if item.path.parent.name == "faults"}
     for item in items:
         group = "ray" if item.path in files_with_ray else item.path.stem
         item.add_marker(pytest.mark.xdist_group(group))
