@@ -180,7 +180,10 @@ BAD_FILES = {
         pack(header_of({"a": ENTRY, "b": {**ENTRY, "data_offsets": [16, 48]}}), bytes(48)),
         "overlaps the tensor before it",
     ),
-    "past_the_end": (pack(header_of({"a": {**ENTRY, "data_offsets": [32, 64]}}), bytes(32)), "ends 64 B behind the header, where 32 B are: truncated"),
+    "past_the_end": (
+        pack(header_of({"a": {**ENTRY, "data_offsets": [32, 64]}}), bytes(32)),
+        "ends 64 B behind the header, where 32 B are",
+    ),
     "wrong_size": (
         pack(header_of({"a": {**ENTRY, "shape": [5, 4]}}), bytes(32)),
         "is 40 B but its offsets span 32",
