@@ -30,3 +30,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         group = "ray" if item.path in files_with_ray else item.path.stem
         item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: item.path not in files_with_ray)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """A pytest whose xdist forgets the groups would start two Rays on the same addresses: say so, not fail at random."""
+    if getattr(session.config.option, "loadgroup", False) and not all("@" in item.nodeid for item in session.items):
+        raise pytest.UsageError("this pytest loses the groups of pytest-xdist; install those of constraints.txt")

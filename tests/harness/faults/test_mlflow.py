@@ -121,6 +121,6 @@ def test_mlflow_down_at_the_start_in_the_middle_and_for_good(
         "children": ["synthetic × raw", "synthetic × tans"],
         "models": ["raw", "tans"],
         "times": {1},
-        "artifacts": ["manifest.json", "plots", "report", "tables"],
+        "artifacts": ["manifest.json", "plots", "report", "results", "tables"],
         "statuses": {"FINISHED"},
     }
