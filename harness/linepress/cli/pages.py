@@ -35,7 +35,11 @@ Exit codes: 0 ok, 1 a page grew under a codec, 2 a codec was not lossless or doe
 @click.option("-c", "--codec", "specs", multiple=True, metavar="SPEC", help="Codec with options; may be repeated.")
 @click.option("--fit", "other", metavar="OTHER", help="Snapshot of another text, which tables are fitted on.")
 @click.option(
-    "--cast", default="none", show_default=True, metavar="C", help="Cache in another format: e4m3:scale=tensor."
+    "--cast",
+    default="none",
+    show_default=True,
+    metavar="C",
+    help="Cache in another format: e4m3:scale=tensor, int4:scale=kivi.",
 )
 @click.option("--layers", metavar="N,…", help="Only these layers.")
 @click.option(
