@@ -148,13 +148,14 @@ def slot_marks(written: Written, n_pages: int) -> NDArray[np.uint8]:
 class PagedTokens:
     """The written tokens of one layer's keys or values, ``[kv_heads, tokens, head_dim]``, gathered on demand.
 
-    ``memory`` is a tensor of ``shape`` items in ``axes`` (see `contract`); ``layer`` and ``side`` are indices into
-    its axes ``L`` and ``2``, 0 where it has none.
+    ``memory`` is a tensor of ``shape`` items in ``axes``, rows in ``parts`` (see `contract`); ``layer`` and ``side``
+    are indices into its axes ``L`` and ``2``, 0 where it has none.
     """
 
     memory: Location
     written: Written
     axes: tuple[str, ...]
+    parts: tuple[int, ...]
     shape: tuple[int, ...]
     layer: int
     side: int
@@ -168,7 +169,8 @@ class PagedTokens:
 
     @property
     def identity(self) -> str:
-        return f"{self.memory.identity}|tokens:{' '.join(self.axes)}:{self.layer}:{self.side}:{hash_of(self.written)}"
+        how = f"{' '.join(self.axes)}:{self.parts}:{self.layer}:{self.side}"
+        return f"{self.memory.identity}|tokens:{how}:{hash_of(self.written)}"
 
     @property
     def local(self) -> bool:
@@ -227,7 +229,7 @@ class PagedTokens:
                 parts += [self._read(base + (page + i) * steps[at] + within, items) for i in range(n)]
         taken = tuple(len(part) for part in outer)
         stored = np.concatenate(parts).reshape(*taken, n, *(1,) * (inner - at - 1), *self.shape[inner:])
-        whole = unfold(stored, self.axes)  # [layers, sides, pages, heads, slots, head_dim]
+        whole = unfold(stored, self.axes, self.parts)  # [layers, sides, pages, heads, slots, head_dim]
         heads = whole[self.layer if whole.shape[0] > 1 else 0, self.side if whole.shape[1] > 1 else 0]
         some: NDArray[np.unsignedinteger] = heads if "H" in self.axes[:at] else heads[:, first_head:end_head]
         return some

@@ -60,7 +60,7 @@ def written_of(
     if form.layout.padded:
         return written_rows(counts, sizes["tokens"], metadata.get("padding", "right"), what)
     table = _table(tables[BLOCK_TABLE], what)
-    return written_pages(table, counts, sizes["blocks"], sizes["block_tokens"], what, form.null_block)
+    return written_pages(table, counts, sizes["blocks"], sizes.get("block_tokens", 1), what, form.null_block)
 
 
 def _tokens(tensor: TensorRef, form: Form, written: Written) -> list[TensorRef]:
@@ -83,6 +83,7 @@ def _tokens(tensor: TensorRef, form: Form, written: Written) -> list[TensorRef]:
                 memory=tensor.location,
                 written=written,
                 axes=axes,
+                parts=form.layout.parts,
                 shape=tensor.shape,
                 layer=i,
                 side=side,
