@@ -119,20 +119,25 @@ def written_pages(
     return Written.of(pages_used, np.zeros(len(order), np.int32), counts, block_tokens, positions)
 
 
-def written_rows(sequence_tokens: Table, slots: int, padding: str, what: str) -> Written:
-    """Tokens of a padded batch: each sequence is a page of ``slots`` slots, padded on the ``left`` or ``right``."""
+def written_rows(sequence_tokens: Table, slots: int, padding: str, what: str, window: bool = False) -> Written:
+    """Tokens of a padded batch: each sequence is a page of ``slots`` slots, padded on the ``left`` or ``right``.
+
+    With ``window`` a sequence may have more tokens than slots, which then hold its newest.
+    """
     if padding not in ("left", "right"):
         raise SourceError(f"{what}: padding must be left or right in the metadata of a batch, not {padding!r}")
-    counts = np.asarray(sequence_tokens, np.int32)
+    every = np.asarray(sequence_tokens, np.int32)
+    counts = np.minimum(every, slots) if window else every
     if (counts < 0).any() or (counts > slots).any():
         bad = int(np.flatnonzero((counts < 0) | (counts > slots))[0])
         raise SourceError(f"{what}: sequence {bad} has {int(counts[bad])} tokens in {slots} slots; export it again")
     if not counts.any():
         raise SourceError(f"{what} holds no tokens; capture a longer prompt")
     pages = np.flatnonzero(counts).astype(np.int32)
+    positions = (every - counts)[pages]
     counts = counts[pages]
     firsts = slots - counts if padding == "left" else np.zeros_like(counts)
-    return Written.of(pages, firsts, counts, slots, np.zeros_like(counts))
+    return Written.of(pages, firsts, counts, slots, positions)
 
 
 def slot_marks(written: Written, n_pages: int) -> NDArray[np.uint8]:
