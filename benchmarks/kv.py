@@ -204,8 +204,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             for fit in dict.fromkeys((given.fit or use, use)):
                 rows += study(use, fit, cast, spec, layers, (use, cast, spec) == (used[-1], *CASES[0]) and fit != use)
                 sys.stderr.write(f"{Path(use).name} {cast} {spec} {rows[-1]['cpu_s']} s\n")
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+                RESULTS.parent.mkdir(exist_ok=True)  # after every case: what is measured is kept
+                RESULTS.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     text = section(rows)
     if given.write:
         page = PAGE.read_text(encoding="utf-8")
