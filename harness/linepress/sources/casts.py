@@ -331,9 +331,12 @@ def _kivi(stored: Stored, start_byte: int, end_byte: int, target: str) -> Bytes:
     if not np.isfinite(values).all():
         raise SourceError(f"tensor {stored.name!r} has values that are not finite, which {KIVI} cannot quantise")
     codes = kivi_codes(values, stored.kind, KIVI_BITS[target], stored.stored_format)[0].reshape(-1)
-    out = codes[0::2] | codes[1::2] << 4 if target == "int4" else codes ^ np.uint8(128)
+    if target == "int4":
+        codes = np.bitwise_or(codes[0::2], np.left_shift(codes[1::2], np.uint8(4)))
+    else:
+        codes = np.bitwise_xor(codes, np.uint8(128))
     at = start_byte - first * run_bytes
-    part: Bytes = out[at : at + end_byte - start_byte].copy()
+    part: Bytes = codes[at : at + end_byte - start_byte].copy()
     return part
 
 

@@ -236,20 +236,22 @@ def coder_rate(laid: Laid, fitted: Laid, codec: LineCodec | BlockCodec) -> tuple
     """
     work: list[tuple[Callable[[], object], Callable[[], object]]] = []
     n_bytes = 0
-    for stream, (_, lines) in laid.streams.items() if isinstance(codec, LineCodec) else ():
-        if n_bytes >= RATE_BYTES:
-            break
-        tables = codec.fit([fitted.streams[stream][1]])
-        packed = codec.encode(lines, tables)
-        work.append((partial(codec.encode, lines, tables), partial(codec.decode, packed, tables)))
-        n_bytes += lines.data.nbytes
-    for page in laid.data if isinstance(codec, BlockCodec) else ():
-        if n_bytes >= RATE_BYTES:
-            break
-        raw = bytes(page.reshape(-1)[: min(laid.page_bytes, LARGEST_BLOCK)])
-        own = _with_block(codec, len(raw))
-        work.append((partial(own.encode, raw), partial(own.decode, own.encode(raw), len(raw))))
-        n_bytes += len(raw)
+    if isinstance(codec, LineCodec):
+        for stream, (_, lines) in laid.streams.items():
+            tables = codec.fit([fitted.streams[stream][1]])
+            packed = codec.encode(lines, tables)
+            work.append((partial(codec.encode, lines, tables), partial(codec.decode, packed, tables)))
+            n_bytes += lines.data.nbytes
+            if n_bytes >= RATE_BYTES:
+                break
+    else:
+        for page in laid.data:
+            raw = bytes(page.reshape(-1)[: min(laid.page_bytes, LARGEST_BLOCK)])
+            own = _with_block(codec, len(raw))
+            work.append((partial(own.encode, raw), partial(own.decode, own.encode(raw), len(raw))))
+            n_bytes += len(raw)
+            if n_bytes >= RATE_BYTES:
+                break
     seconds = np.empty((RATE_ROUNDS + 1, 2))
     for rounds in seconds:
         for direction in (0, 1):
