@@ -36,7 +36,14 @@ def lines() -> Lines:
 
 @pytest.mark.parametrize(
     ("name", "real", "damaged", "least", "interval"),
-    [("window-decoder", 400, 100, 500, 1.0), ("tans8-decoder", 20, 20, 100, 5.0), ("window-encoder", 60, 0, 60, 1.0)],
+    [
+        ("window-decoder", 400, 100, 500, 1.0),
+        ("tans8-decoder", 20, 20, 100, 5.0),
+        ("window-encoder", 60, 0, 60, 1.0),
+        ("huffman8-encoder", 10, 0, 60, 1.0),
+        ("bdi-decoder", 10, 10, 60, 1.0),
+        ("pairs-address", 130, 0, 700, 1.0),
+    ],
 )
 def test_a_design_answers_as_python_does(
     lines: Lines, name: str, real: int, damaged: int, least: int, interval: float
@@ -167,7 +174,7 @@ def test_the_verb_lists_emits_and_simulates(capsys: pytest.CaptureFixture[str], 
     [
         (["emit", "tans"], "tans has no decoder as RTL for bf16; there are"),
         (["emit", "window", "--encoder", "--format", "fp16"], "window has no encoder as RTL for fp16"),
-        (["simulate", "aligner"], "aligner has no codec to be held against"),
+        (["simulate", "aligner"], "aligner has no codec or packing to be held against"),
         (["simulate", "window-e4m3-decoder", WEIGHTS], "no selected tensor is e4m3 (there are bf16)"),
         (["synthesise", "window", "--wire-ff", "1"], "need a library to start from: give --liberty FILE"),
         (["synthesise", "window", "--liberty", "/none.lib"], "/none.lib cannot be read"),

@@ -30,5 +30,5 @@ def simulate(design: Design, sets: Sequence[Vectors], simulator: str) -> Outcome
         return reduce(lambda before, now: now.after(before), [interpret(design.make(), each) for each in sets])
     if simulator not in SIMULATORS:
         raise ConfigurationError(f"no simulator is called {simulator!r}; there are {', '.join(SIMULATORS)}")
-    with CompiledModel(design.make(), design.name, simulator) as model:
+    with CompiledModel(design, simulator) as model:
         return model.run_all(sets)
