@@ -114,7 +114,7 @@ def test_metadata_is_what_the_places_follow_from() -> None:
     """Pointer and codes of each entry, read back bit by bit, give every run and every rest its place."""
     rng = np.random.default_rng(4)
     bits = np.where(rng.random(500) < 0.1, 514, rng.integers(200, 420, 500)).astype(np.uint16)
-    bits[64:70] = 2
+    bits[64:70], bits[20:22] = 2, 514
     pairs = Pairs()
     code, entries = pairs.metadata(bits)
     lengths = _lengths(code, entries, 32, 128)[:250]

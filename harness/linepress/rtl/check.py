@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 
 from linepress.rtl.crafted import delta_lines
-from linepress.rtl.placements import placement_vectors
+from linepress.rtl.placements import CODECS, placement_vectors
 from linepress.rtl.vectors import corner_lines, damaged_vectors, line_vectors
 from linepress_codecs.codecs.window import WindowTables
 from linepress_codecs.contracts import NOWHERE, LineCodec, Lines, NoTables, Tables
@@ -77,8 +77,9 @@ def vector_sets(design: Design, lines: Lines, damaged: int, seed: int) -> tuple[
         corner = corner_lines(lines, max(16, len(lines) // CORNER_SHARE), rng)
         every = replace(lines, data=np.concatenate([lines.data, corner.data]), geometry=NOWHERE)
         sets = placement_vectors(design, every, rng)
-        n = len(sets)
-        return sets, Check(design.name, design.packing, n * len(lines), n * len(corner), 0, 0, seed, NOTHING)
+        real = len(CODECS) * len(lines)
+        odd = sum(map(len, sets)) - real
+        return sets, Check(design.name, design.packing, real, odd, 0, 0, seed, NOTHING)
     codec = make(*parse_spec(design.codec))
     assert isinstance(codec, LineCodec)
     corner = corner_lines(lines, max(16, len(lines) // CORNER_SHARE), rng)

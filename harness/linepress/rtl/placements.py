@@ -18,19 +18,25 @@ from linepress_hardware.rtl.simulate.vectors import Vectors, words_of
 
 CODECS = ("window", "tans:streams=8", "huffman", "bdi")
 """Whose line sizes are packed: most are coded, all of a narrow range, and nearly all raw."""
-LENGTH_BITS, ADDRESS_BITS, LONGEST_BITS = 8, 32, 800
+LENGTH_BITS, ADDRESS_BITS, LONGEST_BITS = 8, 32, 808
 
 
 def placement_vectors(design: Design, lines: Lines, rng: np.random.Generator) -> list[Vectors]:
-    """A set for the line sizes of each of `CODECS`, every line asked for once."""
+    """A set for the line sizes of each of `CODECS`, every line asked for once; a last one for sizes by chance.
+
+    These are a little over half a line, so that many rests share an atom and ``spill`` fills atom by atom.
+    """
     packing = parse_packing(design.packing)
     assert isinstance(packing, Pairs | Spill)
-    sets = []
+    sizes = []
     for spec in CODECS:
         codec = make(*parse_spec(spec))
         assert isinstance(codec, LineCodec)
-        bits = codec.measure(lines, codec.fit([lines]))
-        sets.append(_pairs(packing, bits, rng) if isinstance(packing, Pairs) else _spill(packing, bits, rng))
+        sizes.append(codec.measure(lines, codec.fit([lines])))
+    sizes.append(rng.integers(290, 330, max(len(lines) // 50, 150)).astype(np.uint16))
+    sets = [
+        _pairs(packing, bits, rng) if isinstance(packing, Pairs) else _spill(packing, bits, rng) for bits in sizes
+    ]
     return [each.taken(rng.permutation(len(each))) for each in sets]
 
 
@@ -49,9 +55,11 @@ def _spill(packing: Spill, bits: NDArray[np.uint16], rng: np.random.Generator) -
     place = packing.place(bits)
     assert place.rest_start_bytes is not None
     rest = np.maximum(place.length_bytes.astype(np.int64) - place.home_bytes, 0)
-    return _vectors(
-        spill_config(code.base, code.bits, way), entries, packing.lines, rest, place.rest_start_bytes, rng
-    )
+    config = spill_config(code.base, code.bits, way)
+    found = _vectors(config, entries, packing.lines, rest, place.rest_start_bytes, rng)
+    group = np.arange(len(rest)) // packing.lines
+    found.given.view(np.uint8)[:, LONGEST_BITS // 8 - 1] = np.bincount(group)[group]  # how many lines it has
+    return found
 
 
 def _vectors(

@@ -17,7 +17,7 @@ def pairs_config(base: int, width: int) -> list[tuple[int, int]]:
 
 
 class PairsAddress(AddressUnit):
-    """``pairs`` of 64-byte lines in six clocks: codes, lengths, two levels of sums, the pointer.
+    """``pairs`` of 64-byte lines in seven clocks: codes, lengths, sums of four lengths and of all, the pointer.
 
     ``data``: the length of the pair in bytes (8 bits), the byte from which the line is read (32 bits). The first
     line of a pair is read upwards, the second downwards, or upwards too where the length is `FULL`: two raw lines. A
@@ -38,13 +38,15 @@ class PairsAddress(AddressUnit):
         pointer, at, lengths = pipe.cut(pointer, at, lengths)
         before = thermometer(at[1:], PAIRS)
         masked = [named(m, Mux(before[i], n, 0), f"before{i}") for i, n in enumerate(lengths)]
-        eights = prefix_sums(m, masked, FULL, "eights", until=8)[7::8]
+        fours = prefix_sums(m, masked, FULL, "fours", until=4)[3::4]
         length = mux_tree(m, lengths, at[1:], "own")
-        pointer, at, eights, length = pipe.cut(pointer, at, eights, length)
-        total = prefix_sums(m, eights, 8 * FULL, "total")[-1]
+        pointer, at, fours, length = pipe.cut(pointer, at, fours, length)
+        halves = prefix_sums(m, fours, 4 * FULL, "halves", until=4)[3::4]
         second = Mux(length == FULL, FULL // 2, length - 1)
         into = named(m, Mux(at[0], second, 0)[:8], "into")
-        pointer, total, into, length = pipe.cut(pointer, total, into, length)
-        inside = named(m, total + into, "inside")
+        pointer, halves, into, length = pipe.cut(pointer, halves, into, length)
+        run = named(m, halves[0] + halves[1], "run")
+        pointer, run, into, length = pipe.cut(pointer, run, into, length)
+        inside = named(m, run + into, "inside")
         pointer, inside, length = pipe.cut(pointer, inside, length)
         self.finish(m, pipe, Cat(length, (pointer + inside)[:POINTER_BITS]), 0)

@@ -11,6 +11,7 @@ from linepress_hardware.rtl.placement.metadata import BASE, POINTER_BITS, WIDTH,
 
 LINES, ROOM, GROUP = 128, 32, 16
 """Lines whose rests share atoms; bytes of an atom; atoms among which the search finds the best in its first clock."""
+COUNT_BITS = 8
 WAY = 2
 """Configuration address of the way: 0 best fit, 1 atom by atom."""
 
@@ -28,10 +29,12 @@ class SpillAddress(AddressUnit):
     the sizes can make, a copy of a size a clock; then back through them for the largest sizes that make the fullest.
     `cycles` is what a line without a rest takes; a rest waits for all that are placed before it.
 
-    ``data``: the rest's bytes (8 bits; 0 where there is none, its address then arbitrary), its address (32 bits).
+    ``line``: the entry at its widest and, behind it (bits 800 to 807), how many lines its group has, for the last
+    group of a tensor may have fewer. ``data``: the rest's bytes (8 bits; 0 where there is none, its address then
+    arbitrary), its address (32 bits).
     """
 
-    line_bits = metadata_bits(LINES, ROOM)
+    line_bits = metadata_bits(LINES, ROOM) + COUNT_BITS
     data_bits = 8 + POINTER_BITS
     full = ROOM
     interval = 5
@@ -46,9 +49,9 @@ class SpillAddress(AddressUnit):
         entry, at = held("entry", self.line_bits), held("at", 7)
         sizes = [held(f"size{j}", 6) for j in range(LINES)]
         own, rank, before = held("own", 6), held("rank", 7), held("before", LINES)
-        pointer = entry[:POINTER_BITS]
+        pointer, there = entry[:POINTER_BITS], thermometer(entry[-COUNT_BITS:], LINES)
         m.d.sync += [
-            size.eq(self.length(m, code, base, width, f"length{j}"))
+            size.eq(Mux(there[j], self.length(m, code, base, width, f"length{j}"), 0))
             for j, (size, code) in enumerate(zip(sizes, self.codes(m, entry, width, LINES), strict=True))
         ]
         m.d.sync += [own.eq(mux_tree(m, sizes, at, "own_size")), before.eq(thermometer(at, LINES))]

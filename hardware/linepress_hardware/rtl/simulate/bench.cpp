@@ -36,7 +36,9 @@ static std::vector<uint32_t> load(const char *path) {
 #define SET(port, value) dut.port = (value)
 #define GET(port) dut.port
 #define LINE_WORD(w) dut.line[w]
-#define DATA_WORD(w) dut.data[w]
+#define DATA_WORD(w) word(dut.data, w)
+static uint32_t word(uint64_t narrow, size_t w) { return uint32_t(narrow >> (32 * w)); }
+template <size_t N> static uint32_t word(const VlWide<N> &wide, size_t w) { return wide[w]; }
 #define EVAL() dut.eval()
 #endif
 #define TICK() (SET(clk, 0), EVAL(), SET(clk, 1), EVAL())
