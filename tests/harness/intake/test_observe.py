@@ -14,7 +14,7 @@ import pytest
 
 from linepress.intake.http.observe import Readiness
 from linepress.intake.service import Service
-from linepress.intake.work import jail
+from linepress.intake.work import group, jail
 from linepress.intake.work.processes import RunnerLock
 from linepress.submission.box import sandbox
 from linepress_kit.intake_server import IntakeServer
@@ -81,9 +81,10 @@ def readiness(service: Service) -> Readiness:
 
 
 def test_what_is_missing_is_said(readiness: Readiness, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group, "place", lambda: None)
     found = readiness.look()
     assert found["runner"] == "none is at work"
-    for door in ("network", "processes", "Landlock", "seccomp"):
+    for door in ("network", "processes", "Landlock", "seccomp", "cgroup v2"):
         assert door in found["sandbox"]
     lock = RunnerLock(service.settings.data)
     assert lock.take()
