@@ -63,8 +63,9 @@ def test_scalars_of_the_core_schema(text: str, value: object) -> None:
         ("a: 1\n---\nb: 2\n", 2, ["second document"]),
         ("a: [1,\n", 2, ["not YAML"]),
         ("? [a]\n: 1\n", 1, ["key must be a word"]),
-        ("a: 1\nb: 'x\u2028y'\n", 2, ["U+2028", "YAML 1.1 and not in 1.2"]),
+        ("a: 1\nb: 'x\u2028y'\n", 2, ["U+2028", "YAML 1.1 and 1.2 read"]),
         ("a: x\x85b: y\n", 1, ["U+0085"]),
+        ("a: x\n\ufeff", 2, ["U+FEFF"]),
         ("%YAML 1.1\n---\na: on\n", 1, ["not YAML 1.2"]),
         ("a:\n" + " - " + "- " * 63 + "x\n", 2, ["nested over 64 levels"]),
     ],
@@ -83,6 +84,7 @@ def test_what_no_line_can_be_told_of_is_a_sentence_all_the_same() -> None:
         with pytest.raises(SuiteError, match=r"f\.yaml: not YAML: ") as error:
             parse_yaml(text, PATH)
         assert str(error.value).isprintable()
+    assert parse_yaml("\ufeffa: 1\n", PATH).data == {"a": 1}
     assert parse_yaml("%YAML 1.2\n---\na: on\n", PATH).data == {"a": "on"}
 
 

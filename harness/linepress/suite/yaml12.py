@@ -34,8 +34,8 @@ _MEANING = frozenset("~nNtTfF.+-0123456789")
 """Beginnings of words that are not text."""
 _MAX_BYTES = 4 << 20
 _MAX_DEPTH = 64
-_BREAKS = re.compile("[\x85\u2028\u2029]")
-"""Ends of lines in YAML 1.1, characters in 1.2."""
+_UNLIKE = re.compile("[\x85\u2028\u2029]|(?<!\\A)\ufeff")
+"""Ends of lines in YAML 1.1 and characters in 1.2; a mark of byte order anywhere but at the beginning."""
 _MAX_DIGITS = 300
 """Of a number: no value has more, and Python refuses to read an integer of over 4,300."""
 
@@ -127,11 +127,11 @@ def parse_yaml(
     text: str, path: Path, kind: type[LinepressError] = SuiteError, max_depth: int = _MAX_DEPTH
 ) -> Document:
     """`read_yaml` over text that is already there; ``path`` only names it. At most ``max_depth`` levels."""
-    if found := _BREAKS.search(text):
+    if found := _UNLIKE.search(text):
         line = text.count("\n", 0, found.start()) + 1
         raise kind(
-            f"{path}:{line}: the character U+{ord(found[0]):04X} ends a line in YAML 1.1 and not in 1.2; write it as "
-            "an escape in double quotes"
+            f"{path}:{line}: YAML 1.1 and 1.2 read the character U+{ord(found[0]):04X} differently; write it as an "
+            "escape in double quotes"
         )
     reader = _Reader(path, kind, max_depth)
     try:
