@@ -66,6 +66,7 @@ def test_scalars_of_the_core_schema(text: str, value: object) -> None:
         ("a: 1\nb: 'x\u2028y'\n", 2, ["U+2028", "YAML 1.1 and 1.2 read"]),
         ("a: x\x85b: y\n", 1, ["U+0085"]),
         ("a: x\n\ufeff", 2, ["U+FEFF"]),
+        ("\ufeffa: é\nb: >-# x\n  y\n", 2, ["a comment right behind >"]),
         ("%YAML 1.1\n---\na: on\n", 1, ["not YAML 1.2"]),
         ("a:\n" + " - " + "- " * 63 + "x\n", 2, ["nested over 64 levels"]),
     ],

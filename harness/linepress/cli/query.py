@@ -81,11 +81,10 @@ def _csv(table: Any) -> None:
 def _cell(value: Any) -> str:
     """A cell (RFC 4180). Text that a spreadsheet would take for a formula begins with an apostrophe (OWASP, CSV
     injection); a semicolon or tab is quoted as well, for a spreadsheet that parts cells there."""
-    if not isinstance(value, str):
-        value = str(value)
-    elif value.lstrip(" ").startswith(_FORMULA):
-        value = f"'{value}"
-    return '"' + value.replace('"', '""') + '"' if any(c in value for c in ',;\t"\r\n') else value
+    text = str(value)
+    if isinstance(value, str) and value.lstrip(" ").startswith(_FORMULA):
+        text = f"'{value}"
+    return '"' + text.replace('"', '""') + '"' if any(c in text for c in ',;\t"\r\n') else text
 
 
 def _plain(value: Any) -> Any:

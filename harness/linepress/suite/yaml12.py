@@ -30,6 +30,8 @@ _OCTAL = re.compile(r"0o[0-7]+\Z")
 _HEX = re.compile(r"0x[0-9a-fA-F]+\Z")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
 _SPECIAL = {".inf": float("inf"), "+.inf": float("inf"), "-.inf": float("-inf"), ".nan": float("nan")}
+_GLUED = re.compile(r"[|>][-+0-9]*#")
+"""Taken by libyaml, and no YAML (1.2.2, § 6.6: white space parts a comment from what is before it)."""
 _MEANING = frozenset("~nNtTfF.+-0123456789")
 """Beginnings of words that are not text."""
 _MAX_BYTES = 4 << 20
@@ -133,7 +135,8 @@ def parse_yaml(
             f"{path}:{line}: YAML 1.1 and 1.2 read the character U+{ord(found[0]):04X} differently; write it as an "
             "escape in double quotes"
         )
-    reader = _Reader(path, kind, max_depth)
+    text = text.removeprefix("\ufeff")
+    reader = _Reader(text, path, kind, max_depth)
     try:
         data = reader.document(yaml.parse(text, Loader=yaml.CSafeLoader))
     except yaml.MarkedYAMLError as error:
@@ -151,9 +154,9 @@ def parse_yaml(
 class _Reader:
     """Builds plain data of the events of one document."""
 
-    def __init__(self, path: Path, kind: type[LinepressError], max_depth: int) -> None:
+    def __init__(self, text: str, path: Path, kind: type[LinepressError], max_depth: int) -> None:
         self.lines: dict[Place, int] = {}
-        self._path, self._kind, self._max_depth = path, kind, max_depth
+        self._text, self._path, self._kind, self._max_depth = text, path, kind, max_depth
         self._events: Iterator[Any] = iter(())
 
     def document(self, events: Iterator[Any]) -> Any:
@@ -183,6 +186,8 @@ class _Reader:
         if kind is yaml.AliasEvent or event.anchor is not None or event.tag is not None:
             raise self._trick(event)
         if kind is yaml.ScalarEvent:
+            if event.style in ("|", ">") and _GLUED.match(self._text, event.start_mark.index):
+                raise self._error(event, f"a comment right behind {event.style}; put a space before #")
             return event.value if event.style else _plain(event, self._path, self._kind)
         if depth > self._max_depth:
             raise self._error(event, f"nested over {self._max_depth} levels deep; flatten it")
