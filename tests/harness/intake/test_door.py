@@ -94,6 +94,54 @@ def test_a_chunked_body_is_counted_as_it_comes(strict: IntakeServer) -> None:
 
 
 @pytest.mark.threat("two framings, bodies of strangers, half-open heads, drips")
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ("Transfer-Encoding: chunked", "Transfer-Encoding: chunked"),
+        ("Transfer-Encoding: chunked, chunked",),
+        ("Transfer-Encoding: gzip, chunked",),
+        ("Transfer-Encoding: identity",),
+        ("Transfer-Encoding: identity", "Content-Length: 5"),
+        ("Transfer-Encoding: xchunked",),
+        ("Transfer-Encoding: \x0bchunked",),
+        ("Transfer-Encoding : chunked",),
+        ("Transfer-Encoding:\n chunked",),
+        ("Transfer-Encoding: CHUNKED", "Content-Length: 5"),
+        ("Content-Length: 5", "Content-Length: 6"),
+        ("Content-Length: 5, 6",),
+        ("Content-Length: +5",),
+        ("Content-Length: -5",),
+        ("Content-Length: 0x5",),
+        ("Content-Length: 5 5",),
+        ("Content-Length : 5",),
+        ("Content-Length: \u0665".encode().decode("latin-1"),),
+        ("Content-Length: " + "9" * 5000,),
+    ],
+)
+def test_neighbours_of_two_framings(strict: IntakeServer, headers: tuple[str, ...]) -> None:
+    """No way to say it twice or oddly is taken, and nothing behind such a head is taken for another request."""
+    smuggled = f"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1:{strict.port}\r\n\r\n".encode()
+    heard = raw(strict, head_of(strict, "POST", "/sign-in", *headers).replace("\x0b", "\v"), b"0\r\n\r\n" + smuggled)
+    assert heard.split(b" ", 2)[1] in (b"400", b"411", b"413"), heard[:200]
+    assert heard.count(b"HTTP/1.1 ") == 1, heard
+    assert b"(still open)" not in heard
+
+
+def test_a_chunked_body_of_http_1_0_is_refused(strict: IntakeServer) -> None:
+    head = head_of(strict, "PATCH", "/v1/submissions/s1/files/0", "Transfer-Encoding: chunked")
+    heard = raw(strict, head.replace("HTTP/1.1", "HTTP/1.0"), b"5\r\nhello\r\n0\r\n\r\n")
+    assert heard.split(b" ", 2)[1] == b"400", heard[:200]
+
+
+def test_one_length_said_twice_is_one_length(strict: IntakeServer) -> None:
+    """RFC 9112 § 6.3 lets a receiver take equal values as one."""
+    form = ("Content-Type: application/x-www-form-urlencoded", "Connection: close")
+    heard = raw(strict, head_of(strict, "POST", "/sign-in", "Content-Length: 7, 7", *form), b"token=x")
+    assert heard.split(b" ", 2)[1] == b"401", heard[:200]
+    assert heard.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.threat("two framings, bodies of strangers, half-open heads, drips")
 def test_a_body_that_does_not_come_is_not_waited_for(strict: IntakeServer) -> None:
     start_s = time.monotonic()
     heard = raw(strict, head_of(strict, "POST", "/sign-in", "Content-Length: 100"), b"token=")

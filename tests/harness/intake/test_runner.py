@@ -98,7 +98,7 @@ def now(service: Service, caller: Caller, row: dict[str, Any]) -> dict[str, Any]
 
 
 def test_what_passes_every_rule_is_checked_and_queued(service: Service, caller: Caller, packed: Path) -> None:
-    row = received(service, caller, contents(packed))
+    row = received(service, caller, contents(packed), memories=["hbm3"])
     runner = Runner(service)
     assert runner.step()
     assert now(service, caller, row)["state"] == states.CHECKED, now(service, caller, row)["reason"]
@@ -107,6 +107,7 @@ def test_what_passes_every_rule_is_checked_and_queued(service: Service, caller: 
     assert queued["state"] == states.QUEUED, queued["reason"]
     suite = json.loads((service.settings.work / row["id"] / "suite.yaml").read_text(encoding="utf-8"))
     assert [gate["name"] for gate in suite["gates"]] == ["lossless"]
+    assert suite["channel"]["memories"] == ["hbm3"]  # the partner's choice, not the suite's
     assert {source["uri"].split("/")[:3][-1] for source in suite["sources"]} == {"tiny"}
     assert not any(source["uri"].startswith("/") for source in suite["sources"])
 
@@ -290,7 +291,7 @@ def test_a_run_past_its_time_is_ended_and_undecided(
     place = Place(service.settings, row)
     place.path.mkdir(exist_ok=True)
     (place.path / "check.json").write_text('{"manifest": {}}', encoding="utf-8")
-    monkeypatch.setattr("linepress.intake.work.runner.sys.executable", _sleeper(tmp_path))
+    monkeypatch.setattr("linepress.intake.work.runner.sys.executable", _program(tmp_path))
     assert Runner(service).step()
     found = now(service, acme, row)
     assert (found["state"], "took over 0.5 s" in found["reason"]) == (states.REJECTED, True)
@@ -309,7 +310,7 @@ def test_a_service_that_stops_ends_its_run_and_does_not_count_the_try(
     place = Place(service.settings, row)
     place.path.mkdir(exist_ok=True)
     (place.path / "check.json").write_text('{"manifest": {}}', encoding="utf-8")
-    monkeypatch.setattr("linepress.intake.work.runner.sys.executable", _sleeper(tmp_path))
+    monkeypatch.setattr("linepress.intake.work.runner.sys.executable", _program(tmp_path))
     stop = threading.Event()
     threading.Timer(0.5, stop.set).start()
     assert Runner(service).step(stop)
@@ -319,9 +320,39 @@ def test_a_service_that_stops_ends_its_run_and_does_not_count_the_try(
     assert processes.birth_of(int(pid)) != birth
 
 
-def _sleeper(folder: Path) -> str:
-    program = folder / "sleeper"
-    program.write_text("#!/bin/sh\nexec sleep 60\n", encoding="ascii")
+@pytest.mark.threat("a run that takes all memory")
+def test_a_run_over_its_memory_is_undecided(
+    service: Service, caller: Caller, packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = received(service, caller, contents(packed))
+    with service.db.write() as conn:
+        for state in (states.CHECKED, states.QUEUED):
+            submissions.move(conn, service.now(), row["id"], state, SERVICE)
+    place = Place(service.settings, row)
+    place.path.mkdir(exist_ok=True)
+    (place.path / "check.json").write_text('{"manifest": {}}', encoding="utf-8")
+
+    @contextlib.contextmanager
+    def limited(memory_bytes: int) -> Iterator[Path]:
+        yield tmp_path / str(memory_bytes)
+
+    monkeypatch.setattr("linepress.intake.work.runner.group.limited", limited)
+    monkeypatch.setattr("linepress.intake.work.runner.group.overran", lambda together: together is not None)
+    asked = f'echo "$@" > {tmp_path}/asked; kill -9 $$'
+    monkeypatch.setattr("linepress.intake.work.runner.sys.executable", _program(tmp_path, asked))
+    assert Runner(service).step()
+    found = now(service, caller, row)
+    most = service.settings.run_memory_bytes
+    assert (found["state"], found["reason"]) == (
+        states.REJECTED,
+        f"undecided: the run took over {most} B of memory",
+    )
+    assert f'"group": "{tmp_path}/{most}"' in (tmp_path / "asked").read_text(encoding="utf-8")
+
+
+def _program(folder: Path, line: str = "exec sleep 60") -> str:
+    program = folder / "program"
+    program.write_text(f"#!/bin/sh\n{line}\n", encoding="ascii")
     program.chmod(0o755)
     return str(program)
 

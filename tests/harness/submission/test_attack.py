@@ -59,6 +59,27 @@ def test_an_expected_result_is_about_a_tensor_that_was_handed_in(file: str, tens
     assert reasons(with_expected(tmp_path, file, tensor))["S01"].startswith("expected[0].")
 
 
+@pytest.mark.threat("results about files that were never handed in")
+@pytest.mark.parametrize(
+    ("rule", "old", "new"),
+    [
+        ("S05", f'path: "{SHARDS[0]}"', 'path: "/etc/hostname"'),
+        ("S05", f'path: "{SHARDS[0]}"', 'path: "../../../etc/hostname"'),
+        ("S05", f'path: "{SHARDS[0]}"', 'path: "C:\\\\x"'),
+        ("S03", f'path: "{SHARDS[0]}"', 'path: "manifest.yaml"'),
+        ("S16", 'submitter: "partner"', 'submitter: "../../etc"'),
+        ("S16", 'name: "tiny"', 'name: "/etc"'),
+        ("S11", 'uri: "hf://partner/tiny"', 'uri: "file:///etc/hostname"'),
+        ("S11", 'uri: "hf://partner/tiny"', 'uri: "hf://partner/.."'),
+        ("S12", "waiver: null", 'waiver: "../waivers"'),
+    ],
+)
+def test_no_other_field_of_a_manifest_leads_elsewhere(rule: str, old: str, new: str, tmp_path: Path) -> None:
+    folder = submission(tmp_path)
+    edit(folder, old, new)
+    assert rule in reasons(folder)
+
+
 def test_a_file_that_was_not_handed_in_is_not_opened(tmp_path: Path) -> None:
     asked = []
 
@@ -127,6 +148,15 @@ def test_what_zipfile_opens_is_an_archive(entries: int, behind: int) -> None:
     assert (behind > 65_536) == (not opens), "the reach of zipfile has changed"
 
 
+def test_an_end_record_with_another_within_it_is_one(tmp_path: Path) -> None:
+    """zipfile looks 22 bytes before the end first; the last signature is not always the record (found by fuzzing)."""
+    data = bytes(40) + b"PK\x05\x06\0PK\x05\x06" + bytes(13)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        assert archive.namelist() == []
+    assert ends(data) is not None
+    assert ends(bytes(40) + b"PK\x05\x06" * 16_000 + b"\x07" * 9) is None
+
+
 @pytest.mark.threat(
     "a ZIP with bytes behind it, text that runs, names that are something else elsewhere, numbers of 5,000 digits",
 )
@@ -163,6 +193,26 @@ def test_a_zip_behind_a_tensor_with_one_more_byte(tmp_path: Path) -> None:
     assert "ZIP" in found["S02"]
 
 
+@pytest.mark.threat(
+    "a ZIP with bytes behind it, text that runs, names that are something else elsewhere, numbers of 5,000 digits",
+)
+@pytest.mark.parametrize(
+    ("at", "hidden", "kind"),
+    [
+        (100, b"7z\xbc\xaf\x27\x1c\x00\x04", "7z"),
+        (1 << 20, b"7z\xbc\xaf\x27\x1c\x00\x04", "7z"),
+        (101, b"Rar!\x1a\x07\x00", "RAR"),
+        (4000, b"Rar!\x1a\x07\x01\x00", "RAR"),
+        (0x8001, b"CD001\x01", "image of a disc"),
+    ],
+)
+def test_what_programs_find_behind_a_header_is_an_archive(at: int, hidden: bytes, kind: str) -> None:
+    data = bytearray(build({"c": ("U8", [2 << 20], bytes(2 << 20))}))
+    assert ends(bytes(data)) is None
+    data[at : at + len(hidden)] = hidden
+    assert kind in str(ends(bytes(data)))
+
+
 def test_four_bytes_in_a_tensor_are_no_archive(tmp_path: Path) -> None:
     body = bytes(100) + b"PK\x05\x06" + b"\x07" * 60
     assert ends(build({"c": ("U8", [len(body)], body)})) is None
@@ -191,6 +241,9 @@ TEXTS = {
     "NOTICE": b"(S'true'\nios\nsystem\n.",
     "README.md": b"# model\n<script>alert(1)</script>\n",
     "README": b"see <img src=x onerror=alert(1)>\n",
+    "README.txt": b"%PDF-1.7\n",
+    "COPYING": b"%!PS-Adobe-3.0\n",
+    "NOTICE.md": b"{\\rtf1 hello}\n",
     "x.json5": b"{}",
     "config": b"{}",
 }
@@ -220,6 +273,8 @@ def test_licences_and_notices_are_taken(name: str, tmp_path: Path) -> None:
     [
         "CON", "con.txt", "aux.json", "NUL", "nul.tar.gz", "COM1", "lpt9.txt", "COM\u00b9", "conin$", "a/prn/b",
         "a.", "a ", " a", "a./b", "\u3164", "x\u3164.json", "\u115f", "\uffa0", "a\ufe0f", "\u2800", "a\U000e0100",
+        "clock$", "CON .txt", "a/b. ", "a\u00a0", "a\u3000", "a\u200b", "a\u202e",
+        "c\u043enfig.json", "m\u03bfdel", "\u0455hard.json",
         'a"b', "a|b", "a?b=c", "a*", "a:b",
     ],
 )  # fmt: skip
@@ -227,6 +282,7 @@ def test_names_that_are_something_else_elsewhere(name: str) -> None:
     assert name_problem(name) is not None
     assert name_problem("console.json") is None
     assert name_problem("auxiliary/nulls.txt") is None
+    assert name_problem("\u043c\u043e\u0434\u0435\u043b\u044c/\u6a21\u578b-v1.json") is None  # each script by itself
 
 
 @pytest.mark.parametrize("name", ["con", "aux", "nul.x", "com1", "lpt0.json", "a.", "-a"])

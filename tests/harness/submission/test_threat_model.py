@@ -49,6 +49,7 @@ KNOWN = {
     "a certificate that was altered, or signed by an impostor",
     "code that joins a run from this machine or another",
     "a run that reaches for the key, other partners or the network",
+    "a run that takes all memory",
     "native code in the checking process",
     "results about files that were never handed in",
     "a ZIP with bytes behind it, text that runs, names that are something else elsewhere, numbers of 5,000 digits",
