@@ -131,6 +131,8 @@ def _table(name: str, caption: str, rows: Sequence[Line], *columns: str) -> Tabl
 
 def _settings(rows: Sequence[Line]) -> Table:
     """Each memory and pattern once: its settings do not depend on the codec."""
+    from linepress_hardware.channel.headline import WITH_WRITES
+
     columns = (
         Column("memory"),
         Column("pattern"),
@@ -144,8 +146,16 @@ def _settings(rows: Sequence[Line]) -> Table:
         for name in (*PATTERNS, "workload"):
             best, default = (row[f"plain_{kind}bandwidth_{name}_GBps"] for kind in ("", "default_"))
             plain, coded = row[f"plain_settings_{name}"], row[f"settings_{name}"]
-            texts = (row["memory"], row["workload"] if name == "workload" else name, fmt.significant(best), plain)
-            texts = (*texts, fmt.significant(default), "the same" if coded == plain else coded)
+            with_what = "the same" if coded == plain else coded
+            writes = ", with writes" if row["mode"] == "inline" and _said(row, name) in WITH_WRITES else ""
+            texts = (
+                row["memory"],
+                _said(row, name) + writes,
+                fmt.significant(best),
+                plain,
+                fmt.significant(default),
+                with_what,
+            )
             found.setdefault(texts, Row(tuple(map(cell, texts))))
     return Table("channel-settings", "The plain channel", columns, (RowGroup("", tuple(found.values())),))
 
