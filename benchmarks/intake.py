@@ -435,8 +435,8 @@ def main(argv: list[str]) -> int:
                 times = found[name]
                 print(
                     f"{name} at {found['submissions']:,} submissions: p50 {1e3 * times['p50_s']:.1f} ms, worst of "
-                    f"{PAGE_ROUNDS} {1e3 * times['worst_s']:.1f} ms (status and list: under {1e3 * PAGE_TARGET_S:.0f} "
-                    f"ms; load {found['load']:.1f})"
+                    f"{PAGE_ROUNDS} {1e3 * times['worst_s']:.1f} ms (status and list: under "
+                    f"{1e3 * PAGE_TARGET_S:.0f} ms; load {found['load']:.1f})"
                 )
             bad += [f"{name} page" for name in ("status", "list") if found[name]["worst_s"] > PAGE_TARGET_S]
         if options.only in (None, "fuzz"):

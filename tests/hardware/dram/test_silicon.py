@@ -33,8 +33,8 @@ MEASURED = {c.system: c for c in packaged_curves()}
 @pytest.mark.parametrize("system", list(MEASURED))
 def test_the_model_keeps_its_limits_against_silicon(system: str) -> None:
     errors = Errors.of(compare(machine(MEASURED[system]), shares=3, lines=30_000))
-    # Xeon Max misses the limits of saturation (6 and 15 %), and MODEL.md says so: its curves are bound by its cores and
-    # jump between neighbouring shares by more than the limit. It is held to what it reached.
+    # Xeon Max misses the limits of saturation (6 and 15 %), and MODEL.md says so: its curves are bound by its cores
+    # and jump between neighbouring shares by more than the limit. It is held to what it reached.
     missed = system == "Xeon Max 9480"
     assert errors.saturated_mean <= (0.10 if missed else 0.06)
     assert errors.saturated_worst <= (0.25 if missed else 0.15)

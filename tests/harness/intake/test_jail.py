@@ -46,6 +46,7 @@ def place(tmp_path: Path) -> dict[str, Any]:
     return {"work": str(tmp_path / "work"), "temporary": str(tmp_path / "temporary"), "network": False}
 
 
+@pytest.mark.threat("a run that reaches for the key, other partners or the network")
 def test_a_run_sees_its_own_folder_and_no_other(place: dict[str, Any], tmp_path: Path) -> None:
     if not landlock.abi():
         pytest.skip("this kernel has no Landlock; /readyz says so")
@@ -71,6 +72,7 @@ def test_a_run_sees_its_own_folder_and_no_other(place: dict[str, Any], tmp_path:
     assert inside("{" + said + "}", **place) == {**dict.fromkeys(tries, "refused"), **dict.fromkeys(mine, "done")}
 
 
+@pytest.mark.threat("a run that reaches for the key, other partners or the network")
 def test_a_run_has_no_network_but_its_own(place: dict[str, Any]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -111,6 +113,7 @@ def hierarchy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path
     return {"root": root, "own": own}
 
 
+@pytest.mark.threat("a run that takes all memory")
 def test_a_group_has_the_limit_and_takes_who_enters(hierarchy: dict[str, Path]) -> None:
     assert group.place(**hierarchy) == hierarchy["root"] / "unit"
     before = resource.getrlimit(resource.RLIMIT_DATA)
@@ -161,6 +164,7 @@ print(how, said)
 """
 
 
+@pytest.mark.threat("a run that takes all memory")
 def test_without_a_group_every_process_has_the_limit_for_itself() -> None:
     def started(n_bytes: int) -> str:
         command = [sys.executable, "-c", ENTER, "", str(256 << 20), str(n_bytes)]
@@ -170,6 +174,7 @@ def test_without_a_group_every_process_has_the_limit_for_itself() -> None:
     assert started(100 << 20) == "each process alone ['taken', 'taken']"
 
 
+@pytest.mark.threat("a run that takes all memory")
 def test_processes_of_a_group_have_the_limit_together() -> None:
     if group.place() is None:
         pytest.skip("no cgroup v2 with memory is delegated to this process; /readyz says so")

@@ -69,6 +69,7 @@ CALLS = {
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="seccomp is Linux's")
 
 
+@pytest.mark.threat("native code in the checking process")
 @linux
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers of system calls are the machine's")
 def test_native_code_gets_none_of_these() -> None:
@@ -80,6 +81,7 @@ def test_native_code_gets_none_of_these() -> None:
     assert found["said"] == dict.fromkeys(CALLS, "EPERM")
 
 
+@pytest.mark.threat("native code in the checking process")
 @linux
 @pytest.mark.parametrize(
     "take",
@@ -106,6 +108,7 @@ def test_what_checking_needs_is_left() -> None:
     assert inside(code)["said"] == [True, 100 << 20, True]
 
 
+@pytest.mark.threat("native code in the checking process")
 @linux
 def test_nothing_outlives_a_checking_process(tmp_path: Path) -> None:
     """A process that was started before the filter, in a session of its own, ends with the namespace."""
@@ -157,6 +160,7 @@ def numbers(machine: str) -> dict[str, int]:
     return {row["name"]: int(row[machine]) for row in csv.DictReader(lines) if row[machine] != "-"}
 
 
+@pytest.mark.threat("native code in the checking process")
 @pytest.mark.parametrize("machine", HEADERS)
 def test_the_filter_has_the_numbers_of_the_machine_and_leaves_out_no_call_that_it_has(machine: str) -> None:
     _, own, calls = seccomp._MACHINES[machine]
