@@ -232,7 +232,9 @@ def _bandwidth(case: ChannelCase, study: Study, packed_bytes_per_line: float) ->
 
     named = {name: name for name in ("sequential", "random", "mixed")} | {"workload": case.workload}
     measured = {w: headline(study_at, w, chosen_settings(case)) for w in dict.fromkeys(named.values())}
-    closed = study.closed_form(packed_bytes_per_line, measured["sequential"].best.GBps, measured["random"].best.GBps)
+    closed = study_at(measured["random"].settings).closed_form(
+        packed_bytes_per_line, measured["sequential"].best.GBps, measured["random"].best.GBps
+    )
     row: dict[str, Any] = {}
     for name, workload in named.items():
         row.update(_headline(name, measured[workload]))
