@@ -13,6 +13,7 @@ from linepress.cli.common import BYTES, json_option, print_json, stderr, stdout
 from linepress.errors import EXIT_CASES_FAILED, EXIT_NOTHING_MEASURED, EXIT_OK, LinepressError
 
 if TYPE_CHECKING:
+    from linepress.stages.channel.case import ChannelCase
     from linepress.stages.channel.inputs import LineSizes
 
 EPILOG = """\b
@@ -27,6 +28,7 @@ Examples:
   linepress channel sizes.json --sweep decode_latency_ns --load-curve --blocks --capacity --faults
   linepress channel kv.safetensors -c huffman --packing stream --packing classes:set=auto --leakage
   linepress channel sizes.json --trace accesses.bin --packing stream
+  linepress channel sizes.json --memory lpddr5x --schemes all --within 2
 
 \b
 sizes.json     a list of line counts by coded bits, or {"344": 1200, "512": 3}
@@ -128,6 +130,13 @@ def _settings(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]
 @click.option("--leakage", is_flag=True, help="Bits a line that sizes and atoms give away, and what padding costs.")
 @click.option("--faults", is_flag=True, help="Damage the memory and read all of it through the port (first case).")
 @click.option(
+    "--schemes",
+    "scheme_names",
+    multiple=True,
+    metavar="NAME",
+    help="Instead: compaction and translation schemes side by side (all, or names; an unknown one lists them).",
+)
+@click.option(
     "--trace", "trace", type=click.Path(path_type=Path), help="Replay a recorded trace (on the first case)."
 )
 @json_option
@@ -158,6 +167,7 @@ def command(
     capacity: bool,
     leakage: bool,
     faults: bool,
+    scheme_names: tuple[str, ...],
     trace: Path | None,
     as_json: bool,
 ) -> int:
@@ -195,6 +205,9 @@ def command(
         ecc_code=ecc,
         overrides=settings,
     )
+    if scheme_names:
+        bases = [replace(case_of(base, found, decode_ns), memory=m) for found in sizes for m in memories or ("hbm3",)]
+        return _schemes(bases, scheme_names, as_json)
     cases = [
         replace(case_of(base, found, decode_ns), memory=memory, packing=packing, workload=workload)
         for found in sizes
@@ -238,6 +251,29 @@ def command(
     if not rows:
         return EXIT_NOTHING_MEASURED
     return EXIT_CASES_FAILED if failed else EXIT_OK
+
+
+def _schemes(bases: list[ChannelCase], names: tuple[str, ...], as_json: bool) -> int:
+    """The tables of `linepress.stages.channel.schemes` instead of the cases."""
+    from linepress.stages.channel.schemes import chosen_schemes, published_rows, scheme_rows, verdict
+    from linepress.tables.schemes import published_table, scheme_table
+    from linepress.tables.text import show
+
+    chosen = chosen_schemes(names)
+    rows = [row for base in bases for row in scheme_rows(base, chosen)]
+    published = published_rows(bases[0], chosen)
+    said = verdict(rows)
+    if as_json:
+        print_json({"schemes": rows, "published": published, "verdict": said})
+        return EXIT_OK
+    console = stdout()
+    console.width = max(console.width if console.is_terminal else 200, 150)
+    show(scheme_table(rows), console)
+    if published:
+        show(published_table(published), console)
+    for sentence in said:
+        console.print(sentence, markup=False, highlight=False)
+    return EXIT_OK
 
 
 def _policy(policy: str | None, queue: int | None) -> str | None:
