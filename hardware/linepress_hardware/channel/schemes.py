@@ -69,12 +69,12 @@ class Placed:
     @property
     def capacity(self) -> float:
         """Raw bytes over stored bytes."""
-        return self.layout.start_bytes.shape[0] * LINE_BYTES / self.stored_bytes
+        return float(self.layout.start_bytes.shape[0] * LINE_BYTES / self.stored_bytes)
 
     @property
     def metadata_bytes_per_page(self) -> float:
         """Metadata of 4 KiB of raw lines."""
-        return self.metadata_bytes * 4096 / (self.layout.start_bytes.shape[0] * LINE_BYTES)
+        return float(self.metadata_bytes * 4096 / (self.layout.start_bytes.shape[0] * LINE_BYTES))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from linepress.stages.channel.case import ChannelCase
 from linepress.stages.channel.row import TILE_LINES, capacity, configuration, spread, subject
-from linepress_codecs.packing import Classes, parse_packing, stored_bytes
+from linepress_codecs.packing import Classes, Packing, parse_packing, stored_bytes
 from linepress_hardware.channel import results
 from linepress_hardware.channel.config import LINE_BYTES
 from linepress_hardware.channel.evaluate import InlineSpec, Study, Subject
@@ -87,7 +87,7 @@ def study_of(base: ChannelCase, scheme: Scheme, bits: NDArray[np.uint16]) -> tup
         layout = subject(base, bits, Classes(set=classes), "offline").layout
         found = study(Subject(layout, coded, InlineSpec(classes, rule_bytes=int(scheme.value("rule_bytes")))))
         own = float(config.metadata_entry_bytes)
-        packing = Classes(set=classes)
+        packing: Packing = Classes(set=classes)
     else:
         packing = parse_packing(scheme.packing)
         its = subject(base, bits, packing, "offline")
