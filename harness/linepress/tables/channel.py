@@ -144,8 +144,8 @@ def _settings(rows: Sequence[Line]) -> Table:
         for name in (*PATTERNS, "workload"):
             best, default = (row[f"plain_{kind}bandwidth_{name}_GBps"] for kind in ("", "default_"))
             plain, coded = row[f"plain_settings_{name}"], row[f"settings_{name}"]
-            texts = (row["memory"], row["workload"] if name == "workload" else name, fmt.significant(best), plain)
-            texts = (*texts, fmt.significant(default), "the same" if coded == plain else coded)
+            first = (row["memory"], row["workload"] if name == "workload" else name, fmt.significant(best), plain)
+            texts = (*first, fmt.significant(default), "the same" if coded == plain else coded)
             found.setdefault(texts, Row(tuple(map(cell, texts))))
     return Table("channel-settings", "The plain channel", columns, (RowGroup("", tuple(found.values())),))
 

@@ -247,10 +247,10 @@ def command(
         print_json(document)
     else:
         _print(document)
-    for error in dict.fromkeys(failure["error"] for failure in failed):
-        of = [f"{case['codec']} {case['packing']} {case['memory']}" for case in failed if case["error"] == error]
+    for reason in dict.fromkeys(failure["error"] for failure in failed):
+        of = [f"{case['codec']} {case['packing']} {case['memory']}" for case in failed if case["error"] == reason]
         cases_said = "1 case" if len(of) == 1 else f"{len(of)} cases"
-        stderr().print(f"failed, {cases_said} of {len(cases)}: {error} ({listed(of, 3)})", markup=False)
+        stderr().print(f"failed, {cases_said} of {len(cases)}: {reason} ({listed(of, 3)})", markup=False)
     if not rows:
         return EXIT_NOTHING_MEASURED
     return EXIT_CASES_FAILED if failed else EXIT_OK
