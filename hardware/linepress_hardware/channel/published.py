@@ -20,12 +20,6 @@ from linepress_hardware.channel.translation import expand_static
 from linepress_hardware.channel.workloads import LineStream
 
 TILE, READS = 65_536, 40_000
-IDEAL_GAIN = 1.17
-"""Attaché's gain with an ideal predictor: what the share of short lines is fitted to."""
-METADATA_HITS = 0.77
-"""Hit rate of its 1 MB metadata cache on the programs of the paper (reading notes)."""
-UNALIGNED, ALIGNED, SPLITS = (0, 22, 44, 64), (0, 8, 32, 64), 0.309
-"""Compresso's classes before and after aligning, and the share of split accesses before: what the fit reaches."""
 
 
 def _bits(size_bytes: int) -> NDArray[np.uint16]:
@@ -69,22 +63,22 @@ def accesses_per_line(scheme: Scheme, pattern: str) -> float:
     return _plan(scheme, _bits(15), reads).requests / len(reads)
 
 
-def short_share() -> float:
-    """Share of short lines c at which halves give the ideal gain on bandwidth: 2 / (2 − c)."""
-    return 2 - 2 / IDEAL_GAIN
+def short_share(scheme: Scheme) -> float:
+    """Share of short lines c at which halves give the published ideal gain on bandwidth: 2 / (2 − c)."""
+    return 2 - 2 / scheme.value("ideal_gain")
 
 
 def halves_gain(scheme: Scheme) -> float:
     """Atoms of 32 B saved by the predictor on random reads, at the share of short lines fitted to the ideal gain."""
     bits = np.full(TILE, 512, np.uint16)
-    bits[np.random.Generator(np.random.PCG64(3)).permutation(TILE)[: round(short_share() * TILE)]] = 200
+    bits[np.random.Generator(np.random.PCG64(3)).permutation(TILE)[: round(short_share(scheme) * TILE)]] = 200
     plan = _plan(scheme, bits, _random())
     return 2 * READS / (int(plan.size_bytes.sum()) / 32)
 
 
-def halves_with_metadata() -> float:
-    """The same with a metadata cache instead: one atom a miss."""
-    return 2 / (2 - short_share() + (1 - METADATA_HITS))
+def halves_with_metadata(scheme: Scheme) -> float:
+    """The same with a metadata cache of the published hit rate instead: one atom a miss."""
+    return 2 / (2 - short_share(scheme) + (1 - scheme.value("metadata_hit_share")))
 
 
 def collisions(scheme: Scheme) -> float:
@@ -95,14 +89,15 @@ def collisions(scheme: Scheme) -> float:
     return 0.0 if pointer is None else float((pointer >= 0).sum()) / ((1 << 18) - 128)
 
 
-def split_shares() -> tuple[float, float, float]:
+def split_shares(scheme: Scheme) -> tuple[float, float, float]:
     """(persistence, share of split accesses unaligned, aligned): lines keep the size of the line before with the
     persistence that makes the first one the published share, else draw 0 to 64 B alike; in line order, each page from
     a 64 B boundary. The second share is then a prediction."""
+    before, after = (scheme.figures[name].value for name in ("unaligned_bytes", "class_bytes"))
     rng = np.random.Generator(np.random.PCG64(5))
     fresh, coin = rng.integers(0, LINE_BYTES + 1, TILE), rng.random(TILE)
 
-    def split(classes: tuple[int, ...], keep: float) -> float:
+    def split(classes: list[int], keep: float) -> float:
         last = np.maximum.accumulate(np.where(coin >= keep, np.arange(TILE), 0))
         sizes = np.array(classes)
         length = sizes[np.searchsorted(sizes, fresh[last])].reshape(-1, 64)
@@ -113,12 +108,12 @@ def split_shares() -> tuple[float, float, float]:
     low, high = 0.0, 1.0
     for _ in range(30):
         middle = (low + high) / 2
-        low, high = (middle, high) if split(UNALIGNED, middle) > SPLITS else (low, middle)
-    return low, split(UNALIGNED, low), split(ALIGNED, low)
+        low, high = (middle, high) if split(before, middle) > scheme.value("unaligned_split_share") else (low, middle)
+    return low, split(before, low), split(after, low)
 
 
 def _splits(scheme: Scheme, _: Placed | None) -> str:
-    keep, before, after = split_shares()
+    keep, before, after = split_shares(scheme)
     return f"{100 * before:.1f} % (fitted, sizes persist with {keep:.2f}), {100 * after:.1f} % predicted"
 
 
@@ -129,9 +124,9 @@ CHECKS: dict[str, Callable[[Scheme, Placed | None], str]] = {
     "quads-random": lambda s, _: f"{accesses_per_line(s, 'random'):.3f}",
     "halves-predictor": lambda s, _: (
         f"+ {100 * (halves_gain(s) - 1):.1f} % of bandwidth (share of short lines fitted to + 17 %: "
-        f"{short_share():.2f})"
+        f"{short_share(s):.2f})"
     ),
-    "halves-metadata": lambda s, _: f"+ {100 * (halves_with_metadata() - 1):.1f} %, one 32 B atom a miss",
+    "halves-metadata": lambda s, _: f"+ {100 * (halves_with_metadata(s) - 1):.1f} %, one 32 B atom a miss",
     "collisions": lambda s, _: f"{100 * collisions(s):.4f} %",
     "block-capacity": lambda s, placed: "" if placed is None else f"{placed.capacity:.2f} on these lines, our code",
 }

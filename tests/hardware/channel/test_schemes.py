@@ -180,9 +180,9 @@ def test_published_figures_that_a_count_can_check() -> None:
     assert accesses_per_line(known["cram"], "sequential") == pytest.approx(0.25 + 0.02, abs=0.001)
     assert accesses_per_line(known["cram"], "random") == pytest.approx(1.02, abs=0.003)
     assert collisions(known["attache"]) == pytest.approx(2.0**-15, rel=0.05)
-    assert 2 / (2 - short_share()) == pytest.approx(1.17)
+    assert 2 / (2 - short_share(known["attache"])) == pytest.approx(1.17)
     assert halves_gain(known["attache"]) == pytest.approx(1.153, abs=0.02)
-    _, before, after = split_shares()
+    _, before, after = split_shares(known["compresso"])
     assert before == pytest.approx(0.309, abs=0.003)
     assert after < before / 2
 
