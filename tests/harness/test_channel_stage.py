@@ -88,10 +88,8 @@ def test_packings_on_weights(packing: str) -> None:
     assert found["mode"] == "offline"
     assert found["effective_capacity_ratio"] == pytest.approx(found["closed_form_capacity_ratio"], rel=0.03)
     assert found["gain_sequential"] <= found["closed_form_gain_sequential"] * 1.02
-    # The closed form counts atoms; with the tuned mapping the two atoms of a plain line share a row, those of a coded
-    # line that straddles may not: up to a tenth less.
-    assert found["gain_random"] == pytest.approx(found["closed_form_gain_random"], rel=0.12)
-    assert found["default_gain_random"] == pytest.approx(found["closed_form_gain_random"], rel=0.08)
+    # Within the 5 % of this run's interval: the closed form counts the rows that a coded line and its metadata open.
+    assert found["gain_random"] == pytest.approx(found["closed_form_gain_random"], rel=0.06)
     assert found["latency_mean_ns"] > found["plain_latency_mean_ns"]
     assert found["energy_pJ_per_useful_byte"] < found["plain_energy_pJ_per_useful_byte"]
     assert sum(found["where_bandwidth_went"].values()) == pytest.approx(1.0)

@@ -89,7 +89,10 @@ CHANNEL_COLUMNS: dict[str, tuple[str, str]] = {
         "double",
         "raw / fetched bytes with metadata, and the engine's and port's ceiling",
     ),
-    "closed_form_gain_random": ("double", "atoms raw / (atoms per line + metadata misses)"),
+    "closed_form_gain_random": (
+        "double",
+        "rows, or atoms, of a raw line / those of a coded one with metadata misses",
+    ),
     "closed_form_gain_mixed": ("double", "harmonic mean of the two by share, writes as read-modify-write"),
     "closed_form_atoms_per_line_random": ("double", "1 + (s - 1) / A for a line of s bytes at any offset"),
     "closed_form_capacity_ratio": ("double", "line bytes / (mean packed line bytes + metadata per line + tables)"),

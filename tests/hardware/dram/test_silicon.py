@@ -19,6 +19,8 @@ from linepress_hardware.dram.silicon import (
     Curves,
     Errors,
     compare,
+    compared_rows,
+    lines_in_flight,
     little,
     machine,
     packaged_curves,
@@ -158,3 +160,13 @@ def test_bad_inputs_of_the_command(tmp_path: Path) -> None:
         assert says in str(invoke("--against", file).exception)
     assert "no system with 'sparc'" in str(invoke("--against", "packaged", "--system", "sparc").exception)
     assert np.isfinite([c.peak_GBps for c in MEASURED.values()]).all()
+
+
+def test_the_miss_on_xeon_max_is_the_lines_its_cores_keep_in_flight() -> None:
+    curves = MEASURED["Xeon Max 9480"]
+    part, _ = printed_part(curves.memory)
+    found = np.array(lines_in_flight(curves, round(curves.peak_GBps / part.peak_GBps), curves.shares(100), 64))
+    alone = np.abs(np.median(found) / found - 1)
+    recorded = next(r for r in compared_rows() if r["system"] == "Xeon Max 9480")
+    assert 100 * alone.mean() == pytest.approx(float(recorded["saturated_mean_pct"]), abs=1.0)
+    assert 100 * alone.max() == pytest.approx(float(recorded["saturated_worst_pct"]), abs=2.0)

@@ -12,6 +12,7 @@ from linepress.cli.common import BYTES, json_option, print_json, stderr, stdout
 from linepress.errors import EXIT_CASES_FAILED, EXIT_NOTHING_MEASURED, EXIT_OK, LinepressError
 
 if TYPE_CHECKING:
+    from linepress.stages.channel.case import ChannelCase
     from linepress.stages.channel.inputs import LineSizes
 
 EPILOG = """\b
@@ -26,6 +27,7 @@ Examples:
   linepress channel sizes.json --sweep decode_latency_ns --load-curve --blocks --capacity --faults
   linepress channel kv.safetensors -c huffman --packing stream --packing classes:set=auto --leakage
   linepress channel sizes.json --trace accesses.bin --packing stream
+  linepress channel sizes.json --memory lpddr5x --schemes all --within 2
 
 \b
 sizes.json     a list of line counts by coded bits, or {"344": 1200, "512": 3}
@@ -128,6 +130,13 @@ def _settings(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]
 @click.option("--leakage", is_flag=True, help="Bits a line that sizes and atoms give away, and what padding costs.")
 @click.option("--faults", is_flag=True, help="Damage the memory and read all of it through the port (first case).")
 @click.option(
+    "--schemes",
+    "scheme_names",
+    multiple=True,
+    metavar="NAME",
+    help="Instead: compaction and translation schemes side by side (all, or names; an unknown one lists them).",
+)
+@click.option(
     "--trace", "trace", type=click.Path(path_type=Path), help="Replay a recorded trace (on the first case)."
 )
 @json_option
@@ -158,6 +167,7 @@ def command(
     capacity: bool,
     leakage: bool,
     faults: bool,
+    scheme_names: tuple[str, ...],
     trace: Path | None,
     as_json: bool,
 ) -> int:
@@ -196,6 +206,9 @@ def command(
         ecc_code=ecc,
         overrides=settings,
     )
+    if scheme_names:
+        bases = [replace(case_of(base, found, decode_ns), memory=m) for found in sizes for m in memories or ("hbm3",)]
+        return _schemes(bases, scheme_names, as_json)
     cases = [
         (replace(case_of(base, found, decode_ns), memory=memory, packing=packing, workload=workload), found)
         for found in sizes
@@ -234,13 +247,36 @@ def command(
         print_json(document)
     else:
         _print(document)
-    for error in dict.fromkeys(failure["error"] for failure in failed):
-        of = [f"{case['codec']} {case['packing']} {case['memory']}" for case in failed if case["error"] == error]
+    for reason in dict.fromkeys(failure["error"] for failure in failed):
+        of = [f"{case['codec']} {case['packing']} {case['memory']}" for case in failed if case["error"] == reason]
         cases_said = "1 case" if len(of) == 1 else f"{len(of)} cases"
-        stderr().print(f"failed, {cases_said} of {len(cases)}: {error} ({listed(of, 3)})", markup=False)
+        stderr().print(f"failed, {cases_said} of {len(cases)}: {reason} ({listed(of, 3)})", markup=False)
     if not rows:
         return EXIT_NOTHING_MEASURED
     return EXIT_CASES_FAILED if failed else EXIT_OK
+
+
+def _schemes(bases: list[ChannelCase], names: tuple[str, ...], as_json: bool) -> int:
+    """The tables of `linepress.stages.channel.schemes` instead of the cases."""
+    from linepress.stages.channel.schemes import chosen_schemes, published_rows, scheme_rows, verdict
+    from linepress.tables.schemes import published_table, scheme_table
+    from linepress.tables.text import show
+
+    chosen = chosen_schemes(names)
+    rows = [row for base in bases for row in scheme_rows(base, chosen)]
+    published = published_rows(bases[0], chosen)
+    said = verdict(rows)
+    if as_json:
+        print_json({"schemes": rows, "published": published, "verdict": said})
+        return EXIT_OK
+    out = stdout()
+    for table in [scheme_table(rows), *([published_table(published)] if published else [])]:
+        out.print(table.caption, style="bold", markup=False)
+        show(table, out)
+        out.print()
+    for sentence in said:
+        out.print(sentence, markup=False, highlight=False)
+    return EXIT_OK
 
 
 def _policy(policy: str | None, queue: int | None) -> str | None:
