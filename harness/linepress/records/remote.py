@@ -81,7 +81,8 @@ def open_place(uri: str) -> tuple[Any, str]:
 def without_end_slash(uri: str) -> str:
     """A URI as it is known everywhere: ``s3://bucket/run/`` is the run ``s3://bucket/run``."""
     before, mark, query = uri.partition("?")
-    return before.rstrip("/") + mark + query
+    stripped = before.rstrip("/")
+    return (stripped if "://" in stripped else before) + mark + query
 
 
 def working_folder(uri: str) -> Path:
