@@ -129,8 +129,7 @@ def sessions_needed(pilot: Sequence[Series], sessions: int, options: CompareOpti
 
 
 def _share(n: int) -> float:
-    """Squared error of the trimmed mean of n differences, in variances of one: Yuen's, whose sum of squares grows with
-    n - 1."""
+    """Yuen's squared error of the trimmed mean of n differences, in variances of one; squares grow with n - 1."""
     kept = n - 2 * int(TRIM * n)
     return (n - 1) / (kept * max(kept - 1, 1))
 
