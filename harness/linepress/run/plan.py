@@ -14,8 +14,10 @@ from typing import Any
 from linepress.cluster.tasks import Split, Task
 from linepress.environment import expanded
 from linepress.errors import SourceError
+from linepress.run.estimate import case_s
 from linepress.run.keys import HashCache, case_key, content_ids
 from linepress.sources import Selection, TensorRef, open_source
+from linepress.sources.hub import HubBytes
 from linepress.stages.measure.split import PARTS_OF_SPLIT, SPLIT_BYTES, parts_of
 from linepress.suite.model import CodecSpec, SourceSpec, Suite
 from linepress_codecs.contracts import LineCodec
@@ -139,6 +141,7 @@ class Plan:
             content_sha256=content.removeprefix("sha256:") if content.startswith("sha256:") else "",
             memory_bytes=WORKER_BYTES + CHUNK_COPIES * model.chunk_bytes + LINE_COST_BYTES * tensor.n_bytes // 64,
             data="" if tensor.local else tensor.stored().identity,
+            afar=tensor.stored() if isinstance(tensor.location, HubBytes) else None,
             split=self._split(tensor, self.variants[case.variant].variant),
         )
 
@@ -150,6 +153,11 @@ class Plan:
         part_bytes = self.split_bytes // PARTS_OF_SPLIT + chunk_bytes
         memory_bytes = WORKER_BYTES + CHUNK_COPIES * chunk_bytes + LINE_COST_BYTES * part_bytes // 64
         return Split(SPLIT_MODULE, parts, memory_bytes)
+
+    def weight(self, case: Case) -> float:
+        """Core-seconds of a case among others, see `linepress.run.estimate.case_s`."""
+        planned, model = self.variants[case.variant], self.suite.model
+        return case_s(planned.spec, planned.variant, self.tensors[case.tensor], model.repeats, model.packings)
 
     def identity(self, case: Case) -> dict[str, Any]:
         """Columns of ``measure`` that say which case a row without results is."""

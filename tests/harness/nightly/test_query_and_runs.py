@@ -222,7 +222,7 @@ def test_deleting_the_latest_good_run_says_so(doomed: Path) -> None:
 
 def test_everything_that_a_run_leaves_is_known(doomed: Path) -> None:
     """A file that linepress writes must not make its own folder undeletable."""
-    for name in ("events.jsonl", "failures.jsonl", "mlflow.json", "suite.yaml", ".lock"):
+    for name in ("events.jsonl", "failures.jsonl", "machine_load.json", "mlflow.json", "suite.yaml", ".lock"):
         (doomed / name).write_text("")
     delete(doomed)
     assert not doomed.exists()
