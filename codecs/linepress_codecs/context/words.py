@@ -14,22 +14,25 @@ import numpy as np
 from numba import njit
 
 from linepress_codecs.context.cells import PARAMETERS, SLOPE_SHIFT
+from linepress_codecs.context.chains import (
+    CELL_OF,
+    FIRST_CELL_AT,
+    FIRST_ROW_AT,
+    MEAN_AT,
+    MIRROR_OF,
+    NEXT_CELL_AT,
+    NEXT_ROW_AT,
+    OFFSET_AT,
+    ROW_OF,
+    SHIFT_OF,
+    SLOPE_AT,
+    WIDEN_AT,
+)
 from linepress_codecs.context.encode import NO_SYMBOL, classify
-from linepress_codecs.context.rows import NEAR, OFFSET, SMALL_CELLS
+from linepress_codecs.context.rows import ESCAPE_SYMBOL, NEAR, OFFSET, SMALL_CELLS
 from linepress_codecs.context.turning_kernels import classify as classify_turning
 from linepress_codecs.context.turning_kernels import place_elements
-from linepress_codecs.context.vector import (
-    FIRST_CELL,
-    FIRST_ROW,
-    MEAN,
-    NEXT_CELL,
-    NEXT_ROW,
-    OFFSET_OF,
-    SLOPE_OF,
-    WIDEN,
-    means_of_channel,
-    means_of_row,
-)
+from linepress_codecs.context.vector import means_of_channel, means_of_row
 from linepress_codecs.context.woven import classify_woven
 from linepress_codecs.intrinsics import count_ones, extract, load64, store64
 from linepress_codecs.tans.encode import MISSING, step_back_word
@@ -52,6 +55,12 @@ U3, U7, U48, U56 = (np.uint64(i) for i in (3, 7, 48, 56))
 PAIR = np.uint64(0xFFFF)
 FLIGHT = 4
 MOST_ELEMENTS = 64
+FINER_CELLS = np.int32(4)
+"""Octaves by which cells may be finer than the element format, in a line of the fast kind."""
+NO_CELL = np.int32(1 << 20)
+"""Index of an element too small for any cell; no row has a symbol for it."""
+MOST_RAW_BITS = np.uint64(56)
+"""Most raw bits of a word in a line of the fast kind; three escapes side by side have more."""
 I0, I1 = np.int32(0), np.int32(1)
 
 
@@ -66,11 +75,13 @@ def _cells(line, mantissa, cell, index, mask):  # type: ignore[no-untyped-def]
         magnitude = u & np.int32(0x7FFF)
         exponent = magnitude >> mantissa
         over = exponent - cell[j]
-        odd |= (over + np.int32(SMALL_CELLS)) | (mantissa - over) | (exponent - I1)
-        raw = mantissa - max(over, I0)
-        k = np.int32(SMALL_CELLS) + (((magnitude & low) | (low + I1)) >> (raw & np.int32(31))) + min(over, I0)
+        odd |= (mantissa + FINER_CELLS - over) | (exponent - I1)
+        raw = max(mantissa - max(over, I0), I0)
+        finer = min(max(over - mantissa, I0), FINER_CELLS)
+        k = (((magnitude & low) | (low + I1)) >> (raw & np.int32(31))) << finer
+        k += np.int32(SMALL_CELLS) + min(over, I0)
         sign = -(u >> np.int32(15))
-        index[j] = (k ^ sign) - sign
+        index[j] = (k ^ sign) - sign if over >= np.int32(-SMALL_CELLS) else NO_CELL
         mask[j] = np.uint16((I1 << (raw & np.int32(15))) - I1)
     return odd
 
@@ -88,6 +99,15 @@ def _places_of_rows(index, row, shift, mirror, place):  # type: ignore[no-untype
 
 
 @njit(inline="always")
+def _place_around(index, row, prediction):  # type: ignore[no-untyped-def]
+    """Place of an element under a prediction; ``row`` is that of a prediction near zero."""
+    mirror = prediction >> np.int32(31)
+    cells = ((prediction ^ mirror) - mirror + np.int32(4)) >> np.int32(3)
+    near = min(cells, np.int32(NEAR))
+    return _place(row + near, ((index ^ mirror) - mirror) - (cells - near) + np.int32(OFFSET))
+
+
+@njit(inline="always")
 def _places_of_channel(index, chain, slope, offset, mean, finer, row, guess, place):  # type: ignore[no-untyped-def]
     """Places of a line of one channel; ``finer`` int32[m] and ``row`` int32[m] of first and later elements."""
     m = index.shape[0]
@@ -99,20 +119,14 @@ def _places_of_channel(index, chain, slope, offset, mean, finer, row, guess, pla
     for j in range(0, m, chain):
         guess[j] = mean
     for j in range(m):
-        mirror = guess[j] >> np.int32(31)
-        cells = ((guess[j] ^ mirror) - mirror + np.int32(4)) >> np.int32(3)
-        near = min(cells, np.int32(NEAR))
-        place[j] = _place(row[j] + near, ((index[j] ^ mirror) - mirror) - (cells - near) + np.int32(OFFSET))
+        place[j] = _place_around(index[j], row[j], guess[j])
 
 
 @njit(inline="always")
 def _places_around(index, row, mean, place):  # type: ignore[no-untyped-def]
     """Places of elements that are predicted by ``mean`` int32[m] alone; ``row`` is that of a mean near zero."""
     for j in range(index.shape[0]):
-        mirror = mean[j] >> np.int32(31)
-        cells = ((mean[j] ^ mirror) - mirror + np.int32(4)) >> np.int32(3)
-        near = min(cells, np.int32(NEAR))
-        place[j] = _place(row[j] + near, ((index[j] ^ mirror) - mirror) - (cells - near) + np.int32(OFFSET))
+        place[j] = _place_around(index[j], row[j], mean[j])
 
 
 @njit(inline="always")
@@ -133,15 +147,15 @@ def _encoder(streams: int, rows: bool, turning: bool, bit_moves: bool) -> Any:
 
     @njit(cache=True)
     def encode(  # type: ignore[no-untyped-def]
-        data, channel, position, parameters, constants, turns, sines, before, needed, offsets, later, span, in_runs,
+        data, channel, position, parameters, constants, wheel, sines, before, needed, offsets, later, span, in_runs,
         precision, mantissa, bias, frequency, entries_in, states_in, words, starts, bits, write
     ):  # fmt: skip
         """Sizes (and with ``write`` the code) of lines uint16[n, m]; returns the bits of ``words`` used.
 
-        channel int64[n]; position uint32[n], turns and sines as of `vector`, where means turn; parameters: of the
-        tables; constants int32: of `vector.row_constants` transposed
-        and repeated behind the last channel, or of `vector.channel_constants`, cells with the bias added; before,
-        needed, offsets, span of `order.LineOrder`; frequency : flat int32[rows * 256]; entries : `encode_entries`.
+        channel int64[n]; position uint32[n], wheel (`chains.turns`) and sines (`turning.wave`) where means turn;
+        parameters: of the tables; constants int32: of `vector.row_constants` transposed and repeated behind the last
+        channel, or of `vector.channel_constants`, cells with the bias added; before, needed, offsets, later, span of
+        `order.LineOrder`; frequency : flat int32[rows * 256]; entries : `encode_entries`.
         """
         entries, states = np.uint64(entries_in.ctypes.data), np.uint64(states_in.ctypes.data)
         out, source = np.uint64(words.ctypes.data), np.uint64(data.ctypes.data)
@@ -181,29 +195,29 @@ def _encoder(streams: int, rows: bool, turning: bool, bit_moves: bool) -> Any:
                     if c0 % span + m > span:
                         odd = np.int32(-1)
                     else:
-                        odd = _cells(data[i], wide, constants[3, c0 : c0 + m], index, free)
+                        odd = _cells(data[i], wide, constants[CELL_OF, c0 : c0 + m], index, free)
                         if turning:
-                            means_of_row(turns, c0, position[i], sines, mean)
-                            _places_around(index, constants[0, c0 : c0 + m], mean, place[g])
+                            means_of_row(constants, c0, position[i], wheel, mean)
+                            _places_around(index, constants[ROW_OF, c0 : c0 + m], mean, place[g])
                         else:
                             _places_of_rows(
-                                index, constants[0, c0 : c0 + m], constants[1, c0 : c0 + m],
-                                constants[2, c0 : c0 + m], place[g],
+                                index, constants[ROW_OF, c0 : c0 + m], constants[SHIFT_OF, c0 : c0 + m],
+                                constants[MIRROR_OF, c0 : c0 + m], place[g],
                             )  # fmt: skip
                 else:
                     own = constants[c0]
                     for j in range(m):
-                        cell[j], finer[j], row[j] = own[NEXT_CELL], I0, own[NEXT_ROW]
+                        cell[j], finer[j], row[j] = own[NEXT_CELL_AT], I0, own[NEXT_ROW_AT]
                     for j in range(0, m, chain):
-                        cell[j], finer[j], row[j] = own[FIRST_CELL], own[WIDEN], own[FIRST_ROW]
+                        cell[j], finer[j], row[j] = own[FIRST_CELL_AT], own[WIDEN_AT], own[FIRST_ROW_AT]
                     odd = _cells(data[i], wide, cell, index, free)
                     if turning:
-                        means_of_channel(turns, c0, position[i], sines, mean)
-                        _guess_turning(index, chain, own[SLOPE_OF], own[WIDEN], finer, mean, guess)
+                        means_of_channel(own, position[i], wheel, mean)
+                        _guess_turning(index, chain, own[SLOPE_AT], own[WIDEN_AT], finer, mean, guess)
                         _places_around(index, row, guess, place[g])
                     else:
                         _places_of_channel(
-                            index, chain, own[SLOPE_OF], own[OFFSET_OF], own[MEAN], finer, row, guess, place[g]
+                            index, chain, own[SLOPE_AT], own[OFFSET_AT], own[MEAN_AT], finer, row, guess, place[g]
                         )
                 at = raw_at + np.uint64(g) * raw_size
                 if odd >= 0:
@@ -211,7 +225,17 @@ def _encoder(streams: int, rows: bool, turning: bool, bit_moves: bool) -> Any:
                     for j in range(m):
                         seen |= load64(entries + (np.uint64(place[g, j]) << U3))
                     if seen & MISSING:
-                        odd = np.int32(-1)
+                        for j in range(m):
+                            if (load64(entries + (np.uint64(place[g, j]) << U3)) & MISSING) == U0:
+                                continue
+                            place[g, j] = (place[g, j] & np.uint16(0xFF00)) | np.uint16(ESCAPE_SYMBOL)
+                            free[j] = np.uint16(0xFFFF)
+                            if not rows and (j + 1) % chain != 0:  # what follows is predicted by its mean alone
+                                alone = (mean[j + 1] if turning else np.int32(own[MEAN_AT])) << own[WIDEN_AT]
+                                place[g, j + 1] = _place_around(index[j + 1], row[j + 1], alone)
+                        for t in range(n_words):
+                            if count_ones(load64(free_at + (np.uint64(t) << U3))) > MOST_RAW_BITS:
+                                odd = np.int32(-1)
                 if odd >= 0 and bit_moves:
                     held, used, fill, to = U0, U0, U0, at
                     line = source + (np.uint64(i * m) << U1)

@@ -87,13 +87,13 @@ def _decoder(vectors: bool, bit_moves: bool) -> Any:
         flags = special * np.uint64(0x0001000100010001)
         mask, flush, rest3 = (U1 << precision) - U1, precision << U2, precision * U3
         word_raw = (low + sign) * (U64 // width)
-        states = np.zeros((4, LANES), np.uint64)
+        states = np.zeros((4, LANES), np.uint32)
         places = np.zeros(LANES, np.uint64)
-        parts = np.zeros((MOST_ELEMENTS // 4, LANES), np.uint64)
-        base = np.zeros(LANES, np.uint64)
+        parts = np.zeros((MOST_ELEMENTS // 2, LANES), np.uint32)
+        rows = np.zeros(LANES, np.uint32)
         index = np.zeros(LANES, np.int64)
         states_at, places_at = np.uint64(states.ctypes.data), np.uint64(places.ctypes.data)
-        parts_at = np.uint64(parts.ctypes.data)
+        parts_at, rows_at = np.uint64(parts.ctypes.data), np.uint64(rows.ctypes.data)
         n = starts.shape[0]
         left = 0
         i = 0
@@ -116,33 +116,33 @@ def _decoder(vectors: bool, bit_moves: bool) -> Any:
                         left += 1
                     i += 1
                     continue
-                row = (mode - U1) << precision
                 w = window(payload, at)
-                states[0, lanes] = x + row
-                states[1, lanes] = (w & mask) + row
-                states[2, lanes] = ((w >> precision) & mask) + row
-                states[3, lanes] = ((w >> (precision + precision)) & mask) + row
+                states[0, lanes] = x
+                states[1, lanes] = w & mask
+                states[2, lanes] = (w >> precision) & mask
+                states[3, lanes] = (w >> (precision + precision)) & mask
                 places[lanes] = at + rest3
-                base[lanes] = row
+                rows[lanes] = (mode - U1) << precision
                 index[lanes] = i
                 lanes += 1
                 i += 1
             if lanes == 0:
                 break
             for z in range(lanes, LANES):  # the last batch: lanes without a line repeat one
-                places[z] = places[lanes - 1]
+                places[z], rows[z] = places[lanes - 1], rows[lanes - 1]
                 for c in range(4):
                     states[c, z] = states[c, lanes - 1]
             if vectors:
-                vector_chains(table, payload, states_at, places_at, parts_at, steps)
+                vector_chains(table, payload, states_at, rows_at, places_at, parts_at, steps)
             else:
-                word_chains(table, payload, states_at, places_at, parts_at, steps)
+                word_chains(table, payload, states_at, rows_at, places_at, parts_at, steps)
             for z in range(lanes):
-                k, row, at = index[z], base[z], places[z]
+                k, at = index[z], places[z]
                 end = starts[k] + np.uint64(bits[k])
                 to = target + np.uint64(k) * line_bytes
-                ends = (states[0, z] - row) | ((states[1, z] - row) << precision)
-                ends |= ((states[2, z] - row) | ((states[3, z] - row) << precision)) << (precision + precision)
+                ends = np.uint64(states[0, z]) | (np.uint64(states[1, z]) << precision)
+                high = np.uint64(states[2, z]) | (np.uint64(states[3, z]) << precision)
+                ends |= high << (precision + precision)
                 first = ends | (window(payload, at) << flush)
                 raw, p = at - flush, U0
                 if at > end:
@@ -150,8 +150,11 @@ def _decoder(vectors: bool, bit_moves: bool) -> Any:
                     left += 1
                     continue
                 for t in range(words):
-                    fields = parts[2 * t, z] if narrow else parts[t, z]
-                    others = parts[2 * t + 1, z] if narrow else U0
+                    u = 4 * t if narrow else 2 * t
+                    fields = np.uint64(parts[u, z]) | (np.uint64(parts[u + 1, z]) << U32)
+                    others = U0
+                    if narrow:
+                        others = np.uint64(parts[u + 2, z]) | (np.uint64(parts[u + 3, z]) << U32)
                     if (fields | others) & flags:
                         word, p = _odd_part(fields, payload, first, raw, flush, p, width, low, sign, special)
                         if narrow:

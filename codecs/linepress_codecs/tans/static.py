@@ -143,8 +143,8 @@ class StaticTables:
         return build(rows, self.precision, MODE_ZERO)
 
     @cached_property
-    def decode_entries(self) -> NDArray[np.uint64]:
-        """The table of `chains`, uint64[rows * L], for elements of 8 or 16 bits."""
+    def decode_entries(self) -> NDArray[np.uint32]:
+        """The table of `chains`, uint32[rows * L], for elements of 8 or 16 bits."""
         machine, field = self.machine, self.field
         entry = machine.decode.astype(np.uint64)
         symbol = (entry >> U16).astype(np.int64)
@@ -158,11 +158,9 @@ class StaticTables:
             bits = (value << field.low ^ field.flip) & ((1 << self.width) - 1)
         special = special_flag(self.width)
         bits = np.where(symbol < FIRST, np.where(symbol == ESCAPE, special | ESCAPE_FLAG, special), bits)
-        r = np.uint64(machine.precision)
-        row = np.arange(len(entry), dtype=np.uint64) >> r << r
         read = ((entry >> U12) & U15) << np.uint64(BITS_AT)
-        entries: NDArray[np.uint64] = bits.astype(np.uint64) | read | ((entry & U4095) + row) << np.uint64(STATE_AT)
-        return entries
+        entries = bits.astype(np.uint64) | read | (entry & U4095) << np.uint64(STATE_AT)
+        return entries.astype(np.uint32)
 
     @cached_property
     def symbol_of(self) -> NDArray[np.uint8]:
