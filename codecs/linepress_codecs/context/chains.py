@@ -6,8 +6,8 @@ where the row of a step follows from the element before it in the stream. Where 
 computed in its lane: sine and cosine of its phase by one gather, two multiplications.
 
 Both kinds leave, for each two elements, one word of values with their raw bits zero and one of masks of those bits,
-and a number that is negative where a line has an element with another form (zero, subnormal, too large): it is read
-again by the general decoder. An escape is an element all of whose bits are raw.
+and a number that is negative where a line has an element with another form (subnormal, too large): it is read again
+by the general decoder.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ def turns() -> NDArray[np.int32]:
     return both.astype(np.int32)
 
 
-class _Model(Lanes):
-    """Vector code of the channel model; ``mantissa`` and ``top`` (largest exponent) in every lane."""
+class Model(Lanes):
+    """Vector code of the channel model."""
 
-    def __init__(self, builder: Any, mantissa: Any, top: Any, precision: Any) -> None:
+    def __init__(self, builder: Any, mantissa: Any, precision: Any) -> None:
         super().__init__(builder, LANES, 32)
-        self.mantissa, self.top, self.precision = self.splat(mantissa), self.splat(top), self.splat(precision)
+        self.mantissa, self.precision = self.splat(mantissa), self.splat(precision)
 
     def negate(self, value: Any, mask: Any) -> Any:
         return self.builder.sub(self.builder.xor(value, mask), mask)
@@ -103,10 +103,12 @@ class _Model(Lanes):
         size = b.sub(b.shl(self.negate(index, sign), self.constant(3)), self.constant(8 * SMALL_CELLS - 4))
         return self.negate(self.larger(size, 0), sign)
 
-    def value(self, index: Any, cell: Any) -> tuple[Any, Any, Any]:
-        """(element with raw bits zero, mask of those, negative where it has another form) of a cell index;
-        ``cell`` is (cell exponent + bias) << mantissa. See `cells.near_cells`; the position of a number's leading one
-        is read from the exponent of a float32."""
+    def value(self, index: Any, cell: Any, top: Any) -> tuple[Any, Any, Any]:
+        """(element with raw bits zero, mask of those, negative where it has another form) of a cell index.
+
+        ``cell`` is (cell exponent + bias) << mantissa, ``top`` the largest exponent. See `cells.near_cells`; the
+        position of a number's leading one is read from the exponent of a float32.
+        """
         b, one = self.builder, self.constant(1)
         sign = self.sign(index)
         size = self.negate(index, sign)
@@ -122,15 +124,19 @@ class _Model(Lanes):
         magnitude = b.add(cell, b.select(small, below, up))
         exponent = b.ashr(magnitude, self.mantissa)
         left = self.larger(b.sub(self.mantissa, over), 0)
-        odd = b.or_(b.sub(exponent, one), b.sub(self.top, exponent))
+        odd = b.or_(b.sub(exponent, one), b.sub(top, exponent))
         odd = b.or_(odd, b.or_(b.sub(size, one), b.sub(self.constant(MOST_CELLS), size)))
         odd = b.or_(odd, b.sub(self.constant(0), missing))
         mask = self.low_bits(self.constant(-1), b.and_(left, self.constant(15)))
         low = b.and_(magnitude, self.constant((1 << (WIDTH - 1)) - 1))
         value = b.or_(low, b.and_(sign, self.constant(1 << (WIDTH - 1))))
+        # An escape is an element of raw bits only, a zero one whose sign is raw.
         escape, none = self.escape(index), self.constant(0)
+        zero = b.icmp_signed("==", index, none)
         mask = b.select(escape, self.constant((1 << WIDTH) - 1), mask)
-        return b.select(escape, none, value), mask, b.select(escape, none, odd)
+        mask = b.select(zero, self.constant(1 << (WIDTH - 1)), mask)
+        bare = b.or_(escape, zero)
+        return b.select(bare, none, value), mask, b.select(bare, none, odd)
 
     def mean(self, wheel: Any, phase: Any, own: Any, cross: Any, coarser: Any) -> Any:
         """`turning_kernels.turned` at a phase in 2^-32 turns."""
@@ -148,7 +154,7 @@ class _Model(Lanes):
 class _Line:
     """What both kinds of lines share: states, places, the words written, and a step."""
 
-    def __init__(self, model: _Model, table: Any, payload: Any, states: Any, places: Any, streams: int) -> None:
+    def __init__(self, model: Model, table: Any, payload: Any, states: Any, places: Any, streams: int) -> None:
         b = model.builder
         self.model, self.table, self.payload, self.states, self.places = model, table, payload, states, places
         self.wide = Lanes(b, LANES, 64)
@@ -192,13 +198,14 @@ class _Line:
 class _Pairs:
     """Words of two values, of their masks, and where they are stored."""
 
-    def __init__(self, line: _Line, out: Any, masks: Any) -> None:
-        self.line, self.addresses, self.held = line, (out, masks), []  # type: ignore[var-annotated]
+    def __init__(self, line: _Line, out: Any, masks: Any, top: Any) -> None:
+        self.line, self.addresses, self.top = line, (out, masks), line.model.splat(top)
+        self.held: list[Any] = []
 
     def take(self, index: Any, cell: Any, word: Any, half: int) -> None:
         """Element ``2 half`` or the one behind it of the four of ``word``."""
         model, b = self.line.model, self.line.model.builder
-        *both, strange = model.value(index, cell)
+        *both, strange = model.value(index, cell, self.top)
         b.store(b.or_(b.load(self.line.odd), strange), self.line.odd)
         if not self.held:
             self.held = both
@@ -302,11 +309,11 @@ def line_chains(  # type: ignore[no-untyped-def]
         (table, payload, wheel, states, places, known, positions, out, masks, odd, words, mantissa, top,
          precision, *_) = arguments  # fmt: skip
         n_streams, in_rows, turns_too = (kind.literal_value for kind in signature.args[-3:])
-        line = _Line(_Model(builder, mantissa, top, precision), table, payload, states, places, n_streams)
+        line = _Line(Model(builder, mantissa, precision), table, payload, states, places, n_streams)
         if in_rows:
-            _rows(line, _Pairs(line, out, masks), wheel, known, positions, words, turns_too)
+            _rows(line, _Pairs(line, out, masks, top), wheel, known, positions, words, turns_too)
         else:
-            pairs = [_Pairs(line, out, masks) for _ in range(n_streams)]
+            pairs = [_Pairs(line, out, masks, top) for _ in range(n_streams)]
             _channels(line, pairs, wheel, known, positions, words, turns_too)
         line.finish(odd)
         return context.get_dummy_value()

@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 
 from linepress_codecs.bitio import frozen
 from linepress_codecs.bitio import line_words as as_lines
-from linepress_codecs.context.chains import CELL_OF, FIRST_CELL_AT, OWN_AT, WIDEN_AT, WIDTH, turns
+from linepress_codecs.context.chains import CELL_OF, FIRST_CELL_AT, NEXT_CELL_AT, WIDEN_AT, WIDTH, turns
 from linepress_codecs.context.channel import ChannelTables, FloatShape
 from linepress_codecs.context.order import LineOrder
 from linepress_codecs.context.rows import channel_machine
 from linepress_codecs.context.turning import TurningTables, wave
 from linepress_codecs.context.vector import DECODERS, STREAMS, channel_constants, row_constants, split_parameters
-from linepress_codecs.context.words import ENCODERS
+from linepress_codecs.context.words import ENCODERS, MOST_ELEMENTS
 from linepress_codecs.contracts import Lines, Packed
 from linepress_codecs.targets import target
 
@@ -32,19 +32,27 @@ def _rows(lines: Lines | Packed, order: LineOrder, streams: int, shape: FloatSha
     return True if order.plain_rows else None
 
 
-def _constants(
-    tables: AnyTables, rows: bool, precision: int, shape: FloatShape, mantissa: int
-) -> NDArray[np.int32] | None:
-    """Constants of the kernels, cells as (exponent + bias) << ``mantissa``; None where numbers could be too large."""
+def _constants(tables: AnyTables, rows: bool, shape: FloatShape, precision: int | None) -> NDArray[np.int32] | None:
+    """Constants of the kernels of a ``precision``, or (None) of the encoder's: rows of the machine, cells' exponents,
+    and in lines of rows a parameter a row. None where numbers could be too large for the kernels."""
+    kept: dict[tuple[bool, FloatShape, int | None], NDArray[np.int32] | None]
+    kept = tables.__dict__.setdefault("_kernel_constants", {})
+    key = (rows, shape, precision)
+    if key not in kept:
+        kept[key] = _made(tables, *key)
+    return kept[key]
+
+
+def _made(tables: AnyTables, rows: bool, shape: FloatShape, precision: int | None) -> NDArray[np.int32] | None:
     parameters, turning = split_parameters(tables)
-    if rows:
-        out, cells = row_constants(parameters, turning, precision), slice(CELL_OF, CELL_OF + 1)
-    else:
-        out, cells = channel_constants(parameters, turning, precision), slice(FIRST_CELL_AT, OWN_AT)
-        if int(out[:, WIDEN_AT].max()) > MOST_WIDEN:
-            return None
-    out[:, cells] = (out[:, cells] + shape.bias) << mantissa
-    return out.astype(np.uint32).view(np.int32)
+    make, cells = (row_constants, [CELL_OF]) if rows else (channel_constants, [FIRST_CELL_AT, NEXT_CELL_AT])
+    out = make(parameters, turning, precision or 0)
+    if not rows and int(out[:, WIDEN_AT].max()) > MOST_WIDEN:
+        return None
+    out[:, cells] = (out[:, cells] + shape.bias) << (0 if precision is None else shape.mantissa)
+    if rows and precision is None:  # the last channel repeated behind
+        out = np.concatenate([out, np.repeat(out[-1:], MOST_ELEMENTS, axis=0)]).T
+    return np.ascontiguousarray(out).astype(np.uint32).view(np.int32)
 
 
 def _positions(lines: Lines | Packed) -> NDArray[np.uint32]:
@@ -62,7 +70,7 @@ def decode_fast(
     rows = _rows(packed, order, streams, shape)
     if rows is None or not target().lanes:
         return rest
-    constants = _constants(tables, rows, precision, shape, shape.mantissa)
+    constants = _constants(tables, rows, shape, precision)
     if constants is None:
         return rest
     left = DECODERS[streams, rows, isinstance(tables, TurningTables)](
@@ -81,14 +89,11 @@ def encode_fast(
     rows = _rows(lines, order, streams, shape)
     if rows is None:
         return None
-    # Rows here are those of the machine, not offsets in its decode table.
-    constants = _constants(tables, rows, 0, shape, 0)
+    constants = _constants(tables, rows, shape, None)
     if constants is None:
         return None
-    n, m = len(lines), order.offset.shape[0]
+    n = len(lines)
     machine = channel_machine(precision)
-    if rows:
-        constants = np.ascontiguousarray(np.concatenate([constants, np.repeat(constants[-1:], m, axis=0)]).T)
     bits, starts = np.empty(n, np.uint16), np.empty(n, np.uint64)
     used = ENCODERS[streams, rows, isinstance(tables, TurningTables), target().bit_moves](
         as_lines(lines.data).view(np.uint16), channel, frozen(_positions(lines)), tables.parameters, constants,

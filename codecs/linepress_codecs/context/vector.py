@@ -21,34 +21,18 @@ from linepress_codecs.context.cells import (
     SLOPE,
     SLOPE_SHIFT,
 )
-from linepress_codecs.context.chains import (
-    CELL_OF,
-    COARSER_AT,
-    COARSER_OF,
-    COLUMNS,
-    CROSS_AT,
-    CROSS_OF,
-    INDEX_BITS,
-    LATER_OF,
-    OWN_AT,
-    OWN_OF,
-    STEP_AT,
-    STEP_OF,
-    line_chains,
-)
+from linepress_codecs.context.chains import CELL_OF, COLUMNS, LATER_OF, line_chains
 from linepress_codecs.context.channel import ChannelTables
 from linepress_codecs.context.rows import NEAR
 from linepress_codecs.context.turning import CELL_FIRST as TURNING_CELL
 from linepress_codecs.context.turning import CLASS_FIRST as TURNING_CLASS
-from linepress_codecs.context.turning import COARSER, CROSS, OWN, SINE_BITS, STEP, TurningTables
+from linepress_codecs.context.turning import COARSER, CROSS, OWN, STEP, TurningTables
 from linepress_codecs.intrinsics import count_ones, deposit, store64
 from linepress_codecs.tans.chains import LANES
 from linepress_codecs.tans.kernels import MODE_CODED, U0, U32, U64
 from linepress_codecs.tans.words import head_of, plain_line, window
 
 U3 = np.uint64(3)
-HALF_STEP, TO_INDEX = np.uint32(1 << (31 - INDEX_BITS)), np.uint32(32 - INDEX_BITS)
-SINE = np.int32(SINE_BITS)
 CODED = np.uint64(MODE_CODED)
 MOST_WORDS = 32
 MOST_RAW_BITS = np.uint64(56)
@@ -110,35 +94,6 @@ def _elements_of(channel, ahead, offset, later, span, turning, constants, elemen
         elements[j] = constants[min(c, last)]
         if turning:
             elements[j, LATER_OF] = behind
-
-
-@njit(inline="always")
-def turn(own, cross, step, coarser, position, wheel):  # type: ignore[no-untyped-def]
-    """`turning_kernels.turned` in 32 bits, which hold every sum (`turning.MOST_MEAN`); wheel: `chains.turns`."""
-    both = wheel[np.uint64(np.uint32(np.uint32(position * np.uint32(step)) + HALF_STEP) >> TO_INDEX)]
-    total = np.int32(own * (both >> np.int32(16))) + np.int32(cross * np.int32(np.int16(both)))
-    shift = SINE + coarser
-    return np.int32((np.int32(total) + (np.int32(1) << (shift - np.int32(1)))) >> shift)
-
-
-@njit(inline="always")
-def means_of_row(known, first, position, wheel, mean):  # type: ignore[no-untyped-def]
-    """Means of the elements of a line of neighbouring channels from ``first`` on, int32[m]; ``known``
-    int32[COLUMNS, …] as of `row_constants`, transposed."""
-    m = mean.shape[0]
-    own, cross = known[OWN_OF, first : first + m], known[CROSS_OF, first : first + m]
-    step, coarser = known[STEP_OF, first : first + m], known[COARSER_OF, first : first + m]
-    for j in range(m):
-        mean[j] = turn(own[j], cross[j], step[j], coarser[j], position, wheel)
-
-
-@njit(inline="always")
-def means_of_channel(own, position, wheel, mean):  # type: ignore[no-untyped-def]
-    """Means of the elements of a line of one channel, whose first token stands at ``position``; ``own`` as of
-    `channel_constants`."""
-    for j in range(mean.shape[0]):
-        at = np.uint32(position + np.uint32(j))
-        mean[j] = turn(own[OWN_AT], own[CROSS_AT], own[STEP_AT], own[COARSER_AT], at, wheel)
 
 
 def split_parameters(tables: ChannelTables | TurningTables) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

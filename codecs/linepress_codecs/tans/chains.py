@@ -32,20 +32,23 @@ def special_flag(width: int) -> int:
 
 
 @intrinsic
-def vector_chains(typing_context, table, payload, states, rows, places, out, steps):  # type: ignore[no-untyped-def]
-    """Steps of LANES lines. Addresses: table uint32[], payload, states uint32[4, LANES] and places uint64[LANES] (bit
-    positions) in and out, rows uint32[LANES] (of the table, in entries), out uint32[steps, 2, LANES] (the fields of a
-    step's four elements, 16 bits each); then the number of steps."""
-    del typing_context, table, payload, states, rows, places, out, steps
+def vector_chains(typing_context, table, payload, states, rows, places, out, odd, steps):  # type: ignore[no-untyped-def]
+    """Steps of LANES lines.
+
+    Addresses: table uint32[], payload, states uint32[4, LANES] and places uint64[LANES] (bit positions) in and out,
+    rows uint32[LANES] (of the table, in entries), out uint32[steps, 2, LANES] (the fields of a step's four elements, 16
+    bits each), odd uint32[LANES] (all the fields of a line, or-ed); then the number of steps.
+    """
+    del typing_context, table, payload, states, rows, places, out, odd, steps
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         del signature
-        table, payload, states, rows, places, out, steps = arguments
+        table, payload, states, rows, places, out, odd, steps = arguments
         lane, wide = Lanes(builder, LANES, 32), Lanes(builder, LANES, 64)
         row = lane.load(rows)
         # Variables of a loop are allocas here; LLVM makes registers of them.
         state = [variable(builder, lane.load(states, c)) for c in range(4)]
-        place = variable(builder, wide.load(places))
+        place, seen = variable(builder, wide.load(places)), variable(builder, lane.constant(0))
         with loop_over(builder, steps, intp=ir.IntType(64)) as loop:
             entries = [lane.gather(table, builder.add(builder.load(x), row), 4, 4) for x in state]
             at = builder.load(place)
@@ -66,13 +69,15 @@ def vector_chains(typing_context, table, payload, states, rows, places, out, ste
             for half in range(2):
                 field = builder.and_(entries[2 * half], lane.constant(FIELD_MASK))
                 both = builder.or_(field, builder.shl(entries[2 * half + 1], lane.constant(16)))
+                builder.store(builder.or_(builder.load(seen), both), seen)
                 lane.store(both, out, builder.add(first, ir.Constant(ir.IntType(64), half)))
         for c in range(4):
             lane.store(builder.load(state[c]), states, c)
         wide.store(builder.load(place), places)
+        lane.store(builder.load(seen), odd)
         return context.get_dummy_value()
 
-    return types.void(*[types.uint64] * 7), generate
+    return types.void(*[types.uint64] * 8), generate
 
 
 @njit(inline="always")
@@ -84,7 +89,7 @@ def _step(table, state, bits):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def word_chains(table, payload, states, rows, places, out, steps):  # type: ignore[no-untyped-def]
+def word_chains(table, payload, states, rows, places, out, odd, steps):  # type: ignore[no-untyped-def]
     """`vector_chains` without vectors: two lines at a time."""
     mask = np.uint64(FIELD_MASK)
     row = np.uint64(4 * LANES)
@@ -98,6 +103,7 @@ def word_chains(table, payload, states, rows, places, out, steps):  # type: igno
         y2, y3 = np.uint64(load32(states + row + row + b)), np.uint64(load32(states + row + row + row + b))
         p, q = load64(places + a + a), load64(places + b + b)
         at = out + a
+        seen_v, seen_w = np.uint32(0), np.uint32(0)
         for _ in range(steps):
             v, w = window(payload, p), window(payload, q)
             e0, x0, v, n0 = _step(s, x0, v)
@@ -110,12 +116,16 @@ def word_chains(table, payload, states, rows, places, out, steps):  # type: igno
             f3, y3, w, m3 = _step(t, y3, w)
             p += n0 + n1 + n2 + n3
             q += m0 + m1 + m2 + m3
-            store32(at, np.uint32((e0 & mask) | (e1 << U16)))
-            store32(at + np.uint64(4), np.uint32((f0 & mask) | (f1 << U16)))
-            at += row
-            store32(at, np.uint32((e2 & mask) | (e3 << U16)))
-            store32(at + np.uint64(4), np.uint32((f2 & mask) | (f3 << U16)))
-            at += row
+            v0, v1 = np.uint32((e0 & mask) | (e1 << U16)), np.uint32((e2 & mask) | (e3 << U16))
+            w0, w1 = np.uint32((f0 & mask) | (f1 << U16)), np.uint32((f2 & mask) | (f3 << U16))
+            seen_v, seen_w = np.uint32(seen_v | v0 | v1), np.uint32(seen_w | w0 | w1)
+            store32(at, v0)
+            store32(at + np.uint64(4), w0)
+            store32(at + row, v1)
+            store32(at + row + np.uint64(4), w1)
+            at += row + row
+        store32(odd + a, seen_v)
+        store32(odd + b, seen_w)
         store32(states + a, np.uint32(x0))
         store32(states + row + a, np.uint32(x1))
         store32(states + row + row + a, np.uint32(x2))

@@ -178,6 +178,15 @@ class StaticTables:
     def choice(self, elements: int) -> tuple[NDArray[np.uint64], np.uint64, np.uint64] | None:
         """(differences uint64[256], that of the modes, the sum of equals) with which `encode` chooses among tables;
         None where there are too many tables or elements for the sums."""
+        if elements not in self._choices:
+            self._choices[elements] = self._choice(elements)
+        return self._choices[elements]
+
+    @cached_property
+    def _choices(self) -> dict[int, tuple[NDArray[np.uint64], np.uint64, np.uint64] | None]:
+        return {}
+
+    def _choice(self, elements: int) -> tuple[NDArray[np.uint64], np.uint64, np.uint64] | None:
         (cost, mode), others = self.cost, len(self.frequency) - 1
         if others >= MOST_CHOICES:
             return None
