@@ -19,6 +19,10 @@ from linepress_codecs.contracts import Lines, Packed
 from linepress_codecs.targets import target
 
 AnyTables = ChannelTables | TurningTables
+ROOM = np.zeros(512, np.uint8)
+"""What a load that reaches ahead may see behind a payload."""
+FEW_LINES, SHORT_BYTES = 64, 1 << 19
+"""A payload of more lines than this, yet short, is copied with room behind it: its last lines need no other form."""
 MOST_WIDEN = 8
 """Octaves by which a first cell may be wider than the later ones, so that the kernels' numbers fit 32 bits."""
 
@@ -73,8 +77,11 @@ def decode_fast(
     constants = _constants(tables, rows, shape, precision)
     if constants is None:
         return rest
+    payload = packed.payload
+    if len(packed) > FEW_LINES and len(payload) <= SHORT_BYTES:
+        payload = np.concatenate([payload, ROOM])
     left = DECODERS[streams, rows, isinstance(tables, TurningTables)](
-        frozen(packed.payload), frozen(packed.starts), frozen(packed.bits), channel, frozen(_positions(packed)),
+        frozen(payload), frozen(packed.starts), frozen(packed.bits), channel, frozen(_positions(packed)),
         constants, turns(), order.offset, order.later, order.span, precision, np.uint64(shape.mantissa),
         np.uint64(shape.top), channel_machine(precision).decode, out, rest,
     )  # fmt: skip

@@ -100,8 +100,8 @@ def line_places(  # type: ignore[no-untyped-def]
     Addresses: line uint16[m]; known, of the first element in `vector.row_constants` transposed, int32[COLUMNS,
     stride], or of the channel, int32[PARAMETERS]; wheel `chains.turns`; out: behind int32[2, m] for a line of one
     channel (means, by which an element behind an escape is predicted; cell indices), places and masks uint16[m].
-    Numbers: position of the first element, elements (a multiple of 16), mantissa, chain (elements of a stream, a power
-    of two). Constants of the caller: rows, turning.
+    Numbers: position of the first element, elements (a multiple of 16), mantissa, chain (elements of a stream, a
+    power of two). Constants of the caller: rows, turning.
     """
     del typing_context, line, known, stride, position, wheel, behind, places, masks, elements, mantissa, chain
 

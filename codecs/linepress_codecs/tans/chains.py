@@ -32,11 +32,13 @@ def special_flag(width: int) -> int:
 
 
 @intrinsic
-def vector_chains(typing_context, table, payload, states, rows, places, out, odd, steps):  # type: ignore[no-untyped-def]
+def vector_chains(  # type: ignore[no-untyped-def]
+    typing_context, table, payload, states, rows, places, out, odd, steps
+):
     """Steps of LANES lines.
 
     Addresses: table uint32[], payload, states uint32[4, LANES] and places uint64[LANES] (bit positions) in and out,
-    rows uint32[LANES] (of the table, in entries), out uint32[steps, 2, LANES] (the fields of a step's four elements, 16
+    rows uint32[LANES] (of the table, in entries), out uint32[steps, 2, LANES] (fields of a step's four elements, 16
     bits each), odd uint32[LANES] (all the fields of a line, or-ed); then the number of steps.
     """
     del typing_context, table, payload, states, rows, places, out, odd, steps
