@@ -143,6 +143,12 @@ def test_links_by_hand() -> None:
         latency = card.encode_latency_ns + card.decode_latency_ns
         assert row["break_even_bytes"] == pytest.approx(latency / (1 - 1 / 1.5) * row["rate_GBps"])
         assert (row["one_page_speedup"] > 1) == (row["break_even_bytes"] < 12288)
+    timed = [row for row in offload.rows(page, card, (0.5, 2.0)) if row["coder"] == "core"]
+    assert [row["coders"] for row in timed] == [-int(-1.5 * row["rate_GBps"] // 0.5) for row in timed]
+    for row in timed:  # a page is encoded and decoded before and after it flows
+        wait_ns = 12288 / 0.5 + 12288 / 2
+        assert row["one_page_speedup"] == pytest.approx(1 / (1 / 1.5 + wait_ns * row["rate_GBps"] / 12288))
+        assert row["break_even_bytes"] == pytest.approx(wait_ns / (1 - 1 / 1.5) * row["rate_GBps"])
     lines = offload.rows({**page, "granularity": "line", "unit_bytes": 64}, card)
     assert all(1 < row["speedup"] < 1.5 for row in lines)  # the header of a packet stays
 
@@ -153,7 +159,10 @@ def test_the_verb_on_the_bundled_cache() -> None:
     assert done.return_value == 0, done.stderr
     document = json.loads(done.stdout)
     assert len(document["rows"]) == 6
-    assert len(document["links"]) == 24
+    assert len(document["links"]) == 36
+    assert {(row["granularity"], row["coder"]) for row in document["links"]} == {
+        ("line", "card"), ("page", "card"), ("page", "core")
+    }  # fmt: skip
     assert {row["grew"] for row in document["rows"]} == {0}
     text = CliRunner().invoke(command, [*args, "--links"], standalone_mode=False).stdout
     assert "page out and back B" in text

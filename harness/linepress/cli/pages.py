@@ -35,7 +35,11 @@ Exit codes: 0 ok, 1 a page grew under a codec, 2 a codec was not lossless or doe
 @click.option("-c", "--codec", "specs", multiple=True, metavar="SPEC", help="Codec with options; may be repeated.")
 @click.option("--fit", "other", metavar="OTHER", help="Snapshot of another text, which tables are fitted on.")
 @click.option(
-    "--cast", default="none", show_default=True, metavar="C", help="Cache in another format: e4m3:scale=tensor."
+    "--cast",
+    default="none",
+    show_default=True,
+    metavar="C",
+    help="Cache in another format: e4m3:scale=tensor, int4:scale=kivi.",
 )
 @click.option("--layers", metavar="N,…", help="Only these layers.")
 @click.option(
@@ -74,7 +78,7 @@ def command(
     from linepress.api.measured import make_variants, source_of
     from linepress.sources import Selection
     from linepress.stages.measure import offload
-    from linepress.stages.measure.pages import lay, measure_pages
+    from linepress.stages.measure.pages import coder_rate, lay, measure_pages
     from linepress_codecs.errors import CodecError
 
     variants = make_variants(specs or ("context", "huffman", "zstd:level=3", "lz4"), (), ())
@@ -99,10 +103,11 @@ def command(
             except CodecError as error:
                 failed.append({"contract": name, "codec": variant.spec, "error": str(error)})
                 continue
+            core = coder_rate(laid, learned, codec) if links else None  # type: ignore[arg-type]
             for row in found:
                 rows.append(row | {"tables_of": "another text" if other else "own text", "tokens": laid.tokens})
                 if links and row["granularity"] != "object":
-                    over += offload.rows(row, _card(codec, laid.format, row))
+                    over += offload.rows(row, _card(codec, laid.format, row), core)
     document = {"snapshot": uri, "fit": other, "cast": cast, "rows": rows, "links": over, "failed": failed}
     if as_json:
         print_json(document)

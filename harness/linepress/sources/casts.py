@@ -1,4 +1,4 @@
-"""Recorded casts, streamed: bf16, fp16 and fp32 tensors to OFP8, and block-quantised tensors to what they stand for.
+"""Recorded casts, streamed: floating-point tensors to OFP8 or KIVI, block-quantised tensors to what they stand for.
 
 A cast is written ``e4m3:scale=tensor``. Each element is divided by its scale in binary32, clipped to the format's
 largest finite value (the saturating mode of the OCP 8-bit floating point specification 1.0, § 5.2.1: infinities
@@ -9,6 +9,12 @@ become the largest value, NaN stays NaN) and rounded to nearest, ties to even, b
 - ``tensor``: one scale for the tensor (per-tensor absmax);
 - ``channel``: one per channel: a row of a weight ``[out, in]``, a head and channel of a cache
   ``[heads, tokens, head_dim]``.
+
+``int4:scale=kivi`` and ``int8:scale=kivi`` quantise a KV cache as KIVI does (Liu et al., arXiv 2402.02750;
+jy-yuan/KIVI@150def8 quant/new_pack.py): keys by groups of `KIVI_GROUP` tokens of a channel, values by groups of as
+many channels of a token, each from its least to its largest value; the newest `KIVI_RESIDUAL` tokens stay as they
+are. The cast is of the codes alone, in the order of the cache (KIVI packs along the groups); `kivi_beside_bytes` says
+what scales, least values and the newest tokens take beside them.
 
 How a tensor was scaled changes how far it compresses, so the cast is part of the case.
 
@@ -54,6 +60,11 @@ _TARGETS: Mapping[str, Any] = {
 _LARGEST: Mapping[str, float] = {"e4m3": 448.0, "e5m2": 57344.0, "e4m3fnuz": 240.0, "e5m2fnuz": 57344.0}
 SCALES = ("none", "tensor", "channel")
 DEQUANT = "dequant"
+KIVI = "kivi"
+KIVI_BITS: Mapping[str, int] = {"int4": 4, "int8": 8}
+KIVI_GROUP, KIVI_RESIDUAL = 32, 128
+"""Values of a group (jy-yuan/KIVI@52f7615 example.py) and newest tokens kept in full precision (Transformers 5.24.0,
+cache_utils.py, QuantizedLayer)."""
 
 
 class CastError(SourceError):
@@ -73,6 +84,9 @@ class Stored(Location, Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def kind(self) -> str: ...
 
     @property
     def metadata(self) -> Mapping[str, str]: ...
@@ -99,10 +113,13 @@ class Cast:
                     f"cast {text!r} does not say to what: use {', '.join(_FLOATS)}, for example dequant:bf16"
                 )
             return cls(options[0], dequant=True)
+        if target in KIVI_BITS:
+            if options != [f"scale={KIVI}"]:
+                raise CastError(f"cast {text!r} does not say how it is quantised: use {target}:scale={KIVI}")
+            return cls(target, KIVI)
         if target not in _TARGETS:
-            raise CastError(
-                f"unknown cast {text!r}: use {', '.join(_TARGETS)} or {DEQUANT}:bf16, for example e4m3:scale=tensor"
-            )
+            known = ", ".join((*_TARGETS, *(f"{name}:scale={KIVI}" for name in KIVI_BITS)))
+            raise CastError(f"unknown cast {text!r}: use {known} or {DEQUANT}:bf16, for example e4m3:scale=tensor")
         scale = "none"
         for option in options:
             key, _, value = option.partition("=")
@@ -121,7 +138,7 @@ class Cast:
     def shape_of(self, tensor: Stored) -> tuple[int, ...]:
         """Shape after the cast; raises `CastError` unless ``tensor`` can be cast."""
         if tensor.stored_format in _FLOATS and "#" not in tensor.name:
-            return tensor.shape
+            return _kivi_shape(tensor, self.target) if self.scale == KIVI else tensor.shape
         if not self.dequant:
             raise CastError(
                 f"tensor {tensor.name!r} is stored as {tensor.stored_format}: a cast to {self.target} takes "
@@ -230,12 +247,94 @@ def cast_range(stored: Stored, cast: Cast, start_byte: int, end_byte: int) -> By
     """Bytes ``start_byte … end_byte`` of ``stored`` after the cast, uint8, for whole elements."""
     if cast.dequant:
         return _dequantised(stored, start_byte, end_byte, cast.target)
+    if cast.scale == KIVI:
+        return _kivi(stored, start_byte, end_byte, cast.target)
     width = _width(stored)
     items, shift = float_bits(stored.read(start_byte * width, end_byte * width), stored.stored_format)
     scales = scales_of(stored, cast)
     if cast.scale == "channel":
         scales = scales[channel_of(stored.shape, start_byte, end_byte)[0]]
     return _cast(items, shift, scales, cast.target)
+
+
+def _kivi_shape(tensor: Stored, target: str) -> tuple[int, ...]:
+    """Shape of the codes, two of four bits to a byte; raises `CastError` for what is no cache of one sequence."""
+    spec = f"{target}:scale={KIVI}"
+    if tensor.kind not in ("key", "value") or len(tensor.shape) != 3:
+        raise CastError(f"tensor {tensor.name!r} is no KV cache [kv_heads, tokens, head_dim], which {spec} quantises")
+    if tensor.metadata.get("arrangement", "contiguous") != "contiguous":
+        raise CastError(
+            f"{spec} groups the tokens of one sequence; {tensor.name!r} lies as {tensor.metadata['arrangement']}: "
+            "capture it contiguous"
+        )
+    heads, tokens, dim = tensor.shape
+    quantised = (tokens - KIVI_RESIDUAL) // KIVI_GROUP * KIVI_GROUP
+    if quantised <= 0 or dim % KIVI_GROUP:
+        raise CastError(
+            f"tensor {tensor.name!r} has {tokens} tokens of {dim} channels; {spec} takes more than "
+            f"{KIVI_RESIDUAL + KIVI_GROUP - 1} tokens and a head of a multiple of {KIVI_GROUP}"
+        )
+    return heads, quantised, dim * KIVI_BITS[target] // 8
+
+
+def kivi_codes(
+    values: NDArray[np.float32], kind: str, bits: int, stored_format: str
+) -> tuple[Bytes, NDArray[np.float32], NDArray[np.float32]]:
+    """KIVI's codes of runs of `KIVI_GROUP` tokens, and the scale and least value of each group.
+
+    Parameters
+    ----------
+    values : float32[runs, KIVI_GROUP, head_dim]
+        Finite.
+    kind : str
+        ``key``: a group is a channel of a run; ``value``: `KIVI_GROUP` channels of a token.
+    stored_format : str
+        Format of the cache, to which scales are rounded since they are stored in it (least values are in it).
+
+    Returns
+    -------
+    tuple
+        Codes 0 … 2^bits − 1, uint8 of the shape of ``values``, and two float32 arrays: [runs, 1, head_dim] for keys,
+        [runs, KIVI_GROUP, head_dim / KIVI_GROUP, 1] for values. A group of one value has codes 0.
+    """
+    grouped = values if kind == "key" else values.reshape(*values.shape[:2], -1, KIVI_GROUP)
+    axis = 1 if kind == "key" else 3
+    least = grouped.min(axis=axis, keepdims=True)
+    span = (grouped.max(axis=axis, keepdims=True) - least) / np.float32((1 << bits) - 1)
+    scale = span.astype(_FLOATS[stored_format]).astype(np.float32)
+    codes = np.rint((grouped - least) / np.where(scale > 0, scale, np.float32(1)))
+    whole: Bytes = np.clip(codes, 0, (1 << bits) - 1).astype(np.uint8).reshape(values.shape)
+    return whole, scale, least
+
+
+def kivi_beside_bytes(stored: Stored) -> tuple[int, int]:
+    """(bytes of scales and least values, bytes of the newest tokens) beside the codes of one cache tensor."""
+    heads, tokens, dim = stored.shape
+    quantised = _kivi_shape(stored, "int8")[1]
+    width = _width(stored)
+    return 2 * width * heads * quantised * dim // KIVI_GROUP, width * heads * (tokens - quantised) * dim
+
+
+def _kivi(stored: Stored, start_byte: int, end_byte: int, target: str) -> Bytes:
+    """Bytes ``start_byte … end_byte`` of the codes: four bits two to a byte, low nibble first; eight less 128."""
+    _, tokens, dim = stored.shape
+    _, quantised, row = _kivi_shape(stored, target)
+    runs = quantised // KIVI_GROUP
+    run_bytes, item = KIVI_GROUP * row, dim * _width(stored)
+    first, last = start_byte // run_bytes, -(-end_byte // run_bytes)
+    raw = []
+    for head in range(first // runs, -(-last // runs)):
+        low, high = max(first - head * runs, 0), min(last - head * runs, runs)
+        at = head * tokens
+        raw.append(stored.read((at + low * KIVI_GROUP) * item, (at + high * KIVI_GROUP) * item))
+    values = to_float32(np.concatenate(raw), stored.stored_format).reshape(-1, KIVI_GROUP, dim)
+    if not np.isfinite(values).all():
+        raise SourceError(f"tensor {stored.name!r} has values that are not finite, which {KIVI} cannot quantise")
+    codes = kivi_codes(values, stored.kind, KIVI_BITS[target], stored.stored_format)[0].reshape(-1)
+    out = codes[0::2] | codes[1::2] << 4 if target == "int4" else codes ^ np.uint8(128)
+    at = start_byte - first * run_bytes
+    part: Bytes = out[at : at + end_byte - start_byte].copy()
+    return part
 
 
 def _width(stored: Stored) -> int:

@@ -29,6 +29,7 @@ COLUMNS = (
 LINK_COLUMNS = (
     Column("codec"),
     Column("unit"),
+    Column("coder"),
     Column("link"),
     Column("GB/s", numeric=True),
     Column("speedup", numeric=True, better="higher"),
@@ -51,8 +52,9 @@ def page_table(rows: Sequence[Line]) -> Table:
 def link_table(rows: Sequence[Line]) -> Table:
     """Rows of `offload.rows`, a group a contract."""
     note = (
-        "speedup: plain over coded time while units stream; coders: as many as keep up with the link, of the codec's "
-        "card; one page alone: with the coders' latency in its way; pays from: message that gains despite it."
+        "speedup: plain over coded time while units stream; coders: as many as keep up with the link; one page "
+        "alone: with the coders' latency in its way; pays from: message that gains despite it. card: blocks of "
+        "hardware by the codec's card; core: cores of this machine, timed."
     )
     return Table(
         "page-links", "When a codec pays on a link", LINK_COLUMNS, _groups(rows, _link), note, sortable=False
@@ -88,6 +90,7 @@ def _link(row: Line) -> tuple[Cell, ...]:
     return (
         cell(row["codec"], style="code"),
         cell(row["granularity"]),
+        cell(row["coder"]),
         cell(row["link"]),
         _number(row["rate_GBps"], fmt.significant(row["rate_GBps"])),
         _number(row["speedup"], fmt.ratio(row["speedup"])),

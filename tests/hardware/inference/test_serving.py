@@ -146,10 +146,10 @@ def test_the_roofline_is_below_every_measured_step() -> None:
 
 @pytest.mark.slow
 def test_three_constants_predict_the_other_half() -> None:
-    """Over 5 s: the search serves 89 closed loops some 80 times."""
+    """Over 5 s: the search serves 18 closed loops some 80 times, and all that it has not seen once."""
     known, unseen = split(_points())
     assert not set(known) & set(unseen)
-    by = fit(_model(), known)
+    by = fit(_model(), known[::5])
     found = report(_model().errors(unseen, by))
     assert found["points"] == 88
     assert found["median_error"] <= 0.15

@@ -24,6 +24,7 @@ def body(*paths: str, **more: Any) -> dict[str, Any]:
     return {"name": "tiny", "files": files, **more}
 
 
+@pytest.mark.threat("names of files with `../`, NUL, newline, over 255 bytes")
 @pytest.mark.parametrize(
     "path",
     [
@@ -130,6 +131,7 @@ class Tags(HTMLParser):
         self.tags.update(f"@{name}" for name, _ in attrs)
 
 
+@pytest.mark.threat("names that are HTML")
 def test_markup_in_names_and_reasons_is_text(server: IntakeServer, partner: Partner) -> None:
     _, token = partner()
     evil = "<img src=x onerror=alert(1)>.safetensors"

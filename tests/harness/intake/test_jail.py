@@ -45,6 +45,7 @@ def place(tmp_path: Path) -> dict[str, Any]:
     return {"work": str(tmp_path / "work"), "temporary": str(tmp_path / "temporary"), "network": False}
 
 
+@pytest.mark.threat("a run that reaches for the key, other partners or the network")
 def test_a_run_sees_its_own_folder_and_no_other(place: dict[str, Any], tmp_path: Path) -> None:
     if not landlock.abi():
         pytest.skip("this kernel has no Landlock; /readyz says so")
@@ -70,6 +71,7 @@ def test_a_run_sees_its_own_folder_and_no_other(place: dict[str, Any], tmp_path:
     assert inside("{" + said + "}", **place) == {**dict.fromkeys(tries, "refused"), **dict.fromkeys(mine, "done")}
 
 
+@pytest.mark.threat("a run that reaches for the key, other partners or the network")
 def test_a_run_has_no_network_but_its_own(place: dict[str, Any]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

@@ -111,6 +111,7 @@ def test_what_passes_every_rule_is_checked_and_queued(service: Service, caller: 
     assert not any(source["uri"].startswith("/") for source in suite["sources"])
 
 
+@pytest.mark.threat("a suite other than the manifest asks for")
 def test_another_suite_than_the_manifest_asks_for_is_refused_in_one_sentence(
     service: Service, caller: Caller, packed: Path
 ) -> None:
@@ -136,6 +137,7 @@ def test_a_breach_rejects_with_the_rule(service: Service, caller: Caller, packed
     assert "S02 FAIL" in rejected["reason"]
 
 
+@pytest.mark.threat("other bytes than were declared")
 def test_bytes_that_are_not_the_declared_ones_are_rejected(service: Service, caller: Caller, packed: Path) -> None:
     row = received(service, caller, contents(packed), {"config.json": "0" * 64})
     assert Runner(service).step()
@@ -143,6 +145,7 @@ def test_bytes_that_are_not_the_declared_ones_are_rejected(service: Service, cal
     assert (rejected["state"], "declared" in rejected["reason"]) == (states.REJECTED, True)
 
 
+@pytest.mark.threat("two partners with one name")
 def test_a_manifest_of_another_partner_is_rejected(service: Service, packed: Path) -> None:
     with service.db.write() as conn:
         partners.add_partner(conn, service.now(), "rival", "r@b.example")
@@ -220,6 +223,7 @@ def test_a_check_that_gives_no_verdict_is_tried_again_and_never_passes(
     assert (rejected["state"], rejected["reason"].startswith("undecided")) == (states.REJECTED, True)
 
 
+@pytest.mark.threat("a submission that never ends")
 def test_what_kills_its_runner_is_not_tried_for_ever(
     service: Service, caller: Caller, packed: Path, clock: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -271,6 +275,7 @@ def test_a_dead_runner_of_this_machine_is_known_to_be_dead(service: Service, cal
     assert now(service, caller, row)["state"] == states.QUEUED
 
 
+@pytest.mark.threat("a submission that never ends")
 def test_a_run_past_its_time_is_ended_and_undecided(
     tmp_path: Path, clock: Any, packed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -357,6 +362,7 @@ def test_retention(service: Service, caller: Caller, packed: Path, clock: Any) -
     assert sweep(service) == {"abandoned": 0, "files": 0, "results": 0, "strays": 0}
 
 
+@pytest.mark.threat("a submission that never ends")
 def test_an_upload_that_never_ends_is_given_up(service: Service, caller: Caller, clock: Any) -> None:
     row = declared(service, caller, {"manifest.yaml": b"x"})
     clock.now += service.settings.abandon_s - 1
@@ -443,6 +449,7 @@ def dripping(hub: tuple[str, HubServer]) -> tuple[str, HubServer]:
     return commit, server
 
 
+@pytest.mark.threat("a hub that drips, a delete meanwhile, two runners")
 def test_a_hub_that_drips_holds_up_nobody_and_a_delete_frees_it(
     service: Service, caller: Caller, packed: Path, dripping: tuple[str, HubServer]
 ) -> None:
@@ -481,6 +488,7 @@ def test_a_hub_that_drips_holds_up_nobody_and_a_delete_frees_it(
         assert len(server.requests) <= asked + 1
 
 
+@pytest.mark.threat("a hub that drips, a delete meanwhile, two runners")
 def test_a_hub_below_the_least_rate_is_given_up(
     service: Service, caller: Caller, packed: Path, dripping: tuple[str, HubServer]
 ) -> None:
@@ -494,6 +502,7 @@ def test_a_hub_below_the_least_rate_is_given_up(
     assert time.monotonic() - start_s < 8
 
 
+@pytest.mark.threat("a hub that drips, a delete meanwhile, two runners")
 def test_partners_take_turns(service: Service, caller: Caller) -> None:
     with service.db.write() as conn:
         partners.add_partner(conn, service.now(), "late", "l@b.example", quota_bytes=1 << 30)
@@ -512,6 +521,7 @@ def test_partners_take_turns(service: Service, caller: Caller) -> None:
     assert order == ["acme", "late", "acme"]
 
 
+@pytest.mark.threat("a hub that drips, a delete meanwhile, two runners")
 def test_one_runner_a_folder_by_a_lock_that_dies_with_its_holder(tmp_path: Path) -> None:
     mine = processes.RunnerLock(tmp_path)
     assert not mine.is_held()

@@ -244,6 +244,7 @@ def test_the_certificate_does_not_tell_where_it_was_made(validated: House) -> No
         assert str(validated.base).encode() not in data, name
 
 
+@pytest.mark.threat("a token of another partner")
 def test_another_partner_sees_none_of_it(validated: House) -> None:
     foreign = validated.server.add_partner("rival")
     for what in ("", "/log", "/result", "/report", "/certificate"):

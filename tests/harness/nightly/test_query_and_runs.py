@@ -115,6 +115,7 @@ def test_another_schema_version_is_refused_with_what_to_do(tmp_path: Path) -> No
         query(store.path, "select 1")
 
 
+@pytest.mark.threat("formulas in CSV")
 def test_the_query_command_prints_table_csv_and_json(run: Path) -> None:
     sql = (
         "select variant, avg(payload_ratio) as ratio from measure where codec = 'huffman' group by variant order by 1"

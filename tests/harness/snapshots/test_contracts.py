@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import tomllib
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,8 @@ def stored_width(layout: Layout) -> int:
     """Items of a head's row as the layout stores it."""
     if layout.record_bytes:
         return layout.record_bytes
+    if layout.scale_bytes:
+        return DIM + layout.scale_bytes
     return DIM // layout.block_values * layout.block_bytes if layout.block_bytes else DIM
 
 
@@ -35,7 +39,7 @@ def snapshot(layout: Layout, path: Path) -> dict[tuple[str, int], np.ndarray]:
     heads = HEADS if any("H" in axes for axes in layout.axes.values()) else 1
     sides = ("key", "value") if layout.joined or "value" in layout.axes else ("key",)
     lengths = LENGTHS if layout.paged or layout.padded else LENGTHS[:1]
-    block = 16 if any("N/x" in axes for axes in layout.axes.values()) else 4
+    block = 16 if any("N/x" in axes for axes in layout.axes.values()) else 1 if layout.state else 4
     parts = {
         (side, layer): [rng.integers(1, top, (heads, n, stored_width(layout))).astype(dtype) for n in lengths]
         for side in sides
@@ -44,7 +48,7 @@ def snapshot(layout: Layout, path: Path) -> dict[tuple[str, int], np.ndarray]:
     said = {"arrangement": layout.name, "kv_heads": str(heads), "layers": str(LAYERS), "padding": "left"}
     said["head_dim"] = str(stored_width(layout) if layout.record_bytes else DIM)
     if sides == ("key",):
-        said["holds"] = "latent"
+        said["holds"] = "states" if layout.state else "latent"
     tables = {}
     if layout.paged:
         plan = plan_blocks(lengths, block_tokens=block, free_blocks=2, seed=1)
@@ -84,7 +88,7 @@ def test_a_tensor_that_does_not_fit_is_refused(tmp_path: Path, name: str) -> Non
     said = {"arrangement": name, "head_dim": str(DIM), "holds": "keys and values" if len(layout.axes) > 1 else ""}
     said = {key: text for key, text in said.items() if text}
     if tuple(layout.axes) == ("key",):
-        said["holds"] = "latent"
+        said["holds"] = "states" if layout.state else "latent"
     fmt = "uint8" if layout.packed else "bf16"
     for kind, axes in layout.axes.items():
         called = f"{kind}_cache_tensor" + ("" if "L" in axes else "_0")
@@ -126,11 +130,45 @@ def test_memory_by_hand() -> None:
     assert found["tensorrt-llm"]["kv_cache_tensor"].reshape(8, 2, 2, -1)[1, 1, 1, DIM * 4 + DIM + 3] == want
 
 
+def test_scales_behind_all_the_data_of_a_page_by_hand() -> None:
+    """NVFP4: a side of a page is D/2 bytes of every row, then D/16 of every row; a row is read as both."""
+    layout = layouts()["vllm-0.29:nvfp4"]
+    width = DIM // 16 * 9
+    rows = np.arange(2 * HEADS * 4 * width, dtype=np.uint32).reshape(2, HEADS, 4, width)
+    pages = {("key", 0): rows, ("value", 0): rows + np.uint32(10_000)}
+    memory = lay_out(pages, layout)["kv_cache_tensor_0"].reshape(2, 2, -1)
+    data, scales = memory[1, 1, : HEADS * 4 * DIM // 2], memory[1, 1, HEADS * 4 * DIM // 2 :]
+    assert data.reshape(HEADS, 4, -1)[1, 2, 3] == pages["value", 0][1, 1, 2, 3]
+    assert scales.reshape(HEADS, 4, -1)[1, 2, 3] == pages["value", 0][1, 1, 2, DIM // 2 + 3]
+
+
+def test_scales_inside_a_cell_by_hand() -> None:
+    layout = layouts()["vllm-0.29:per-token-head"]
+    rows = np.arange(HEADS * 4 * (DIM + 4), dtype=np.uint32).reshape(1, HEADS, 4, DIM + 4)
+    cells = lay_out({("key", 0): rows, ("value", 0): rows + np.uint32(10_000)}, layout)["kv_cache_tensor"]
+    cell = cells.reshape(1, 1, 4, HEADS, -1)[0, 0, 2, 1]  # K, its scale, V, its scale
+    assert cell[DIM] == rows[0, 1, 2, DIM]
+    assert cell[DIM + 4] == 10_000 + rows[0, 1, 2, 0]
+
+
+def test_every_data_file_is_tested() -> None:
+    """What the parametrised tests go through is what lies in the folder."""
+    folder = resources.files("linepress.sources.snapshot").joinpath("engines")
+    stems = {f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")}
+    assert {name.split(":")[0] for name in layouts() if layouts()[name].engine != "snapshot format"} | {
+        "snapshot"
+    } == stems
+    for stem in stems:
+        said = tomllib.loads(folder.joinpath(f"{stem}.toml").read_text("utf-8"))["layouts"]
+        own = [name for name in layouts() if stem == "snapshot" or name.split(":")[0] == stem]
+        assert len(own) >= len(said), stem
+
+
 def test_the_six_memory_orders_of_vllm() -> None:
     orders = {
         "".join(a for a in x.axes["kv"] if a not in "2D")
         for n, x in layouts().items()
-        if n.startswith("vllm-0.29") and x.joined
+        if n.startswith("vllm-0.29") and x.joined and x.takes_any
     }
     assert orders == {"LBNH", "LBHN", "LHBN", "BLHN", "BLNH", "BHLN"}
 
@@ -163,6 +201,10 @@ def test_blocks_that_a_window_left_behind(tmp_path: Path) -> None:
         'key = "B N H D x"',
         'key = "B Q H D"',
         'key = "B N H D"\nsize = 3',
+        'key = "B D"',
+        'key = "L D"\npage = "state"',
+        'key = "B N D"\nblock_values = 16\nblock_bytes = 9\nparts = [8, 2]',
+        'kv = "B N H 2 D"\nblock_values = 16\nblock_bytes = 9\nparts = [8, 1]',
         "",
     ],
 )
@@ -188,7 +230,6 @@ def test_the_page_of_the_format_names_every_engine_and_axis() -> None:
     assert all(letter in text for letter in NAMES)
     for file in {name.split(":")[0] for name in layouts() if layouts()[name].engine != "snapshot format"}:
         assert f"`{file}`" in text, file
-    named = set(
-        re.findall(r"`((?:vllm-|sglang-|lmcache-|tensorrt-|transformers-|llama\.)[\w.-]*(?::[\w-]+)?)`", text)
-    )
+    engines = r"(?:vllm-|sglang-|lmcache-|tensorrt-|transformers-|llama\.|flexkv|dynamo)"
+    named = set(re.findall(rf"`({engines}[\w.-]*(?::[\w-]+)?)`", text))
     assert named <= set(layouts()), named - set(layouts())

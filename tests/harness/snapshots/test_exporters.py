@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import re
+from itertools import product
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 
 from linepress.errors import SourceError
 from linepress.sources import open_source
+from linepress.sources.safetensors.reader import read_header
 from linepress.sources.snapshot.export import element_format, export, in_memory_order
 from linepress.sources.snapshot.validate import FAIL, validate
 
@@ -149,6 +152,60 @@ def test_transformers(tmp_path: Path, static: bool) -> None:
         assert tensor.read(0, tensor.n_bytes).tobytes() == np.concatenate([side[0], second], axis=1).tobytes()
 
 
+def test_transformers_layers_of_a_window_hold_the_newest_tokens(tmp_path: Path) -> None:
+    rng = np.random.Generator(np.random.PCG64(2))
+    layers = [rng.normal(0, 1, (2, 2, HEADS, slots, DIM)).astype(np.float16) for slots in (5, 12)]  # sides, sequences
+    cache = SimpleNamespace(layers=[SimpleNamespace(keys=k, values=v) for k, v in layers])
+    path = tmp_path / "s.safetensors"
+    module("transformers").export_cache(cache, [12, 3], str(path))
+    assert not [f for f in validate(str(path))[0] if f.outcome == FAIL]
+    for tensor in open_source(str(path)).tensors():
+        side = layers[tensor.layer or 0][("key", "value").index(tensor.kind)]
+        want = np.concatenate([side[0], side[1][:, -3:]], axis=1)
+        assert tensor.read(0, tensor.n_bytes).tobytes() == want.tobytes()
+        if tensor.kind == "key":
+            first = range(7, 12) if tensor.layer == 0 else range(12)
+            assert np.frombuffer(tensor.positions, "<u4").tolist() == [*first, *range(3)]
+
+
+COMMON: dict[str, Any] = {
+    "vocab_size": 300, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "max_position_embeddings": 64, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0,
+}  # fmt: skip
+MODELS: dict[str, dict[str, Any]] = {
+    "LlamaConfig": {"num_key_value_heads": 2},
+    "Gemma2Config": {"num_key_value_heads": 2, "head_dim": 16, "sliding_window": 9},
+    "DeepseekV3Config": {
+        "num_key_value_heads": 4, "kv_lora_rank": 24, "q_lora_rank": 32, "qk_rope_head_dim": 8,
+        "qk_nope_head_dim": 16, "v_head_dim": 16, "first_k_dense_replace": 2,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("config", "kind"), [*product(MODELS, ["DynamicCache"]), *product(list(MODELS)[:2], ["StaticCache"])]
+)
+def test_transformers_own_caches(tmp_path: Path, config: str, kind: str) -> None:
+    """Caches that Transformers' own models of random weights have filled: full, windows and latents."""
+    torch = pytest.importorskip("torch", reason="the extra capture is not installed")
+    transformers = pytest.importorskip("transformers", reason="the extra capture is not installed")
+    said = getattr(transformers, config)(**COMMON, **MODELS[config])
+    torch.manual_seed(3)
+    model = transformers.AutoModelForCausalLM.from_config(said, dtype=torch.bfloat16).eval()
+    options = {"max_cache_len": 24} if kind == "StaticCache" else {}
+    cache = getattr(transformers, kind)(config=said, **options)
+    with torch.inference_mode():
+        model(torch.randint(3, 300, (1, 20)), past_key_values=cache, use_cache=True)
+    path = tmp_path / "s.safetensors"
+    module("transformers").export_cache(cache, [20], str(path))
+    for tensor in open_source(str(path)).tensors():
+        whole = getattr(cache.layers[tensor.layer], f"{tensor.kind}s")[0]
+        n = min(20, whole.shape[1])
+        assert tensor.shape == (whole.shape[0], n, whole.shape[2])
+        want = whole[:, :n].contiguous().view(torch.int16).numpy().tobytes()
+        assert tensor.read(0, tensor.n_bytes).tobytes() == want
+
+
 STATED: dict[str, Any] = {
     "arrangement": "vllm-0.23", "cache_dtype": "bf16", "kv_heads": HEADS, "head_dim": DIM, "block_tokens": BLOCK,
     "block_table": TABLE, "sequence_tokens": LENGTHS,
@@ -219,3 +276,26 @@ def test_torch_tensors_give_their_bits_in_memory_order() -> None:
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.name)
 def test_exporters_are_short(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) < 40
+
+
+def test_the_format_and_the_exporters_agree(tmp_path: Path, cells: np.ndarray) -> None:
+    """Every metadata key, tensor name and type that an exporter writes stands in docs/snapshot-format.md."""
+    text = (FOLDER.parent / "snapshot-format.md").read_text(encoding="utf-8")
+    test_lmcache(tmp_path, cells)
+    headers = [read_header(tmp_path / "s.safetensors")]
+    for name, run in (
+        ("vllm", lambda path: test_vllm(path, cells, "vllm-0.26")),
+        ("sglang", lambda path: test_sglang(path, cells, "page_first", (1, 2, 3, 0, 4, 5))),
+        ("transformers", test_transformers_layers_of_a_window_hold_the_newest_tokens),
+    ):
+        (tmp_path / name).mkdir()
+        run(tmp_path / name)
+        headers.append(read_header(tmp_path / name / "s.safetensors"))
+    assert len({header.metadata["arrangement"] for header in headers}) == len(list(FOLDER.glob("*.py")))
+    for header in headers:
+        missing = [key for key in header.metadata if f"`{key}`" not in text]
+        assert not missing
+        assert f"`{header.metadata['arrangement']}`" in text
+        for entry in header.entries:
+            assert re.sub(r"_\d+$", "_i", entry.name) in text
+            assert entry.dtype in text

@@ -38,6 +38,7 @@ def reasons(folder: Path) -> dict[str, str]:
     return {f.rule: "; ".join(f.reasons) for f in inspect(folder, Limits()).findings if f.verdict == "FAIL"}
 
 
+@pytest.mark.threat("results about files that were never handed in")
 @pytest.mark.parametrize(
     ("file", "tensor"),
     [
@@ -70,6 +71,7 @@ def test_a_file_that_was_not_handed_in_is_not_opened(tmp_path: Path) -> None:
     assert asked == ["inspect"]
 
 
+@pytest.mark.threat("results about files that were never handed in")
 def test_the_re_run_opens_nothing_beside_the_submission(tmp_path: Path) -> None:
     """Were S01 to fail, Landlock would still hold: the re-run is asked for a file beside the submission."""
     secret = tmp_path / "secret.safetensors"
@@ -86,6 +88,7 @@ def test_the_re_run_opens_nothing_beside_the_submission(tmp_path: Path) -> None:
     assert inside["lossless"] is True
 
 
+@pytest.mark.threat("results about files that were never handed in")
 @pytest.mark.parametrize("file", ["/etc/hostname", "/nowhere/at/all", "../x"])
 def test_a_reason_of_the_re_run_tells_nothing_of_this_machine(file: str, tmp_path: Path) -> None:
     (found,) = rerun(tmp_path, [{"file": file, "tensor": "t", "variant": "huffman"}], 1 << 20)
@@ -108,6 +111,9 @@ def a_zip(entries: int, comment: bytes = b"") -> bytes:
     return out.getvalue()
 
 
+@pytest.mark.threat(
+    "a ZIP with bytes behind it, text that runs, names that are something else elsewhere, numbers of 5,000 digits",
+)
 @pytest.mark.parametrize("behind", [0, 1, 2, 21, 22, 100, 65_535 - 22, 65_535, 65_536, 65_537, 70_000])
 @pytest.mark.parametrize("entries", [0, 1, 3])
 def test_what_zipfile_opens_is_an_archive(entries: int, behind: int) -> None:
@@ -121,6 +127,9 @@ def test_what_zipfile_opens_is_an_archive(entries: int, behind: int) -> None:
     assert (behind > 65_536) == (not opens), "the reach of zipfile has changed"
 
 
+@pytest.mark.threat(
+    "a ZIP with bytes behind it, text that runs, names that are something else elsewhere, numbers of 5,000 digits",
+)
 def test_zipfile_and_the_check_over_damaged_archives() -> None:
     """20,000 archives with a few bytes changed, cut or put in: nothing that zipfile opens is let through."""
     rng = random.Random(1)
@@ -143,6 +152,9 @@ def test_zipfile_and_the_check_over_damaged_archives() -> None:
     assert opened > 5000
 
 
+@pytest.mark.threat(
+    "a ZIP with bytes behind it, text that runs, names that are something else elsewhere, numbers of 5,000 digits",
+)
 def test_a_zip_behind_a_tensor_with_one_more_byte(tmp_path: Path) -> None:
     hidden = a_zip(1) + b"\x00"
     body = weights(2, 256)[: 512 - len(hidden)] + hidden
@@ -184,6 +196,9 @@ TEXTS = {
 }
 
 
+@pytest.mark.threat(
+    "a ZIP with bytes behind it, text that runs, names that are something else elsewhere, numbers of 5,000 digits",
+)
 @pytest.mark.parametrize("name", TEXTS)
 def test_text_is_taken_by_name_and_holds_nothing_that_runs(name: str, tmp_path: Path) -> None:
     assert "S02" in reasons(with_file(name + ("" if name != "LICENSE" else "-2"), TEXTS[name])(tmp_path))
@@ -197,6 +212,9 @@ def test_licences_and_notices_are_taken(name: str, tmp_path: Path) -> None:
     assert reasons(with_file(name, text)(tmp_path)) == {}
 
 
+@pytest.mark.threat(
+    "a ZIP with bytes behind it, text that runs, names that are something else elsewhere, numbers of 5,000 digits",
+)
 @pytest.mark.parametrize(
     "name",
     [
@@ -223,6 +241,9 @@ def test_wide_letters_are_their_narrow_ones(tmp_path: Path) -> None:
     assert "one name on some file systems" in reasons(folder)["S05"]
 
 
+@pytest.mark.threat(
+    "a ZIP with bytes behind it, text that runs, names that are something else elsewhere, numbers of 5,000 digits",
+)
 @pytest.mark.parametrize(
     "number", ["9" * 5000, "-" + "9" * 5000, "0x" + "f" * 5000, "0o" + "7" * 5000, "1." + "0" * 5000]
 )

@@ -67,6 +67,7 @@ CALLS = {
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="seccomp is Linux's")
 
 
+@pytest.mark.threat("native code in the checking process")
 @linux
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers of system calls are the machine's")
 def test_native_code_gets_none_of_these() -> None:
@@ -78,6 +79,7 @@ def test_native_code_gets_none_of_these() -> None:
     assert found["said"] == dict.fromkeys(CALLS, "EPERM")
 
 
+@pytest.mark.threat("native code in the checking process")
 @linux
 @pytest.mark.parametrize(
     "take",
@@ -104,6 +106,7 @@ def test_what_checking_needs_is_left() -> None:
     assert inside(code)["said"] == [True, 100 << 20, True]
 
 
+@pytest.mark.threat("native code in the checking process")
 @linux
 def test_nothing_outlives_a_checking_process(tmp_path: Path) -> None:
     """A process that was started before the filter, in a session of its own, ends with the namespace."""

@@ -2,8 +2,10 @@
 
 A file of ``engines/`` holds layouts. A layout names the axes of its tensors in memory order, outermost first:
 ``L`` layers, ``B`` blocks (pages), ``S`` sequences, ``N`` slots of a block, ``T`` tokens of a sequence, ``H`` KV
-heads, ``2`` keys then values, ``D`` head width; ``D/x … x`` is an axis cut in runs of x = 16 B of elements. ``kv``
-tensors hold keys and values, ``key`` and ``value`` tensors one of them. A snapshot names its layout by
+heads, ``2`` keys then values, ``D`` head width; ``D/x … x`` is an axis cut in runs of x = 16 B of elements. A row of
+``D`` may be bytes: blocks of values, a record, values with their scales behind; ``parts`` says that a page holds the
+first part of every row, then the second. A page without ``N`` holds the state of a sequence. ``kv`` tensors hold keys
+and values, ``key`` and ``value`` tensors one of them. A snapshot names its layout by
 ``arrangement``: ``vllm-0.26`` (the file's default) or ``vllm-0.26:hnd``.
 """
 
@@ -31,7 +33,10 @@ PLAIN = "snapshot"
 """File whose layouts go by their own names: those of the snapshot format."""
 CANONICAL = (("L",), ("2",), ("B", "S"), ("H",), ("N", "T"), ("D",))
 """Axes of an unfolded tensor: layers, sides, pages, heads, slots, width."""
-KEYS = {"what", "source", "block_tokens", "page", "elements", "block_values", "block_bytes", "record_bytes"}
+KEYS = {
+    "what", "source", "block_tokens", "page", "elements", "block_values", "block_bytes", "record_bytes",
+    "scale_bytes", "parts",
+}  # fmt: skip
 KINDS = ("kv", "key", "value")
 
 
@@ -54,6 +59,12 @@ class Layout:
         Values along ``D`` that are stored together, and their bytes; 1 and 0 where each value stands alone.
     record_bytes : int
         Bytes of a row that is a record of mixed types; 0 where it is not.
+    scale_bytes : int
+        Bytes of scales behind the one-byte values of each row; 0 where there are none.
+    parts : tuple of int
+        Shares of a row whose bytes lie apart: in a page (of a side) the first part of every row, then the next.
+    state : bool
+        Whether a page is a state of a sequence: a row of bytes, without slots of tokens.
     """
 
     name: str
@@ -68,6 +79,9 @@ class Layout:
     block_values: int
     block_bytes: int
     record_bytes: int
+    scale_bytes: int
+    parts: tuple[int, ...]
+    state: bool
 
     @property
     def paged(self) -> bool:
@@ -92,7 +106,7 @@ class Layout:
     @property
     def packed(self) -> bool:
         """Whether bytes hold several values or types, so that elements have no format of their own."""
-        return bool(self.block_bytes or self.record_bytes)
+        return bool(self.block_bytes or self.record_bytes or self.scale_bytes or self.state)
 
     @property
     def takes_any(self) -> bool:
@@ -120,15 +134,18 @@ class Layout:
                 return None
         if sizes.get("2", 2) != 2 or (self.record_bytes and sizes["D"] != self.record_bytes):
             return None
+        sizes["D"] -= self.scale_bytes
         if self.block_bytes:
             if sizes["D"] % self.block_bytes:
                 return None
             sizes["D"] = sizes["D"] // self.block_bytes * self.block_values
+        if sizes["D"] <= 0:
+            return None
         return {NAMES[letter]: side for letter, side in sizes.items()}
 
     def unfold(self, array: Bits, kind: str) -> Bits:
         """``[layers, sides, pages, heads, slots, width]`` of a tensor, 1 where it has no such axis."""
-        return unfold(array, self.axes[kind])
+        return unfold(array, self.axes[kind], self.parts)
 
     def fold(self, canonical: Bits, kind: str, item_bytes: int = 0) -> Bits:
         """Inverse of `unfold`: the tensor as the engine holds it, contiguous.
@@ -158,11 +175,31 @@ class Layout:
             else:
                 split.append(side)
                 order.append(letter)
-        return np.ascontiguousarray(canonical.reshape(split).transpose([order.index(axis) for axis in axes]))
+        tensor = np.ascontiguousarray(canonical.reshape(split).transpose([order.index(axis) for axis in axes]))
+        if not self.parts:
+            return tensor
+        flat = tensor.reshape(-1, _rows_a_page(tensor, axes), tensor.shape[-1])
+        cut = np.split(flat, _ends(self.parts, tensor.shape[-1]), axis=2)
+        return np.concatenate([part.reshape(len(flat), -1) for part in cut], axis=1).reshape(tensor.shape)
 
 
-def unfold(array: Bits, axes: tuple[str, ...]) -> Bits:
-    """An array of these axes as ``[layers, sides, pages, heads, slots, width]``."""
+def _rows_a_page(array: Bits, axes: tuple[str, ...]) -> int:
+    """Rows of a page, or of a side of it: what lies inside its pages, sides and layers."""
+    return math.prod(side for side, axis in zip(array.shape, axes, strict=True) if axis in "NH")
+
+
+def _ends(parts: tuple[int, ...], width: int) -> list[int]:
+    """Where each part of a row of ``width`` items ends, but for the last."""
+    return [width * sum(parts[: i + 1]) // sum(parts) for i in range(len(parts) - 1)]
+
+
+def unfold(array: Bits, axes: tuple[str, ...], parts: tuple[int, ...] = ()) -> Bits:
+    """An array of these axes, in whole pages, as ``[layers, sides, pages, heads, slots, width]``."""
+    if parts:
+        rows, width = _rows_a_page(array, axes), array.shape[-1]
+        cut = np.split(array.reshape(-1, rows * width), [rows * end for end in _ends(parts, width)], axis=1)
+        whole = np.concatenate([part.reshape(len(part), rows, -1) for part in cut], axis=2)
+        array = whole.reshape(array.shape)
     order: list[int] = []
     shape: list[int] = []
     for letters in CANONICAL:
@@ -194,7 +231,9 @@ def read_layouts(stem: str, text: str) -> dict[str, Layout]:
     for short, said in data["layouts"].items():
         name = short if stem == PLAIN else stem if short == data.get("default") else f"{stem}:{short}"
         axes = {kind: tuple(said[kind].split()) for kind in KINDS if kind in said}
-        if set(said) - KEYS - set(KINDS) or not axes or not all(_sound(kind, a) for kind, a in axes.items()):
+        state, parts = said.get("page") == "state", tuple(said.get("parts", ()))
+        sound = axes and all(_sound(kind, a, state, bool(parts)) for kind, a in axes.items())
+        if set(said) - KEYS - set(KINDS) or not sound or (parts and sum(parts) != said.get("block_bytes")):
             raise SourceError(f"contract {stem}: layout {short} has a key or axes that no layout has")
         found[name] = Layout(
             name=name,
@@ -203,12 +242,15 @@ def read_layouts(stem: str, text: str) -> dict[str, Layout]:
             what=said.get("what", ""),
             source=said.get("source", data["source"]),
             axes=axes,
-            block_tokens=said.get("block_tokens", data.get("block_tokens")),
+            block_tokens=1 if state else said.get("block_tokens", data.get("block_tokens")),
             whole_pages=said.get("page") == "model" or any(_layer_in_page(a) for a in axes.values()),
             elements=said.get("elements", ""),
             block_values=said.get("block_values", 1),
             block_bytes=said.get("block_bytes", 0),
             record_bytes=said.get("record_bytes", 0),
+            scale_bytes=said.get("scale_bytes", 0),
+            parts=parts,
+            state=state,
         )
     return found
 
@@ -218,8 +260,8 @@ def _layer_in_page(axes: tuple[str, ...]) -> bool:
     return "L" in axes and any(axis in axes[: axes.index("L")] for axis in "BS")
 
 
-def _sound(kind: str, axes: tuple[str, ...]) -> bool:
-    """Whether axes are of the grammar, each once, with what every cache has."""
+def _sound(kind: str, axes: tuple[str, ...], state: bool, parts: bool) -> bool:
+    """Whether axes are of the grammar, each once, with what every cache has; parts need whole rows inside a page."""
     whole = [axis for axis in axes if axis != "x"]
     letters = [axis[0] for axis in whole]
     cut = [axis for axis in whole if axis.endswith("/x")]
@@ -229,8 +271,13 @@ def _sound(kind: str, axes: tuple[str, ...]) -> bool:
         and len(cut) == axes.count("x") <= 1
         and ("2" in letters) == (kind == "kv")
         and "D" in letters
-        and sum(letter in "NT" for letter in letters) == 1
+        and sum(letter in "NT" for letter in letters) == (0 if state else 1)
         and sum(letter in "BS" for letter in letters) <= 1
+        and (not state or "B" in letters)
+        and (
+            not parts
+            or (not cut and letters[-1] == "D" and set(letters[-3:-1]) <= {"N", "H"} and "B" in letters[:-3])
+        )
     )
 
 

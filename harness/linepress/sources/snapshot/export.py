@@ -124,6 +124,7 @@ def export(
     cache_dtype: str = "auto",
     kv_heads: int,
     head_dim: int,
+    value_head_dim: int | None = None,
     block_tokens: int | None = None,
     layers: int | None = None,
     block_table: Any = None,
@@ -140,15 +141,15 @@ def export(
         Layout as ``linepress pages --list`` names it.
     cache_dtype : str
         The engine's option, ``auto`` where tensors are of the model's type.
-    kv_heads, head_dim, block_tokens, layers
-        Of this rank; what the layout has no axis for is not needed.
+    kv_heads, head_dim, value_head_dim, block_tokens, layers
+        Of this rank; what the layout has no axis for is not needed, nor the values' width where it is the keys'.
     block_table, sequence_tokens
         Blocks of each sequence (not for padded layouts) and its tokens.
 
     Raises `SourceError` where layout, sizes, types or tables are not the tensors'.
     """
     layout = layout_named(arrangement, "arrangement")
-    sizes = {"H": kv_heads, "D": head_dim, "N": block_tokens or 0, "L": layers or 0}
+    sizes = {"H": kv_heads, "N": block_tokens or 0, "L": layers or 0}
     if kv_heads < 1 or head_dim < 1 or (layout.paged and not block_tokens):
         raise SourceError(
             "state block_tokens, kv_heads and head_dim of this rank: shapes alone do not tell them apart"
@@ -165,12 +166,15 @@ def export(
             sizes["L"] = len(tensor)
             whole = np.stack([in_memory_order(view) for view in tensor], layout.axes[kind].index("L"))
         fmt = element_format(str(some.dtype), cache_dtype)
-        stored = as_stored(whole, layout, kind, sizes)
+        width = (value_head_dim or head_dim) if kind == "value" else head_dim
+        stored = as_stored(whole, layout, kind, {**sizes, "D": width})
         if stored.dtype.itemsize != ITEM_BYTES.get(fmt, 1):
             raise SourceError(f"{name} has elements of {stored.dtype.itemsize} B, {fmt} has {ITEM_BYTES.get(fmt, 1)}")
         caches[name] = (fmt, stored)
         pages = (layout.sizes(stored.shape, kind) or {}).get(NAMES["B"], 0)
     said = {"kv_heads": str(kv_heads), "head_dim": str(head_dim), "cache_dtype": cache_dtype or "auto", **said}
+    if value_head_dim not in (None, head_dim):
+        said["value_head_dim"] = str(value_head_dim)
     tables: dict[str, Any] = {}
     if layout.paged:
         assert block_tokens is not None

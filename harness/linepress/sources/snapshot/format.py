@@ -24,9 +24,12 @@ MAX_NUMBER = 1 << 40
 
 BLOCK_TABLE, SEQUENCE_TOKENS = "block_table", "sequence_tokens"
 TABLES = (BLOCK_TABLE, SEQUENCE_TOKENS)
-HOLDS = {"keys and values": ("key", "value"), "keys": ("key",), "values": ("value",), "latent": ("key",)}
-"""What ``holds`` may say, and the kinds of tensors there then are. A latent (MLA) is one tensor a layer, named as
-keys, from which the engine derives keys and values."""
+HOLDS = {
+    "keys and values": ("key", "value"), "keys": ("key",), "values": ("value",), "latent": ("key",),
+    "states": ("key",),
+}  # fmt: skip
+"""What ``holds`` may say, and the kinds of tensors there then are. A latent (MLA), from which the engine derives keys
+and values, and the states of a recurrent layer are one tensor a layer, named as keys."""
 
 CONTIGUOUS = "contiguous"
 _NAME = re.compile(r"^(key|value|kv)_cache_tensor(?:_(\d{1,6}))?$")
@@ -198,6 +201,8 @@ def _width_text(layout: Layout) -> str:
         return f" of records of {layout.record_bytes} B"
     if layout.block_bytes:
         return f" in blocks of {layout.block_values} values and {layout.block_bytes} B"
+    if layout.scale_bytes:
+        return f" of one byte a value and {layout.scale_bytes} B of scales a row"
     return f" with runs of {RUN_BYTES} B" if any("x" in axes for axes in layout.axes.values()) else ""
 
 

@@ -119,20 +119,25 @@ def written_pages(
     return Written.of(pages_used, np.zeros(len(order), np.int32), counts, block_tokens, positions)
 
 
-def written_rows(sequence_tokens: Table, slots: int, padding: str, what: str) -> Written:
-    """Tokens of a padded batch: each sequence is a page of ``slots`` slots, padded on the ``left`` or ``right``."""
+def written_rows(sequence_tokens: Table, slots: int, padding: str, what: str, window: bool = False) -> Written:
+    """Tokens of a padded batch: each sequence is a page of ``slots`` slots, padded on the ``left`` or ``right``.
+
+    With ``window`` a sequence may have more tokens than slots, which then hold its newest.
+    """
     if padding not in ("left", "right"):
         raise SourceError(f"{what}: padding must be left or right in the metadata of a batch, not {padding!r}")
-    counts = np.asarray(sequence_tokens, np.int32)
+    every = np.asarray(sequence_tokens, np.int32)
+    counts = np.minimum(every, slots) if window else every
     if (counts < 0).any() or (counts > slots).any():
         bad = int(np.flatnonzero((counts < 0) | (counts > slots))[0])
         raise SourceError(f"{what}: sequence {bad} has {int(counts[bad])} tokens in {slots} slots; export it again")
     if not counts.any():
         raise SourceError(f"{what} holds no tokens; capture a longer prompt")
     pages = np.flatnonzero(counts).astype(np.int32)
+    positions = (every - counts)[pages]
     counts = counts[pages]
     firsts = slots - counts if padding == "left" else np.zeros_like(counts)
-    return Written.of(pages, firsts, counts, slots, np.zeros_like(counts))
+    return Written.of(pages, firsts, counts, slots, positions)
 
 
 def slot_marks(written: Written, n_pages: int) -> NDArray[np.uint8]:
@@ -148,13 +153,14 @@ def slot_marks(written: Written, n_pages: int) -> NDArray[np.uint8]:
 class PagedTokens:
     """The written tokens of one layer's keys or values, ``[kv_heads, tokens, head_dim]``, gathered on demand.
 
-    ``memory`` is a tensor of ``shape`` items in ``axes`` (see `contract`); ``layer`` and ``side`` are indices into
-    its axes ``L`` and ``2``, 0 where it has none.
+    ``memory`` is a tensor of ``shape`` items in ``axes``, rows in ``parts`` (see `contract`); ``layer`` and ``side``
+    are indices into its axes ``L`` and ``2``, 0 where it has none.
     """
 
     memory: Location
     written: Written
     axes: tuple[str, ...]
+    parts: tuple[int, ...]
     shape: tuple[int, ...]
     layer: int
     side: int
@@ -168,7 +174,8 @@ class PagedTokens:
 
     @property
     def identity(self) -> str:
-        return f"{self.memory.identity}|tokens:{' '.join(self.axes)}:{self.layer}:{self.side}:{hash_of(self.written)}"
+        how = f"{' '.join(self.axes)}:{self.parts}:{self.layer}:{self.side}"
+        return f"{self.memory.identity}|tokens:{how}:{hash_of(self.written)}"
 
     @property
     def local(self) -> bool:
@@ -227,7 +234,7 @@ class PagedTokens:
                 parts += [self._read(base + (page + i) * steps[at] + within, items) for i in range(n)]
         taken = tuple(len(part) for part in outer)
         stored = np.concatenate(parts).reshape(*taken, n, *(1,) * (inner - at - 1), *self.shape[inner:])
-        whole = unfold(stored, self.axes)  # [layers, sides, pages, heads, slots, head_dim]
+        whole = unfold(stored, self.axes, self.parts)  # [layers, sides, pages, heads, slots, head_dim]
         heads = whole[self.layer if whole.shape[0] > 1 else 0, self.side if whole.shape[1] > 1 else 0]
         some: NDArray[np.unsignedinteger] = heads if "H" in self.axes[:at] else heads[:, first_head:end_head]
         return some

@@ -44,26 +44,31 @@ def viewed(
     rest = [t for t in tensors if t.name not in skipped]
     if view == "memory" or not (form.layout.paged or form.layout.padded):
         return rest, skipped
-    written = written_of(rest, tables, form, metadata, what)
+    written = _written_of(rest, tables, form, metadata, what)
     return [part for t in rest for part in _tokens(t, form, written)], skipped
 
 
-def written_of(
+def _written_of(
     tensors: Sequence[TensorRef], tables: dict[str, TensorRef], form: Form, metadata: dict[str, str], what: str
-) -> Written:
-    """Which slots of a paged or batched snapshot were written."""
-    kind, shape = next(
-        (found[0], t.shape) for t in tensors if (found := cache_tensor(t.name.rsplit("/", 1)[-1])) is not None
-    )
-    sizes = form.layout.sizes(shape, kind) or {}
+) -> dict[int, Written]:
+    """Which slots of a paged or batched snapshot were written, by the slots of a sequence (0 for pages).
+
+    All layers of pages share one table. Layers of a batch may keep fewer tokens where ``layer_tokens`` says so: they
+    are then the newest of each sequence.
+    """
+    cached = [(found[0], t.shape) for t in tensors if (found := cache_tensor(t.name.rsplit("/", 1)[-1])) is not None]
     counts = _table(tables[SEQUENCE_TOKENS], what)
     if form.layout.padded:
-        return written_rows(counts, sizes["tokens"], metadata.get("padding", "right"), what)
+        padding, windows = metadata.get("padding", "right"), bool(form.layer_tokens)
+        held = {(form.layout.sizes(shape, kind) or {})["tokens"] for kind, shape in cached}
+        return {slots: written_rows(counts, slots, padding, what, windows) for slots in held}
+    kind, shape = cached[0]
+    sizes = form.layout.sizes(shape, kind) or {}
     table = _table(tables[BLOCK_TABLE], what)
-    return written_pages(table, counts, sizes["blocks"], sizes["block_tokens"], what, form.null_block)
+    return {0: written_pages(table, counts, sizes["blocks"], sizes.get("block_tokens", 1), what, form.null_block)}
 
 
-def _tokens(tensor: TensorRef, form: Form, written: Written) -> list[TensorRef]:
+def _tokens(tensor: TensorRef, form: Form, by_slots: dict[int, Written]) -> list[TensorRef]:
     """Keys and values of each layer that a cache tensor holds; any other tensor as it is."""
     prefix, _, name = tensor.name.rpartition("/")
     found = cache_tensor(name)
@@ -72,6 +77,7 @@ def _tokens(tensor: TensorRef, form: Form, written: Written) -> list[TensorRef]:
     stored, layer = found
     axes = form.layout.axes[stored]
     sizes = form.layout.sizes(tensor.shape, stored) or {}
+    written = by_slots[sizes["tokens"] if form.layout.padded else 0]
     heads = sizes.get("kv_heads", 1)
     width = tensor.shape[axes.index("D")] if "D" in axes else sizes["head_dim"]
     out = []
@@ -83,6 +89,7 @@ def _tokens(tensor: TensorRef, form: Form, written: Written) -> list[TensorRef]:
                 memory=tensor.location,
                 written=written,
                 axes=axes,
+                parts=form.layout.parts,
                 shape=tensor.shape,
                 layer=i,
                 side=side,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from linepress.errors import SourceError
 from linepress.stages.channel.case import ChannelCase
-from linepress.stages.channel.row import FAULTS, prepare
+from linepress.stages.channel.row import prepare
 from linepress_codecs.packing import stored_bytes
 from linepress_hardware.channel import results, sweeps
 from linepress_hardware.channel.block_baseline import BlockCodec, block_baseline
@@ -21,6 +21,7 @@ from linepress_hardware.channel.ecc import code
 from linepress_hardware.channel.evaluate import InlineSpec, Study
 from linepress_hardware.channel.fault_study import as_rows, fault_study
 from linepress_hardware.channel.leakage import leakage, padding_price
+from linepress_hardware.channel.row import FAULTS
 from linepress_hardware.channel.workloads import trace_stream
 from linepress_hardware.errors import ConfigurationError
 

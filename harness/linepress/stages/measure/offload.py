@@ -1,8 +1,9 @@
 """When a codec pays for a page or a line that goes over a link, by the fabric model's rates.
 
-A page is one message, coded while it flows: S / B against c + max(S / (r B), S / E, S / D), with what the card
-says of c, E and D for one coder (`linepress_hardware.fabric.compressed.point_to_point`). A line is one packet, whose
-header the code does not shrink.
+A page is one message, coded while it flows: S / B against c + max(S / (r B), S / E, S / D), with c, E and D of one
+coder (`linepress_hardware.fabric.compressed.point_to_point`): what the codec's card says of a block of hardware, or
+what `linepress.stages.measure.pages.coder_rate` timed of one core, which codes a page before it goes. A line is one
+packet, whose header the code does not shrink.
 """
 
 from __future__ import annotations
@@ -19,43 +20,62 @@ SSD_LANES = 4
 """Lanes of an NVMe drive: its port's rate bounds any SSD from above."""
 
 
-def rows(row: Mapping[str, Any], card: HardwareCard | None) -> list[dict[str, Any]]:
-    """What one row of `measure_pages` (of pages or of lines) is worth on each link, one row a link.
+def rows(
+    row: Mapping[str, Any], card: HardwareCard | None, core_GBps: tuple[float, float] | None = None
+) -> list[dict[str, Any]]:
+    """What one row of `measure_pages` (of pages or of lines) is worth on each link, one row a link and coder.
 
-    ``speedup`` is plain over coded time of one unit; ``coders`` the coders side by side that keep up with the link.
+    ``core_GBps`` is what one core encodes and decodes, timed; it adds rows of pages coded in software. ``speedup`` is
+    plain over coded time of one unit; ``coders`` the coders side by side that keep up with the link.
     """
-    found = []
-    for name in LINKS:
-        found.append(_row(row, card, link(name), name, 1.0))
-    found.append(_row(row, card, link("pcie-5"), "ssd (PCIe 5 x4 port)", SSD_LANES / link("pcie-5").lanes))
-    return found
+    over = [(name, link(name), 1.0) for name in LINKS]
+    over.append(("ssd (PCIe 5 x4 port)", link("pcie-5"), SSD_LANES / link("pcie-5").lanes))
+    if row["granularity"] == "line":
+        return [_line(row, name, where, share) for name, where, share in over]
+    unit = row["unit_bytes"]
+    engines = []
+    if card is not None:
+        fill_ns = card.encode_latency_ns + card.decode_latency_ns
+        engines.append(("card", _engine_GBps(row, card), _engine_GBps(row, card), fill_ns))
+    if core_GBps is not None:
+        engines.append(("core", *core_GBps, unit / core_GBps[0] + unit / core_GBps[1]))
+    return [_page(row, name, where.rate_GBps * share, *engine) for engine in engines for name, where, share in over]
 
 
-def _row(row: Mapping[str, Any], card: HardwareCard | None, over: Link, name: str, share: float) -> dict[str, Any]:
-    rate = over.rate_GBps * share
-    engine = None if card is None or row["granularity"] != "page" else _engine_GBps(row, card)
-    said: dict[str, Any] = {
+def _said(row: Mapping[str, Any], coder: str, name: str, rate_GBps: float) -> dict[str, Any]:
+    return {
         "contract": row["contract"],
         "codec": row["codec"],
         "granularity": row["granularity"],
+        "coder": coder,
         "link": name,
-        "rate_GBps": rate,
+        "rate_GBps": rate_GBps,
         "coders": None,
         "break_even_bytes": None,
     }
-    if row["granularity"] == "line":
-        coded = LINE_BYTES / row["ratio"]
-        plain, short = (float(over.framing.wire_bytes(n)) for n in (LINE_BYTES, coded))
-        return said | {"speedup": plain / short}
-    if engine is None:
-        return said | {"speedup": row["ratio"]}
-    coders = max(1, -int(-row["ratio"] * rate // engine))
-    fill_us = _fill_ns(row, card) / 1e3
-    both = Coder(ratio=row["ratio"], encode_GBps=coders * engine, decode_GBps=coders * engine, message_us=fill_us)
-    told = point_to_point(rate, 0.0, both)
-    plain_us = row["unit_bytes"] / rate / 1e3
-    alone = plain_us / (fill_us + plain_us / told["largest_speedup"])
-    return said | {
+
+
+def _line(row: Mapping[str, Any], name: str, over: Link, share: float) -> dict[str, Any]:
+    coded = LINE_BYTES / row["ratio"]
+    plain, short = (float(over.framing.wire_bytes(n)) for n in (LINE_BYTES, coded))
+    return _said(row, "card", name, over.rate_GBps * share) | {"speedup": plain / short}
+
+
+def _page(
+    row: Mapping[str, Any],
+    name: str,
+    rate_GBps: float,
+    coder: str,
+    encode_GBps: float,
+    decode_GBps: float,
+    fill_ns: float,
+) -> dict[str, Any]:
+    coders = max(1, -int(-row["ratio"] * rate_GBps // min(encode_GBps, decode_GBps)))
+    both = Coder(row["ratio"], coders * encode_GBps, coders * decode_GBps, message_us=fill_ns / 1e3)
+    told = point_to_point(rate_GBps, 0.0, both)
+    plain_us = row["unit_bytes"] / rate_GBps / 1e3
+    alone = plain_us / (fill_ns / 1e3 + plain_us / told["largest_speedup"])
+    return _said(row, coder, name, rate_GBps) | {
         "coders": coders,
         "break_even_bytes": told["break_even_bytes"],
         "speedup": told["largest_speedup"],
@@ -68,8 +88,3 @@ def _engine_GBps(row: Mapping[str, Any], card: HardwareCard) -> float:
     if row["line_codec"]:
         return card.engine_GBps
     return float(row["unit_bytes"] * card.clock_GHz.value / card.initiation_interval_cycles.value)
-
-
-def _fill_ns(row: Mapping[str, Any], card: HardwareCard | None) -> float:
-    """Encoding and decoding before the first and after the last byte: of a line, or of the page as a block."""
-    return 0.0 if card is None else card.encode_latency_ns + card.decode_latency_ns

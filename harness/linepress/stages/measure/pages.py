@@ -9,8 +9,10 @@ no shorter goes as it is, which the length that every engine keeps beside a page
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -33,6 +35,8 @@ SLOTS = (("half", 1, 2), ("five_eighths", 5, 8), ("three_quarters", 3, 4))
 """Slots of fixed size by the share of the page (or of the line) that they hold."""
 SAMPLE_LINES = 2048
 """Lines that a block codec codes each on its own, drawn with PCG64(seed)."""
+RATE_BYTES, RATE_ROUNDS = 1 << 20, 3
+"""Raw bytes of a timed round, and rounds."""
 GRANULARITIES = ("line", "page", "object")
 Stream = tuple[int, str]
 
@@ -225,6 +229,44 @@ def measure_pages(laid: Laid, fitted: Laid, codec: LineCodec | BlockCodec, *, se
     return _by_blocks(laid, codec, seed)
 
 
+def coder_rate(laid: Laid, fitted: Laid, codec: LineCodec | BlockCodec) -> tuple[float, float]:
+    """(encode, decode) raw GB/s of one core on pages, median of `RATE_ROUNDS` after one that compiles.
+
+    Processor time, so that other work on the machine does not count; `RATE_BYTES` or a layer's keys are gone through.
+    """
+    work: list[tuple[Callable[[], object], Callable[[], object]]] = []
+    n_bytes = 0
+    for stream, (_, lines) in laid.streams.items() if isinstance(codec, LineCodec) else ():
+        if n_bytes >= RATE_BYTES:
+            break
+        tables = codec.fit([fitted.streams[stream][1]])
+        packed = codec.encode(lines, tables)
+        work.append((partial(codec.encode, lines, tables), partial(codec.decode, packed, tables)))
+        n_bytes += lines.data.nbytes
+    for page in laid.data if isinstance(codec, BlockCodec) else ():
+        if n_bytes >= RATE_BYTES:
+            break
+        raw = bytes(page.reshape(-1)[: min(laid.page_bytes, LARGEST_BLOCK)])
+        own = _with_block(codec, len(raw))
+        work.append((partial(own.encode, raw), partial(own.decode, own.encode(raw), len(raw))))
+        n_bytes += len(raw)
+    seconds = np.empty((RATE_ROUNDS + 1, 2))
+    for rounds in seconds:
+        for direction in (0, 1):
+            began = process_time()
+            for both in work:
+                both[direction]()
+            rounds[direction] = process_time() - began
+    encode, decode = n_bytes / np.median(seconds[1:], axis=0) / 1e9
+    return float(encode), float(decode)
+
+
+def _with_block(codec: BlockCodec, n_bytes: int) -> BlockCodec:
+    """The codec with blocks as large as ``n_bytes`` asks, or the largest."""
+    block = min(max(1 << (n_bytes - 1).bit_length(), LINE_BYTES), LARGEST_BLOCK)
+    return replace(codec, block=block)  # type: ignore[type-var]
+
+
 def _by_lines(laid: Laid, fitted: Laid, codec: LineCodec) -> list[dict[str, Any]]:
     if set(fitted.streams) != set(laid.streams):
         raise SourceError("the text to fit on has other layers than the snapshot; capture the same ones")
@@ -286,8 +328,8 @@ def _by_blocks(laid: Laid, codec: BlockCodec, seed: int) -> list[dict[str, Any]]
 
 def _coded(codec: BlockCodec, part: NDArray[np.uint8]) -> tuple[int, bool, tuple[float | None, float | None]]:
     """Bytes of one unit in blocks as large as it, or of the largest; whether it came back; latencies of one block."""
-    block = min(max(1 << (part.nbytes - 1).bit_length(), LINE_BYTES), LARGEST_BLOCK)
-    own = replace(codec, block=block)  # type: ignore[type-var]
+    own = _with_block(codec, part.nbytes)
+    block = own.block
     size, right = 0, True
     for start in range(0, part.nbytes, block):
         raw = bytes(part[start : start + block])
