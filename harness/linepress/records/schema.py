@@ -180,7 +180,7 @@ MEASURE = (
     text("source", "URI the tensor was read from."),
     text("revision", "Resolved revision of the source: 40-hex commit for the hub, empty for local files."),
     text("tensor", "Name of the tensor in its source."),
-    text("kind", "weight, key, value or activation."),
+    text("kind", "weight, key, value, activation, grad or optim."),
     column("layer", I32, "Layer index; null outside layers."),
     text("group", "Group of the tensor: q_proj … down_proj, embed, norm, key_cache, value_cache, other."),
     text("format", "Element format as measured, after the cast: bf16, fp16, fp32, e4m3, e5m2, int8, …"),

@@ -73,6 +73,8 @@ class Plan:
         Selected tensors, once for each cast.
     contents : list of str
         Content identity of each tensor, see `linepress.run.keys.content_ids`.
+    bases : dict of str
+        Content identity of the older versions that tensors go against, by their own identity.
     variants : list of PlannedVariant
     cases : list of Case
         Tensor by tensor, so that neighbours in a group read the same bytes.
@@ -89,6 +91,7 @@ class Plan:
     suite: Suite
     tensors: list[TensorRef] = field(default_factory=list)
     contents: list[str] = field(default_factory=list)
+    bases: dict[str, str] = field(default_factory=dict)
     variants: list[PlannedVariant] = field(default_factory=list)
     cases: list[Case] = field(default_factory=list)
     provenance: list[dict[str, Any]] = field(default_factory=list)
@@ -221,7 +224,10 @@ def make_plan(suite: Suite, cache: HashCache | None = None, on_progress: Callabl
         read += n_bytes
         say(f"hashing tensors, {read / 1e9:.2f} GB read")
 
-    plan.contents = content_ids(plan.tensors, cache, on_hash)
+    bases = [tensor.base for tensor in plan.tensors if tensor.base is not None]
+    contents = content_ids([*plan.tensors, *bases], cache, on_hash)
+    plan.contents = contents[: len(plan.tensors)]
+    plan.bases = dict(zip((base.identity for base in bases), contents[len(plan.tensors) :], strict=True))
     _add_cases(plan)
     return plan
 
@@ -293,6 +299,12 @@ def _add_source(plan: Plan, number: int, spec: SourceSpec) -> None:
             ("sources", number, "tensors"),
             f"none of the {len(everything)} tensors of {spec.uri} is selected; groups there are {have}",
         )
+    base = open_source(source_uri(suite, spec.base)) if spec.base else None
+    if base is not None:
+        try:
+            chosen = base.as_base_of(chosen)
+        except SourceError as error:
+            raise suite.at(("sources", number, "base"), str(error)) from None
     for place, cast in enumerate(spec.casts):
         try:
             plan.tensors += [tensor.with_cast(cast) for tensor in chosen]
@@ -305,6 +317,7 @@ def _add_source(plan: Plan, number: int, spec: SourceSpec) -> None:
         "tensors": len(everything),
         "skipped_tensors": source.skipped(),
         "left_out_files": source.left_out(),
+        **({"base": base.provenance()} if base is not None else {}),
     }
     plan.provenance.append(provenance)
 
@@ -324,7 +337,7 @@ def _add_cases(plan: Plan) -> None:
                 format=tensor.format.name,
                 shape=tensor.shape,
                 cast=tensor.cast,
-                content=content,
+                content=content if tensor.base is None else f"{content} against {plan.bases[tensor.base.identity]}",
                 settings=repeats,
             )
             if key in seen:
