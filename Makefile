@@ -9,7 +9,7 @@ export RAY_ENABLE_UV_RUN_RUNTIME_ENV = 0
 export RAY_AUTH_MODE = disabled
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: run test lint bench format clean
+.PHONY: run test lint bench release format clean
 .DEFAULT_GOAL := run
 
 $(STAMP): pyproject.toml constraints.txt
@@ -38,6 +38,12 @@ format: $(STAMP)
 
 bench: $(STAMP)  ## every benchmark, raw samples to benchmarks/results/
 	$(BIN)/python -m benchmarks
+
+release: $(STAMP)  ## dist/: the wheel, the lock with hashes, and the bill of materials of what it was tested with
+	$(BIN)/python -m benchmarks.tools.lock --check
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	$(BIN)/python -m linepress.submission.certificate.materials > dist/bom.json
+	cp requirements.lock dist/
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -104,7 +104,7 @@ def _case(sizes: LineSizes) -> ChannelCase:
 def headline(sizes: dict[str, LineSizes], memories: Sequence[str]) -> list[dict[str, Any]]:
     """Rows of the channel stage for every data × memory × packing."""
     return [
-        channel_case(replace(_case(found), memory=memory, packing=packing))[0]
+        channel_case(replace(_case(found), memory=memory, packing=packing))
         for found in sizes.values()
         for memory in memories
         if found.data == "weights" or memory in KV_MEMORIES

@@ -399,8 +399,8 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.codecs", description=__doc__.split("\n")[0])
     parser.add_argument("files", nargs="*", help="safetensors files; the bundled sample without any")
     parser.add_argument("-c", "--codec", action="append", help="variant to run (repeatable)")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--max-mib", type=int, default=32, help="bytes taken of each file")
+    parser.add_argument("--rounds", type=int, help="5, with --speed 25")
+    parser.add_argument("--max-mib", type=int, help="bytes taken of each file: 32, with --speed 4 (under a minute)")
     parser.add_argument("--json", action="store_true", help="print the record instead of tables")
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown, for the README")
     parser.add_argument("--fuzz", type=int, metavar="N", help="run N hostile mutations of the line codecs instead")
@@ -408,8 +408,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--target", action="append", choices=tuple(targets.TARGETS), help="form for --speed")
     arguments = parser.parse_args(argv)
     specs = list(arguments.codec or default_specs())
+    rounds, max_mib = (25, 4) if arguments.speed else (5, 32)
+    arguments.rounds, arguments.max_mib = arguments.rounds or rounds, arguments.max_mib or max_mib
     if arguments.speed:
-        return run_speed(arguments.files, arguments.target, arguments.max_mib << 20, max(arguments.rounds, 5))
+        return run_speed(arguments.files, arguments.target, arguments.max_mib << 20, arguments.rounds)
     if arguments.fuzz:
         return run_fuzz(specs, arguments.fuzz)
     files = arguments.files or [str(p) for p in sorted(SAMPLE.glob("*.safetensors"))]

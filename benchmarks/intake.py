@@ -2,9 +2,10 @@
 
 ``python -m benchmarks.intake [--uploads N] [--submissions N] [--fuzz N] [--only uploads|pages|fuzz]``
 
-Targets: none of 200 concurrent uploads loses an acknowledged byte, status page under 100 ms at 10,000 submissions, no
-request that the description allows (or nearly allows) ends in a 5xx. The bound beside the uploads is the disk's own:
-the same chunks written and flushed one after another, each with a flushed commit of a row, without any service.
+Targets: none of 200 concurrent uploads loses an acknowledged byte, status and list page under 100 ms at the worst of
+100 requests with 10,000 submissions, no request that the description allows (or nearly allows) ends in a 5xx. The
+bound beside the uploads is the disk's own: the same chunks written and flushed one after another, each with a flushed
+commit of a row, without any service.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ CHUNK_BYTES = 128 << 10
 CHUNKS = 4
 LARGE_BYTES = 256 << 20
 PAGE_TARGET_S = 0.1
-PAGE_ROUNDS = 60
+PAGE_ROUNDS = 100
 Row = dict[str, Any]
 
 
@@ -213,7 +214,7 @@ def pages(base: Path, count: int) -> Row:
         "leaderboard": "/leaderboard",
         "api status": f"/v1/submissions/{middle}",
     }
-    out: Row = {"submissions": count}
+    out: Row = {"submissions": count, "load": os.getloadavg()[0]}
     samples: dict[str, list[float]] = {name: [] for name in paths}
     for _ in range(PAGE_ROUNDS):
         for name, path in paths.items():
@@ -224,7 +225,7 @@ def pages(base: Path, count: int) -> Row:
     server.stop()
     for name, found in samples.items():
         found.sort()
-        out[name] = {"p50_s": statistics.median(found), "p99_s": found[-1], "samples_s": found}
+        out[name] = {"p50_s": statistics.median(found), "worst_s": found[-1], "samples_s": found}
     return out
 
 
@@ -434,9 +435,10 @@ def main(argv: list[str]) -> int:
                 times = found[name]
                 print(
                     f"{name} at {found['submissions']:,} submissions: p50 {1e3 * times['p50_s']:.1f} ms, worst of "
-                    f"{PAGE_ROUNDS} {1e3 * times['p99_s']:.1f} ms (target: status under {1e3 * PAGE_TARGET_S:.0f} ms)"
+                    f"{PAGE_ROUNDS} {1e3 * times['worst_s']:.1f} ms (status and list: under "
+                    f"{1e3 * PAGE_TARGET_S:.0f} ms; load {found['load']:.1f})"
                 )
-            bad += ["status page"] * (found["status"]["p50_s"] > PAGE_TARGET_S)
+            bad += [f"{name} page" for name in ("status", "list") if found[name]["worst_s"] > PAGE_TARGET_S]
         if options.only in (None, "fuzz"):
             found = out["fuzz"] = fuzz(base, options.fuzz)
             print(

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+PARTS = ("local", "stream", "opening", "night", "overhead", "memory")
 RESULTS = Path(__file__).parent / "results" / "measure.json"
 CHUNK_BYTES = 16 << 20
 MEMORY_PROGRAM = """
@@ -45,12 +47,17 @@ SERVER_PROGRAM = """
 import os, sys
 from linepress_kit.hub_server import HubServer, Repo
 from linepress.submission.fixtures import build
-body = os.urandom(1 << 20) * (int(sys.argv[1]) >> 20)
-repo = Repo({"model.safetensors": build({"w": ("BF16", [len(body) // 2], body)})}, redirect=False)
-with HubServer({"acme/model": repo}) as server:
+n_bytes, tensors, bytes_per_s = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+body = os.urandom(1 << 20) * (n_bytes // tensors >> 20)
+one = ("BF16", [len(body) // 8192, 4096], body)
+repo = Repo({"model.safetensors": build({f"w{i}": one for i in range(tensors)})}, redirect=False)
+with HubServer({"acme/model": repo}, bytes_per_s=bytes_per_s) as server:
     print(server.endpoint, repo.commit, flush=True)
     sys.stdin.read()
 """
+NIGHT_TENSORS = 16
+NIGHT_BYTES_PER_S = 60e6
+"""A network of 480 Mbit/s, slower than a core measures one variant."""
 
 
 def interleaved(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
@@ -111,7 +118,7 @@ def hub_streaming(n_bytes: int, rounds: int) -> dict[str, Any]:
     from linepress.sources import hub, open_source
 
     server = subprocess.Popen(
-        [sys.executable, "-c", SERVER_PROGRAM, str(n_bytes)],
+        [sys.executable, "-c", SERVER_PROGRAM, str(n_bytes), "1", "0"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -151,6 +158,55 @@ def hub_streaming(n_bytes: int, rounds: int) -> dict[str, Any]:
         }
         samples = interleaved(works, rounds)
     return report("streaming from a server on the loopback", n_bytes, samples)
+
+
+def hub_night(folder: Path, n_bytes: int, rounds: int) -> dict[str, Any]:
+    """A chain of tensors as one worker takes it, against the hub client's stream of the same bytes thrown away."""
+    from dataclasses import replace
+
+    from huggingface_hub.utils import get_session  # type: ignore[attr-defined]
+
+    from linepress.cluster.tasks import run_group
+    from linepress.run.plan import make_plan
+    from linepress.sources import staging
+    from linepress.suite.model import load_suite
+
+    suite = folder / "night.yaml"
+    suite.write_text(
+        "name: night\nversion: 1\nsources: [{uri: 'hf://acme/model@main'}]\ncodecs: [huffman]\nclaims: false\n"
+    )
+    arguments = [str(n_bytes), str(NIGHT_TENSORS), str(NIGHT_BYTES_PER_S)]
+    server = subprocess.Popen(
+        [sys.executable, "-c", SERVER_PROGRAM, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with server:
+        endpoint, commit = server.stdout.readline().split()  # type: ignore[union-attr]  # a pipe, as asked
+        os.environ["HF_ENDPOINT"] = endpoint
+        tasks = list(make_plan(load_suite(str(suite))).tasks({}))
+        size = n_bytes // NIGHT_TENSORS
+
+        def night(tasks: Sequence[Any]) -> None:
+            staging._STAGE._kept.clear()  # nothing is there yet
+            for rows in run_group(tasks, 600.0, "night"):
+                if rows[0]["status"] != "ok":
+                    raise RuntimeError(rows[0]["error"])
+
+        def client() -> None:
+            for i in range(NIGHT_TENSORS):
+                asked = {"Range": f"bytes={i * size}-{(i + 1) * size - 1}"}
+                url = f"{endpoint}/acme/model/resolve/{commit}/model.safetensors"
+                with get_session().stream("GET", url, headers=asked, timeout=60) as answer:
+                    for _ in answer.iter_raw():
+                        continue
+
+        works: dict[str, Callable[[], object]] = {
+            "measured, the next fetched ahead": lambda: night(tasks),
+            "measured, each fetched first": lambda: night([replace(task, afar=None) for task in tasks]),
+            "hub client's stream, thrown away": client,
+        }
+        samples = interleaved(works, rounds)
+    title = f"{NIGHT_TENSORS} tensors over a network of {NIGHT_BYTES_PER_S / 1e6:.0f} MB/s, huffman"
+    return report(title, n_bytes, samples)
 
 
 def hub_opening() -> dict[str, Any]:
@@ -226,16 +282,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run all of them; ``--quick`` on small data."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.measure", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small data, two rounds")
+    parser.add_argument("--only", choices=[*PARTS], help="one of the questions")
     arguments = parser.parse_args(argv)
     size, rounds = (32 << 20, 2) if arguments.quick else (256 << 20, 5)
     with tempfile.TemporaryDirectory() as folder:
-        results = [
-            local_reading(Path(folder), size, rounds),
-            hub_streaming(size // 2, rounds),
-            hub_opening(),
-            stage_overhead(Path(folder), size // 4, rounds),
-            memory(size * 4),
-        ]
+        parts: dict[str, Callable[[], dict[str, Any]]] = {
+            "local": lambda: local_reading(Path(folder), size, rounds),
+            "stream": lambda: hub_streaming(size // 2, rounds),
+            "opening": hub_opening,
+            "night": lambda: hub_night(Path(folder), size // 2, rounds),
+            "overhead": lambda: stage_overhead(Path(folder), size // 4, rounds),
+            "memory": lambda: memory(size * 4),
+        }
+        results = [work() for name, work in parts.items() if arguments.only in (None, name)]
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(results, indent=1))
     print(f"raw samples in {RESULTS}")

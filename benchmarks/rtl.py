@@ -80,7 +80,7 @@ def mutated(chosen: Design, files: Sequence[Path], lines: int, damaged: int) -> 
     """How many mutants the vectors notice, by name those that they do not."""
     mutants = mutants_of(chosen.make(), chosen.name, OTHERS, SEED)
     sets, _ = vector_sets(chosen, _lines(chosen, files, lines), damaged, SEED)
-    with CompiledModel(chosen.make(), chosen.name, pick_simulator(lines), passes_of(mutants, chosen.name)) as model:
+    with CompiledModel(chosen, pick_simulator(lines), passes_of(mutants, chosen.name)) as model:
         plain = model.run_all(sets).differ
         differ = [model.run_all(sets, i + 1).differ for i in range(len(mutants))]
     return {
@@ -104,7 +104,9 @@ def markdown(record: dict[str, Any]) -> str:
     ]
     for name, row in record["designs"].items():
         generic, mapped, shown, mutation = (row.get(k) for k in ("generic", "mapped", "simulation", "mutation"))
-        cells = [f"`{name}`", row["cycles"], row["interval"]]
+        most = max(row["cycles"], shown["cycles_most"] if shown else 0)
+        clocks = f"{row['cycles']}–{most:,}" if most > row["cycles"] else row["cycles"]
+        cells = [f"`{name}`", clocks, f"{shown['interval']:.3g}" if shown else row["interval"]]
         cells.append(f"{generic['gates']:,}, {generic['levels']}" if generic else "–")
         if mapped:
             wires, none, slow = mapped["timings"]
@@ -113,8 +115,8 @@ def markdown(record: dict[str, Any]) -> str:
                 f"{mapped['area_um2']:,.0f}",
                 " / ".join(f"{t['critical_ps']:.0f}" for t in (wires, none, slow)),
                 f"{wires['clock_GHz']:.2f}",
-                f"{wires['latency_ns']:.2f} / {slow['latency_ns']:.1f}",
-                f"{64 * wires['clock_GHz'] / row['interval']:.0f}",
+                f"{most / wires['clock_GHz']:.2f} / {most / slow['clock_GHz']:.1f}",
+                "–" if DESIGNS[name].packing else f"{64 * wires['clock_GHz'] / row['interval']:.0f}",
             ]
         else:
             cells += ["–"] * 6
@@ -153,15 +155,15 @@ def main(argv: Sequence[str]) -> int:
             head = {
                 "cycles": engine.cycles,
                 "interval": engine.interval,
-                "codec": chosen.codec,
+                "codec": chosen.held_against,
                 "format": chosen.format,
             }
-            if "simulate" in parts and chosen.codec:
+            if "simulate" in parts and chosen.held_against:
                 shown = simulated(chosen, args.files, args.lines, args.damaged)
                 wrong |= shown["differ"] > 0
                 _store(target, name, {**head, "simulation": shown})
                 _say(f"{name}: {shown['lines']:,} lines, {shown['differ']} differ")
-            if "mutants" in parts and chosen.codec:
+            if "mutants" in parts and chosen.held_against:
                 mutation = mutated(chosen, args.files, args.lines, args.damaged)
                 wrong |= bool(mutation["missed"])
                 _store(target, name, {**head, "mutation": mutation})

@@ -1,13 +1,16 @@
 """Benchmark of scale: what Ray costs a case, two nodes against one, a finished run of 100,000 cases, a million cases.
 
     python -m benchmarks.scale [overhead] [nodes] [resume] [driver] [rates] [split] [--cases N] [--rounds N]
+    python -m benchmarks.scale estimate --suite SUITE [--set KEY=VALUE]
 
 ``overhead``: cases that do nothing, eight to a task, against a plain loop. ``nodes``: the same CPU-bound cases on one
 loopback node of one core and on two, interleaved. ``resume``: a complete run of 100,000 cases, given the same command
 again. ``driver``: peak resident memory of a driver through 1,000,000 cases. For the last two the rows are one
 measured row under every case's key: workers are left out, planning, recording, ordering and pooling are the real
-ones. ``rates``: seconds a case by codec variant, which `benchmarks.schedule` plans with. ``split``: one tensor of
-1 GB on two workers, in parts and in one piece, interleaved. Raw samples go to ``benchmarks/results/scale.json``.
+ones. ``rates``: seconds of the parts of a case by codec variant, which `linepress.run.estimate` and
+`benchmarks.schedule` plan with. ``split``: one tensor of 1 GB on two workers, in parts and in one piece, interleaved.
+``estimate``: what a dry run says a suite costs, and what it then takes. Raw samples go to
+``benchmarks/results/scale.json``.
 """
 
 from __future__ import annotations
@@ -20,15 +23,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from linepress import environment
 
 RESULTS = Path(__file__).parent / "results"
-PARTS = ("overhead", "nodes", "resume", "driver", "rates", "split")
-BY_REQUEST = ("driver", "split")
+PARTS = ("overhead", "nodes", "resume", "driver", "rates", "split", "estimate")
+BY_REQUEST = ("driver", "split", "estimate")
 VARIANTS_A_TENSOR = 4
 TENSORS_A_SOURCE = 25_000
 
@@ -188,26 +192,185 @@ def simulated_run(folder: Path, cases: int) -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
-def rates(rows: int = 2048) -> dict[str, Any]:
-    """Seconds a case, and so GB/s of a core, by variant of the nightly suite on a bf16 tensor of 16 MB; one core.
+RATE_CASTS = ("e4m3:scale=tensor", "e4m3:scale=none", "e4m3:scale=channel", "e5m2:scale=tensor", "e5m2:scale=channel")
 
-    A case is all that a worker does for it: read, hash, fit, bounds, encode, decode, compare, measure, timed rounds.
+
+def rates(folder: Path, rounds: int, rows: int = 512) -> dict[str, Any]:
+    """The parts of a case by variant of the nightly suite, on bf16 and e4m3 tensors of 2 Mi values; one core.
+
+    ``rates.yaml`` in the results is what `linepress.run.estimate` reads: put it in the place of
+    ``harness/linepress/run/rates.yaml``. Kernels must be compiled already (run it twice after a change of codecs).
     """
-    from linepress.cluster.tasks import pin_threads, run_task
+    from linepress.cluster.tasks import pin_threads
+    from linepress.run.estimate import GB, probe
+
+    pin_threads()
+    os.environ["XDG_CACHE_HOME"] = str(folder / "cache")  # nothing is remembered of these contents
+    work_s = min(probe().work_s for _ in range(5))
+    variants: dict[str, dict[str, list[float]]] = {}
+    samples: dict[str, Any] = {}
+    for width, cast in (("2", "none"), ("1", "e4m3:scale=tensor")):
+        small, large = (tasks_of("nightly", f"synthetic:gauss?shape={n}x4096", cast) for n in (8, rows))
+        for one, other in zip(small, large, strict=True):
+            spec = str(one.identity["variant"])
+            first_s = timed_case(one, repeats=1)[0]  # loads kernels, draws and casts
+            case_s = min(timed_case(one, repeats=1)[0] for _ in range(rounds + 2))
+            timed_case(other, repeats=0)  # counts hash and bounds
+            passes = [timed_case(other, repeats=0)[0] for _ in range(rounds)]
+            row = timed_case(other, repeats=rounds)[1]
+            round_s = sum(min(row[f"{metric}_s"] or [0.0]) for metric in ("encode", "decode", "measure"))
+            n_bytes = other.n_bytes / GB
+            figures = [first_s - case_s, case_s, (min(passes) - case_s) / n_bytes, round_s / n_bytes]
+            variants.setdefault(spec, {})[width] = [float(f"{max(figure, 0.0):.3g}") for figure in figures]
+            samples[f"{spec} {cast}"] = {"passes_s": passes, "round_s": round_s, "bytes": other.n_bytes}
+    document = {
+        "work_s": work_s,
+        "bounds_s_per_GB": {width: bounds_rate(cast, rows) for width, cast in (("2", "none"), ("1", RATE_CASTS[0]))},
+        "staging_s_per_GB": staging_rates(rows),
+        "packings_s_per_GB": packing_rates(),
+        "variants": variants,
+    }
+    (RESULTS / "rates.yaml").write_text(rates_yaml(document), encoding="utf-8")
+    # Of a whole further case with one timed round, as `benchmarks.schedule` plans with.
+    whole = {name: 1 / (widths["2"][2] + widths["2"][3]) for name, widths in variants.items()}
+    return {"samples": samples, "GBps_per_core": whole, "rates": document}
+
+
+def tasks_of(suite: str, source: str, cast: str) -> list[Any]:
+    """The cases of a suite's codecs over another source, as they go to a worker, without further packings."""
     from linepress.run.plan import make_plan
     from linepress.suite.model import load_suite
 
-    pin_threads()
-    source = f"sources=[{{uri: 'synthetic:gauss?shape={rows}x4096&tensors=2'}}]"
-    plan = make_plan(load_suite("nightly", (source, "repeats=1")))
-    samples: dict[str, list[tuple[int, float]]] = {}
-    for number, task in enumerate(plan.tasks({})):
-        row = run_task(task, 600.0, "rates")[0]
-        compiled = number >= len(plan.cases) // 2  # the first tensor's cases compile
-        if row["status"] == "ok" and compiled:
-            samples.setdefault(str(task.identity["variant"]), []).append((task.n_bytes, row["seconds"]))
-    rate = {name: sum(n for n, _ in cases) / sum(s for _, s in cases) / 1e9 for name, cases in samples.items()}
-    return {"samples": samples, "GBps_per_core": rate}
+    plan = make_plan(load_suite(suite, (f"sources=[{{uri: '{source}', casts: ['{cast}']}}]",)))
+    return [replace(task, options={**task.options, "packings": ()}) for task in plan.tasks({})]
+
+
+def timed_case(task: Any, repeats: int) -> tuple[float, dict[str, Any]]:
+    """Core seconds of one case, whatever else the machine does, and its row."""
+    from linepress.cluster.tasks import run_task
+
+    begun_s = time.process_time()
+    row = run_task(replace(task, options={**task.options, "repeats": repeats}), 600.0, "rates")[0]
+    core_s = time.process_time() - begun_s
+    if row["status"] != "ok":
+        raise SystemExit(f"a case failed: {row['error']}")
+    return core_s, row
+
+
+def drawn(rows: int, cast: str = "none") -> Any:
+    """A tensor of ``rows`` x 4096 values that nothing has seen."""
+    from linepress.sources import open_source
+
+    [tensor] = open_source(f"synthetic:gauss?shape={rows}x4096&seed={time.time_ns() % 1_000_000}").tensors()
+    return tensor.with_cast(cast)
+
+
+def bounds_rate(cast: str, rows: int) -> float:
+    """Seconds a GB of counting the bounds of lines at hand."""
+    from linepress.sources.staging import staged
+    from linepress_codecs.bounds import BoundAccumulator
+
+    tensor = staged(drawn(rows, cast)).tensor
+    seconds = []
+    for _ in range(3):
+        counted = BoundAccumulator(tensor.format)
+        for lines in tensor.lines(16 << 20):
+            begun_s = time.process_time()
+            counted.add(lines)
+            seconds.append(time.process_time() - begun_s)
+    return float(f"{min(seconds) * 1e9 / min(tensor.n_bytes, 16 << 20):.3g}")
+
+
+def staging_rates(rows: int) -> dict[str, float]:  # seconds a GB
+    """Seconds a stored GB of drawing, hash and all, and of each cast."""
+    from linepress.sources.staging import staged
+
+    found: dict[str, float] = {}
+    for cast in RATE_CASTS:
+        staged(drawn(8, cast))  # compiles
+        tensor = drawn(rows, cast)
+        stored = tensor.stored()
+        begun_s = time.process_time()
+        staged(stored)
+        drawn_s = time.process_time()
+        staged(tensor)
+        found[cast] = float(f"{(time.process_time() - drawn_s) * 1e9 / stored.n_bytes:.3g}")
+        found["synthetic"] = float(f"{(drawn_s - begun_s) * 1e9 / stored.n_bytes:.3g}")
+    return found
+
+
+def packing_rates(n_lines: int = 1 << 17) -> dict[str, float]:
+    """Seconds a GB of raw lines of each packing's cost."""
+    import numpy as np
+
+    from linepress_codecs.packing import PACKINGS, parse_packing
+
+    bits = np.random.Generator(np.random.PCG64(3)).integers(250, 420, n_lines).astype(np.uint16)
+    found = {}
+    for name in PACKINGS:
+        packing, seconds = parse_packing(name), []
+        for _ in range(3):
+            begun_s = time.process_time()
+            packing.cost(bits, 0, 64)
+            seconds.append(time.process_time() - begun_s)
+        found[name] = float(f"{min(seconds) * 1e9 / (64 * n_lines):.3g}")
+    return found
+
+
+def rates_yaml(document: dict[str, Any]) -> str:
+    """The document as ``rates.yaml``."""
+    made = environment.machine()
+    lines = [
+        "# What the parts of a case cost on one core; `linepress.run.estimate` says how they add up. For estimates",
+        "# only (`linepress run --dry-run`), which scale them by `work_s`, the time of their probe on this machine.",
+        f"# Source: `python -m benchmarks.scale rates` on {made['cpu']}, {made['usable_cores']} cores,",
+        f"# Python {made['python']}, {time.strftime('%B %Y')}.",
+        f"work_s: {document['work_s']:.4g}",
+    ]
+    for name, note in (
+        ("bounds_s_per_GB", "by bytes an element (2: two and more)"),
+        ("staging_s_per_GB", "a stored GB of each cast, and of drawing a synthetic tensor"),
+        ("packings_s_per_GB", "each packing beside a variant's own"),
+    ):
+        lines += [f"# {note}", f"{name}:"]
+        lines += [f'  "{key}": {value:g}' for key, value in document[name].items()]
+    lines += [
+        "# variant: bytes an element: [load_s of a worker's first case, case_s whatever its size, pass_s_per_GB over",
+        "# the whole tensor, round_s_per_GB of a timed round]",
+        "variants:",
+    ]
+    for name, widths in document["variants"].items():
+        figures = ", ".join(f'"{width}": [{", ".join(f"{f:g}" for f in found)}]' for width, found in widths.items())
+        lines.append(f'  "{name}": {{{figures}}}')
+    return "\n".join(lines) + "\n"
+
+
+def estimated(folder: Path, suite_name: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """What `linepress run --dry-run` says of a suite, and the run itself: seconds of its cases and of the wall."""
+    from linepress.run.engine import Run
+    from linepress.run.estimate import estimate_plan
+    from linepress.run.options import RunOptions
+    from linepress.run.plan import make_plan
+    from linepress.run.progress import Progress
+    from linepress.suite.model import load_suite
+
+    os.environ["XDG_CACHE_HOME"] = str(folder / "cache")  # bounds are counted, as on a first night
+    suite, cores = load_suite(suite_name, tuple(overrides)), environment.usable_cores()
+    cost = estimate_plan(make_plan(suite), {}, cores)
+    begun_s = time.perf_counter()
+    store = Run(suite, RunOptions(out=folder / "run", mlflow=False, report=False), Progress()).execute().store
+    wall_s = time.perf_counter() - begun_s
+    rows = store.rows("measure", ["status", "seconds"])
+    core_s = sum(row["seconds"] for row in rows if row["status"] == "ok")
+    return {
+        "suite": suite.name,
+        "cases": cost.cases,
+        "estimated_core_s": cost.core_s,
+        "core_s": core_s,
+        "estimated_wall_s": cost.wall_s(cores),
+        "wall_s": wall_s,
+        "guessed": cost.guessed,
+    }
 
 
 def split(folder: Path, rounds: int, spec: str = "huffman", n_bytes: int = 1 << 30) -> dict[str, Any]:
@@ -266,15 +429,22 @@ def main(argv: list[str] | None = None) -> int:
     """Run the parts asked for, print one line each, keep the raw samples."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "parts", nargs="*", help=f"{', '.join(PARTS)}; all but driver and split by default (they take minutes)"
+        "parts",
+        nargs="*",
+        help=f"{', '.join(PARTS)}; all but driver, split and estimate by default (they take minutes)",
     )
     parser.add_argument("--cases", type=int, default=1_000_000, help="of the driver part")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--suite", default="smoke", help="of the estimate part: a name or a file")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="changes a value of that suite"
+    )
     options = parser.parse_args(argv)
     unknown = set(options.parts) - set(PARTS)
     if unknown:
         parser.error(f"unknown part {sorted(unknown)[0]!r}; choose from {', '.join(PARTS)}")
     environment.prepare()
+    os.environ.update(environment.THREAD_VARIABLES)  # before Numba, which cannot compile once they have changed
     RESULTS.mkdir(exist_ok=True)
     file = RESULTS / "scale.json"
     document: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
@@ -307,6 +477,13 @@ def main(argv: list[str] | None = None) -> int:
                     f"{options.cases:,} cases: peak {found['peak_bytes'] / 1e6:.0f} MB (target < 1,000 MB), "
                     f"{found['seconds']:.0f} s"
                 )
+            elif part == "estimate":
+                found = estimated(folder, options.suite, options.set)
+                line = (
+                    f"{found['suite']}, {found['cases']:,} cases: {found['estimated_core_s']:.0f} core-s estimated, "
+                    f"{found['core_s']:.0f} taken ({100 * (found['estimated_core_s'] / found['core_s'] - 1):+.0f} %, "
+                    f"target within 25 %); wall {found['estimated_wall_s']:.0f} s and {found['wall_s']:.0f} s"
+                )
             elif part == "split":
                 found = split(folder, options.rounds)
                 line = (
@@ -315,7 +492,7 @@ def main(argv: list[str] | None = None) -> int:
                     f"two plain processes on this machine {found['machine_speedup']:.2f}x one"
                 )
             else:
-                found = rates()
+                found = rates(folder, options.rounds)
                 line = ", ".join(f"{name} {rate:.3f}" for name, rate in found["GBps_per_core"].items())
                 line += " GB/s of a core"
         document[part] = {**found, "load_before": load}

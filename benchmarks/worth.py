@@ -82,7 +82,7 @@ def channel_share(memory: str, data: str) -> Share:
     )
     found = []
     for packing in ("stream", "classes:set=auto"):
-        (row,) = channel_case(replace(case, packing=packing))
+        row = channel_case(replace(case, packing=packing))
         gain = row["gain_sequential"]
         simulated = gain is not None and math.isfinite(gain)
         value = gain if simulated else row["closed_form_gain_sequential"]
@@ -117,7 +117,7 @@ def rows() -> list[dict[str, Any]]:
             fits = evaluate(name, part_name, Scenario(context_tokens=SHORT, tp=tp), what)
             batch = max(1, fits["plain_largest_batch_low"])
             same = evaluate(name, part_name, Scenario(context_tokens=SHORT, tp=tp, batch=batch), what)
-            more = max(1, fits["compressed_largest_batch_low"])
+            more = max(1, fits["largest_batch_low"])
             full = evaluate(name, part_name, Scenario(context_tokens=SHORT, tp=tp, batch=more), what)
             far = evaluate(name, part_name, Scenario(context_tokens=LONG, tp=tp), what)
             replicas = [math.ceil(USERS / users) for users in (batch, more)]
@@ -134,9 +134,9 @@ def rows() -> list[dict[str, Any]]:
                     "same": same,
                     "full": full,
                     "users": (batch, more),
-                    "users_high": (fits["plain_largest_batch"], fits["compressed_largest_batch"]),
-                    "far": (far["plain_largest_batch_low"], far["compressed_largest_batch_low"]),
-                    "far_high": (far["plain_largest_batch"], far["compressed_largest_batch"]),
+                    "users_high": (fits["plain_largest_batch"], fits["largest_batch"]),
+                    "far": (far["plain_largest_batch_low"], far["largest_batch_low"]),
+                    "far_high": (far["plain_largest_batch"], far["largest_batch"]),
                     "devices": tuple(n * tp for n in replicas),
                     "racks": tuple(None if rack.chips is None else math.ceil(n * tp / rack.chips) for n in replicas),
                     "rack_status": rack.status,
@@ -144,10 +144,14 @@ def rows() -> list[dict[str, Any]]:
                         None if one["power_W"] is None else one["power_W"] * n / 1e3
                         for one, n in zip(money, replicas, strict=True)
                     ),
-                    "usd": tuple(one["usd_per_million_tokens"] for one in money),
+                    "usd": tuple(one["cost_usd_per_million_tokens"] for one in money),
                 }
             )
     return out
+
+
+def _where(row: dict[str, Any]) -> str:
+    return f"{row['model']}, {row['tp']} {row['part'].name}"
 
 
 def _pair(values: Sequence[float | None], form: str = ",.0f") -> str:
@@ -166,27 +170,27 @@ def _rate(row: dict[str, Any], key: str) -> str:
 INTRO = """\
 # What {weights}x on weights and {kv}x on KV buy
 
-Llama-3.1-8B and 70B in bf16, {weights}x on the weights and {kv}x on the KV cache, both *packed* ratios; decoders
-beside every memory channel. Made by `python -m benchmarks.worth --write`; any other case: `linepress system MODEL
-ACCELERATOR --weight-ratio … --kv-ratio …`.
+Llama-3.1 in bf16, both *packed* ratios, decoders beside every memory channel. Made by `python -m benchmarks.worth
+--write`; any other case: `linepress system MODEL ACCELERATOR --weight-ratio … --kv-ratio …`.
 
 ## Tokens a second, users
 
 Devices: the fewest, a power of two, that hold the model and one user of {long}k plainly. Users: sequences that fit
-90 % of the memory; the low end less what an engine keeps for itself. Tokens/s at {short}k of context: with the users
-that fit plainly, and with all that fit compressed. In brackets the band.
+90 % of the memory; the low end less what an engine keeps for itself. Tokens/s at {short}k: with the users that fit
+plainly, and with all that fit compressed; in brackets the band, in % of a token's time in the last column (c: carried
+over from another part).
 
-| model | devices | users, {short}k | users, {long}k | tokens/s, plain | compressed | speed-up | all users | band |
-|---|---|---|---|---|---|---|---|---|"""
+| model, devices | users, {short}k | users, {long}k | tokens/s, plain | compressed | speed-up | all users | band |
+|---|---|---|---|---|---|---|---|"""
 MONEY = """
 ## Racks, power and money for {users:,} users at {short}k
 
-Replicas of those devices, each with all users that fit (low end). Power is rated power with the host factor. Money a
-million tokens: device price over its lifetime and electricity, where a price is known (the talk's), at the expected
-rate, so its band is the rate's.
+Replicas of those devices, each with all users that fit (low end). Power is rated power with the host factor. USD:
+device price over its lifetime and electricity, where a price is known (the talk's), at the expected rate, so its band
+is the rate's.
 
-| model | devices | devices for all | racks | kW | USD a million tokens | standing of racks, cost |
-|---|---|---|---|---|---|---|"""
+| model, devices | devices for all | racks | kW | USD a million tokens | standing of racks, cost |
+|---|---|---|---|---|---|"""
 SOURCES = """
 ## Where the numbers come from
 
@@ -195,8 +199,8 @@ SOURCES = """
 NOTES = """
 - Time: bytes and operations of the roofline at the shares of peak and the host time of measured machines
   ([MODEL.md](../hardware/MODEL.md), What a machine reaches).
-- What the band does not hold: that no decoder stands in any of these parts today; that the ratios are those of
-  another model (they are measured per model, `linepress run`); prefill, which gains nothing above the ridge.
+- The band does not hold: that no decoder stands in any of these parts today; that the ratios are those of another
+  model (`linepress run` measures yours); prefill, which gains nothing above the ridge.
 - Gains are against the plain channel at its best. On HBM3E the port (512 bits at 1.2 GHz) carries only some 6 % more
   than the plain channel streams, so there compression buys capacity, and users, not bandwidth.
 - Users grow faster than the ratio because the bytes saved on weights become KV.
@@ -214,22 +218,20 @@ def page() -> str:
         same, full = row["same"], row["full"]
         speed = [same[f"expected_speedup{end}"] for end in ("", "_low", "_high")]
         cells = [
-            row["model"],
-            f"{row['tp']} × {row['part'].title}",
+            _where(row),
             _users(row["users"], row["users_high"]),
             _users(row["far"], row["far_high"]),
             _rate(same, "expected_plain_tokens_per_s"),
             _rate(same, "expected_tokens_per_s"),
             f"{speed[0]:.2f} ({speed[1]:.2f}–{speed[2]:.2f})",
             _rate(full, "expected_tokens_per_s"),
-            f"±{same['band_share']:.0%}{', carried over' if same['band_carried'] else ''}",
+            f"±{100 * same['band_share']:.0f}{'c' if same['band_carried'] else ''}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     lines.append(MONEY.format(users=USERS, short=short))
     for row in found:
         cells = [
-            row["model"],
-            f"{row['tp']} × {row['part'].title}",
+            _where(row),
             _pair(row["devices"]),
             _pair(row["racks"]),
             _pair(row["kW"], ",.1f"),
@@ -244,7 +246,7 @@ def page() -> str:
         lines.append(f"| {memory} | {data} | {share.share:.2f} | {share.most:.2f} | `{share.packing}` | {how} |")
     lines.append(NOTES)
     for own in (row for row in found if not row["same"]["band_carried"]):
-        lines.append(f"- Band of {own['part'].title}: {own['same']['band_source']}.")
+        lines.append(f"- Band of {own['part'].name}: {own['same']['band_source']}.")
         break
     every = residuals()
     lines.append(f"- Band carried over (no row of that part is measured): {every.carried_what}; constants of H100.")

@@ -33,6 +33,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """A pytest whose xdist forgets the groups would start two Rays on the same addresses: say so, not fail at random."""
+    """A pytest whose xdist forgets the groups starts two Rays on the same addresses: say so, not fail at random."""
     if getattr(session.config.option, "loadgroup", False) and not all("@" in item.nodeid for item in session.items):
         raise pytest.UsageError("this pytest loses the groups of pytest-xdist; install those of constraints.txt")

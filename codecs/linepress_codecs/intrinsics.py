@@ -103,46 +103,68 @@ loop_over: Any = cgutils.for_range
 
 
 class Lanes:
-    """Builder of LLVM vector code over ``n`` lanes of 64 bits; the target decides on registers and on gathers."""
+    """Builder of LLVM vector code over ``n`` lanes of ``bits`` bits; the target decides on registers and gathers."""
 
-    def __init__(self, builder: Any, n: int) -> None:
+    def __init__(self, builder: Any, n: int, bits: int) -> None:
         self.builder = builder
         self.n = n
-        self.word = ir.IntType(64)
-        self.vector = ir.VectorType(self.word, n)
-        self.undefined = ir.Constant(self.vector, ir.Undefined)
+        self.bits = bits
+        self.vector = ir.VectorType(ir.IntType(bits), n)
 
     def constant(self, value: int) -> Any:
-        return ir.Constant(self.vector, [value & ((1 << 64) - 1)] * self.n)
+        return ir.Constant(self.vector, [value & ((1 << self.bits) - 1)] * self.n)
 
     def splat(self, scalar: Any) -> Any:
-        """The scalar in every lane."""
-        index = ir.IntType(32)
-        one = self.builder.insert_element(self.undefined, scalar, ir.Constant(index, 0))
+        """The scalar, uint64 or of the lanes' type, in every lane."""
+        index, undefined = ir.IntType(32), ir.Constant(self.vector, ir.Undefined)
+        if scalar.type.width > self.bits:
+            scalar = self.builder.trunc(scalar, ir.IntType(self.bits))
+        one = self.builder.insert_element(undefined, scalar, ir.Constant(index, 0))
         zeros = ir.Constant(ir.VectorType(index, self.n), [0] * self.n)
-        return self.builder.shuffle_vector(one, self.undefined, zeros)
+        return self.builder.shuffle_vector(one, undefined, zeros)
 
-    def _at(self, address: Any, row: Any) -> Any:
-        offset = row if not isinstance(row, int) else ir.Constant(self.word, row)
-        bytes_in = self.builder.mul(offset, ir.Constant(self.word, 8 * self.n))
+    def _at(self, address: Any, row: Any, size: int) -> Any:
+        word = ir.IntType(64)
+        offset = row if not isinstance(row, int) else ir.Constant(word, row)
+        bytes_in = self.builder.mul(offset, ir.Constant(word, size * self.bits // 8))
         return self.builder.inttoptr(self.builder.add(address, bytes_in), ir.PointerType())
 
     def load(self, address: Any, row: Any = 0) -> Any:
-        """Row ``row`` of an array uint64[rows, n]."""
-        return self.builder.load(self._at(address, row), align=8, typ=self.vector)
+        """Row ``row`` of an array [rows, n]."""
+        return self.builder.load(self._at(address, row, self.n), align=self.bits // 8, typ=self.vector)
+
+    def load_one(self, address: Any, index: Any) -> Any:
+        """Number ``index`` of an array, in every lane."""
+        return self.splat(
+            self.builder.load(self._at(address, index, 1), align=self.bits // 8, typ=ir.IntType(self.bits))
+        )
 
     def store(self, value: Any, address: Any, row: Any = 0) -> None:
-        self.builder.store(value, self._at(address, row), align=8)
+        self.builder.store(value, self._at(address, row, self.n), align=self.bits // 8)
 
-    def gather(self, addresses: Any, align: int) -> Any:
-        """The 64 bits at each lane's address."""
-        builder, index = self.builder, ir.IntType(32)
+    def gather(self, address: Any, index: Any, size: int, align: int) -> Any:
+        """The lanes' bits at ``address`` + ``size`` * index of each lane; ``size`` and ``align`` in bytes."""
+        builder = self.builder
         pointers = ir.VectorType(ir.PointerType(), self.n)
         mask = ir.VectorType(ir.IntType(1), self.n)
-        name = f"llvm.masked.gather.v{self.n}i64.v{self.n}p0"
+        name = f"llvm.masked.gather.v{self.n}i{self.bits}.v{self.n}p0"
         function = builder.module.globals.get(name) or ir.Function(
-            builder.module, ir.FunctionType(self.vector, [pointers, index, mask, self.vector]), name
+            builder.module, ir.FunctionType(self.vector, [pointers, ir.IntType(32), mask, self.vector]), name
         )
+        base = builder.inttoptr(address, ir.PointerType())
+        # A base with an index in each lane is what a gather instruction takes; llvmlite gives it the type of one.
+        where = builder.gep(base, [index], source_etype=ir.IntType(8 * size))
+        where.type = pointers
         everywhere = ir.Constant(mask, [1] * self.n)
-        where = builder.inttoptr(addresses, pointers)
-        return builder.call(function, [where, ir.Constant(index, align), everywhere, self.undefined])
+        undefined = ir.Constant(self.vector, ir.Undefined)
+        return builder.call(function, [where, ir.Constant(ir.IntType(32), align), everywhere, undefined])
+
+    def window(self, address: Any, at: Any) -> Any:
+        """At least 57 bits (of 64) from bit ``at`` of each lane, of the bytes at ``address``."""
+        bits = self.gather(address, self.builder.lshr(at, self.constant(3)), 1, 1)
+        return self.builder.lshr(bits, self.builder.and_(at, self.constant(7)))
+
+    def low_bits(self, value: Any, count: Any) -> Any:
+        """The low ``count`` bits of each lane."""
+        ones = self.builder.shl(self.constant(-1), count)
+        return self.builder.and_(value, self.builder.xor(ones, self.constant(-1)))

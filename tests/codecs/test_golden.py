@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,11 @@ def test_a_changed_golden_is_noticed(change: str) -> None:
             bent[change] = text[:middle] + f"{int(text[middle], 16) ^ 1:x}" + text[middle + 1 :]
     with pytest.raises((AssertionError, ValueError)):
         check_record(bent)
+
+
+def test_the_version_table_of_the_format_holds_every_codec() -> None:
+    text = (Path(__file__).parents[2] / "codecs" / "FORMAT.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([a-z0-9, -]+) \| (\d+) \|", text.partition("## Versions")[2].partition("\n## ")[0], re.M)
+    told = {name: int(version) for names, version in rows for name in names.split(", ")}
+    own = {name: cls for name, cls in codecs().items() if cls.__module__.startswith("linepress_codecs.")}
+    assert told == {name: cls.format_version for name, cls in own.items()}

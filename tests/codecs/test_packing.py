@@ -8,17 +8,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from linepress_codecs.errors import SpecError
 from linepress_codecs.packing import (
     PACKINGS,
+    Pairs,
+    Spill,
     best_classes,
     best_slot,
     parse_packing,
     stored_bytes,
     stride_bytes,
 )
-from linepress_codecs.packing.base import best_size_code
+from linepress_codecs.packing.base import SizeCode, best_size_code
 
 SPECS = [
     "stream",
@@ -105,6 +108,46 @@ def test_pairs_by_hand() -> None:
     assert odd.length_bytes.tolist() == [0, 0, 64, 64, 65, 44, 38]
     assert odd.start_bytes.tolist() == [0, 0, 0, 64, 128, 192, 236]
     assert odd.total_bytes == 128 + 108 + 38
+
+
+def test_metadata_is_what_the_places_follow_from() -> None:
+    """Pointer and codes of each entry, read back bit by bit, give every run and every rest its place."""
+    rng = np.random.default_rng(4)
+    bits = np.where(rng.random(500) < 0.1, 514, rng.integers(200, 420, 500)).astype(np.uint16)
+    bits[64:70], bits[20:22] = 2, 514
+    pairs = Pairs()
+    code, entries = pairs.metadata(bits)
+    lengths = _lengths(code, entries, 32, 128)[:250]
+    pointers = entries[:, :4].copy().view("<u4")[:, 0]
+    place = pairs.place(bits)
+    assert entries.shape == (8, place.metadata_bytes_per_page)
+    first = np.concatenate([[0], np.cumsum(lengths)])
+    assert (first[:-1] == place.start_bytes[::2]).all()
+    assert (first[:-1:32] == pointers).all()
+    assert {0, 128} < set(lengths.tolist())
+
+    spill = Spill()
+    code, way, entries = spill.metadata(bits)
+    there = spill.place(bits)
+    assert way in (0, 1)
+    assert entries.shape == (4, there.metadata_bytes_per_page)
+    assert (_lengths(code, entries, 128, 32)[:500] == np.maximum(there.length_bytes - 32, 0)).all()
+    pointers = entries[:, :4].copy().view("<u4")[:, 0]
+    assert there.rest_start_bytes is not None
+    for group, pointer in enumerate(pointers):
+        own = slice(128 * group, 128 * group + 128)
+        assert there.rest_start_bytes[own][there.length_bytes[own] > 32].min() == pointer
+
+
+def _lengths(code: SizeCode, entries: NDArray[np.uint8], each: int, full: int) -> NDArray[np.int64]:
+    """The lengths that metadata says, read as the format document has it."""
+    out = []
+    for entry in entries:
+        value = int.from_bytes(entry.tobytes(), "little") >> 32
+        for i in range(each):
+            one = value >> (code.bits * i) & ((1 << code.bits) - 1)
+            out.append(full if one == (1 << code.bits) - 1 else code.base + one)
+    return np.array(out, np.int64)
 
 
 def test_spill_by_hand() -> None:

@@ -17,6 +17,7 @@ def test_leakage_by_packing() -> None:
     assert 3 < stream["stored_bits"] < 4  # bytes of 300 … 399 bits
     off = leakage_row(replace(CASE, packing="off"))
     assert off["stored_bits"] == off["atoms_bits"] == 0.0
+    assert off["time_bits"] < 0.005 < stream["time_bits"] < stream["stored_bits"]
     one = leakage_row(replace(CASE, packing="classes:set=auto", mode="inline"))
     assert 0 <= one["atoms_bits"] <= one["stored_bits"] < stream["stored_bits"]
     assert stream["padded_to_0_bit"].startswith("slot 50 B: 0.000 bit")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 from linepress.cli.hardware.channel import command
 from linepress.errors import LinepressError, SourceError
@@ -17,6 +19,8 @@ from linepress.records.schema import CHANNEL_COLUMNS
 from linepress.stages.channel.case import ChannelCase
 from linepress.stages.channel.inputs import from_histogram
 from linepress.stages.channel.row import channel_case, spread
+from linepress.tables.channel import channel_notes, channel_tables
+from linepress.tables.text import heading, show
 from linepress_codecs.errors import SpecError
 from linepress_hardware.errors import ConfigurationError, UnknownPartError
 
@@ -49,7 +53,7 @@ CASE = ChannelCase(
 
 
 def row(**changes: Any) -> dict[str, Any]:
-    return channel_case(replace(CASE, **changes))[0]
+    return channel_case(replace(CASE, **changes))
 
 
 def test_a_row_holds_every_column_and_only_those() -> None:
@@ -84,10 +88,8 @@ def test_packings_on_weights(packing: str) -> None:
     assert found["mode"] == "offline"
     assert found["effective_capacity_ratio"] == pytest.approx(found["closed_form_capacity_ratio"], rel=0.03)
     assert found["gain_sequential"] <= found["closed_form_gain_sequential"] * 1.02
-    # The closed form counts atoms; with the tuned mapping the two atoms of a plain line share a row, those of a coded
-    # line that straddles may not: up to a tenth less.
-    assert found["gain_random"] == pytest.approx(found["closed_form_gain_random"], rel=0.12)
-    assert found["default_gain_random"] == pytest.approx(found["closed_form_gain_random"], rel=0.08)
+    # Within the 5 % of this run's interval: the closed form counts the rows that a coded line and its metadata open.
+    assert found["gain_random"] == pytest.approx(found["closed_form_gain_random"], rel=0.06)
     assert found["latency_mean_ns"] > found["plain_latency_mean_ns"]
     assert found["energy_pJ_per_useful_byte"] < found["plain_energy_pJ_per_useful_byte"]
     assert sum(found["where_bandwidth_went"].values()) == pytest.approx(1.0)
@@ -192,7 +194,7 @@ def test_the_command_on_histograms(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)
     assert [r["memory"] for r in document["rows"]] == ["hbm3", "ddr5"]
-    assert all(set(r) == set(CHANNEL_COLUMNS) for r in document["rows"])
+    assert all(set(r) - {"format", "cast"} == set(CHANNEL_COLUMNS) for r in document["rows"])
 
 
 def test_the_command_adds_sweeps_blocks_capacity_and_traces(tmp_path: Path) -> None:
@@ -221,6 +223,50 @@ def test_the_command_prints_a_table(tmp_path: Path) -> None:
     assert "hbm3" in result.stdout
     assert "GB/s" in result.stdout
     assert "block baseline" in result.stdout
+
+
+def test_the_tables_are_whole_at_120_columns() -> None:
+    filled = {"string": "", "int64": 1_234_567, "double": 1.2345, "bool": True}
+    told = {name: filled.get(kind) for name, (kind, _) in CHANNEL_COLUMNS.items()}
+    told |= {name: 1234.5 for name in told if name.endswith(("_GBps", "_ns"))}
+    told |= {"codec": "huffman", "data": "weights", "format": "bf16", "cast": "", "memory": "hbm3e", "decoders": 16}
+    told |= {"packing": "stream", "mode": "offline", "workload": "random", "plain_settings_random": "RoCoBaRaCh open"}
+    rows = [
+        told,
+        {**told, "codec": "huffman:tables=4:layout=channel", "data": "kv", "format": "e4m3", "workload": "kv-gather"},
+        {**told, "codec": "base-delta", "packing": "classes:set=0/32/48/64", "cast": "fp8:scale=tensor"},
+        {**told, "data": "dequantised weights", "gain_random": float("nan"), "gain_random_half_width_pct": 12.34},
+    ]
+    for table in channel_tables(rows):
+        out = io.StringIO()
+        show(table, Console(file=out, width=120, force_terminal=True, color_system=None))
+        lines = out.getvalue().splitlines()
+        assert max(map(len, lines)) <= 120
+        assert "…" not in out.getvalue()
+        for number, column in enumerate(table.columns):
+            assert heading(column) in lines[0]
+            for shown in (each for group in table.groups for each in group.rows) if column.numeric else ():
+                assert shown.cells[number].text in out.getvalue()
+        if table.id != "channel-settings":  # which says nothing of a codec
+            assert set(lines) >= {"huffman", "huffman:tables=4:layout=channel", "base-delta"}
+            named = [line for line in lines if "hbm3e" in line]
+            assert all("bf16" in line or "e4m3" in line or "dequantised" in line for line in named)
+            assert "weights bf16" in out.getvalue()
+    (said,) = [note for note in channel_notes(rows) if note.startswith("–")]
+    assert "1 of 13 gains (hbm3e random)" in said
+
+
+def test_a_refusal_is_said_once(tmp_path: Path) -> None:
+    sizes = tmp_path / "a.json"
+    sizes.write_text(json.dumps(list(CASE.bits_histogram)))
+    result = CliRunner().invoke(
+        command,
+        [str(sizes), "--packing", "heap", "--memory", "hbm3", "--memory", "ddr5", "--memory", "lpddr5"],
+        standalone_mode=False,
+    )
+    assert result.return_value == 3
+    assert result.stderr.count("unknown packing") == 1
+    assert "failed, 3 cases of 3" in result.stderr
 
 
 def test_one_bad_case_among_good_ones_fails_alone(tmp_path: Path) -> None:

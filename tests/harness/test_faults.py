@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from linepress.cluster.fanout import GROUP_CASES, MAX_TRIES, fan_out, groups
+from linepress.cluster.fanout import CHAIN_TENSORS, GROUP_CASES, MAX_TRIES, chained, fan_out, groups
 from linepress.cluster.join import Cluster
 from linepress.cluster.tasks import Row, Task, run_task
 
@@ -50,6 +50,18 @@ def test_groups_are_bounded_in_cases_bytes_and_stage() -> None:
     assert GROUP_CASES == 8
 
 
+def test_tensors_from_afar_go_to_a_worker_in_chains_that_get_shorter() -> None:
+    far = [task(i, n_bytes=1 << 30, data=f"tensor {i // 2}", afar=i // 2) for i in range(60)]
+    chains = list(chained(groups(far), 2))
+    assert [one for chain in chains for one in chain] == far
+    lengths = [len({one.afar for one in chain}) for chain in chains]
+    assert lengths[0] == CHAIN_TENSORS
+    assert lengths == sorted(lengths, reverse=True)
+    assert lengths[-4:] == [1] * 4, "the last tensors are shared out"
+    near = [task(i, n_bytes=1 << 30, data=f"tensor {i}") for i in range(30)]
+    assert [len(chain) for chain in chained(groups(near), 2)] == [1] * 30
+
+
 def test_tasks_are_taken_only_as_the_window_has_room(ray_cluster: Cluster) -> None:
     taken = 0
 
@@ -64,6 +76,16 @@ def test_tasks_are_taken_only_as_the_window_has_room(ray_cluster: Cluster) -> No
         next(stream)
     stream.close()  # type: ignore[attr-defined]
     assert taken < 10 + 4 * GROUP_CASES * ray_cluster.slots
+
+
+def test_what_has_been_worked_on_longest_is_known_while_nothing_ends(ray_cluster: Cluster) -> None:
+    seen: list[tuple[str, float]] = []
+    slow = [task(0, "sleeps", 1.6), task(1, n_bytes=1 << 40)]
+    for _ in fan_out(slow, ray_cluster, TIMEOUT_S, lambda: seen.append(ray_cluster.longest)):
+        pass
+    at_work = [seconds for name, seconds in seen if name == "t0 × raw"]
+    assert at_work == sorted(at_work)
+    assert 0.5 < at_work[-1] < TIMEOUT_S
 
 
 def test_an_exception_is_a_failed_row_and_the_group_goes_on(ray_cluster: Cluster) -> None:

@@ -206,3 +206,25 @@ def test_the_largest_tensors_go_first() -> None:
     assert sizes == sorted(sizes, reverse=True)
     runs = [identity for identity, _ in groupby(tensor.identity for tensor in stored)]
     assert len(runs) == len(set(runs)), "all casts and variants of a tensor in a row"
+
+
+def test_a_source_names_its_base_and_the_keys_follow_both(two: Path) -> None:
+    """Each tensor goes with its namesake; another base is another case, and a base of another model a sentence."""
+    rng = np.random.Generator(np.random.PCG64(2))
+    text = SUITE.replace("    label: data\n", "    base: {base}\n    label: data\n")
+    keys = []
+    for name in ("one", "two"):
+        arrays = {"a": rng.random((64, 64), np.float32), "b": rng.random(1000, np.float32)}
+        save_file(arrays, two / f"{name}.safetensors")
+        found = plan(two, text=text.replace("{base}", f"{name}.safetensors"))
+        assert [t.base.name if t.base else "" for t in found.tensors] == ["a", "b"]
+        line = next(found.tensors[0].lines(1 << 20))
+        assert line.geometry.base is not None
+        assert line.geometry.base.tobytes() == arrays["a"].tobytes()
+        assert found.provenance[0]["base"]["uri"].endswith(f"{name}.safetensors")
+        keys.append({case.key for case in found.cases})
+    keys.append({case.key for case in plan(two).cases})
+    assert all(not one & other for i, one in enumerate(keys) for other in keys[i + 1 :])
+    save_file({"a": np.zeros((64, 64), np.float32)}, two / "three.safetensors")
+    with pytest.raises(SuiteError, match="has no tensor 'b'"):
+        plan(two, text=text.replace("{base}", "three.safetensors"))

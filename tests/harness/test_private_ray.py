@@ -53,6 +53,7 @@ def listening_of(pids: set[int]) -> dict[str, str]:
     return held
 
 
+@pytest.mark.threat("code that joins a run from this machine or another")
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/net/tcp")
 def test_no_socket_of_a_local_run_is_reachable_from_elsewhere(ray_cluster: Cluster) -> None:
     import ray
@@ -63,6 +64,7 @@ def test_no_socket_of_a_local_run_is_reachable_from_elsewhere(ray_cluster: Clust
     assert set(held.values()) <= LOOPBACK
 
 
+@pytest.mark.threat("code that joins a run from this machine or another")
 @pytest.mark.skipif(sys.platform != "linux", reason="Unix sockets by path")
 def test_sockets_of_a_local_run_lie_in_a_folder_of_this_user(ray_cluster: Cluster) -> None:
     folder = ray_cluster._private.folder
@@ -82,6 +84,7 @@ os._exit(0)
 """
 
 
+@pytest.mark.threat("code that joins a run from this machine or another")
 @pytest.mark.parametrize(("token", "said"), [(None, "out"), ("0" * 64, "out"), ("the run's own", "in")])
 def test_a_stranger_on_this_machine_needs_the_token_of_the_run(
     token: str | None, said: str, ray_cluster: Cluster

@@ -48,13 +48,29 @@ def eta_s(line: str) -> int:
 
 
 def test_the_eta_settles_although_the_largest_cases_go_first(clock: Clock) -> None:
+    """On one core, of a machine that is slower than the rates say."""
     costs = [20.0 * 0.93**i for i in range(100)]
     progress = Progress(io.StringIO(), live=False)
     progress.begin("measure", len(costs), 0, sum(costs))
     for i, cost in enumerate(costs[:-1]):
-        clock.now_s += 1.2 * cost  # this machine is slower than the rates say
-        progress.advance(True, 1000, cost)
+        clock.now_s += 1.2 * cost
+        progress.advance(True, 1000, cost, 1.2 * cost)
         assert eta_s(progress.line()) == pytest.approx(1.2 * sum(costs[i + 1 :]), abs=1)
+
+
+def test_the_eta_is_there_within_ten_seconds_and_right_with_the_first_case(clock: Clock) -> None:
+    """Two cores, cases that take half a minute, and a first one that also loaded its kernels."""
+    costs = [30.0] * 40
+    progress = Progress(io.StringIO(), live=False)
+    progress.begin("measure", len(costs), 0, sum(costs), cores=2)
+    clock.now_s += 9
+    assert eta_s(progress.line()) == 591
+    for done in range(1, 40, 2):
+        clock.now_s = 100.0 + 36 * (done + 1) / 2
+        for _ in range(2):
+            progress.advance(True, 1000, 30.0, 36.0 + (3.0 if done == 1 else 0.0))
+        left_s = 36 * 20 - (clock.now_s - 100.0)
+        assert eta_s(progress.line()) == pytest.approx(left_s, rel=0.12, abs=2)
 
 
 def test_a_case_that_takes_long_is_named(clock: Clock) -> None:

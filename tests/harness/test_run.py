@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from linepress.cli.app import app
 from linepress.cluster.join import Cluster
 from linepress.errors import EXIT_CASES_FAILED, EXIT_INTERRUPTED, RecordError
 from linepress.records import RunStore
@@ -93,6 +95,10 @@ def test_a_complete_run_is_a_no_op(ray_cluster: Cluster, small: Path, tmp_path: 
     outcome = run(small, out=tmp_path / "run")
     assert (outcome.exit_code, outcome.done, outcome.resumed) == (0, 0, 12)
     assert {file: file.read_bytes() for file in (tmp_path / "run" / "tables").rglob("*.parquet")} == before
+    words = ["run", str(small), "--out", str(tmp_path / "run"), "--no-mlflow"]
+    done = CliRunner().invoke(app, words, standalone_mode=False, catch_exceptions=False)
+    assert done.return_value == 0
+    assert done.stdout.splitlines()[-1] == "verdict: PASS"
 
 
 def test_another_suite_into_the_same_folder_is_refused(ray_cluster: Cluster, small: Path, tmp_path: Path) -> None:
@@ -228,6 +234,6 @@ def test_dry_run_plans_and_writes_nothing(small: Path, tmp_path: Path) -> None:
     )
     document = json.loads(done.stdout)
     assert (document["cases"], document["to_do"], document["to_do_bytes"]) == (12, 12, 12 * 64 * 64 * 2)
-    assert 0 < document["measure_core_hours_at_most"] < 0.01
+    assert 0 < document["measure_core_hours"] < 0.01
     assert document["cases_without_a_rate"] == 0
     assert not (tmp_path / "runs").exists()

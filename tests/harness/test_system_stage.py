@@ -37,7 +37,7 @@ CASE = SystemCase(
 
 
 def test_a_case_gives_one_row_with_both_sides_and_their_closed_forms() -> None:
-    (row,) = system_case(CASE)
+    row = system_case(CASE)
     assert (row["model"], row["codec"], row["scenario"], row["batch"]) == ("llama-3.1-8b", "huffman", "chat", 16)
     assert row["time_s"] < row["plain_time_s"]
     assert row["speedup"] == pytest.approx(row["plain_time_s"] / row["time_s"])
@@ -49,7 +49,7 @@ def test_a_case_gives_one_row_with_both_sides_and_their_closed_forms() -> None:
 
 
 def test_the_row_fills_the_record() -> None:
-    (row,) = system_case(CASE)
+    row = system_case(CASE)
     # Where the measured numbers came from is the run engine's to say.
     given_by_the_engine = {"cast", "format", "weight_sources", "kv_codec", "kv_format", "gain_measured"}
     assert {field.name for field in SYSTEM} - given_by_the_engine <= set(row)
@@ -70,8 +70,8 @@ def test_a_model_by_its_own_configuration() -> None:
         "intermediate_size": 14336,
         "vocab_size": 128256,
     }
-    (mine,) = system_case(SystemCase("mine", "h100", CASE.scenario, "huffman", 1.33, model_config=config))
-    (built_in,) = system_case(SystemCase("llama-3.1-8b", "h100", CASE.scenario, "huffman", 1.33))
+    mine = system_case(SystemCase("mine", "h100", CASE.scenario, "huffman", 1.33, model_config=config))
+    built_in = system_case(SystemCase("llama-3.1-8b", "h100", CASE.scenario, "huffman", 1.33))
     assert mine["model"] == "mine"
     assert mine["time_s"] == built_in["time_s"]
 
@@ -305,7 +305,7 @@ def test_measured_points_follow_the_engine_that_is_asked_for(tmp_path: Path) -> 
 
 
 def test_decoders_come_of_the_codecs_card() -> None:
-    (row,) = system_case(SystemCase(**{**CASE.__dict__, "engine_GBps": 64.0}))
+    row = system_case(SystemCase(**{**CASE.__dict__, "engine_GBps": 64.0}))
     assert row["decoder_engines_needed"] == -(-row["decompressor_needed_GBps"] // 64.0)
     arguments = ("llama-3.1-8b", "h100", "--weight-ratio", "1.5", "--codec", "huffman")
     (found,) = _json(system_cli.command, *arguments)["rows"]

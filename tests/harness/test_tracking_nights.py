@@ -12,12 +12,27 @@ import pytest
 
 from linepress.errors import EXIT_CASES_FAILED
 from linepress.records import RunStore
+from linepress.records.machine_load import MachineLoad
 from linepress.tracking import MirrorError, sync_run
 from linepress.tracking.content import HEADLINE_METRICS, mirror_content
 from linepress_kit.synthetic_run import Shape, make_run
 from linepress_kit.timed_runs import timed_rows, write_run
 
 SMALL = Shape(layers=1, failing=0)
+SYSTEM_METRICS = {
+    f"system/{name}"
+    for name in (
+        "cpu_utilization_percentage",
+        "system_memory_usage_megabytes",
+        "system_memory_usage_percentage",
+        "disk_usage_megabytes",
+        "disk_usage_percentage",
+        "disk_available_megabytes",
+        "network_receive_megabytes",
+        "network_transmit_megabytes",
+    )
+}
+"""Those that ``mlflow.system_metrics`` logs, by its names."""
 CODECS = ("raw", "huffman", "window:bits=3")
 
 
@@ -80,11 +95,19 @@ def test_nights_are_versions_of_one_model_a_variant(tmp_path: Path, uri: str) ->
 
 def test_the_parent_has_few_metrics_and_tables_that_mlflow_reads(tmp_path: Path, uri: str) -> None:
     store = night(tmp_path / "a", 1)
+    load = MachineLoad(store.path)
+    load.tick(at_once=True)
+    load.save()
     sync_run(store)
     found = client(uri)
     experiment = found.get_experiment_by_name("linepress").experiment_id
     [parent] = found.search_runs([experiment], "tags.`linepress.kind` = 'suite run'")
-    assert 5 <= len(parent.data.metrics) <= HEADLINE_METRICS
+    ours = [name for name in parent.data.metrics if not name.startswith("system/")]
+    assert 5 <= len(ours) <= HEADLINE_METRICS
+    assert set(parent.data.metrics) - set(ours) == SYSTEM_METRICS
+    memory = found.get_metric_history(parent.info.run_id, "system/system_memory_usage_percentage")
+    assert [0 < one.value < 100 for one in memory] == [True] * 2
+    assert memory[0].timestamp <= memory[1].timestamp <= 1000 * time.time()
     assert parent.data.metrics["cases_failed"] == 0
     table = found.load_table(experiment, "results/variants.json", run_ids=[parent.info.run_id])
     kv = table[(table["variant"] == "huffman") & (table["data"] == "kv")]
@@ -145,3 +168,12 @@ def test_a_store_that_is_no_database_is_refused_at_once(tmp_path: Path, uri: str
         sync_run(night(tmp_path / "a", 1))
     assert time.perf_counter() - begun_s < 20
     assert refused.value.exit_code == EXIT_CASES_FAILED
+
+
+def test_a_store_that_cannot_be_written_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where MLflow itself tries for a hundred seconds."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/none/mlflow.db")
+    begun_s = time.perf_counter()
+    with pytest.raises(MirrorError, match="none cannot be written"):
+        sync_run(night(tmp_path / "a", 1))
+    assert time.perf_counter() - begun_s < 20

@@ -63,6 +63,12 @@ def test_scalars_of_the_core_schema(text: str, value: object) -> None:
         ("a: 1\n---\nb: 2\n", 2, ["second document"]),
         ("a: [1,\n", 2, ["not YAML"]),
         ("? [a]\n: 1\n", 1, ["key must be a word"]),
+        ("a: 1\nb: 'x\u2028y'\n", 2, ["U+2028", "YAML 1.1 and 1.2 read"]),
+        ("a: x\x85b: y\n", 1, ["U+0085"]),
+        ("a: x\n\ufeff", 2, ["U+FEFF"]),
+        ("\ufeffa: é\nb: >-# x\n  y\n", 2, ["a comment right behind >"]),
+        ("%YAML 1.1\n---\na: on\n", 1, ["not YAML 1.2"]),
+        ("a:\n" + " - " + "- " * 63 + "x\n", 2, ["nested over 64 levels"]),
     ],
 )
 def test_refused_with_line(text: str, line: int, words: list[str]) -> None:
@@ -72,6 +78,15 @@ def test_refused_with_line(text: str, line: int, words: list[str]) -> None:
     assert message.startswith(f"f.yaml:{line}: ")
     for word in words:
         assert word in message
+
+
+def test_what_no_line_can_be_told_of_is_a_sentence_all_the_same() -> None:
+    for text in ("a: \ud800\n", "a: \0\n", "a: \x1b[31m\n"):
+        with pytest.raises(SuiteError, match=r"f\.yaml: not YAML: ") as error:
+            parse_yaml(text, PATH)
+        assert str(error.value).isprintable()
+    assert parse_yaml("\ufeffa: 1\n", PATH).data == {"a": 1}
+    assert parse_yaml("%YAML 1.2\n---\na: on\n", PATH).data == {"a": "on"}
 
 
 def test_empty_missing_and_binary_files(tmp_path: Path) -> None:

@@ -49,9 +49,11 @@ def area_of(design: str) -> Figure:
 def rtl_card(decoder: str, encode: Figure | str, sram: Figure, anchors: tuple[Figure, ...]) -> HardwareCard:
     """The card of a codec whose ``decoder`` is a design; ``encode`` names the encoder's design, or is an estimate.
 
-    The clock is the lower one of decoder and encoder, the area the decoder's.
+    The clock is the lower one of decoder and encoder, where that was synthesised; the area the decoder's.
     """
-    designs = [decoder] + ([encode] if isinstance(encode, str) else [])
+    designs = [decoder]
+    if isinstance(encode, str) and "mapped" in record()["designs"][encode]:
+        designs.append(encode)
     return HardwareCard(
         decode_latency_cycles=cycles_of(decoder),
         encode_latency_cycles=cycles_of(encode) if isinstance(encode, str) else encode,

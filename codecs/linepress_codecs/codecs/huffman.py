@@ -40,6 +40,8 @@ _KINDS = {
 }
 BUILT, FIXED_DECODE = "huffman8-decoder", 6
 """The RTL design, and its clocks beside two a code."""
+BUILT_ENCODER, FIXED_ENCODE = "huffman8-encoder", 5
+"""The encoder's, and its clocks beside one for each doubling of the codes that are joined."""
 _REASONS = {
     kernels.BAD_BITS: "the code does not end where its size says",
     kernels.BAD_CODE: "a bit pattern that no code has",
@@ -223,14 +225,14 @@ class Huffman(LineCodec):
             "the RTL design",
         )
         encode = Figure(
-            4 + 2 * symbols.bit_length(),
+            FIXED_ENCODE + symbols.bit_length() - 1 + (self.tables > 1),
             "cycles",
             "estimated",
-            f"1 code read for all symbols at once + prefix sum of lengths and merge of codes, each a tree of "
-            f"log2({symbols}) levels + 1 table choice + 2 header and align",
+            f"{FIXED_ENCODE} for ranks, lengths and codes of all symbols at once + log2({symbols}) to join codes two "
+            f"by two, as the RTL design {BUILT_ENCODER} takes, + 1 to choose among tables; not built so",
         )
         if (fmt.name, parts, self.tables, self.limit) == ("bf16", 8, 1, 12):
-            return rtl_card(BUILT, encode, sram, HUFFMAN_ANCHORS)
+            return rtl_card(BUILT, BUILT_ENCODER, sram, HUFFMAN_ANCHORS)
         return HardwareCard(
             decode_latency_cycles=Figure(
                 FIXED_DECODE + 2 * serial,

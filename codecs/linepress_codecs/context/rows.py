@@ -40,6 +40,8 @@ WIDE_SHARE, WIDE_FACTOR = 0.05, 2.0
 """Share of the mass that has ``WIDE_FACTOR`` times the deviation (flat optimum on keys and values: 1.6421 to 1.6424
 with a share of 0.02 to 0.05)."""
 ROWS = SIGMA_CLASSES * (NEAR + 1)
+QUARTER_OCTAVES = np.array([1.0, 1.189207115002721, 1.4142135623730951, 1.681792830507429])
+"""2^(k/4) to double precision, as constants."""
 
 
 def normal_cdf(z: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -83,11 +85,9 @@ def row_frequencies(precision: int) -> NDArray[np.int32]:
     """Frequencies of all rows, int32[ROWS, 256]; row = class * (NEAR + 1) + prediction in cells."""
     size = 1 << precision
     edges = np.array([cell_edges(s - OFFSET) for s in range(CELL_SYMBOLS)])
-    # 2^(1/4) and its square to double precision, as constants.
-    roots = np.array([1.0, 1.189207115002721, 1.4142135623730951, 1.681792830507429])
     out = np.zeros((ROWS, ROW_SYMBOLS), np.int32)
     for c in range(SIGMA_CLASSES):
-        sigma = CELLS_PER_SIGMA * roots[c]
+        sigma = CELLS_PER_SIGMA * QUARTER_OCTAVES[c]
         for near in range(NEAR + 1):
             z = (edges - near) / sigma
             mass = (1.0 - WIDE_SHARE) * (normal_cdf(z[:, 1]) - normal_cdf(z[:, 0]))
@@ -116,9 +116,3 @@ def channel_machine(precision: int) -> Machine:
     head = np.zeros((1, ROW_SYMBOLS), np.int32)
     head[0, [MODE_RAW, MODE_ZERO, MODE_CODED]] = (1, zero, size - zero - 1)
     return build(np.concatenate([head, row_frequencies(precision)]), precision, MODE_ZERO)
-
-
-@lru_cache(maxsize=4)
-def channel_entries(precision: int) -> NDArray[np.uint32]:
-    """`channel_machine`'s decode table and an entry more, since gathers load two at a time."""
-    return np.concatenate([channel_machine(precision).decode, np.zeros(1, np.uint32)])

@@ -1,9 +1,8 @@
 """Encoding of lines of 16-bit elements under the channel model, in two or four streams.
 
-A plain line (normal numbers, no escape) is classified in loops over its elements that compilers vectorise, in
-32 bits; any other by the general classifiers. Both leave places (row * 256 + symbol) and raw fields, and the steps
-back take one uint64 a place, as in `tans.encode`. `FLIGHT` lines step together, because one line's steps wait for
-each other.
+A plain line is classified sixteen elements at a time (`places`), any other by the general classifiers. Both leave
+places (row * 256 + symbol) and raw fields, and the steps back take one uint64 a place, as in `tans.encode`. `FLIGHT`
+lines step together, because one line's steps wait for each other.
 """
 
 from __future__ import annotations
@@ -13,23 +12,13 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from linepress_codecs.context.cells import PARAMETERS, SLOPE_SHIFT
+from linepress_codecs.context.cells import PARAMETERS
+from linepress_codecs.context.chains import NEXT_ROW_AT
 from linepress_codecs.context.encode import NO_SYMBOL, classify
-from linepress_codecs.context.rows import NEAR, OFFSET, SMALL_CELLS
+from linepress_codecs.context.places import line_places
+from linepress_codecs.context.rows import ESCAPE_SYMBOL, NEAR, OFFSET
 from linepress_codecs.context.turning_kernels import classify as classify_turning
 from linepress_codecs.context.turning_kernels import place_elements
-from linepress_codecs.context.vector import (
-    FIRST_CELL,
-    FIRST_ROW,
-    MEAN,
-    NEXT_CELL,
-    NEXT_ROW,
-    OFFSET_OF,
-    SLOPE_OF,
-    WIDEN,
-    means_of_channel,
-    means_of_row,
-)
 from linepress_codecs.context.woven import classify_woven
 from linepress_codecs.intrinsics import count_ones, extract, load64, store64
 from linepress_codecs.tans.encode import MISSING, step_back_word
@@ -48,84 +37,22 @@ from linepress_codecs.tans.kernels import (
 )
 from linepress_codecs.tans.words import put_bits, window
 
-U3, U7, U48, U56 = (np.uint64(i) for i in (3, 7, 48, 56))
+U2, U3, U7, U48, U56 = (np.uint64(i) for i in (2, 3, 7, 48, 56))
 PAIR = np.uint64(0xFFFF)
 FLIGHT = 4
 MOST_ELEMENTS = 64
-I0, I1 = np.int32(0), np.int32(1)
+MOST_RAW_BITS = np.uint64(56)
+"""Most raw bits of a word in a line of the fast kind; three escapes side by side have more."""
 
 
 @njit(inline="always")
-def _cells(line, mantissa, cell, index, mask):  # type: ignore[no-untyped-def]
-    """Cell indices and masks of raw bits of a line uint16[m] of normal numbers, ``cell`` int32[m] with the bias
-    added; negative where an element is of another kind."""
-    low = (I1 << mantissa) - I1
-    odd = I0
-    for j in range(line.shape[0]):
-        u = np.int32(line[j])
-        magnitude = u & np.int32(0x7FFF)
-        exponent = magnitude >> mantissa
-        over = exponent - cell[j]
-        odd |= (over + np.int32(SMALL_CELLS)) | (mantissa - over) | (exponent - I1)
-        raw = mantissa - max(over, I0)
-        k = np.int32(SMALL_CELLS) + (((magnitude & low) | (low + I1)) >> (raw & np.int32(31))) + min(over, I0)
-        sign = -(u >> np.int32(15))
-        index[j] = (k ^ sign) - sign
-        mask[j] = np.uint16((I1 << (raw & np.int32(15))) - I1)
-    return odd
-
-
-@njit(inline="always")
-def _place(row, symbol):  # type: ignore[no-untyped-def]
-    return np.uint16((np.uint32(row) << np.uint32(8)) + min(np.uint32(symbol), np.uint32(NO_SYMBOL)))
-
-
-@njit(inline="always")
-def _places_of_rows(index, row, shift, mirror, place):  # type: ignore[no-untyped-def]
-    for j in range(index.shape[0]):
-        m = mirror[j]
-        place[j] = _place(row[j], ((index[j] ^ m) - m) - shift[j] + np.int32(OFFSET))
-
-
-@njit(inline="always")
-def _places_of_channel(index, chain, slope, offset, mean, finer, row, guess, place):  # type: ignore[no-untyped-def]
-    """Places of a line of one channel; ``finer`` int32[m] and ``row`` int32[m] of first and later elements."""
-    m = index.shape[0]
-    for j in range(m - 1):
-        sign = index[j] >> np.int32(31)
-        middle = max(((index[j] ^ sign) - sign) * np.int32(8) - np.int32(8 * SMALL_CELLS - 4), I0)
-        middle = ((middle ^ sign) - sign) << finer[j]
-        guess[j + 1] = (slope * middle + offset) >> np.int32(SLOPE_SHIFT)
-    for j in range(0, m, chain):
-        guess[j] = mean
-    for j in range(m):
-        mirror = guess[j] >> np.int32(31)
-        cells = ((guess[j] ^ mirror) - mirror + np.int32(4)) >> np.int32(3)
-        near = min(cells, np.int32(NEAR))
-        place[j] = _place(row[j] + near, ((index[j] ^ mirror) - mirror) - (cells - near) + np.int32(OFFSET))
-
-
-@njit(inline="always")
-def _places_around(index, row, mean, place):  # type: ignore[no-untyped-def]
-    """Places of elements that are predicted by ``mean`` int32[m] alone; ``row`` is that of a mean near zero."""
-    for j in range(index.shape[0]):
-        mirror = mean[j] >> np.int32(31)
-        cells = ((mean[j] ^ mirror) - mirror + np.int32(4)) >> np.int32(3)
-        near = min(cells, np.int32(NEAR))
-        place[j] = _place(row[j] + near, ((index[j] ^ mirror) - mirror) - (cells - near) + np.int32(OFFSET))
-
-
-@njit(inline="always")
-def _guess_turning(index, chain, slope, widen, finer, mean, guess):  # type: ignore[no-untyped-def]
-    """Predictions of a line of one channel whose mean turns, into ``guess`` int32[m]."""
-    m = index.shape[0]
-    for j in range(m - 1):
-        sign = index[j] >> np.int32(31)
-        middle = max(((index[j] ^ sign) - sign) * np.int32(8) - np.int32(8 * SMALL_CELLS - 4), I0)
-        off = (((middle ^ sign) - sign) << finer[j]) - (mean[j] << widen)
-        guess[j + 1] = (mean[j + 1] << widen) + ((slope * off + np.int32(4)) >> np.int32(SLOPE_SHIFT))
-    for j in range(0, m, chain):
-        guess[j] = mean[j]
+def _place_around(index, row, prediction):  # type: ignore[no-untyped-def]
+    """Place of an element under a prediction; ``row`` is that of a prediction near zero."""
+    mirror = prediction >> np.int32(31)
+    cells = ((prediction ^ mirror) - mirror + np.int32(4)) >> np.int32(3)
+    near = min(cells, np.int32(NEAR))
+    symbol = np.uint32(((index ^ mirror) - mirror) - (cells - near) + np.int32(OFFSET))
+    return np.uint16((np.uint32(row + near) << np.uint32(8)) + min(symbol, np.uint32(NO_SYMBOL)))
 
 
 def _encoder(streams: int, rows: bool, turning: bool, bit_moves: bool) -> Any:
@@ -133,15 +60,15 @@ def _encoder(streams: int, rows: bool, turning: bool, bit_moves: bool) -> Any:
 
     @njit(cache=True)
     def encode(  # type: ignore[no-untyped-def]
-        data, channel, position, parameters, constants, turns, sines, before, needed, offsets, later, span, in_runs,
+        data, channel, position, parameters, constants, wheel, sines, before, needed, offsets, later, span, in_runs,
         precision, mantissa, bias, frequency, entries_in, states_in, words, starts, bits, write
     ):  # fmt: skip
         """Sizes (and with ``write`` the code) of lines uint16[n, m]; returns the bits of ``words`` used.
 
-        channel int64[n]; position uint32[n], turns and sines as of `vector`, where means turn; parameters: of the
-        tables; constants int32: of `vector.row_constants` transposed
-        and repeated behind the last channel, or of `vector.channel_constants`, cells with the bias added; before,
-        needed, offsets, span of `order.LineOrder`; frequency : flat int32[rows * 256]; entries : `encode_entries`.
+        channel int64[n]; position uint32[n], wheel (`chains.turns`) and sines (`turning.wave`) where means turn;
+        parameters: of the tables; constants int32: of `vector.row_constants` transposed and repeated behind the last
+        channel, or of `vector.channel_constants`, cells with the bias added; before, needed, offsets, later, span of
+        `order.LineOrder`; frequency : flat int32[rows * 256]; entries : `encode_entries`.
         """
         entries, states = np.uint64(entries_in.ctypes.data), np.uint64(states_in.ctypes.data)
         out, source = np.uint64(words.ctypes.data), np.uint64(data.ctypes.data)
@@ -149,15 +76,16 @@ def _encoder(streams: int, rows: bool, turning: bool, bit_moves: bool) -> Any:
         n_words = m >> 2
         chain = m // streams
         r = np.uint64(precision)
-        wide, width = np.int32(mantissa), np.uint64(16)
+        width = np.uint64(16)
         line_bits = np.uint64(16 * m)
         mask_r, size, flush = (U1 << r) - U1, U1 << r, np.uint64(streams) * r
-        mean = np.zeros(m, np.int32)
+        constants_at, wheel_at = np.uint64(constants.ctypes.data), np.uint64(wheel.ctypes.data)
+        stride = constants.shape[1]
+        behind = np.zeros((2, m), np.int32)
+        behind_at = np.uint64(behind.ctypes.data)
         at_row, at_mean, off = np.zeros((1, m), np.int64), np.zeros((1, m), np.int64), np.zeros(m, np.int64)
         flat = parameters.reshape(-1)
         last = parameters.shape[0] - 1
-        index, guess = np.zeros(m, np.int32), np.zeros(m, np.int32)
-        cell, finer, row = np.zeros(m, np.int32), np.zeros(m, np.int32), np.zeros(m, np.int32)
         free = np.zeros(m, np.uint16)
         free_at = np.uint64(free.ctypes.data)
         place = np.zeros((FLIGHT, m), np.uint16)
@@ -176,42 +104,32 @@ def _encoder(streams: int, rows: bool, turning: bool, bit_moves: bool) -> Any:
             for g in range(lines):
                 i = block + g
                 c0 = channel[i]
-                odd = I0
-                if rows:
-                    if c0 % span + m > span:
-                        odd = np.int32(-1)
-                    else:
-                        odd = _cells(data[i], wide, constants[3, c0 : c0 + m], index, free)
-                        if turning:
-                            means_of_row(turns, c0, position[i], sines, mean)
-                            _places_around(index, constants[0, c0 : c0 + m], mean, place[g])
-                        else:
-                            _places_of_rows(
-                                index, constants[0, c0 : c0 + m], constants[1, c0 : c0 + m],
-                                constants[2, c0 : c0 + m], place[g],
-                            )  # fmt: skip
-                else:
-                    own = constants[c0]
-                    for j in range(m):
-                        cell[j], finer[j], row[j] = own[NEXT_CELL], I0, own[NEXT_ROW]
-                    for j in range(0, m, chain):
-                        cell[j], finer[j], row[j] = own[FIRST_CELL], own[WIDEN], own[FIRST_ROW]
-                    odd = _cells(data[i], wide, cell, index, free)
-                    if turning:
-                        means_of_channel(turns, c0, position[i], sines, mean)
-                        _guess_turning(index, chain, own[SLOPE_OF], own[WIDEN], finer, mean, guess)
-                        _places_around(index, row, guess, place[g])
-                    else:
-                        _places_of_channel(
-                            index, chain, own[SLOPE_OF], own[OFFSET_OF], own[MEAN], finer, row, guess, place[g]
-                        )
+                odd = np.int32(-1)
+                if not rows or c0 % span + m <= span:
+                    known = constants_at + (np.uint64(c0 if rows else c0 * stride) << U2)
+                    odd = line_places(
+                        source + (np.uint64(i * m) << U1), known, np.uint64(stride),
+                        np.uint64(position[i]) if turning else U0, wheel_at, behind_at,
+                        place_at + np.uint64(2 * m * g), free_at, np.uint64(m), np.uint64(mantissa), np.uint64(chain),
+                        rows, turning,
+                    )  # fmt: skip
                 at = raw_at + np.uint64(g) * raw_size
                 if odd >= 0:
                     seen = U0
                     for j in range(m):
                         seen |= load64(entries + (np.uint64(place[g, j]) << U3))
                     if seen & MISSING:
-                        odd = np.int32(-1)
+                        for j in range(m):
+                            if (load64(entries + (np.uint64(place[g, j]) << U3)) & MISSING) == U0:
+                                continue
+                            place[g, j] = (place[g, j] & np.uint16(0xFF00)) | np.uint16(ESCAPE_SYMBOL)
+                            free[j] = np.uint16(0xFFFF)
+                            if not rows and (j + 1) % chain != 0:  # what follows is predicted by its mean alone
+                                row = constants[c0, NEXT_ROW_AT]
+                                place[g, j + 1] = _place_around(behind[1, j + 1], row, behind[0, j + 1])
+                        for t in range(n_words):
+                            if count_ones(load64(free_at + (np.uint64(t) << U3))) > MOST_RAW_BITS:
+                                odd = np.int32(-1)
                 if odd >= 0 and bit_moves:
                     held, used, fill, to = U0, U0, U0, at
                     line = source + (np.uint64(i * m) << U1)

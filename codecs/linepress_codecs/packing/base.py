@@ -214,6 +214,20 @@ class SizeCode:
         fits = (granules <= top) & (granules < full)
         return np.where(fits, np.maximum(granules, self.base), full)
 
+    def entries(
+        self, lengths: NDArray[np.int64], full: int, starts: NDArray[np.int64], each: int
+    ) -> NDArray[np.uint8]:
+        """Metadata as stored, uint8[entries, bytes]: a pointer, then the codes of ``each`` lengths, low bits first.
+
+        ``starts`` has what each entry points to; codes that the last entry has no lengths for are zero.
+        """
+        codes = np.zeros(len(starts) * each, np.int64)
+        codes[: len(lengths)] = np.where(lengths == full, (1 << self.bits) - 1, lengths - self.base)
+        bits = codes.reshape(len(starts), each, 1) >> np.arange(self.bits) & 1
+        packed = np.packbits(bits.reshape(len(starts), -1).astype(np.uint8), axis=1, bitorder="little")
+        pointers = starts.astype(f"<u{POINTER_BYTES}").view(np.uint8).reshape(-1, POINTER_BYTES)
+        return np.concatenate([pointers, packed], axis=1)
+
 
 def size_codes(granules: NDArray[np.int64], full: int, granule_bits: int) -> list[SizeCode]:
     """Every useful `SizeCode` (and that of no bits), in the order of data and tag bits for these line lengths."""

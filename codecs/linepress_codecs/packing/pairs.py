@@ -70,6 +70,12 @@ class Pairs(Packing):
     def _page_metadata(self, code: SizeCode, line_bytes: int) -> int:
         return POINTER_BYTES + -(-page_lines(line_bytes) // 2 * code.bits // 8)
 
+    def metadata(self, bits: NDArray[np.uint16], line_bytes: int = LINE_BYTES) -> tuple[SizeCode, NDArray[np.uint8]]:
+        """The size code and the metadata of every page, uint8[pages, bytes], as stored."""
+        code, length, start, _ = self._pairs(bits, line_bytes)
+        each = page_lines(line_bytes) // 2
+        return code, code.entries(length, 2 * line_bytes, start[::each], each)
+
     def cost(self, bits: NDArray[np.uint16], table_bytes: int = 0, line_bytes: int = LINE_BYTES) -> PackingCost:
         code, length, _, _ = self._pairs(bits, line_bytes)
         n = len(bits)

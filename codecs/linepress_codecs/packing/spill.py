@@ -28,8 +28,7 @@ SAMPLE_GROUPS = 64
 """Groups of lines in which they are counted."""
 
 
-_Way = Callable[..., NDArray[np.int64]]
-_Layout = tuple[SizeCode, NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+_Layout = tuple[SizeCode, int, NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 
 
 @njit(cache=True)
@@ -129,6 +128,9 @@ def _fill(length, per_page, room, atom, offset):  # type: ignore[no-untyped-def]
     return used
 
 
+WAYS: tuple[Callable[..., NDArray[np.int64]], ...] = (_best_fit, _fill)
+
+
 @dataclass(frozen=True)
 class Spill(Packing):
     """The first half of line i lies at i times half a line: one multiplication, no metadata. What is longer lies
@@ -148,15 +150,15 @@ class Spill(Packing):
     )
 
     def _layout(self, bits: NDArray[np.uint16], line_bytes: int) -> _Layout:
-        """(code, rest of each line in bytes, its atom in the page, its offset there, atoms of each page)."""
+        """(code, way, rest of each line in bytes, its atom in the page, its offset there, atoms of each page)."""
         half = line_bytes // 2
         need = np.maximum(stored_bytes(bits, line_bytes) - half, 0)
         need = np.where(bits >= 8 * line_bytes, half, need)
         code, way = self._choice(need, half)
         rest = code.lengths(need, half)
-        return (code, rest, *self._placed(rest, half, way))
+        return (code, way, rest, *self._placed(rest, half, way))
 
-    def _choice(self, need: NDArray[np.int64], half: int) -> tuple[SizeCode, _Way]:
+    def _choice(self, need: NDArray[np.int64], half: int) -> tuple[SizeCode, int]:
         """The size code and the way with the fewest bytes on a sample of the groups."""
         groups = len(need) // self.lines
         sample = need
@@ -165,20 +167,21 @@ class Spill(Packing):
             sample = need[: groups * self.lines].reshape(groups, self.lines)[chosen].reshape(-1)
         found = []
         for rank, code in enumerate(size_codes(need, half, 8)[:TRIED]):
-            for number, way in enumerate((_best_fit, _fill)):
+            for way in range(len(WAYS)):
                 atoms = self._placed(code.lengths(sample, half), half, way)[2]
                 total = int(atoms.sum()) * half + len(atoms) * self._metadata(code)
-                found.append((total, rank, number, code, way))
-        return min(found, key=lambda each: each[:3])[3:]
+                found.append((total, rank, way, code))
+        _, _, way, code = min(found, key=lambda each: each[:3])
+        return code, way
 
     def _placed(
-        self, rest: NDArray[np.int64], half: int, way: _Way
+        self, rest: NDArray[np.int64], half: int, way: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         atom, offset = np.full(len(rest), -1, np.int64), np.zeros(len(rest), np.int64)
-        return atom, offset, way(rest, self.lines, half, atom, offset)
+        return atom, offset, WAYS[way](rest, self.lines, half, atom, offset)
 
     def place(self, bits: NDArray[np.uint16], line_bytes: int = LINE_BYTES) -> Placement:
-        code, rest, atom, offset, atoms = self._layout(bits, line_bytes)
+        code, _, rest, atom, offset, atoms = self._layout(bits, line_bytes)
         half = line_bytes // 2
         n = len(bits)
         home = np.arange(n, dtype=np.int64) * half
@@ -198,12 +201,21 @@ class Spill(Packing):
             page_bytes=self.lines * line_bytes,
         )
 
+    def metadata(
+        self, bits: NDArray[np.uint16], line_bytes: int = LINE_BYTES
+    ) -> tuple[SizeCode, int, NDArray[np.uint8]]:
+        """The size code, the way and the metadata of every group, uint8[groups, bytes], as stored."""
+        code, way, rest, _, _, atoms = self._layout(bits, line_bytes)
+        half = line_bytes // 2
+        starts = (len(bits) + np.cumsum(atoms) - atoms) * half
+        return code, way, code.entries(rest, half, starts, self.lines)
+
     def _metadata(self, code: SizeCode) -> int:
         """Bytes of one group's metadata."""
         return POINTER_BYTES + -(-self.lines * code.bits // 8)
 
     def cost(self, bits: NDArray[np.uint16], table_bytes: int = 0, line_bytes: int = LINE_BYTES) -> PackingCost:
-        code, rest, _, _, atoms = self._layout(bits, line_bytes)
+        code, _, rest, _, _, atoms = self._layout(bits, line_bytes)
         half = line_bytes // 2
         n = len(bits)
         data = n * half + int(atoms.sum()) * half

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from linepress_codecs.intrinsics import store64
+from linepress_codecs.intrinsics import count_ones, deposit, store64
 from linepress_codecs.tans.chains import (
     ESCAPE_FLAG,
     FIELD_MASK,
@@ -28,11 +28,13 @@ from linepress_codecs.tans.kernels import (
     U64,
     low_bits,
 )
-from linepress_codecs.tans.words import four_bytes, head_of, place_raw, plain_line, window
+from linepress_codecs.tans.words import LOW, MOST_RAW_BITS, SIGN, four_bytes, head_of, place_raw, plain_line, window
 
 U2, U3, U24 = np.uint64(2), np.uint64(3), np.uint64(24)
 FIRST_TABLE = np.uint64(MODE_CODED)
 MOST_ELEMENTS = 128
+MOST_RAW = np.uint64(MOST_RAW_BITS)
+ONES = np.uint64(0x0001000100010001)
 
 
 def reach_bits(line_bytes: int, elements: int, precision: int) -> int:
@@ -84,16 +86,19 @@ def _decoder(vectors: bool, bit_moves: bool) -> Any:
         elements = np.int64(line_bits // width)
         steps = np.uint64(elements >> 2)
         narrow = width == np.uint64(8)
-        flags = special * np.uint64(0x0001000100010001)
+        flags = np.uint32(special * np.uint64(0x00010001))
+        flag_at = np.uint64(8) if narrow else U0
         mask, flush, rest3 = (U1 << precision) - U1, precision << U2, precision * U3
         word_raw = (low + sign) * (U64 // width)
-        states = np.zeros((4, LANES), np.uint64)
+        states = np.zeros((4, LANES), np.uint32)
         places = np.zeros(LANES, np.uint64)
-        parts = np.zeros((MOST_ELEMENTS // 4, LANES), np.uint64)
-        base = np.zeros(LANES, np.uint64)
+        parts = np.zeros((MOST_ELEMENTS // 2, LANES), np.uint32)
+        rows = np.zeros(LANES, np.uint32)
+        odd = np.zeros(LANES, np.uint32)
+        odd_at = np.uint64(odd.ctypes.data)
         index = np.zeros(LANES, np.int64)
         states_at, places_at = np.uint64(states.ctypes.data), np.uint64(places.ctypes.data)
-        parts_at = np.uint64(parts.ctypes.data)
+        parts_at, rows_at = np.uint64(parts.ctypes.data), np.uint64(rows.ctypes.data)
         n = starts.shape[0]
         left = 0
         i = 0
@@ -116,62 +121,82 @@ def _decoder(vectors: bool, bit_moves: bool) -> Any:
                         left += 1
                     i += 1
                     continue
-                row = (mode - U1) << precision
                 w = window(payload, at)
-                states[0, lanes] = x + row
-                states[1, lanes] = (w & mask) + row
-                states[2, lanes] = ((w >> precision) & mask) + row
-                states[3, lanes] = ((w >> (precision + precision)) & mask) + row
+                states[0, lanes] = x
+                states[1, lanes] = w & mask
+                states[2, lanes] = (w >> precision) & mask
+                states[3, lanes] = (w >> (precision + precision)) & mask
                 places[lanes] = at + rest3
-                base[lanes] = row
+                rows[lanes] = (mode - U1) << precision
                 index[lanes] = i
                 lanes += 1
                 i += 1
             if lanes == 0:
                 break
             for z in range(lanes, LANES):  # the last batch: lanes without a line repeat one
-                places[z] = places[lanes - 1]
+                places[z], rows[z] = places[lanes - 1], rows[lanes - 1]
                 for c in range(4):
                     states[c, z] = states[c, lanes - 1]
             if vectors:
-                vector_chains(table, payload, states_at, places_at, parts_at, steps)
+                vector_chains(table, payload, states_at, rows_at, places_at, parts_at, odd_at, steps)
             else:
-                word_chains(table, payload, states_at, places_at, parts_at, steps)
+                word_chains(table, payload, states_at, rows_at, places_at, parts_at, odd_at, steps)
             for z in range(lanes):
-                k, row, at = index[z], base[z], places[z]
+                k, at = index[z], places[z]
                 end = starts[k] + np.uint64(bits[k])
                 to = target + np.uint64(k) * line_bytes
-                ends = (states[0, z] - row) | ((states[1, z] - row) << precision)
-                ends |= ((states[2, z] - row) | ((states[3, z] - row) << precision)) << (precision + precision)
+                ends = np.uint64(states[0, z]) | (np.uint64(states[1, z]) << precision)
+                high = np.uint64(states[2, z]) | (np.uint64(states[3, z]) << precision)
+                ends |= high << (precision + precision)
                 first = ends | (window(payload, at) << flush)
                 raw, p = at - flush, U0
                 if at > end:
                     slow[left] = k
                     left += 1
                     continue
+                plain, fits = (odd[z] & flags) == 0, True
                 for t in range(words):
-                    fields = parts[2 * t, z] if narrow else parts[t, z]
-                    others = parts[2 * t + 1, z] if narrow else U0
-                    if (fields | others) & flags:
-                        word, p = _odd_part(fields, payload, first, raw, flush, p, width, low, sign, special)
+                    u = 4 * t if narrow else 2 * t
+                    word = np.uint64(parts[u, z]) | (np.uint64(parts[u + 1, z]) << U32)
+                    others = U0
+                    if narrow:
+                        others = np.uint64(parts[u + 2, z]) | (np.uint64(parts[u + 3, z]) << U32)
+                    if not plain and not bit_moves and (word | others) & (special * ONES):
+                        word, p = _odd_part(word, payload, first, raw, flush, p, width, low, sign, special)
                         if narrow:
                             half, p = _odd_part(others, payload, first, raw, flush, p, width, low, sign, special)
                             word |= half << U32
-                    else:
-                        if p >= flush:
-                            y = window(payload, raw + p)
-                        else:
-                            y = first >> p
-                            if p + word_raw > U64:
-                                y |= window(payload, raw + U64) << (U64 - p)
-                        word = place_raw(y, shape, bit_moves)
+                        store64(to + (np.uint64(t) << U3), word)
+                        continue
+                    free, count = shape[LOW] | shape[SIGN], word_raw
+                    bare = escaped = U0
+                    if not plain and bit_moves:
+                        bare = (word >> flag_at) & ONES
+                        escaped = (word >> np.uint64(15)) & bare
                         if narrow:
-                            word |= four_bytes(fields, bit_moves) | (four_bytes(others, bit_moves) << U32)
-                        else:
-                            word |= fields
-                        p += word_raw
+                            half = (others >> flag_at) & ONES
+                            escaped = four_bytes(escaped, True) | (
+                                four_bytes((others >> np.uint64(15)) & half, True) << U32
+                            )
+                            bare = four_bytes(bare, True) | (four_bytes(half, True) << U32)
+                    if narrow:
+                        word = four_bytes(word, bit_moves) | (four_bytes(others, bit_moves) << U32)
+                    if not plain and bit_moves:
+                        gone = (bare << width) - bare
+                        word &= ~gone
+                        free = (free & ~gone) | ((escaped << width) - escaped)
+                        count = count_ones(free)
+                        fits = fits and count <= MOST_RAW
+                    if p >= flush:
+                        y = window(payload, raw + p)
+                    else:
+                        y = first >> p
+                        if p + count > U64:
+                            y |= window(payload, raw + U64) << (U64 - p)
+                    word |= deposit(y, free) if bit_moves else place_raw(y, shape, False)
+                    p += count
                     store64(to + (np.uint64(t) << U3), word)
-                if p < flush or raw + p != end:
+                if p < flush or raw + p != end or not fits:
                     slow[left] = k
                     left += 1
         return left

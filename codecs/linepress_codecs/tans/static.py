@@ -143,8 +143,8 @@ class StaticTables:
         return build(rows, self.precision, MODE_ZERO)
 
     @cached_property
-    def decode_entries(self) -> NDArray[np.uint64]:
-        """The table of `chains`, uint64[rows * L], for elements of 8 or 16 bits."""
+    def decode_entries(self) -> NDArray[np.uint32]:
+        """The table of `chains`, uint32[rows * L], for elements of 8 or 16 bits."""
         machine, field = self.machine, self.field
         entry = machine.decode.astype(np.uint64)
         symbol = (entry >> U16).astype(np.int64)
@@ -158,11 +158,9 @@ class StaticTables:
             bits = (value << field.low ^ field.flip) & ((1 << self.width) - 1)
         special = special_flag(self.width)
         bits = np.where(symbol < FIRST, np.where(symbol == ESCAPE, special | ESCAPE_FLAG, special), bits)
-        r = np.uint64(machine.precision)
-        row = np.arange(len(entry), dtype=np.uint64) >> r << r
         read = ((entry >> U12) & U15) << np.uint64(BITS_AT)
-        entries: NDArray[np.uint64] = bits.astype(np.uint64) | read | ((entry & U4095) + row) << np.uint64(STATE_AT)
-        return entries
+        entries = bits.astype(np.uint64) | read | (entry & U4095) << np.uint64(STATE_AT)
+        return entries.astype(np.uint32)
 
     @cached_property
     def symbol_of(self) -> NDArray[np.uint8]:
@@ -180,6 +178,15 @@ class StaticTables:
     def choice(self, elements: int) -> tuple[NDArray[np.uint64], np.uint64, np.uint64] | None:
         """(differences uint64[256], that of the modes, the sum of equals) with which `encode` chooses among tables;
         None where there are too many tables or elements for the sums."""
+        if elements not in self._choices:
+            self._choices[elements] = self._choice(elements)
+        return self._choices[elements]
+
+    @cached_property
+    def _choices(self) -> dict[int, tuple[NDArray[np.uint64], np.uint64, np.uint64] | None]:
+        return {}
+
+    def _choice(self, elements: int) -> tuple[NDArray[np.uint64], np.uint64, np.uint64] | None:
         (cost, mode), others = self.cost, len(self.frequency) - 1
         if others >= MOST_CHOICES:
             return None

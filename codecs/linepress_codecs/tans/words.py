@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numba import njit
 
@@ -82,6 +84,7 @@ MOST_RAW_BITS = 56
 """Most raw bits of one word, so that one `window` holds them."""
 
 
+@lru_cache(maxsize=64)
 def word_shape(width: int, low: int, sign: bool) -> tuple[np.uint64, ...] | None:
     """Where the raw fields (``low`` low bits, then the sign) of a word of 8- or 16-bit elements lie: 13 uint64.
 

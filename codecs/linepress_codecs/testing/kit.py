@@ -16,10 +16,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from linepress_codecs.contracts import STATUSES, BlockCodec, Codec, LineCodec, Lines, Packed, Tables
+from linepress_codecs.contracts import LINE_BYTES, STATUSES, BlockCodec, Codec, LineCodec, Lines, Packed, Tables
 from linepress_codecs.errors import CodecError, CorruptDataError, UnsupportedFormatError
 from linepress_codecs.formats import FORMATS, Format
 from linepress_codecs.packing import TAG_ONLY_BITS
@@ -36,32 +38,57 @@ def formats_of(codec: LineCodec) -> list[Format]:
     return [f for f in FORMATS.values() if codec.supports(f)]
 
 
+@lru_cache(maxsize=64)
+def _drawn(fmt: Format, line_bytes: int) -> tuple[tuple[str, Lines], ...]:
+    """`sample_lines`, drawn once; who hands them to a codec hands on a copy (`inputs`)."""
+    return tuple(sample_lines(fmt, line_bytes))
+
+
+def inputs(fmt: Format, line_bytes: int = LINE_BYTES) -> dict[str, Lines]:
+    """`sample_lines` by name, the caller's own to keep or to spoil."""
+    return {name: dataclasses.replace(lines, data=lines.data.copy()) for name, lines in _drawn(fmt, line_bytes)}
+
+
+class Case(NamedTuple):
+    """Lines, the tables fitted to them and their code, kept for the checks that follow on the same codec."""
+
+    where: str
+    lines: Lines
+    tables: Tables
+    packed: Packed
+
+
 @lru_cache(maxsize=2)
-def _cases(codec: LineCodec) -> tuple[tuple[str, Lines, Tables], ...]:
-    """Lines of every kind with the tables fitted to them, kept for the checks that follow on the same codec."""
-    found = []
+def _cases(codec: LineCodec) -> dict[tuple[str, int, str], Case]:
+    """Lines of every kind, by format, line size and name."""
+    found = {}
     for fmt in formats_of(codec):
         for line_bytes in (64, 32):
-            for name, lines in sample_lines(fmt, line_bytes):
+            for name, lines in inputs(fmt, line_bytes).items():
+                where = f"{codec.spec} {fmt.name} {line_bytes} B {name}"
+                before = lines.data.copy()
                 try:
                     tables = codec.fit([lines])
                 except UnsupportedFormatError:
                     if line_bytes == 64:
                         raise
                     continue
-                found.append((f"{codec.spec} {fmt.name} {line_bytes} B {name}", lines, tables))
-    return tuple(found)
+                packed = codec.encode(lines, tables)
+                assert np.array_equal(lines.data, before), f"{where}: fit or encode changed its input"
+                found[fmt.name, line_bytes, name] = Case(where, lines, tables, packed)
+    return found
 
 
 @lru_cache(maxsize=2)
-def _small(codec: LineCodec) -> tuple[tuple[str, Lines, Tables], ...]:
+def _small(codec: LineCodec) -> tuple[Case, ...]:
     """A few inputs a format for the hostile checks."""
     found = []
     for fmt in formats_of(codec):
-        for name, lines in sample_lines(fmt):
+        for name, lines in inputs(fmt).items():
             if name in ("mixed", "channels", "woven", "turning", "revised"):
                 part = lines[: 20 if name == "turning" else 12]
-                found.append((f"{codec.spec} {fmt.name} {name}", part, codec.fit([part])))
+                tables = codec.fit([part])
+                found.append(Case(f"{codec.spec} {fmt.name} {name}", part, tables, codec.encode(part, tables)))
     return tuple(found)
 
 
@@ -70,15 +97,20 @@ def changed(packed: Packed, **values: object) -> Packed:
     return dataclasses.replace(packed, **values)  # type: ignore[arg-type]
 
 
-def decode_or_refuse(codec: LineCodec, packed: Packed, tables: Tables, where: str) -> str:
-    """Decode hostile input: ``refused`` for a typed error, ``decoded`` for lines of the right shape; else fails."""
+def decoded_or_none(codec: LineCodec, packed: Packed, tables: Tables, where: str) -> NDArray[np.uint8] | None:
+    """Decode hostile input: None for a typed error, lines of the right shape, or the check fails."""
     try:
         out = codec.decode(packed, tables)
     except (CorruptDataError, UnsupportedFormatError):
-        return "refused"
+        return None
     assert out.shape == (len(packed), packed.line_bytes), f"{where}: shape {out.shape}"
     assert out.dtype == np.uint8, f"{where}: dtype {out.dtype}"
-    return "decoded"
+    return out
+
+
+def decode_or_refuse(codec: LineCodec, packed: Packed, tables: Tables, where: str) -> str:
+    """``refused`` or ``decoded``, see `decoded_or_none`."""
+    return "refused" if decoded_or_none(codec, packed, tables, where) is None else "decoded"
 
 
 # --- checks of line codecs ------------------------------------------------------------------------------------------
@@ -86,23 +118,19 @@ def decode_or_refuse(codec: LineCodec, packed: Packed, tables: Tables, where: st
 
 def check_lossless(codec: LineCodec) -> None:
     """decode(encode(lines)) is bit for bit the input, for every format, special values included."""
-    for where, lines, tables in _cases(codec):
-        before = lines.data.copy()
-        packed = codec.encode(lines, tables)
-        assert np.array_equal(lines.data, before), f"{where}: encode changed its input"
+    for where, lines, tables, packed in _cases(codec).values():
         out = codec.decode(packed, tables)
         assert out.dtype == np.uint8, f"{where}: decode gives {out.dtype}"
         assert out.shape == lines.data.shape, f"{where}: decode gives shape {out.shape}"
-        if not np.array_equal(out, before):
-            line, byte = np.argwhere(out != before)[0]
+        if not np.array_equal(out, lines.data):
+            line, byte = np.argwhere(out != lines.data)[0]
             raise AssertionError(f"{where}: line {line} byte {byte} differs after decode")
 
 
 def check_measure(codec: LineCodec) -> None:
     """measure gives exactly the sizes that encode writes; none grows beyond raw and a 16-bit header."""
-    for where, lines, tables in _cases(codec):
+    for where, lines, tables, packed in _cases(codec).values():
         bits = codec.measure(lines, tables)
-        packed = codec.encode(lines, tables)
         assert bits.dtype == np.uint16, f"{where}: measure gives {bits.dtype}"
         assert bits.shape == (len(lines),), f"{where}: measure gives shape {bits.shape}"
         assert np.array_equal(bits, packed.bits), f"{where}: measure and encode differ"
@@ -122,8 +150,7 @@ def check_measure(codec: LineCodec) -> None:
 
 def check_random_access(codec: LineCodec) -> None:
     """decode_line gives what decode gives, reading only its own bits (all others are overwritten)."""
-    for where, lines, tables in _cases(codec):
-        packed = codec.encode(lines, tables)
+    for where, lines, tables, packed in _cases(codec).values():
         for i in sorted({0, 1, len(lines) // 2, len(lines) - 2, len(lines) - 1} & set(range(len(lines)))):
             alone = codec.decode_line(packed, i, tables)
             assert np.array_equal(alone, lines.data[i]), f"{where}: line {i} alone differs"
@@ -146,16 +173,15 @@ def check_random_access(codec: LineCodec) -> None:
 
 def check_tables(codec: LineCodec) -> None:
     """Tables survive to_bytes and tables_from_bytes and give the same code; damaged tables are refused or valid."""
-    for where, lines, tables in _cases(codec):
+    for where, lines, tables, packed in _cases(codec).values():
         data = tables.to_bytes()
         again = codec.tables_from_bytes(data)
         assert again.to_bytes() == data, f"{where}: tables change in a round trip"
-        packed, repacked = codec.encode(lines, tables), codec.encode(lines, again)
+        repacked = codec.encode(lines, again)
         assert np.array_equal(packed.payload, repacked.payload), f"{where}: restored tables code differently"
         assert np.array_equal(codec.decode(packed, again), lines.data), f"{where}: restored tables decode differently"
-    for where, lines, tables in _small(codec):
+    for where, _, tables, packed in _small(codec):
         data = tables.to_bytes()
-        packed = codec.encode(lines, tables)
         rng = np.random.Generator(np.random.PCG64(SEED))
         damaged = [data[:n] for n in range(min(len(data), 64))] + [data + b"\0"]
         for _ in range(40 if data else 0):
@@ -172,14 +198,14 @@ def check_tables(codec: LineCodec) -> None:
 
 def check_chunks(codec: LineCodec) -> None:
     """Fitting in chunks, empty ones among them, gives the tables of fitting at once; so does coding by chunks."""
-    for where, lines, tables in _cases(codec):
+    for where, lines, tables, packed in _cases(codec).values():
         step = max(len(lines) // 3, 1)
         parts = [lines[i : i + step] for i in range(0, len(lines), step)]
         chunked = codec.fit([lines[:0], *parts, lines[:0]])
         assert chunked.to_bytes() == tables.to_bytes(), f"{where}: fit depends on the chunks"
         if parts:
             bits = np.concatenate([codec.measure(p, tables) for p in parts])
-            assert np.array_equal(bits, codec.measure(lines, tables)), f"{where}: sizes depend on the chunks"
+            assert np.array_equal(bits, packed.bits), f"{where}: sizes depend on the chunks"
             back = np.concatenate([codec.decode(codec.encode(p, tables), tables) for p in parts])
             assert np.array_equal(back, lines.data), f"{where}: chunks do not decode"
     codec.tables_from_bytes(codec.fit([]).to_bytes())
@@ -189,10 +215,12 @@ def check_other_tables(codec: LineCodec) -> None:
     """Lines the tables never saw still code losslessly (raw if need be); foreign tables decode or are refused."""
     for fmt in formats_of(codec):
         left_out = ("channels", "woven", "turning", "revised", "empty")
-        inputs = {name: lines for name, lines in sample_lines(fmt) if name not in left_out}
-        fitted = {name: codec.fit([inputs[name]]) for name in ("gaussian", "zeros", "random bytes")}
+        cases = {name: case for (of, size, name), case in _cases(codec).items() if of == fmt.name and size == 64}
+        fitted = {name: cases[name].tables for name in ("gaussian", "zeros", "random bytes")}
         for fitted_on, tables in fitted.items():
-            for name, lines in inputs.items():
+            for name, (_, lines, _, _) in cases.items():
+                if name in left_out:
+                    continue
                 where = f"{codec.spec} {fmt.name} {name} with tables of {fitted_on}"
                 packed = codec.encode(lines, tables)
                 assert np.array_equal(codec.decode(packed, tables), lines.data), f"{where}: not lossless"
@@ -203,18 +231,17 @@ def check_other_tables(codec: LineCodec) -> None:
 
 def check_deterministic(codec: LineCodec) -> None:
     """The same input gives the same tables and the same bytes."""
-    for where, lines, tables in _cases(codec):
+    for where, lines, tables, packed in _cases(codec).values():
         again = codec.fit([dataclasses.replace(lines, data=lines.data.copy())])
         assert again.to_bytes() == tables.to_bytes(), f"{where}: fit is not deterministic"
-        one, two = codec.encode(lines, tables), codec.encode(lines, again)
-        assert one.payload.tobytes() == two.payload.tobytes(), f"{where}: encode is not deterministic"
-        assert np.array_equal(one.starts, two.starts), f"{where}: starts are not deterministic"
+        two = codec.encode(lines, again)
+        assert packed.payload.tobytes() == two.payload.tobytes(), f"{where}: encode is not deterministic"
+        assert np.array_equal(packed.starts, two.starts), f"{where}: starts are not deterministic"
 
 
 def check_truncated(codec: LineCodec) -> None:
     """A payload cut at every byte is refused or gives lines of the right shape."""
-    for where, lines, tables in _small(codec):
-        packed = codec.encode(lines, tables)
+    for where, _, tables, packed in _small(codec):
         for n in range(len(packed.payload)):
             short = changed(packed, payload=packed.payload[:n].copy())
             decode_or_refuse(codec, short, tables, f"{where} cut at {n}")
@@ -227,25 +254,23 @@ def check_truncated(codec: LineCodec) -> None:
 
 def check_flipped(codec: LineCodec) -> None:
     """Any bit flipped: refused or lines of the right shape, and lines that were not hit stay right."""
-    for where, lines, tables in _small(codec):
-        packed = codec.encode(lines, tables)
+    for where, lines, tables, packed in _small(codec):
         ends = packed.starts + packed.bits.astype(np.uint64)
         rng = np.random.Generator(np.random.PCG64(SEED))
         for bit in rng.permutation(8 * len(packed.payload))[:300]:
             bent = packed.payload.copy()
             bent[bit // 8] ^= 1 << (bit % 8)
             hostile = changed(packed, payload=bent)
-            if decode_or_refuse(codec, hostile, tables, f"{where} bit {bit}") == "decoded":
+            out = decoded_or_none(codec, hostile, tables, f"{where} bit {bit}")
+            if out is not None:
                 hit = (packed.starts <= np.uint64(bit)) & (np.uint64(bit) < ends)
-                out = codec.decode(hostile, tables)
                 same = (out == lines.data).all(axis=1)
                 assert same[~hit].all(), f"{where}: flipping bit {bit} changed a line that does not hold it"
 
 
 def check_hostile_geometry(codec: LineCodec) -> None:
     """Starts past the end, sizes that lie, arrays that do not match: refused, or lines of the right shape."""
-    for where, lines, tables in _small(codec):
-        packed = codec.encode(lines, tables)
+    for where, _, tables, packed in _small(codec):
         n = len(packed)
         far = packed.starts.copy()
         far[n // 2] = np.uint64(8 * len(packed.payload) + 8)
@@ -277,7 +302,7 @@ def check_longest(codec: LineCodec) -> None:
     A byte is allowed to codecs made of codecs, whose parts differ in the few bits before a raw line.
     """
     rng = np.random.Generator(np.random.PCG64(SEED))
-    for where, lines, tables in _small(codec):
+    for where, lines, tables, _ in _small(codec):
         if lines.format.name not in ("bf16", "fp32", "e4m3") or "mixed" not in where:
             continue
         noise = Lines(rng.integers(0, 256, (256, lines.line_bytes), dtype=np.uint8), lines.format)
@@ -298,7 +323,7 @@ def check_formats(codec: LineCodec) -> None:
     """An unsupported format is refused with the typed error by measure and encode."""
     for fmt in FORMATS.values():
         if not codec.supports(fmt):
-            _, lines = next(iter(sample_lines(fmt)))
+            lines = inputs(fmt)["empty"]
             for action in (codec.measure, codec.encode):
                 try:
                     action(lines, codec.fit([]))
@@ -337,7 +362,7 @@ def check_card(codec: LineCodec) -> None:
 def check_long_lines(codec: LineCodec) -> None:
     """Lines of 128 B come back, one alone too, at the sizes that measure gives; or the typed error refuses them."""
     for fmt in formats_of(codec):
-        for name, lines in sample_lines(fmt, 128):
+        for name, lines in inputs(fmt, 128).items():
             if name not in ("mixed", "turning", "revised"):
                 continue
             where = f"{codec.spec} {fmt.name} 128 B {name}"
@@ -355,11 +380,10 @@ def check_long_lines(codec: LineCodec) -> None:
 def check_packings(codec: LineCodec) -> None:
     """Lines say themselves where they end, and come back from the memory of every packing; see `testing.memory`."""
     fmt = formats_of(codec)[0]
-    inputs = dict(sample_lines(fmt))
     for name in ("mixed", "sparse", "turning", "revised"):
-        where = f"{codec.spec} {fmt.name} {name}"
-        check_ends(codec, inputs[name][:24], where)
-        check_packed_memory(codec, inputs[name], where)
+        where, lines, tables, packed = _cases(codec)[fmt.name, 64, name]
+        check_ends(codec, lines[:24], where)
+        check_packed_memory(codec, lines, tables, packed, where)
 
 
 def line_checks() -> list[LineCheck]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from linepress_codecs.checks import single
-from linepress_codecs.contracts import LineCodec, Lines, Packed
+from linepress_codecs.contracts import LineCodec, Lines, Packed, Tables
 from linepress_codecs.errors import CorruptDataError
 from linepress_codecs.packing import Placement, parse_packing
 
@@ -50,10 +50,8 @@ def check_ends(codec: LineCodec, lines: Lines, where: str) -> None:
             assert np.array_equal(out, lines.data[i]), f"{where}: line {i} differs with other bits behind it"
 
 
-def check_packed_memory(codec: LineCodec, lines: Lines, where: str) -> None:
+def check_packed_memory(codec: LineCodec, lines: Lines, tables: Tables, packed: Packed, where: str) -> None:
     """Lines written where each packing places them come back from that memory alone."""
-    tables = codec.fit([lines])
-    packed = codec.encode(lines, tables)
     for spec in PACKED:
         place = parse_packing(spec).place(packed.bits, lines.line_bytes)
         memory = np.zeros(place.total_bytes, np.uint8)

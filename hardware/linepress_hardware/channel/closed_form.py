@@ -63,6 +63,9 @@ def metadata_hit_rate_random(cache_bytes: int, entry_bytes: int, page_bytes: int
     return min(1.0, (cache_bytes // entry_bytes) * page_bytes / footprint_bytes)
 
 
+ROW_BOUND = 0.75
+"""Share of a plain random line's time above which the rows it opens, not the wires, are taken to bound it: a channel
+reaches 80 to 99 % of the activate bound, and 60 % of its wires, where rows bind."""
 PORT_BOUND = 0.97
 """Share of the port's rate above which the port, not the memory, is taken to bound the plain channel."""
 
@@ -96,11 +99,17 @@ def gains(
     random_share: float = 0.5,
     write_share: float = 0.0,
     write_atoms_per_line: float = 0.0,
+    random_rows_per_line: float = 0.0,
+    metadata_rows_per_page: float = 0.0,
+    plain_rows_per_line: float = 1.0,
+    row_ns: float = 0.0,
 ) -> Gains:
-    """Gains by counting atoms, each capped by what engine and port can deliver.
+    """Gains by counting atoms and rows, each capped by what engine and port can deliver.
 
     sequential = raw atoms / (atoms per line + metadata atoms per line), one metadata miss a page;
-    random = raw atoms / (atoms per line + (1 - hit rate) × metadata atoms);
+    random = plain time / the greater of wires and rows. Wires: atoms per line + (1 - hit rate) × metadata atoms.
+    Rows: the same count of rows opened, where plain random lines are bound by theirs (`ROW_BOUND` of their time at
+    ``row_ns`` a row); the wires then move at what streams reach. Else by atoms alone;
     mixed = harmonic mean of the two by ``random_share``; a share ``write_share`` of lines costs
     ``write_atoms_per_line`` atoms (reads of a read-modify-write included) instead.
     ``plain_*_GBps`` enter through the ceiling; where the port already bounds the plain channel (97 % of
@@ -110,23 +119,30 @@ def gains(
     sequential_cost = sequential_atoms_per_line + metadata_atoms_per_page / lines_per_page
     random_cost = random_atoms_per_line + (1.0 - metadata_hit_rate) * metadata_atoms_per_page
 
-    def capped(cost: float, plain_GBps: float) -> float:
-        gain = raw_atoms / cost if cost > 0 else float("inf")
+    def capped(gain: float, plain_GBps: float) -> float:
         if plain_GBps <= 0:
             return gain
         behind_GBps = max(plain_GBps, peak_GBps) if plain_GBps > PORT_BOUND * port_GBps else plain_GBps
         return min(gain * behind_GBps, ceiling_GBps) / plain_GBps
 
+    sequential = capped(raw_atoms / sequential_cost if sequential_cost > 0 else float("inf"), plain_sequential_GBps)
+    by_atoms = raw_atoms / random_cost if random_cost > 0 else float("inf")
+    line_ns = line_bytes / plain_random_GBps if plain_random_GBps > 0 else 0.0
+    if plain_rows_per_line * row_ns > ROW_BOUND * line_ns > 0:
+        rows = random_rows_per_line + (1.0 - metadata_hit_rate) * metadata_rows_per_page
+        by_rows = plain_rows_per_line / rows if rows > 0 else float("inf")
+        by_atoms = min(by_rows, by_atoms * plain_sequential_GBps / plain_random_GBps)
+    random = capped(by_atoms, plain_random_GBps)
     # Time per line in units of raw atoms; a random atom takes longer than a sequential one on the plain channel.
     plain_time = (1 - random_share) / plain_sequential_GBps + random_share / plain_random_GBps
-    read_time = (1 - random_share) / (
-        capped(sequential_cost, plain_sequential_GBps) * plain_sequential_GBps
-    ) + random_share / (capped(random_cost, plain_random_GBps) * plain_random_GBps)
+    read_time = (1 - random_share) / (sequential * plain_sequential_GBps) + random_share / (
+        random * plain_random_GBps
+    )
     write_time = write_atoms_per_line / raw_atoms / plain_random_GBps
     mixed_time = (1 - write_share) * read_time + write_share * write_time
     return Gains(
-        sequential=capped(sequential_cost, plain_sequential_GBps),
-        random=capped(random_cost, plain_random_GBps),
+        sequential=sequential,
+        random=random,
         mixed=plain_time / mixed_time,
         capacity=line_bytes / packed_bytes_per_line if packed_bytes_per_line > 0 else float("inf"),
         ceiling_GBps=ceiling_GBps,

@@ -270,7 +270,7 @@ class Study:
     def timing(self) -> Timing:
         """Latencies of the engine; compression off (raw lines in place, no metadata) is the plain channel's."""
         atoms, _ = self.metadata_unit()
-        if not atoms and not self.inline and bool((self.subject.layout.length_bytes == LINE_BYTES).all()):
+        if not self.inline and self.subject.layout.plain:
             return Timing.plain(self.config)
         return Timing.compressed(self.config, metadata=atoms > 0)
 
@@ -332,6 +332,9 @@ class Study:
         at, run_length = (np.concatenate(column) for column in zip(*parts, strict=True))
         pointer = self.pointer_share()
         entry_atoms, lines_per_entry = self.metadata_unit()
+        needed = 1.0 if self.inline else self.subject.layout.metadata_share
+        metadata_rows = needed * max(1.0, entry_atoms * atom / self.memory.run_bytes) if entry_atoms else 0.0
+        entry_atoms *= needed
         whole = (start % atom == 0) & (length % atom == 0)
         write_atoms = float((alone * np.where(whole, 1, 2)).mean()) if self.inline else 0.0
         hit = self.closed_form_hit_rate()
@@ -352,6 +355,10 @@ class Study:
             random_share=config.random_share,
             write_share=config.write_share if self.inline else 0.0,
             write_atoms_per_line=write_atoms + (1 - hit) * entry_atoms,
+            random_rows_per_line=float(self._touched(self.memory.run_bytes).mean()) + pointer,
+            metadata_rows_per_page=metadata_rows,
+            plain_rows_per_line=max(1.0, LINE_BYTES / self.memory.run_bytes),
+            row_ns=self.memory.row_ns,
         )
 
     def places(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
@@ -364,8 +371,12 @@ class Study:
 
     def atoms_alone(self) -> NDArray[np.int64]:
         """Atoms that each line of one tile touches when it is read alone, int64[t]."""
+        return self._touched(self.memory.atom_bytes)
+
+    def _touched(self, unit_bytes: int) -> NDArray[np.int64]:
+        """Aligned units of ``unit_bytes`` that each line of one tile touches alone, int64[t]."""
         parts = (self.places(),) if self.inline else self.subject.layout.extents()
-        touched = [closed_form.atoms_of_places(start, n, self.memory.atom_bytes) for start, n in parts]
+        touched = [closed_form.atoms_of_places(start, n, unit_bytes) for start, n in parts]
         out: NDArray[np.int64] = np.sum(touched, axis=0)
         return out
 

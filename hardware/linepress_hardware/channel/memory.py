@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from linepress_hardware.channel.plan import RequestPlan
+from linepress_hardware.dram.closed_forms import row_ns
 from linepress_hardware.dram.mapping import mapping_for
 from linepress_hardware.dram.policy import parse_policy
 from linepress_hardware.dram.port import LineLoad, LineTimes, port_alone
@@ -65,6 +66,10 @@ class Memory:
     period_ns: float = 0.0
     """A refresh interval, or as long as 200 idle reads where nothing is refreshed: batches of a run span whole
     ones."""
+    run_bytes: int = 1 << 30
+    """Aligned bytes that the mapping keeps in one row."""
+    row_ns: float = 0.0
+    """Least mean time between two rows opened (`linepress_hardware.dram.closed_forms.row_ns`); 0: no rows."""
     outstanding: int | None = None
     """Requests that the memory is built to have in flight, where that is more than a DRAM port keeps (flash)."""
 
@@ -75,7 +80,7 @@ class Memory:
         if isinstance(part, SimplePart):
             return cls._simple(part, mapping, policy)
         chosen = parse_policy(policy)
-        mapping_for(part, mapping)
+        place = mapping_for(part, mapping)
         idle = part.ns("RCDRD") + part.read_latency_ticks * part.tick_ns
         refreshed = chosen.refresh == "all_bank"
         if refreshed:
@@ -95,6 +100,8 @@ class Memory:
             column_ns=part.ns("CCDL"),
             rows_forgotten_ns=part.ns("REFI") / part.banks if refreshed else float("inf"),
             period_ns=200 * idle if chosen.refresh == "none" else part.ns("REFI"),
+            run_bytes=place.run_atoms * part.atom_bytes,
+            row_ns=row_ns(part),
         )
 
     @classmethod

@@ -17,6 +17,7 @@ DEFAULT_SWEEPS: dict[str, tuple[float, ...]] = {
     "metadata_prefetch": (0, 1),
     "decode_latency_ns": (0.0, 2.0, 5.8, 17.5, 50.0, 277.0),
     "line_buffer_lines": (0, 2, 16, 64),
+    "decoders": (1, 2, 3, 4, 6, 8, 12, 16),
     "axi_outstanding": (16, 64, 128, 256, 512, 1024),
     "axi_data_bits": (256, 512),
     "footprint_bytes": (1 << 22, 1 << 24, 1 << 26, 1 << 28),
@@ -30,7 +31,11 @@ def sweep(study: Study, parameter: str, values: Iterable[float]) -> list[dict[st
     rows: list[dict[str, Any]] = []
     for value in values:
         at = replace(study, config=study.config.override({parameter: value}))
-        row: dict[str, Any] = {"parameter": parameter, "value": float(value)}
+        row: dict[str, Any] = {
+            "parameter": parameter,
+            "value": float(value),
+            "closed_form_delivery_GBps": at.delivery_limit(),
+        }
         for pattern in ("sequential", "random"):
             run, compressed = at.compressed_rate(pattern)
             plain = at.plain_rate(pattern).rate

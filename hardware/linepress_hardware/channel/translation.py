@@ -2,7 +2,8 @@
 
 Physical layout: the data of all lines from address 0, one tile after another, then the metadata of all pages. A
 *tile* is the placement of a sample of lines; tiling it gives footprints of gigabytes from a few megabytes of arrays.
-The plain channel is the same translation with 64 B lines in place, no metadata and no line buffer.
+The plain channel is the same translation with 64 B lines in place, no metadata and no line buffer. A layout whose
+pages carry their metadata themselves (`StaticLayout.header_bytes`) reads it from there.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from linepress_hardware.channel.metadata_cache import MetadataCache, holds, look
 from linepress_hardware.channel.plan import RequestBuffers, RequestPlan
 from linepress_hardware.channel.workloads import LineStream
 from linepress_hardware.errors import ConfigurationError
+
+HIDDEN_SEED = 7
+"""Which accesses find their metadata in the page walk, where only the share is published."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,14 @@ class StaticLayout:
         Where not 0: a line has so many bytes at its start, found without metadata, and the rest at ``rest_bytes``.
     rest_bytes : int64[t] | None
         Offset of the rest of each line.
+    header_bytes : int64[pages of a tile] | None
+        Offset of each page's metadata in the tile, -1 for a page that needs none; None: all of it lies behind the
+        data.
+    hidden_share : float
+        Share of the metadata misses that cost no read, since the page walk brought the entry.
+    most_bytes : int
+        Most bytes that are read for one line: a block's, where lines are coded together. Bit granules put a line of
+        up to 64 B into 65 bytes of memory; a raw line in a pair keeps its header.
     """
 
     start_bytes: NDArray[np.int64]
@@ -60,6 +72,9 @@ class StaticLayout:
     pointer_bytes: NDArray[np.int64] | None = None
     home_bytes: int = 0
     rest_bytes: NDArray[np.int64] | None = None
+    header_bytes: NDArray[np.int64] | None = None
+    hidden_share: float = 0.0
+    most_bytes: int = LINE_BYTES + 2
 
     def __post_init__(self) -> None:
         start, length = self.start_bytes, self.length_bytes
@@ -74,9 +89,12 @@ class StaticLayout:
                 raise ConfigurationError(
                     f"a line lies outside its tile of {self.tile_bytes} B; check starts and lengths"
                 )
-        # Bit granules put a line of up to 64 B into 65 bytes of memory; a raw line in a pair keeps its header.
-        if int(length.min()) < 0 or int(length.max()) > LINE_BYTES + 2:
+        if int(length.min()) < 0 or int(length.max()) > self.most_bytes:
             raise ConfigurationError(f"a coded line of {int(length.max())} B exceeds {LINE_BYTES} B; store it raw")
+        if self.header_bytes is not None and self.header_bytes.shape[0] * self.lines_per_page != start.shape[0]:
+            raise ConfigurationError(
+                f"{self.header_bytes.shape[0]} headers for a tile of {start.shape[0]} lines; give one a page"
+            )
         for other in (self.raw, self.pointer_bytes, self.rest_bytes):
             if other is not None and other.shape != start.shape:
                 raise ConfigurationError("raw flags and pointers of a layout need one entry per line of the tile")
@@ -88,6 +106,19 @@ class StaticLayout:
             return ((self.start_bytes, length),)
         home = np.minimum(length, self.home_bytes)
         return ((self.start_bytes, home), (self.rest_bytes, length - home))
+
+    @property
+    def plain(self) -> bool:
+        """Raw lines in place, nothing to look up: what compression switched off leaves."""
+        t = self.start_bytes.shape[0]
+        in_place = np.array_equal(self.start_bytes, np.arange(t, dtype=np.int64) * LINE_BYTES)
+        return self.metadata_bytes_per_page <= 0 and in_place and bool((self.length_bytes == LINE_BYTES).all())
+
+    @property
+    def metadata_share(self) -> float:
+        """Share of the metadata misses that cost a read: not of pages that need none, nor of hidden ones."""
+        needed = 1.0 if self.header_bytes is None else float((self.header_bytes >= 0).mean())
+        return needed * (1.0 - self.hidden_share)
 
     @property
     def lines_per_page(self) -> int:
@@ -110,7 +141,7 @@ class StaticLayout:
 
     def pages_per_entry(self, config: ChannelConfig) -> int:
         """Pages that one fetched entry tells about."""
-        if self.metadata_bytes_per_page <= 0:
+        if self.metadata_bytes_per_page <= 0 or self.header_bytes is not None:
             return 1
         return max(1, int(config.metadata_entry_bytes / self.metadata_bytes_per_page))
 
@@ -121,6 +152,8 @@ class StaticLayout:
 
     def total_bytes(self, atom_bytes: int, config: ChannelConfig) -> int:
         """End of the metadata: what must fit in the part."""
+        if self.header_bytes is not None:
+            return self.metadata_base_bytes(atom_bytes, config)
         entries = -(-self.pages // self.pages_per_entry(config))
         return self.metadata_base_bytes(atom_bytes, config) + entries * self.entry_bytes(config)
 
@@ -135,12 +168,13 @@ def plain_layout(lines: int) -> StaticLayout:
 @njit(cache=True)
 def _expand(  # type: ignore[no-untyped-def]
     line, is_write, partial, start, length, pointer, home, rest, stride, lines, lines_per_entry, atom,
-    metadata_base, entry_bytes,
+    metadata_base, entry_bytes, header, hidden,
     tag, stamp, pending, ahead, prefetch_entries, buffer_atom, buffer_request, buffer_stamp, prefetch,
     address, size, write, after, why, kind, access, first, last, shared, metadata, out_length, failed, counters,
 ):  # fmt: skip
     tile = start.shape[0]
     slots = buffer_atom.shape[0]
+    headers = header.shape[0]
     entries = (lines + lines_per_entry - 1) // lines_per_entry
     m = 0
     for i in range(line.shape[0]):
@@ -159,7 +193,7 @@ def _expand(  # type: ignore[no-untyped-def]
         depends = -1
         reason = 0
         page = here // lines_per_entry  # numbered by metadata entry
-        if entry_bytes > 0:
+        if entry_bytes > 0 and (headers == 0 or header[page % headers] >= 0):
             counters[0] += 1
             way = lookup(tag, stamp, page, i)
             onward = False
@@ -177,9 +211,19 @@ def _expand(  # type: ignore[no-untyped-def]
                     if way >= 0:
                         continue
                     onward = page > 0 and holds(tag, page - 1)
-                elif not (onward and prefetch_entries) or target >= entries or holds(tag, target):
+                    if hidden.shape[0] > 0 and hidden[i]:
+                        continue
+                elif (
+                    not (onward and prefetch_entries)
+                    or target >= entries
+                    or holds(tag, target)
+                    or (headers > 0 and header[target % headers] < 0)
+                ):
                     continue
-                address[m] = np.uint64(metadata_base + target * entry_bytes)
+                if headers > 0:
+                    address[m] = np.uint64((target // headers) * stride + header[target % headers])
+                else:
+                    address[m] = np.uint64(metadata_base + target * entry_bytes)
                 size[m] = (entry_bytes + atom - 1) // atom * atom
                 write[m] = False
                 after[m] = -1
@@ -303,22 +347,27 @@ def expand_static(
     """
     n = len(accesses)
     entry = layout.entry_bytes(config)
-    slots = config.line_buffer_lines * LINE_BYTES // atom_bytes if line_buffer and entry else 0
+    slots = config.line_buffer_lines * LINE_BYTES // atom_bytes if line_buffer and not layout.plain else 0
     prefetch = config.prefetch_lines if slots else 0
-    most = n * (3 + 2 * (LINE_BYTES // atom_bytes + 2) * (1 + prefetch))
+    most = n * (3 + 2 * (max(LINE_BYTES, layout.most_bytes) // atom_bytes + 2) * (1 + prefetch))
     cache = MetadataCache.of(config, entry)
     lines_per_entry = layout.lines_per_page * layout.pages_per_entry(config)
     if before is not None and entry:
         warm(cache.tag, cache.stamp, before.line, lines_per_entry)
     pointer = np.empty(0, np.int64) if layout.pointer_bytes is None else layout.pointer_bytes
     rest = np.empty(0, np.int64) if layout.rest_bytes is None else layout.rest_bytes
+    header = np.empty(0, np.int64) if layout.header_bytes is None else layout.header_bytes
+    hidden = np.empty(0, np.bool_)
+    if layout.hidden_share > 0:
+        hidden = np.random.Generator(np.random.PCG64(HIDDEN_SEED)).random(n) < layout.hidden_share
     buffers = RequestBuffers.of(most, n)
     counters = np.zeros(4, np.int64)
     m = _expand(  # type: ignore[call-arg]
         accesses.line, accesses.is_write, accesses.partial, layout.start_bytes, layout.length_bytes,
         pointer, layout.home_bytes, rest, layout.tile_stride_bytes(atom_bytes), layout.lines,
         lines_per_entry, atom_bytes,
-        layout.metadata_base_bytes(atom_bytes, config), entry, cache.tag, cache.stamp, cache.pending, cache.ahead,
+        layout.metadata_base_bytes(atom_bytes, config), entry, header, hidden,
+        cache.tag, cache.stamp, cache.pending, cache.ahead,
         config.metadata_prefetch,
         np.full(slots, -1, np.int64), np.full(slots, -1, np.int64), np.full(slots, -1, np.int64), prefetch,
         *buffers.arrays(), counters,

@@ -35,11 +35,11 @@ def _bank_rule(part: Part, first: str, second: str) -> int:
     return max(r.ticks for r in part.rules() if (r.level, r.first, r.second, r.other) == (BANK, first, second, False))
 
 
-def activate_bound_GBps(part: Part) -> float:
-    """Most bandwidth where every atom needs a row of its own: the least of four bounds.
+def row_ns(part: Part) -> float:
+    """Least mean time between two rows that a channel opens for one atom each: the greatest of three bounds.
 
     Four activates a tFAW and one a tRRD_S on every scope; one activate a tRC on every bank; the command bus, which
-    carries a precharge, an activate and (where there is one bus) a read for each atom; the wires.
+    carries a precharge, an activate and (where there is one bus) a read for each atom.
     """
     ck, tpc, standard = part.ck, part.ticks_per_ck, part.standard
     scopes = {0: 1, 1: part.pseudo_channels, 2: part.pseudo_channels * part.ranks}[standard.scope]
@@ -47,8 +47,12 @@ def activate_bound_GBps(part: Part) -> float:
     bank_ns = part.ns("RC") / part.banks
     commands = ["PRE", "ACT"] if standard.buses == 2 else ["PRE", "ACT", "RD"]
     slots = sum(command_ticks(standard, c, tpc) for c in commands) + (1 if standard.split_activate else 0)
-    slowest_ns = max(window_ns, bank_ns, slots * part.tick_ns)
-    return min(part.peak_GBps, part.atom_bytes / slowest_ns)
+    return max(window_ns, bank_ns, slots * part.tick_ns)
+
+
+def activate_bound_GBps(part: Part) -> float:
+    """Most bandwidth where every atom needs a row of its own: by rows (`row_ns`) or by the wires."""
+    return min(part.peak_GBps, part.atom_bytes / row_ns(part))
 
 
 def refresh_share(part: Part) -> float:

@@ -16,8 +16,7 @@ from linepress_hardware.errors import ConfigurationError
 
 # Columns of the table of earliest times: commands that a rule can hold back. RDA and WRA are held like RD and WR.
 HELD = ("ACT", "PRE", "PREA", "RD", "WR", "REFA", "REFB")
-KIND_SAME, KIND_WINDOW, KIND_OTHER, KIND_LONG_WINDOW = range(4)
-KINDS = {1: KIND_SAME, 4: KIND_WINDOW, 32: KIND_LONG_WINDOW}  # by activates in the window
+KINDS = {1: engine.KIND_SAME, 4: engine.KIND_WINDOW, 32: engine.KIND_LONG_WINDOW}  # by activates in the window
 
 
 def compile_part(part: Part, policy: Policy) -> Spec:
@@ -77,11 +76,12 @@ def compile_part(part: Part, policy: Policy) -> Spec:
         engine.P_DATA_READ: ck["CL"] * tpc,
         engine.P_DATA_WRITE: ck["CWL"] * tpc,
         engine.P_SCOPE_BANKS: scope_banks,
+        engine.P_NODES: len(low),
         engine.P_CLOSE: math.ceil(policy.close_ns / part.tick_ns),
     }.items():
         values[column] = value
     values[engine.P_RULE_AT :] = np.cumsum([0, *(sum(r.first == c for r in table) for c in COMMANDS)])
-    kinds = [KIND_OTHER if r.other else KINDS[r.window] for r in ordered]
+    kinds = [engine.KIND_OTHER if r.other else KINDS[r.window] for r in ordered]
     columns = [(r.level, HELD.index(r.second), r.ticks, kind) for r, kind in zip(ordered, kinds, strict=True)]
     return Spec(
         part=values,

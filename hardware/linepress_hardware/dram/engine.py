@@ -42,20 +42,21 @@ GRACE = 1 << 10  # rounded up, but for 1/1,024 of a tick: what 3,000 clocks of t
 UP = (1 << SUB) - 1 - GRACE
 # part[]: the part and the policy.
 (P_BUSES, P_HALF, P_SPLIT, P_LATENCY, P_BURST, P_READS, P_WRITES, P_HIGH, P_LOW, P_PAGE, P_REFRESH, P_REFI, P_REFIPB,
- P_RFCAB, P_RFCPB, P_AAD, P_WCK_READ, P_WCK_WRITE, P_DATA_READ, P_DATA_WRITE, P_SCOPE_BANKS, P_CLOSE,
- P_RULE_AT) = range(23)
+ P_RFCAB, P_RFCPB, P_AAD, P_WCK_READ, P_WCK_WRITE, P_DATA_READ, P_DATA_WRITE, P_SCOPE_BANKS, P_CLOSE, P_NODES,
+ P_RULE_AT) = range(24)
 N_PART = P_RULE_AT + 12  # where the rules of each command start
 RULE_LEVEL, RULE_HELD, RULE_TICKS, RULE_KIND = range(4)  # rules[r]
+KIND_SAME, KIND_WINDOW, KIND_OTHER, KIND_LONG_WINDOW = range(4)
 # path[bank]: its nodes on the five levels, its pseudo channel and scope; then, for each held command h, the held[h]
 # nodes on which a rule can hold it back.
 LEVELS = 5
 PATH_PSEUDO, PATH_SCOPE, PATH_HELD = LEVELS, LEVELS + 1, LEVELS + 2
-# node[]: earliest tick of each held command, the last three activates, the nodes under the same parent, the last 31
-# activates.
+# node[]: earliest tick of each held command, the last three activates, the nodes under the same parent. Behind the
+# nodes, RING_ROWS rows for each where a part has the 32-activate window: the 31 activates before the newest one as a
+# ring, and its place.
 H_ACT, H_PRE, H_PREA, H_RD, H_WR, H_REFA, H_REFB = range(7)
-N_PAST, N_LOW, N_HIGH, N_LONG_AT, N_LONG = 7, 10, 11, 12, 13
-LONG = 31  # activates before the newest one of the 32-activate window, as a ring
-N_NODE = N_LONG + LONG
+N_PAST, N_LOW, N_HIGH, N_NODE = 7, 10, 11, 12
+LONG, RING_ROWS = 31, 3
 (B_ROW, B_ACTIVE, B_DEADLINE, B_WAIT, B_DONE_READ, B_DONE_WRITE, B_REF_BEGIN, B_REF_END, B_HEAD_READ, B_HEAD_WRITE,
  B_REFRESH, B_CLOSE, N_BANK) = range(13)  # B_REFRESH: 1 while a refresh of this one bank waits; B_CLOSE: row timeout
 S_NODE, S_OPEN, S_ACTIVE, S_OPENING, S_TURN_READ, S_TURN_WRITE, N_SCOPE = range(7)
@@ -104,19 +105,20 @@ def issue(part: A, rules: A, path: A, node: A, z: A, log: A, command: int, b: in
     t = z[Z_T]
     for r in range(part[P_RULE_AT + command], part[P_RULE_AT + command + 1]):
         n, h, kind = path[b, rules[r, RULE_LEVEL]], rules[r, RULE_HELD], rules[r, RULE_KIND]
-        if kind == 0:
+        if kind == KIND_SAME:
             node[n, h] = max(node[n, h], t + rules[r, RULE_TICKS])
-        elif kind == 1:  # four-activate window: counts from the third activate before this one
+        elif kind == KIND_WINDOW:  # four-activate window: counts from the third activate before this one
             oldest = node[n, N_PAST]
             node[n, N_PAST], node[n, N_PAST + 1] = node[n, N_PAST + 1], node[n, N_PAST + 2]
             node[n, N_PAST + 2] = t
             if oldest >= 0:
                 node[n, h] = max(node[n, h], oldest + rules[r, RULE_TICKS])
-        elif kind == 3:  # 32-activate window: counts from the 31st activate before this one
-            at = N_LONG + node[n, N_LONG_AT]
-            oldest = node[n, at]
-            node[n, at] = t
-            node[n, N_LONG_AT] = (node[n, N_LONG_AT] + 1) % LONG
+        elif kind == KIND_LONG_WINDOW:  # 32-activate window: counts from the 31st activate before this one
+            ring = part[P_NODES] + RING_ROWS * n
+            at = node[ring + LONG // N_NODE, LONG % N_NODE]
+            oldest = node[ring + at // N_NODE, at % N_NODE]
+            node[ring + at // N_NODE, at % N_NODE] = t
+            node[ring + LONG // N_NODE, LONG % N_NODE] = (at + 1) % LONG
             if oldest >= 0:
                 node[n, h] = max(node[n, h], oldest + rules[r, RULE_TICKS])
         else:
@@ -200,13 +202,13 @@ def pick(part: A, path: A, held: A, node: A, scope: A, q: A, z: A, which: int, s
         z[Z_HOLD + 8 * s + K_COL] = max(node[0, h_col], node[n, h_col])
         z[Z_HOLD + 8 * s + K_ACT] = t + 1 if no_activate else max(node[0, H_ACT], node[n, H_ACT])
         z[Z_HOLD + 8 * s + K_PRE] = max(node[0, H_PRE], node[n, H_PRE])
-    least_col, least_act, least_pre = INF, INF, INF
-    found = -1
+    found, at = -1, -1
     keys, order, banks, hold = q[which, Q_KEY], q[which, Q_ORDER], q[which, Q_BANK], z[Z_HOLD:]
-    for i in range(z[Z_N + which]):
+    n = z[Z_N + which]
+    for i in range(n):
         key = keys[i]
-        kind, e = key & 7, max(key >> 6, hold[key & 63])
-        if e <= t and found < 0 and (slot == SLOT_ANY or (kind == K_COL) == (slot == SLOT_COL)):
+        kind = key & 7
+        if max(key >> 6, hold[key & 63]) <= t and (slot == SLOT_ANY or (kind == K_COL) == (slot == SLOT_COL)):
             h = H_ACT if kind == K_ACT else H_PRE
             if kind == K_COL:
                 h = h_col
@@ -215,15 +217,18 @@ def pick(part: A, path: A, held: A, node: A, scope: A, q: A, z: A, which: int, s
             if e <= t and falling and kind != K_PRE:
                 e = t + 1
             if e <= t:
-                found = k
-                continue
+                found, at = k, i
+                break
             keys[i] = e * 64 + (key & 63)
-        if kind == K_COL:
-            least_col = min(least_col, e)
-        elif kind == K_ACT:
-            least_act = min(least_act, e)
-        else:
-            least_pre = min(least_pre, e)
+    # The least bounds of what is left: a loop without branches.
+    least_col, least_act, least_pre = INF, INF, INF
+    for i in range(n):
+        key = keys[i]
+        kind = key & 7
+        e = max(key >> 6, hold[key & 63]) if i != at else INF
+        least_col = min(least_col, e if kind == K_COL else INF)
+        least_act = min(least_act, e if kind == K_ACT else INF)
+        least_pre = min(least_pre, e if kind == K_PRE else INF)
     z[Z_LEAST + 3 * which + K_COL] = least_col
     z[Z_LEAST + 3 * which + K_ACT] = least_act
     z[Z_LEAST + 3 * which + K_PRE] = least_pre

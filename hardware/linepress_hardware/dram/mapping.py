@@ -53,6 +53,16 @@ class Mapping:
     def bits(self) -> int:
         return sum(len(m) for m in self.masks.values())
 
+    @property
+    def run_atoms(self) -> int:
+        """Neighbouring atoms, from a multiple of their number on, that lie in one row: as far as the lowest address
+        bits reach only columns."""
+        others = 0
+        for name, masks in self.masks.items():
+            for mask in masks if name != "co" else ():
+                others |= mask
+        return others & -others if others else 1 << self.bits
+
     def place(self, atom: NDArray[np.uint64]) -> dict[str, NDArray[np.int64]]:
         """Field values of atom indices, by field name: int64[n] each."""
         out = {}

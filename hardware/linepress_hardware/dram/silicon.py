@@ -206,15 +206,20 @@ class Machine:
         return idle_ns(self.part, mapping=self.mapping, policy=self.policy, line_bytes=self.cores.line_bytes)
 
 
-def little(curves: Curves, channels: int, shares: list[float], line_bytes: int) -> int:
-    """Fetched lines in flight a channel at the saturated ends: the median over the shares of reads."""
+def lines_in_flight(curves: Curves, channels: int, shares: list[float], line_bytes: int) -> list[float]:
+    """Fetched lines in flight a channel at the saturated end of each share of reads, by Little's law."""
     found = []
     for share in shares:
         curve = curves.at(share)
         top = int(np.argmax(curve.bandwidth_GBps))
         fetched_GBps = share * curve.bandwidth_GBps[top]
         found.append(fetched_GBps * curve.latency_ns[top] / line_bytes / channels)
-    return max(1, round(float(np.median(found))))
+    return found
+
+
+def little(curves: Curves, channels: int, shares: list[float], line_bytes: int) -> int:
+    """Their median over the shares of reads."""
+    return max(1, round(float(np.median(lines_in_flight(curves, channels, shares, line_bytes)))))
 
 
 def machine(

@@ -57,10 +57,13 @@ class Machine:
 
 def new_machine(spec: Spec, log_room: int) -> Machine:
     banks, scopes = spec.path.shape[0], spec.scope_node.shape[0]
-    node = np.zeros((spec.node_low.shape[0], e.N_NODE), np.int64)
-    node[:, e.N_PAST : e.N_PAST + 3] = -1
-    node[:, e.N_LONG : e.N_LONG + e.LONG] = -1
-    node[:, e.N_LOW], node[:, e.N_HIGH] = spec.node_low, spec.node_high
+    nodes = spec.node_low.shape[0]
+    rings = e.RING_ROWS * nodes if (spec.rules[:, e.RULE_KIND] == e.KIND_LONG_WINDOW).any() else 0
+    node = np.zeros((nodes + rings, e.N_NODE), np.int64)
+    node[:nodes, e.N_PAST : e.N_PAST + 3] = -1
+    node[:nodes, e.N_LOW], node[:nodes, e.N_HIGH] = spec.node_low, spec.node_high
+    node[nodes:] = -1
+    node[nodes + e.LONG // e.N_NODE :: e.RING_ROWS, e.LONG % e.N_NODE] = 0
     bank = np.zeros((banks, e.N_BANK), np.int64)
     bank[:, [e.B_ROW, e.B_REF_BEGIN, e.B_REF_END, e.B_HEAD_READ, e.B_HEAD_WRITE]] = -1
     bank[:, [e.B_DEADLINE, e.B_CLOSE]] = e.INF

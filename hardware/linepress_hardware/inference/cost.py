@@ -25,7 +25,7 @@ def energy_and_cost(part: Accelerator, devices: int, tokens_per_s: float) -> dic
     -------
     dict
         ``power_W`` of the devices, ``energy_J_per_million_tokens``, ``electricity_usd_per_million_tokens``,
-        ``usd_per_million_tokens`` (None where a figure is missing), ``energy_status``, ``cost_status``,
+        ``cost_usd_per_million_tokens`` (None where a figure is missing), ``energy_status``, ``cost_status``,
         ``energy_source``, ``cost_source``.
     """
     assumed = economics()
@@ -34,7 +34,7 @@ def energy_and_cost(part: Accelerator, devices: int, tokens_per_s: float) -> dic
             "power_W": None,
             "energy_J_per_million_tokens": None,
             "electricity_usd_per_million_tokens": None,
-            "usd_per_million_tokens": None,
+            "cost_usd_per_million_tokens": None,
             "energy_status": "missing",
             "cost_status": "missing",
             "energy_source": f"{part.name} has no power in its data file",
@@ -53,13 +53,13 @@ def energy_and_cost(part: Accelerator, devices: int, tokens_per_s: float) -> dic
     }
     if part.price is None:
         return money | {
-            "usd_per_million_tokens": None,
+            "cost_usd_per_million_tokens": None,
             "cost_status": "missing",
             "cost_source": f"{part.name} has no price in its data file; electricity alone is known",
         }
     capital = part.price.base * devices / assumed.lifetime_s / tokens_per_s * 1e6
     return money | {
-        "usd_per_million_tokens": capital + electricity,
+        "cost_usd_per_million_tokens": capital + electricity,
         "cost_status": weakest(energy_status, part.price.status, assumed.electricity.status, assumed.lifetime.status),
         "cost_source": f"{part.price.source}; {assumed.lifetime.source}; {assumed.electricity.source}",
     }

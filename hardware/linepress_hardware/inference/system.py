@@ -58,14 +58,15 @@ def evaluate(
     Returns
     -------
     dict
-        ``plain_*`` and ``compressed_*``: ``decode_time_s`` (a step), ``tokens_per_s``, ``ttft_s`` (prompt to
-        first token), ``largest_batch`` (at the scenario's context), ``largest_context_tokens`` (at its batch),
-        ``capacity_tokens``, ``devices_needed``, ``racks_needed``, ``fits``, ``kv_equals_weights_at_tokens``,
-        ``compute_bound_batch``, ``energy_J_per_million_tokens``, ``usd_per_million_tokens``.
-        ``speedup``, ``ttft_speedup``, ``capacity_gain`` and their ``closed_form_*``; ``decode_bound``;
+        The names of the table ``system``: with compression, and under ``plain_`` the same without, ``time_s`` (a
+        decode step), ``tokens_per_s``, ``ttft_s`` (prompt to first token), ``largest_batch`` (at the scenario's
+        context), ``largest_context_tokens`` (at its batch), ``devices_needed``, ``racks_needed``,
+        ``kv_equals_weights_at_tokens``, ``compute_bound_batch``, ``energy_J_per_million_tokens``,
+        ``cost_usd_per_million_tokens``; under ``compressed_`` and ``plain_`` ``fits`` and ``capacity_tokens``.
+        ``speedup``, ``ttft_speedup``, ``capacity_gain`` and their ``closed_form_*``; ``bound_by``;
         ``expected_*`` with ``_low`` and ``_high``: tokens/s and speed-up of a machine rather than of the bound, with
-        the band of ``band_source``; ``*_largest_batch_low``: less what an engine keeps for itself;
-        ``all_reduce_s``, ``communication_s`` a step; ``traffic_*`` bytes; ``*_status`` of the figures behind money.
+        the band of ``band_source``; ``largest_batch_low``: less what an engine keeps for itself;
+        ``allreduce_s``, ``communication_s`` a step; ``traffic_*`` bytes; ``*_status`` of the figures behind money.
 
     Raises
     ------
@@ -88,9 +89,9 @@ def evaluate(
     row |= _decode(setting, compression)
     row |= _prefill(setting, compression)
     row |= _capacity(setting, compression)
-    for side in ("plain", "compressed"):
-        money = energy_and_cost(part, parallel.devices, row[f"{side}_tokens_per_s"])
-        row |= {f"{side}_{key}" if key.endswith("_tokens") else key: value for key, value in money.items()}
+    for side in ("plain_", ""):
+        money = energy_and_cost(part, parallel.devices, row[f"{side}tokens_per_s"])
+        row |= {f"{side}{key}" if key.endswith("_tokens") else key: value for key, value in money.items()}
     return row
 
 
@@ -160,12 +161,12 @@ def _decode(setting: _Setting, compression: Compression) -> dict[str, Any]:
         "overhead": s.overhead_s,
     }
     return {
-        "plain_decode_time_s": float(plain.time_s),
-        "compressed_decode_time_s": float(packed.time_s),
-        "closed_form_plain_decode_time_s": float(plain.bound_s),
-        "closed_form_compressed_decode_time_s": float(packed.bound_s),
+        "plain_time_s": float(plain.time_s),
+        "time_s": float(packed.time_s),
+        "closed_form_plain_time_s": float(plain.bound_s),
+        "closed_form_time_s": float(packed.bound_s),
         "plain_tokens_per_s": tokens / float(plain.time_s),
-        "compressed_tokens_per_s": tokens / float(packed.time_s),
+        "tokens_per_s": tokens / float(packed.time_s),
         "speedup": speedup,
         "closed_form_speedup": float(closed),
         **expected(
@@ -175,10 +176,10 @@ def _decode(setting: _Setting, compression: Compression) -> dict[str, Any]:
             speedup,
             residual,
         ),
-        "decode_bound": max(parts, key=lambda name: parts[name]),
+        "bound_by": max(parts, key=lambda name: parts[name]),
         **{f"decode_{name}_s": seconds for name, seconds in parts.items()},
         "decode_latency_s": float(packed.latency_s),
-        "all_reduce_s": talk.all_reduce_s,
+        "allreduce_s": talk.all_reduce_s,
         "communication_s": talk.time_s,
         "traffic_weight_bytes": float(weights),
         "traffic_kv_bytes": float(kv),
@@ -207,7 +208,7 @@ def _prefill(setting: _Setting, compression: Compression) -> dict[str, Any]:
     return {
         "prompt_tokens": s.prompt,
         "plain_ttft_s": plain_s,
-        "compressed_ttft_s": packed_s,
+        "ttft_s": packed_s,
         "closed_form_plain_ttft_s": bound_s,
         "ttft_speedup": plain_s / packed_s,
         "prefill_bound": "compute" if ops_total_s >= memory_total_s else "memory",
@@ -229,20 +230,19 @@ def _capacity(setting: _Setting, compression: Compression) -> dict[str, Any]:
         "compressed": capacity.footprint(shape, precision, compression, setting.parallel),
     }
     for side, print_ in held.items():
+        name = "" if side == "compressed" else f"{side}_"
         needed = capacity.devices_needed(print_, part, s.usable_share, batch, s.context_tokens) * s.dp
         everywhere = print_.window_share == 1.0
         out |= {
-            f"{side}_weight_bytes": print_.weight_bytes,
-            f"{side}_kv_bytes": print_.kv_bytes(s.batch, s.context_tokens),
             f"{side}_fits": print_.total_bytes(batch, s.context_tokens) <= budget,
             f"{side}_capacity_tokens": capacity.capacity_tokens(print_, budget) * s.dp,
-            f"{side}_largest_batch": capacity.largest_batch(print_, budget, s.context_tokens) * s.dp,
-            f"{side}_largest_batch_low": capacity.largest_batch(print_, budget - reserved, s.context_tokens) * s.dp,
-            f"{side}_largest_context_tokens": (
-                None if everywhere else capacity.largest_context(print_, budget, batch)
-            ),
-            f"{side}_devices_needed": needed,
-            f"{side}_racks_needed": None if rack.chips is None else -(-needed // rack.chips),
+            f"{name}weight_bytes": print_.weight_bytes,
+            f"{name}kv_bytes": print_.kv_bytes(s.batch, s.context_tokens),
+            f"{name}largest_batch": capacity.largest_batch(print_, budget, s.context_tokens) * s.dp,
+            f"{name}largest_batch_low": capacity.largest_batch(print_, budget - reserved, s.context_tokens) * s.dp,
+            f"{name}largest_context_tokens": None if everywhere else capacity.largest_context(print_, budget, batch),
+            f"{name}devices_needed": needed,
+            f"{name}racks_needed": None if rack.chips is None else -(-needed // rack.chips),
         }
     out |= _crossovers(setting, compression, held)
     plain_tokens = out["plain_capacity_tokens"]
@@ -266,11 +266,11 @@ def _crossovers(
     per_token = shape.kv_bytes_per_token(precision.kv_bytes) * setting.parallel.kv_copies(shape)
     ridge = setting.on.ridge_op_per_B * precision.weight_bytes / 2
     out: dict[str, Any] = {}
-    for side, what in (("plain", PLAIN), ("compressed", compression)):
+    for side, what in (("plain_", PLAIN), ("", compression)):
         read = sum(size / what.traffic_gain_of(group) for group, size in step_weights.items())
         raw = sum(step_weights.values())
-        out[f"{side}_kv_equals_weights_at_tokens"] = read * what.kv_traffic_gain / per_token
-        out[f"{side}_compute_bound_batch"] = ridge * read / raw
+        out[f"{side}kv_equals_weights_at_tokens"] = read * what.kv_traffic_gain / per_token
+        out[f"{side}compute_bound_batch"] = ridge * read / raw
     return out
 
 

@@ -86,6 +86,20 @@ def shift_out(
     return value[: unit * width]
 
 
+def shift_in(m: Module, bits: Any, amount: Any, most: int, width: int, name: str) -> Value:
+    """``bits`` moved up by ``amount`` places (at most ``most``), zeros below, cut to ``width`` bits.
+
+    Small shifts first let the width grow as late as it can.
+    """
+    value = Value.cast(bits)
+    own = len(value)
+    for k in range(most.bit_length()):
+        keep = min(width, own + min(most, (2 << k) - 1))
+        moved = Cat(Const(0, 1 << k), value)
+        value = named(m, Mux(amount[k], resized(moved, keep), resized(value, keep)), f"{name}_{k}")
+    return value
+
+
 def mux_tree(m: Module, items: Sequence[Any], select: Any, name: str) -> Any:
     """``items[select]``, all of one width, as a tree of two-way multiplexers, high bit of ``select`` first."""
     width = len(Value.cast(items[0]))

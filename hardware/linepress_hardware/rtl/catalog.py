@@ -6,12 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from linepress_hardware.errors import UnknownPartError
+from linepress_hardware.rtl.decoders.bdi import BdiDecoder
 from linepress_hardware.rtl.decoders.huffman import HuffmanDecoder
 from linepress_hardware.rtl.decoders.tans import TansCore, TansDecoder
 from linepress_hardware.rtl.decoders.window import WindowDecoder
+from linepress_hardware.rtl.encoders.huffman import HuffmanEncoder
 from linepress_hardware.rtl.encoders.window import WindowEncoder
 from linepress_hardware.rtl.line import E4M3, LineEngine
 from linepress_hardware.rtl.placement.align import ByteAligner
+from linepress_hardware.rtl.placement.pairs import PairsAddress
+from linepress_hardware.rtl.placement.spill import SpillAddress
 
 DECODER, ENCODER, PLACEMENT = "decoder", "encoder", "placement"
 
@@ -34,6 +38,10 @@ class Design:
         What lies outside of the core.
     symbols : int
         Most symbols of a Huffman table that the engine holds.
+    packing : str
+        The packing whose addresses a placement unit finds.
+    checks : bool
+        Whether a decoder refuses damaged lines; False where it trusts its input.
     """
 
     name: str
@@ -45,6 +53,13 @@ class Design:
     core: Callable[[], LineEngine] | None = None
     outside: str = ""
     symbols: int = 256
+    packing: str = ""
+    checks: bool = True
+
+    @property
+    def held_against(self) -> str:
+        """The codec or packing of the design; empty where there is none."""
+        return self.codec or self.packing
 
     def synthesised(self) -> LineEngine:
         return (self.core or self.make)()
@@ -77,8 +92,33 @@ DESIGNS = {
             TansCore,
             "eight memories of 2,048 x 22 bits, one read port each",
         ),
+        Design("bdi-decoder", DECODER, "bdi", "bf16", "add, then encode again to check", BdiDecoder),
+        Design(
+            "bdi-trusting-decoder",
+            DECODER,
+            "bdi",
+            "bf16",
+            "the adders alone, as published decompressors are",
+            lambda: BdiDecoder(checks=False),
+            checks=False,
+        ),
         Design("window-encoder", ENCODER, _WINDOW, "bf16", "compare, count, a selection a slot", WindowEncoder),
         Design("window-e4m3-encoder", ENCODER, _WINDOW, "e4m3", "the same generator", lambda: WindowEncoder(E4M3)),
+        Design(
+            "huffman8-encoder", ENCODER, _HUFFMAN, "bf16", "ranks, codes, codes joined two by two", HuffmanEncoder
+        ),
+        Design(
+            "pairs-address", PLACEMENT, "", "bf16", "the lengths before a pair summed", PairsAddress, packing="pairs"
+        ),
+        Design(
+            "spill-address",
+            PLACEMENT,
+            "",
+            "bf16",
+            "a group's rests placed one after another",
+            SpillAddress,
+            packing="spill",
+        ),
         Design("aligner", PLACEMENT, "", "", "a line out of two 64 B beats, from any byte", ByteAligner),
     )
 }

@@ -77,16 +77,15 @@ def channel(
         raise LinepressError("bits are the coded bits of one line or more: a flat array of whole numbers, 0 or more")
     named: dict[str, Any] = {"line_bytes": 64, "table_bytes": 0, "workload": "random"} | case
     known = LineSizes(
-        "array",
         codec,
         data,
         tuple(np.bincount(sizes).tolist()),
-        named["line_bytes"],
-        named["table_bytes"],
-        *(case.get(f"{what}_ns") for what in ("decode_latency", "encode_latency", "decode_interval")),
+        line_bytes=named["line_bytes"],
+        table_bytes=named["table_bytes"],
+        **{f"{what}_ns": case.get(f"{what}_ns") for what in ("decode_latency", "encode_latency", "decode_interval")},
     )
     base = ChannelCase(memory=memory, packing=packing, codec=codec, data=data, bits_histogram=(), **named)
-    return channel_case(case_of(base, known))[0]
+    return channel_case(case_of(base, known))
 
 
 def roofline(
@@ -113,14 +112,14 @@ def roofline(
 
     Returns ``device``, ``rows`` (one an operator), ``totals`` and ``resident``: the verb's corrected numbers.
     """
-    from linepress.cli.hardware.models import accelerator_argument, model_argument
+    from linepress.api.named import accelerator_named, model_named
     from linepress_hardware.inference.parallel import Parallel
     from linepress_hardware.inference.precision import parse_precision
     from linepress_hardware.inference.roofline import roofline as evaluate
 
     return evaluate(
-        model_argument(model),
-        accelerator_argument(accelerator),
+        model_named(model),
+        accelerator_named(accelerator),
         stage=stage,
         batch=batch,
         context_tokens=context_tokens,
@@ -145,10 +144,8 @@ def fabric(topology: str, size: int | str, *, accelerators: int | None = None, *
 
     Returns its row: ``time_s``, ``plain_time_s``, ``closed_form_s``, ``bound_s``, ``speedup`` and so on.
     """
-    from linepress.cli.hardware.fabric_arguments import size_bytes, topology_argument
+    from linepress.api.named import size_bytes, topology_named
     from linepress_hardware.fabric.evaluate import collective as evaluate
     from linepress_hardware.fabric.evaluate import fabric_of
 
-    found = topology_argument(topology)
-    wires = fabric_of(found if accelerators is None else found.with_accelerators(accelerators))
-    return evaluate(wires, size_bytes(str(size)), **collective)
+    return evaluate(fabric_of(topology_named(topology, accelerators)), size_bytes(str(size)), **collective)

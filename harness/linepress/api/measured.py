@@ -196,14 +196,7 @@ def select(
             "widen --tensor, --group, --layers or --max-bytes"
         )
     if base is not None:
-        old = {tensor.name: tensor for tensor in base.tensors()}
-        missing = [tensor.name for tensor in chosen if tensor.name not in old]
-        if missing:
-            raise SourceError(
-                f"{base.uri} has no tensor {missing[0]!r} ({len(missing)} of {len(chosen)} are missing): give a "
-                "version of the same model as the base, or leave those out by --tensor or --group"
-            )
-        chosen = [tensor.against(old[tensor.name]) for tensor in chosen]
+        chosen = base.as_base_of(chosen)
     for cast in casts:
         for tensor in chosen:
             yield tensor.with_cast(cast)

@@ -85,6 +85,7 @@ def command(
     from linepress.errors import LinepressError
     from linepress.nightly.night import NightlyOptions, night_folder, run_nightly
     from linepress.nightly.summary import WebhookError, failed_summary, markdown, post
+    from linepress.records.standing import standing
     from linepress.suite.model import load_suite
 
     def tell(summary: dict[str, object]) -> None:
@@ -129,5 +130,6 @@ def command(
     if as_json:
         print_json(outcome.summary)
     else:
-        sys.stdout.write(markdown(outcome.summary))
+        verdict = standing(outcome.run.store).sentence
+        sys.stdout.write(f"{markdown(outcome.summary)}\nverdict: {verdict}\n")
     return outcome.exit_code

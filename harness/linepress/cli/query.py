@@ -26,6 +26,10 @@ Tables: measure, channel, system, fabric, claims, gates, failures. The query see
 MOST_ROWS = 200
 
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""Beginnings of formulas; the last four are the wide forms that East Asian versions take."""
+
+
 @click.command(name="query", epilog=EPILOG)
 @click.argument("run", type=PLACE, metavar="RUN")
 @click.argument("sql", required=False, metavar="SQL")
@@ -70,19 +74,17 @@ def command(run: RunPlace, sql: str | None, show_columns: bool, as_csv: bool, as
 
 
 def _csv(table: Any) -> None:
-    import csv
-
-    writer = csv.writer(sys.stdout)
-    writer.writerow([_cell(name) for name in table.column_names])
-    for row in table.to_pylist():
-        writer.writerow(["" if value is None else _cell(_plain(value)) for value in row.values()])
+    for row in (table.column_names, *(row.values() for row in table.to_pylist())):
+        sys.stdout.write(",".join("" if value is None else _cell(_plain(value)) for value in row) + "\r\n")
 
 
-def _cell(value: Any) -> Any:
-    """Text that a spreadsheet would take for a formula begins with an apostrophe (OWASP, CSV injection)."""
-    return (
-        f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else value
-    )
+def _cell(value: Any) -> str:
+    """A cell (RFC 4180). Text that a spreadsheet would take for a formula begins with an apostrophe (OWASP, CSV
+    injection); a semicolon or tab is quoted as well, for a spreadsheet that parts cells there."""
+    text = str(value)
+    if isinstance(value, str) and value.lstrip(" ").startswith(_FORMULA):
+        text = f"'{value}"
+    return '"' + text.replace('"', '""') + '"' if any(c in text for c in ',;\t"\r\n') else text
 
 
 def _plain(value: Any) -> Any:

@@ -165,7 +165,7 @@ def _dry_run(run: Run, as_json: bool) -> int:
     from linepress.environment import usable_cores
     from linepress.errors import EXIT_NOTHING_MEASURED
     from linepress.records.store import MANIFEST, RunStore
-    from linepress.run.estimate import estimate
+    from linepress.run.estimate import estimate_plan
     from linepress.run.later_stages import check_later_stages
     from linepress.run.plan import make_plan
 
@@ -175,10 +175,9 @@ def _dry_run(run: Run, as_json: bool) -> int:
     to_do = [case for case in plan.cases if not case.skip and known.get(case.key) != "ok"]
     recorded = sum(known.get(case.key) == "ok" for case in plan.cases)
     to_do_bytes = sum(plan.tensors[case.tensor].n_bytes for case in to_do)
-    planned = ((plan.variants[case.variant], plan.tensors[case.tensor].n_bytes) for case in to_do)
-    sized = ((entry.spec, entry.variant.codec.codec_id, n_bytes) for entry, n_bytes in planned)
-    cost = estimate(sized, run.suite.model.repeats)
     cores = run.options.workers or usable_cores()
+    plan.split_bytes = run.options.split_bytes
+    cost = estimate_plan(plan, known, cores)
     document = {
         "suite": run.suite.name,
         "sha256": run.suite.sha256,
@@ -191,8 +190,8 @@ def _dry_run(run: Run, as_json: bool) -> int:
         "to_do": len(to_do),
         "raw_bytes": plan.raw_bytes,
         "to_do_bytes": to_do_bytes,
-        "measure_core_hours_at_most": cost.core_s / 3600,
-        "measure_hours_at_most": cost.wall_s(cores) / 3600,
+        "measure_core_hours": cost.core_s / 3600,
+        "measure_hours": cost.wall_s(cores) / 3600,
         "cores": cores,
         "cases_without_a_rate": cost.guessed,
         "unavailable": plan.unavailable,
@@ -207,8 +206,8 @@ def _dry_run(run: Run, as_json: bool) -> int:
             f"{run.suite.model.repeats} timed rounds)"
         )
         console.print(
-            f"measure: at most about {cost.core_s / 3600:.3g} core-hours, {cost.wall_s(cores) / 60:.3g} min on "
-            f"{cores} cores like those the rates were measured on"
+            f"measure: about {cost.core_s / 60:.3g} core-minutes, {cost.wall_s(cores) / 60:.3g} min on {cores} cores "
+            f"as fast as this machine is now"
             + (f"; {cost.guessed:,} cases have no rate and are taken at the slowest" if cost.guessed else "")
         )
         console.print(f"record would be {run.folder}")
@@ -216,9 +215,11 @@ def _dry_run(run: Run, as_json: bool) -> int:
 
 
 def _document(run: Run, outcome: RunOutcome, resume: str) -> dict[str, Any]:
+    from linepress.records.standing import standing
     from linepress.records.summary import headline, measured
 
     store = outcome.store
+    stands = standing(store)
     claims = [str(row["verdict"]) for row in store.rows("claims", ["verdict"])]
     failures = store.rows("failures", ["stage", "label", "error_type", "error", "attempts"])
     return {
@@ -227,6 +228,8 @@ def _document(run: Run, outcome: RunOutcome, resume: str) -> dict[str, Any]:
         "suite_sha256": run.suite.sha256,
         "status": store.manifest["status"],
         "exit_code": outcome.exit_code,
+        "verdict": stands.word,
+        "verdict_sentence": stands.sentence,
         "counts": outcome.counts,
         "resumed": outcome.resumed,
         "done": outcome.done,
@@ -284,3 +287,4 @@ def _table(suite: Suite, document: dict[str, Any]) -> None:
     if document["remote"]:
         console.print(f"remote {document['remote']}")
     console.print(f"record {document['record']}    next: linepress claims {document['record']}")
+    console.print(f"verdict: {document['verdict_sentence']}")

@@ -26,6 +26,9 @@ from linepress.environment import worker_versions
 
 GROUP_CASES = 8
 GROUP_BYTES = 64 << 20
+CHAIN_TENSORS = 8
+"""Tensors from afar that one worker takes in a row, so that it can fetch the next while it measures one."""
+LOOK_AHEAD = 256
 MAX_TRIES = 3
 MEMORY_STEP_BYTES = 256 << 20
 WINDOW_PER_SLOT = 2
@@ -64,6 +67,27 @@ def groups(tasks: Iterable[Task]) -> Iterator[list[Task]]:
         n_bytes += more
     if group:
         yield group
+
+
+def chained(parcels: Iterable[list[Task]], slots: int) -> Iterator[list[Task]]:
+    """`groups`, those whose bytes come over a network joined to as many as `CHAIN_TENSORS` for one worker.
+
+    Fewer towards the end: what is left is shared out over ``slots`` workers.
+    """
+    coming = iter(parcels)
+    ahead: deque[list[Task]] = deque()
+    while True:
+        ahead.extend(islice(coming, 0 if ahead else 1))
+        if not ahead:
+            return
+        chain = ahead.popleft()
+        if chain[0].afar is not None:
+            ahead.extend(islice(coming, max(min(2 * slots * CHAIN_TENSORS, LOOK_AHEAD) - len(ahead), 0)))
+            for _ in range(min(CHAIN_TENSORS - 1, len(ahead) // (2 * slots))):
+                if ahead[0][0].afar is None:
+                    break
+                chain += ahead.popleft()
+        yield chain
 
 
 def _longest(flying: Iterable[_Group | Step]) -> tuple[str, float]:
@@ -107,7 +131,7 @@ def fan_out(
     import ray
 
     send = _Sender(timeout_s, cluster)
-    waiting = groups(tasks)
+    waiting = chained(groups(tasks), max(cluster.slots, 1))
     again: deque[_Group | Step] = deque()
     flying: dict[Any, _Group | Step] = {}
     try:

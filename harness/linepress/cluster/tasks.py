@@ -77,6 +77,9 @@ class Task:
     data : str
         What the case must fetch from afar, empty where its bytes are at hand: neighbours that share it go to one
         worker, which fetches it once.
+    afar : Any
+        The tensor that this is, where it comes over a network: a worker fetches the next of its group while it
+        measures one.
     split : Split | None
         How to spread the case over workers; `run_task` does not look at it and gives the same row.
     """
@@ -91,6 +94,7 @@ class Task:
     content_sha256: str = ""
     memory_bytes: int = 0
     data: str = ""
+    afar: Any = None
     split: Split | None = None
 
 
@@ -105,7 +109,15 @@ class CaseTimeoutError(RuntimeError):
 def run_group(tasks: Sequence[Task], timeout_s: float, session: str) -> list[list[Row]]:
     """Rows of each task, in order; never raises on account of a case."""
     pin_threads()
-    return [run_task(task, timeout_s, session) for task in tasks]
+    rows = []
+    for number, task in enumerate(tasks):
+        following = next((other for other in tasks[number + 1 :] if other.data != task.data), None)
+        if following is not None and following.afar is not None:
+            from linepress.sources.staging import fetch_ahead
+
+            fetch_ahead(following.afar)
+        rows.append(run_task(task, timeout_s, session))
+    return rows
 
 
 def run_task(task: Task, timeout_s: float, session: str) -> list[Row]:

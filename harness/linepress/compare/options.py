@@ -10,6 +10,9 @@ from linepress.records.place import RunPlace
 METRICS = ("encode", "decode", "measure")
 """Sampled metrics: each has raw samples ``<metric>_s`` in the table ``measure``."""
 
+SESSIONS = 6
+"""Pairs of new processes that a retiming takes unless told."""
+
 
 @dataclass(frozen=True, slots=True)
 class CompareOptions:
@@ -35,6 +38,8 @@ class CompareOptions:
         Earlier runs of the same suite, from which the spread between runs is estimated.
     retime : str
         Interpreter of the installation that made the base run: speeds are then timed anew, in turn with this one.
+    sessions : int
+        Pairs of new processes that ``retime`` takes.
     """
 
     min_effect_pct: float = 3.0
@@ -46,3 +51,4 @@ class CompareOptions:
     resamples: int = 4000
     history: Sequence[RunPlace] = field(default_factory=tuple)
     retime: str = ""
+    sessions: int = SESSIONS

@@ -15,8 +15,8 @@ import os
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,10 +24,10 @@ import numpy as np
 
 from linepress.compare import timer
 from linepress.compare.noise import noise
-from linepress.compare.options import METRICS, CompareOptions
+from linepress.compare.options import METRICS, SESSIONS, CompareOptions
 from linepress.compare.pairs import Pairs, by_variant
 from linepress.compare.sampled import NO_DRIFT, Sampled, Series, judged
-from linepress.compare.stats import Effect, Reals, effect, rank_test
+from linepress.compare.stats import Effect, effect, rank_test
 from linepress.environment import THREAD_VARIABLES
 from linepress.errors import EXIT_CASES_FAILED, LinepressError
 
@@ -57,7 +57,7 @@ class RetimePlan:
         Tensors of each variant, the largest first.
     """
 
-    sessions: int = 6
+    sessions: int = SESSIONS
     turns: int = 4
     rounds: int = 3
     tensors: int = 6
@@ -89,6 +89,20 @@ def retime(
     say: Callable[[str], None] = lambda text: None,
 ) -> Sampled:
     """Time ``cases`` with two interpreters in turn; raises `RetimeError` where one of them cannot."""
+    result = _judge(timed_in_turn(cases, base_python, new_python, plan, say), plan, options)
+    how = f"{plan.sessions} sessions of two processes, {plan.turns} × {plan.rounds} rounds"
+    result.how = f"timed in turn on this machine: {how}"
+    return result
+
+
+def timed_in_turn(
+    cases: Sequence[Request],
+    base_python: str,
+    new_python: str,
+    plan: RetimePlan,
+    say: Callable[[str], None] = lambda text: None,
+) -> list[Series]:
+    """The samples of `retime`, unjudged: a row of a series is one tensor in one session."""
     gathered: dict[tuple[str, str], list[tuple[Samples, Samples, float]]] = defaultdict(list)
     for session in range(plan.sessions):
         say(f"timing in turn: session {session + 1} of {plan.sessions}, {len(cases)} cases")
@@ -97,7 +111,7 @@ def retime(
                 found = _in_turn(base, new, case, plan.turns, first=(session + number) % 2)
                 key = (str(case["variant"]), f"{case['source']} {case['tensor']} {case['cast']}")
                 gathered[key].append((*found, float(case["raw_bytes"])))
-    return _judge(gathered, plan, options)
+    return _series(gathered)
 
 
 def _in_turn(base: _Side, new: _Side, case: Request, turns: int, first: int) -> tuple[Samples, Samples]:
@@ -113,13 +127,9 @@ def _in_turn(base: _Side, new: _Side, case: Request, turns: int, first: int) -> 
     return samples
 
 
-def _judge(
-    gathered: dict[tuple[str, str], list[tuple[Samples, Samples, float]]], plan: RetimePlan, options: CompareOptions
-) -> Sampled:
+def _series(gathered: Mapping[tuple[str, str], list[tuple[Samples, Samples, float]]]) -> list[Series]:
     known = noise()
-    rng = np.random.Generator(np.random.PCG64(options.seed))
     found: list[Series] = []
-    effects: dict[tuple[str, str], Effect] = {}
     for variant in dict.fromkeys(variant for variant, _ in gathered):
         own = [sessions for (name, _), sessions in gathered.items() if name == variant]
         for metric in METRICS:
@@ -130,26 +140,32 @@ def _judge(
             new = np.array([b[metric] for s in timed for _, b, _ in s], dtype=np.float64)
             long_enough = np.minimum(base.min(axis=1), new.min(axis=1)) >= known.shortest_round_s
             raw = np.array([x[2] for s in timed for x in s])
-            one = Series(variant, metric, base[long_enough], new[long_enough], raw[long_enough], 0, False)
-            one = replace(one, too_short=int(np.count_nonzero(~long_enough)))
-            found.append(one)
-            if one.n >= known.fewest_tensors:
-                effects[variant, metric] = _effect(one, plan.sessions, options, rng)
-    result = judged(found, effects, options)
-    how = f"{plan.sessions} sessions of two processes, {plan.turns} × {plan.rounds} rounds"
-    result.how = f"timed in turn on this machine: {how}"
-    return result
+            too_short = int(np.count_nonzero(~long_enough))
+            found.append(
+                Series(variant, metric, base[long_enough], new[long_enough], raw[long_enough], too_short, False)
+            )
+    return found
+
+
+def _judge(found: list[Series], plan: RetimePlan, options: CompareOptions) -> Sampled:
+    rng = np.random.Generator(np.random.PCG64(options.seed))
+    enough = [one for one in found if one.n >= noise().fewest_tensors]
+    effects = {(one.variant, one.metric): _effect(one, plan.sessions, options, rng) for one in enough}
+    return judged(found, effects, options)
+
+
+def between_processes(sessions: int) -> float:
+    """Standard deviation of one side's log time that processes leave after so many sessions."""
+    return noise().between_processes / math.sqrt(sessions)
 
 
 def _effect(one: Series, sessions: int, options: CompareOptions, rng: np.random.Generator) -> Effect:
-    known = noise()
-    differences: Reals = one.differences()
     return effect(
-        differences,
+        one.differences(),
         rank_test(one.base, one.new),
         drift=NO_DRIFT,
-        between_runs=known.between_processes / math.sqrt(sessions),
-        between_dof=known.dof,
+        between_runs=between_processes(sessions),
+        between_dof=noise().dof,
         rng=rng,
         resamples=options.resamples,
     )

@@ -93,7 +93,19 @@ class Effect:
 
     def visible(self, alpha: float) -> float:
         """Smallest change that this error lets through at level ``alpha``, log units."""
-        return float(stats.t.isf(alpha / 2, self.dof)) * self.error
+        return visible(self.error, self.dof, alpha)
+
+
+def visible(error: float, dof: float, alpha: float) -> float:
+    """Smallest change that a two-sided t test at level ``alpha`` lets through, in the unit of ``error``."""
+    return float(stats.t.isf(alpha / 2, dof)) * error
+
+
+def combined(*parts: Location) -> tuple[float, float]:
+    """Standard error of a sum of independent parts, and its degrees of freedom (Satterthwaite 1946)."""
+    variance = sum(part.error**2 for part in parts)
+    spread = sum(part.error**4 / max(part.dof, 1.0) for part in parts)
+    return math.sqrt(variance), variance**2 / spread if spread else parts[-1].dof
 
 
 def effect(
@@ -125,12 +137,7 @@ def effect(
     """
     own = location(differences)
     value = own.value - drift.value
-    parts = ((own.error**2, own.dof), (drift.error**2, drift.dof), (2 * between_runs**2, between_dof))
-    variance = sum(part for part, _ in parts)
-    error = math.sqrt(variance)
-    # Satterthwaite: degrees of freedom of a sum of independent variances.
-    spread = sum(part**2 / max(dof, 1.0) for part, dof in parts)
-    dof = variance**2 / spread if spread else between_dof
+    error, dof = combined(own, drift, Location(value, math.sqrt(2) * between_runs, between_dof))
     p_between = float(2 * stats.t.sf(abs(value) / error, dof)) if error else float(value == 0)
     low, high = _interval(differences, own, drift, between_runs, between_dof, rng, resamples)
     return Effect(value, error, max(p_rank, p_between), low, high, dof)

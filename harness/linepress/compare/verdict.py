@@ -110,7 +110,8 @@ def compare_runs(
     source = provenance(*sides, options.hosts_alike)
     later = derived(*stores, source.same_suite)
     if options.retime:
-        speeds = retime(requests(pairs, RetimePlan()), options.retime, this_python(), RetimePlan(), options, say)
+        plan = RetimePlan(sessions=options.sessions)
+        speeds = retime(requests(pairs, plan), options.retime, this_python(), plan, options, say)
     else:
         place, pairs_of_speed, source_of_speed = stores[0].place, pairs, source
         if speed_base is not None and not same_place(speed_base, place):

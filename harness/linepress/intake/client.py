@@ -74,6 +74,9 @@ class Client:
         before = " (these files with these options were declared before)" if answer["status"] == "200" else ""
         say(f"submission {found['id']}: {found['state']}{before}")
         if found["state"] == "uploading":
+            own = {file["path"] for file in body["files"]}
+            if strange := [file["path"] for file in found["files"] if file["path"] not in own]:
+                raise ClientError(f"the service asks for {strange[0]!r}, which was not declared; nothing was sent")
             for file in found["files"]:
                 if not file["from_hub"]:
                     self._upload(folder / file["path"], file, say)

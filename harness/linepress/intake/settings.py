@@ -67,6 +67,8 @@ class Settings(BaseModel):
         Cores of a validation run.
     check_timeout_s, run_timeout_s : float
         Longest check and longest run; past it the verdict is undecided, which is a refusal.
+    run_memory_bytes : int
+        Memory of a run: of all its processes together where cgroup v2 is delegated to the service, else of each.
     attempts : int
         Times a check or run that broke (not: that said no) is tried.
     lease_s : float
@@ -107,6 +109,7 @@ class Settings(BaseModel):
     workers: PositiveInt = 1
     check_timeout_s: PositiveFloat = 3600.0
     run_timeout_s: PositiveFloat = 12 * 3600.0
+    run_memory_bytes: PositiveInt = 16 << 30
     attempts: PositiveInt = 3
     lease_s: PositiveFloat = 60.0
     keep_files_s: PositiveFloat = 30 * DAY_S

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from linepress.records.frame import Frame
+from linepress.sources.groups import KINDS
 
 NO_CAST = ("", "none")
 DEQUANTISED = "dequantised"
@@ -69,10 +70,10 @@ def _bound_columns(column: Any) -> dict[str, Any]:
     return columns
 
 
-DATA_OF_KIND = {"weight": "weights", "key": "kv", "value": "kv", "activation": "activations"}
+DATA_OF_KIND = KINDS | dict.fromkeys(("key", "value"), "kv")
 
 
 def data_of(kind: str, source: str, cast: str, marked: Collection[str]) -> str:
-    """``weights``, ``dequantised weights``, ``kv`` or ``activations``; ``marked`` are the sources that call
-    themselves dequantised (`linepress.records.measured.dequantised_sources`)."""
+    """``weights``, ``dequantised weights``, ``kv`` or the plural of another kind; ``marked`` are the sources that
+    call themselves dequantised (`linepress.records.measured.dequantised_sources`)."""
     return f"{origin_of(kind, source, cast, marked)} {DATA_OF_KIND.get(kind, 'weights')}".strip()

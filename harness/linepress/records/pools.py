@@ -66,7 +66,7 @@ class Pool:
     Attributes
     ----------
     variant, codec, codec_kind, data, format, cast : str
-        ``data`` is weights, dequantised weights, kv or activations.
+        ``data`` is weights, dequantised weights, kv, or the plural of another kind.
     histogram : int64[b]
         Lines by coded bits; empty for block codecs.
     total : Bytes

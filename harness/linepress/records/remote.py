@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -27,6 +28,7 @@ RETRY_EVERY_S = 60.0
 """A store that is away is not asked again sooner: its client retries for some 10 s, in which no case is sent."""
 
 GCS_RETRY_S = 20
+_HALF_URI = re.compile(r"(?:s3a?|gs|gcs|abfss?|hdfs|https?|file):(?!//)", re.IGNORECASE)
 
 
 class RemoteError(RecordError):
@@ -36,12 +38,18 @@ class RemoteError(RecordError):
 
 
 def is_remote(out: str) -> bool:
-    """Whether ``--out`` names a place by URI."""
+    """Whether ``--out`` names a place by URI; raises `RecordError` for one that only looks like it."""
+    if _HALF_URI.match(out):
+        raise RecordError(f"{out}: not a URI; give one like s3://bucket/run (or ./{out} for a folder of that name)")
     return "://" in out
 
 
 def open_place(uri: str) -> tuple[Any, str]:
-    """pyarrow file system and path of a URI; raises `RemoteError` for one that pyarrow does not know."""
+    """pyarrow file system and path of a URI.
+
+    Raises `RecordError` for one that names no place, which no later try mends, and `RemoteError` where the place
+    cannot be reached.
+    """
     import pyarrow as pa
     from pyarrow import fs
 
@@ -57,18 +65,24 @@ def open_place(uri: str) -> tuple[Any, str]:
         wanted = f"{uri}{'&' if '?' in uri else '?'}{query}"
     try:
         found: tuple[Any, str] = fs.FileSystem.from_uri(wanted)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise RecordError(
+            f"{uri}: names no place ({one_line(str(error))}); give a URI like s3://bucket/run"
+        ) from None
     except (pa.ArrowException, OSError) as error:
         raise RemoteError(
-            f"{uri}: not a place that can be reached ({one_line(str(error))}); give a URI like s3://bucket/run, and "
-            "check credentials and network"
+            f"{uri}: cannot be reached ({one_line(str(error))}); check credentials and network"
         ) from None
+    if not found[1].strip("/"):
+        raise RecordError(f"{uri}: names no place; give a URI like s3://bucket/run")
     return found[0], found[1].rstrip("/")
 
 
 def without_end_slash(uri: str) -> str:
     """A URI as it is known everywhere: ``s3://bucket/run/`` is the run ``s3://bucket/run``."""
     before, mark, query = uri.partition("?")
-    return before.rstrip("/") + mark + query
+    stripped = before.rstrip("/")
+    return (stripped if "://" in stripped else before) + mark + query
 
 
 def working_folder(uri: str) -> Path:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from linepress.records.frame import Frame
 from linepress.records.measured import measure_frame
 from linepress.records.store import RunStore
+from linepress.sources.groups import KINDS
 from linepress_codecs.bounds import held_against
 
 COLUMNS = (
@@ -51,7 +52,7 @@ COLUMNS = (
     "block_bytes",
 )
 """Columns of the table ``measure`` that a summary is made of."""
-KIND_TITLES = {"weight": "weights", "key": "KV cache", "value": "KV cache", "activation": "activations"}
+KIND_TITLES = KINDS | dict.fromkeys(("key", "value"), "KV cache")
 GROUP_ORDER = (
     "embed",
     "q_proj",
@@ -80,7 +81,7 @@ class DataClass:
 
     @property
     def data(self) -> str:
-        """``weights``, ``dequantised weights``, ``kv`` or ``activations``, as later stages name it."""
+        """``weights``, ``dequantised weights``, ``kv`` or the plural of another kind, as later stages name it."""
         return f"{self.origin} {'kv' if self.title == 'KV cache' else self.title}".strip()
 
     @property

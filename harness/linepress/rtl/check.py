@@ -7,9 +7,11 @@ from typing import Any, cast
 
 import numpy as np
 
+from linepress.rtl.crafted import delta_lines
+from linepress.rtl.placements import CODECS, placement_vectors
 from linepress.rtl.vectors import corner_lines, damaged_vectors, line_vectors
 from linepress_codecs.codecs.window import WindowTables
-from linepress_codecs.contracts import NOWHERE, LineCodec, Lines, Tables
+from linepress_codecs.contracts import NOWHERE, LineCodec, Lines, NoTables, Tables
 from linepress_codecs.huffman.canonical import code_lengths
 from linepress_codecs.huffman.tables import HuffmanTables
 from linepress_codecs.registry import make, parse_spec
@@ -53,6 +55,8 @@ def table_sets(codec: LineCodec, lines: Lines, corner: Lines) -> list[Tables]:
     one[:, ::2] ^= one.dtype.type(1 << (some.format.bits - 1))
     same = replace(lines, data=one.view(np.uint8), geometry=NOWHERE)
     sets = [codec.fit([whole]), codec.fit([some]), codec.fit([same])]
+    if isinstance(sets[0], NoTables):
+        return sets[:1]
     if codec.codec_id == "window":
         sets.append(WindowTables((1 << lines.format.exponent_bits) - 3))
     if codec.codec_id == "huffman":
@@ -69,9 +73,18 @@ def vector_sets(design: Design, lines: Lines, damaged: int, seed: int) -> tuple[
     """Vectors of ``lines`` and corner lines, and for a decoder of damaged ones, shuffled: a set for each of
     `table_sets`, all lines in the first, `LESS` times fewer in the others."""
     rng = np.random.default_rng(seed)
+    if design.packing:
+        corner = corner_lines(lines, max(16, len(lines) // CORNER_SHARE), rng)
+        every = replace(lines, data=np.concatenate([lines.data, corner.data]), geometry=NOWHERE)
+        sets = placement_vectors(design, every, rng)
+        real = len(CODECS) * len(lines)
+        odd = sum(map(len, sets)) - real
+        return sets, Check(design.name, design.packing, real, odd, 0, 0, seed, NOTHING)
     codec = make(*parse_spec(design.codec))
     assert isinstance(codec, LineCodec)
     corner = corner_lines(lines, max(16, len(lines) // CORNER_SHARE), rng)
+    if codec.codec_id == "bdi":
+        corner = replace(corner, data=np.concatenate([corner.data, delta_lines(len(corner), rng)]))
     sets = []
     shown = Check(design.name, codec.spec, 0, 0, 0, 0, seed, NOTHING)
     for i, tables in enumerate(table_sets(codec, lines, corner)):
@@ -80,7 +93,7 @@ def vector_sets(design: Design, lines: Lines, damaged: int, seed: int) -> tuple[
         every = replace(lines, data=np.concatenate([real.data, odd.data]), geometry=NOWHERE)
         vectors = line_vectors(design, codec, tables, every, rng)
         whole = len(vectors)
-        if design.kind == DECODER and damaged:
+        if design.kind == DECODER and design.checks and damaged:
             n = damaged if i == 0 else damaged // LESS + 1
             vectors = vectors.joined(damaged_vectors(design, codec, tables, every, n, rng))
         sets.append(vectors.taken(rng.permutation(len(vectors))))

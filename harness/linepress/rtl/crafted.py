@@ -21,7 +21,55 @@ def near_limit(codec: LineCodec, tables: Tables, fmt: Format, rng: np.random.Gen
         return _window(codec, fmt, rng)
     if codec.codec_id == "huffman":
         return _huffman(codec, tables, rng)
+    if codec.codec_id == "bdi":
+        return _bdi(rng)
     return _tans(codec, tables, rng)
+
+
+DELTAS = ((8, 8), (8, 16), (8, 32), (4, 8), (4, 16), (2, 8))
+"""Bytes of an element and bits of a delta, the encodings of ``bdi`` in the order of their tags."""
+
+
+def delta_lines(n: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Lines uint8[n, 64] that ``bdi`` codes with deltas, or just not: near a base, near zero, both, at limits."""
+    out = np.zeros((n, 64), np.uint8)
+    for i in range(n):
+        element, delta = DELTAS[i % 6]
+        count, whole = 64 // element, 1 << (8 * element)
+        half = 1 << (delta - 1)
+        edges = [-half, half - 1, 0, *((-half - 1, half) if i % 5 == 0 else ())]
+        near = [int(rng.choice(edges)) if i % 2 else int(rng.integers(-half, half)) for _ in range(count)]
+        base = _random(8 * element, rng) if i % 7 else half
+        share = (0.0, 0.5, 1.0, 0.05)[i // 6 % 4]
+        values = [(x + (base if rng.random() >= share else 0)) % whole for x in near]
+        if i % 11 == 0:
+            values = [values[0]] * count
+        out[i] = np.frombuffer(b"".join(v.to_bytes(element, "little") for v in values), np.uint8)
+    return out
+
+
+def _bdi(rng: np.random.Generator) -> list[Code]:
+    """Lines whose size is that of their tag, and whose tag, base or mask is seldom the encoder's."""
+    out: list[Code] = [(_random(8, rng) << 4, 12) for _ in range(8)]
+    out += [(1 | (_random(64, rng) if i % 2 else 0) << 4, 68) for i in range(8)]
+    out += [(15 | int.from_bytes(line.tobytes(), "little") << 4, 516) for line in delta_lines(120, rng)]
+    for i in range(720):
+        encoding, masked = i % 6, i // 6 % 2
+        element, delta = DELTAS[encoding]
+        count = 64 // element
+        deltas = [_random((delta, delta // 2, delta - 1)[i // 12 % 3], rng) for _ in range(count)]
+        mask = _random(count, rng) | 1 << int(rng.integers(count))
+        if i % 5 < 3:
+            # As an encoder has it, the first element that is not near zero being the base; or one off.
+            deltas[(mask & -mask).bit_length() - 1 if masked else 0] = i % 5 % 2
+        fields = [(mask, count)] if masked else []
+        fields += [(_random(8 * element, rng), 8 * element), *((each, delta) for each in deltas)]
+        value, at = 2 + encoding + 6 * masked, 4
+        for part, bits in fields:
+            value |= part << at
+            at += bits
+        out.append((value, at))
+    return out
 
 
 def _random(bits: int, rng: np.random.Generator) -> int:

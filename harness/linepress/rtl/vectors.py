@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from linepress.errors import LinepressError
 from linepress.rtl.crafted import Code, near_limit
 from linepress_codecs.codecs.window import WindowTables
-from linepress_codecs.contracts import NOWHERE, LineCodec, Lines, Packed, Tables
+from linepress_codecs.contracts import NOWHERE, LineCodec, Lines, NoTables, Packed, Tables
 from linepress_codecs.errors import CorruptDataError
 from linepress_codecs.formats import Format
 from linepress_codecs.huffman.tables import HuffmanTables
@@ -21,6 +21,7 @@ from linepress_hardware.rtl.catalog import ENCODER, Design
 from linepress_hardware.rtl.decoders.huffman import huffman_config
 from linepress_hardware.rtl.decoders.tans import tans_config
 from linepress_hardware.rtl.decoders.window import window_config
+from linepress_hardware.rtl.encoders.huffman import huffman_encoder_config
 from linepress_hardware.rtl.simulate.vectors import Vectors
 
 _IN_BYTES, _OUT_BYTES = 72, 68
@@ -29,11 +30,15 @@ _IN_BYTES, _OUT_BYTES = 72, 68
 
 def config_of(design: Design, codec: LineCodec, tables: Tables, fmt: Format) -> list[tuple[int, int]]:
     """Table writes of ``tables``; raises `LinepressError` where the design has no room for them."""
+    if isinstance(tables, NoTables):
+        return []
     try:
         if codec.codec_id == "window":
             return window_config(cast(WindowTables, tables).base)
         if codec.codec_id == "huffman":
             huffman = cast(HuffmanTables, tables)
+            if design.kind == ENCODER:
+                return huffman_encoder_config(huffman.lengths[0], huffman.zero_lines)
             return huffman_config(huffman.lengths[0], huffman.zero_lines, design.symbols)
         static = cast(StaticTables, tables)
         field = static.field

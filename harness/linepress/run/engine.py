@@ -23,6 +23,7 @@ from linepress.errors import (
     EXIT_OK,
     RecordError,
 )
+from linepress.records.machine_load import MachineLoad
 from linepress.records.pools import pools
 from linepress.records.remote import RemoteCopy, working_folder
 from linepress.records.store import MANIFEST, RunStore, read_manifest
@@ -105,6 +106,7 @@ class Run:
         self.done = 0
         self._cluster: Cluster | None = None
         self._log = EventLog(self.folder, self.folder.name)
+        self._load = MachineLoad(self.folder)
 
     def execute(self, on_header: Callable[[Run, Plan, int], None] | None = None) -> RunOutcome:
         """Run every stage; ``on_header`` is told the plan and how many cases are recorded already.
@@ -121,6 +123,7 @@ class Run:
             store = open_store(self.folder, self.suite, plan, self.options, copy)
             session = manifests.new_session(0)
             self._log = EventLog(store.path, store.run_id)
+            self._load = MachineLoad(store.path)
             self._log.note("session", number=len(store.manifest["sessions"]), planned=len(plan.cases))
             store.manifest["sessions"].append(session)
             store.manifest.update(status="running", sources=plan.provenance, unavailable=plan.unavailable)
@@ -155,11 +158,7 @@ class Run:
         skipped = list(plan.skipped_rows(known))
         with Recorder(store) as recorder:
             recorder.add("measure", skipped)
-            work = sum(
-                _work(plan.variants[case.variant].spec, plan.tensors[case.tensor].n_bytes)
-                for case in plan.cases
-                if not case.skip and known.get(case.key) != "ok"
-            )
+            work = sum(plan.weight(case) for case in plan.cases if not case.skip and known.get(case.key) != "ok")
             self._stage(store, recorder, "measure", order, known, plan.tasks(known), work)
         measured = pools(store)
         self._derived(store, "channel", channel_tasks(self.suite, measured))
@@ -200,7 +199,7 @@ class Run:
         first = list(itertools.islice(tasks, 1))
         if first:
             cluster = self._joined(store)
-            self.progress.begin(stage, planned, resumed, work)
+            self.progress.begin(stage, planned, resumed, work, cluster.slots)
             self._log.note("stage", stage=stage, planned=planned, resumed=resumed)
             gauges = DriverGauges("" if cluster.local else store.run_id)
             left = planned - resumed
@@ -209,6 +208,7 @@ class Run:
                 gauges.set(stage, left, cluster.in_flight)
                 self.progress.tick(*cluster.longest)
                 recorder.tick()
+                self._load.tick()
                 self._log.check_clock()
 
             cases = itertools.chain(first, tasks)
@@ -217,7 +217,8 @@ class Run:
                 self._log.case(stage, rows[0])
                 self.done += 1
                 left -= 1
-                self.progress.advance(rows[0]["status"] == "ok", task.n_bytes, _work_of(task) if work else 0.0)
+                weight = _work_of(task) if work else 0.0
+                self.progress.advance(rows[0]["status"] == "ok", task.n_bytes, weight, rows[0].get("seconds") or 0.0)
             gauges.set(stage, 0, 0)
         recorder.flush()
         store.compact(stage, order, drop_others=True)
@@ -266,6 +267,8 @@ class Run:
         return counts
 
     def _close(self, store: RunStore, session: dict[str, Any], ended: str, code: int | None) -> None:
+        if self._cluster is not None:  # a run that had nothing to do leaves its record as it is
+            self._load.save()
         session.update(ended_at=manifests.now(), ended=ended, resumed=self.resumed, done=self.done)
         self._log.note("session ended", ended=ended, resumed=self.resumed, done=self.done, exit_code=code)
         session.update(seconds=round(self._log.seconds, 3), clock_steps_s=self._log.clock_steps)
@@ -273,12 +276,9 @@ class Run:
         store.save_manifest()
 
 
-def _work(variant: str, n_bytes: int) -> float:
-    return case_s(variant, variant.partition(":")[0], n_bytes)
-
-
 def _work_of(task: Task) -> float:
-    return _work(str(task.identity.get("variant", "")), task.n_bytes)
+    tensor, variant = task.arguments
+    return case_s(str(task.identity["variant"]), variant, tensor, task.options["repeats"], task.options["packings"])
 
 
 def _complete(task: Task, rows: Sequence[Row]) -> list[Row]:

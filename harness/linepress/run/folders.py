@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from linepress.errors import RecordError
+from linepress.records import machine_load
 from linepress.records.found import found_runs, suite_runs
 from linepress.records.place import RunPlace, over, place_of, same_place, size_bytes
 from linepress.records.remote import cache_folder, folder_name, working_folder
@@ -20,7 +21,18 @@ from linepress.run.events import EVENTS
 from linepress.run.recorder import only_writer
 
 KNOWN_ENTRIES = frozenset(
-    {MANIFEST, "suite.yaml", "tables", "failures.jsonl", EVENTS, "report", ".lock", "mlflow.json", "nightly"}
+    {
+        MANIFEST,
+        "suite.yaml",
+        "tables",
+        "failures.jsonl",
+        EVENTS,
+        machine_load.FILE,
+        "report",
+        ".lock",
+        "mlflow.json",
+        "nightly",
+    }
 )
 """What linepress writes into a run folder; a folder with anything else in it holds somebody's work."""
 

@@ -28,9 +28,12 @@ from linepress_hardware.errors import HardwareError
 from linepress_hardware.inference.catalog import model as find_model
 from linepress_hardware.inference.precision import parse_precision
 
-CHANNEL_TARGET = "linepress.stages.channel.row:channel_case"
-FABRIC_TARGET = "linepress.stages.fabric:fabric_case"
-SYSTEM_TARGET = "linepress.stages.system:system_case"
+TARGETS = {
+    "channel": "linepress.stages.channel.row:channel_case",
+    "fabric": "linepress.stages.fabric:fabric_case",
+    "system": "linepress.stages.system:system_case",
+}
+"""Each takes its case and gives its row: the case's ``identity()``, and figures under the names of the record."""
 
 
 def wanted(variant: str, patterns: Iterable[str]) -> bool:
@@ -86,14 +89,7 @@ def _channel_task(case: ChannelCase, pool: Pool) -> Task:
         "payload_ratio": pool.payload_ratio,
         "table_bytes": pool.table_bytes,
     }
-    named = ("memory", "packing", "workload", "codec", "data", "line_bytes", "seed", "n_requests")
-    return Task(
-        key=case_key("channel", case=asdict(case), format=pool.format, cast=pool.cast),
-        stage="channel",
-        target=CHANNEL_TARGET,
-        arguments=(case,),
-        identity={**origin, **{name: getattr(case, name) for name in named}},
-    )
+    return _task("channel", case, origin, format=pool.format, cast=pool.cast)
 
 
 def fabric_tasks(suite: Suite, measured: list[Pool]) -> Iterator[Task]:
@@ -128,13 +124,7 @@ def fabric_tasks(suite: Suite, measured: list[Pool]) -> Iterator[Task]:
                 decode_latency_ns=pool.decode_latency_ns,
             )
             origin = {"format": pool.format, "cast": pool.cast}
-            yield Task(
-                key=case_key("fabric", case=asdict(case), **origin),
-                stage="fabric",
-                target=FABRIC_TARGET,
-                arguments=(case,),
-                identity={**origin, **asdict(case)},
-            )
+            yield _task("fabric", case, origin, **origin)
 
 
 @dataclass(frozen=True)
@@ -199,16 +189,18 @@ def _system_task(case: SystemCase, pool: Pool, kv: Pool | None) -> Task:
         "kv_codec": kv.variant if kv else "",
         "kv_format": kv.format if kv else "",
         "gain_measured": case.channel_gain_sequential is not None,
-        "weight_ratio": case.weight_ratio,
-        "kv_ratio": case.kv_ratio,
     }
-    named = ("model", "accelerator", "codec", "memory", "packing", "seed")
+    return _task("system", case, origin, format=pool.format, cast=pool.cast, kv=origin["kv_codec"])
+
+
+def _task(stage: str, case: ChannelCase | FabricCase | SystemCase, origin: Mapping[str, Any], **key: Any) -> Task:
+    """The case on its way to a worker; ``origin`` says which measurement it comes from, ``key`` what of it counts."""
     return Task(
-        key=case_key("system", case=asdict(case), format=pool.format, cast=pool.cast, kv=origin["kv_codec"]),
-        stage="system",
-        target=SYSTEM_TARGET,
+        key=case_key(stage, case=asdict(case), **key),
+        stage=stage,
+        target=TARGETS[stage],
         arguments=(case,),
-        identity={**origin, "scenario": case.scenario.name, **{name: getattr(case, name) for name in named}},
+        identity={**origin, **case.identity()},
     )
 
 

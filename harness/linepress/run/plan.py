@@ -14,8 +14,10 @@ from typing import Any
 from linepress.cluster.tasks import Split, Task
 from linepress.environment import expanded
 from linepress.errors import SourceError
+from linepress.run.estimate import case_s
 from linepress.run.keys import HashCache, case_key, content_ids
 from linepress.sources import Selection, TensorRef, open_source
+from linepress.sources.hub import HubBytes
 from linepress.stages.measure.split import PARTS_OF_SPLIT, SPLIT_BYTES, parts_of
 from linepress.suite.model import CodecSpec, SourceSpec, Suite
 from linepress_codecs.contracts import LineCodec
@@ -71,6 +73,8 @@ class Plan:
         Selected tensors, once for each cast.
     contents : list of str
         Content identity of each tensor, see `linepress.run.keys.content_ids`.
+    bases : dict of str
+        Content identity of the older versions that tensors go against, by their own identity.
     variants : list of PlannedVariant
     cases : list of Case
         Tensor by tensor, so that neighbours in a group read the same bytes.
@@ -87,6 +91,7 @@ class Plan:
     suite: Suite
     tensors: list[TensorRef] = field(default_factory=list)
     contents: list[str] = field(default_factory=list)
+    bases: dict[str, str] = field(default_factory=dict)
     variants: list[PlannedVariant] = field(default_factory=list)
     cases: list[Case] = field(default_factory=list)
     provenance: list[dict[str, Any]] = field(default_factory=list)
@@ -139,6 +144,7 @@ class Plan:
             content_sha256=content.removeprefix("sha256:") if content.startswith("sha256:") else "",
             memory_bytes=WORKER_BYTES + CHUNK_COPIES * model.chunk_bytes + LINE_COST_BYTES * tensor.n_bytes // 64,
             data="" if tensor.local else tensor.stored().identity,
+            afar=tensor.stored() if isinstance(tensor.location, HubBytes) else None,
             split=self._split(tensor, self.variants[case.variant].variant),
         )
 
@@ -150,6 +156,11 @@ class Plan:
         part_bytes = self.split_bytes // PARTS_OF_SPLIT + chunk_bytes
         memory_bytes = WORKER_BYTES + CHUNK_COPIES * chunk_bytes + LINE_COST_BYTES * part_bytes // 64
         return Split(SPLIT_MODULE, parts, memory_bytes)
+
+    def weight(self, case: Case) -> float:
+        """Core-seconds of a case among others, see `linepress.run.estimate.case_s`."""
+        planned, model = self.variants[case.variant], self.suite.model
+        return case_s(planned.spec, planned.variant, self.tensors[case.tensor], model.repeats, model.packings)
 
     def identity(self, case: Case) -> dict[str, Any]:
         """Columns of ``measure`` that say which case a row without results is."""
@@ -213,7 +224,10 @@ def make_plan(suite: Suite, cache: HashCache | None = None, on_progress: Callabl
         read += n_bytes
         say(f"hashing tensors, {read / 1e9:.2f} GB read")
 
-    plan.contents = content_ids(plan.tensors, cache, on_hash)
+    bases = [tensor.base for tensor in plan.tensors if tensor.base is not None]
+    contents = content_ids([*plan.tensors, *bases], cache, on_hash)
+    plan.contents = contents[: len(plan.tensors)]
+    plan.bases = dict(zip((base.identity for base in bases), contents[len(plan.tensors) :], strict=True))
     _add_cases(plan)
     return plan
 
@@ -285,6 +299,12 @@ def _add_source(plan: Plan, number: int, spec: SourceSpec) -> None:
             ("sources", number, "tensors"),
             f"none of the {len(everything)} tensors of {spec.uri} is selected; groups there are {have}",
         )
+    base = open_source(source_uri(suite, spec.base)) if spec.base else None
+    if base is not None:
+        try:
+            chosen = base.as_base_of(chosen)
+        except SourceError as error:
+            raise suite.at(("sources", number, "base"), str(error)) from None
     for place, cast in enumerate(spec.casts):
         try:
             plan.tensors += [tensor.with_cast(cast) for tensor in chosen]
@@ -297,6 +317,7 @@ def _add_source(plan: Plan, number: int, spec: SourceSpec) -> None:
         "tensors": len(everything),
         "skipped_tensors": source.skipped(),
         "left_out_files": source.left_out(),
+        **({"base": base.provenance()} if base is not None else {}),
     }
     plan.provenance.append(provenance)
 
@@ -316,7 +337,7 @@ def _add_cases(plan: Plan) -> None:
                 format=tensor.format.name,
                 shape=tensor.shape,
                 cast=tensor.cast,
-                content=content,
+                content=content if tensor.base is None else f"{content} against {plan.bases[tensor.base.identity]}",
                 settings=repeats,
             )
             if key in seen:

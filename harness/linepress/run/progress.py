@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import statistics
 import sys
 import time
+from collections import deque
 from typing import TextIO
 
 from rich.console import Console
@@ -12,6 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 PLAIN_EVERY_S = 5.0
+SPEED_CASES = 64
 LONG_S = 10.0
 """A case that takes longer is named."""
 
@@ -37,26 +40,30 @@ class Progress:
         self._last_s = time.monotonic()
         self._reset("", 0, 0, 0.0)
 
-    def _reset(self, stage: str, planned: int, resumed: int, work: float) -> None:
-        self.stage, self.planned, self.resumed, self.work = stage, planned, resumed, work
+    def _reset(self, stage: str, planned: int, resumed: int, work: float, cores: int = 1) -> None:
+        self.stage, self.planned, self.resumed = stage, planned, resumed
+        self.work, self.cores = work, max(cores, 1)
+        self._slowness: deque[float] = deque(maxlen=SPEED_CASES)
         self.ok = self.failed = self.n_bytes = 0
         self.worked = 0.0
         self.at = ""
         self._start_s = time.monotonic()
 
-    def begin(self, stage: str, planned: int, resumed: int, work: float = 0.0) -> None:
+    def begin(self, stage: str, planned: int, resumed: int, work: float = 0.0, cores: int = 1) -> None:
         """A stage of ``planned`` cases starts, ``resumed`` of them recorded before.
 
-        ``work`` is what is left to do in any unit that is proportional to time; 0 where all cases are alike.
+        ``work`` is the core-seconds, about, that are left to do on ``cores``; 0 where all cases are alike.
         """
-        self._reset(stage, planned, resumed, work)
+        self._reset(stage, planned, resumed, work, cores)
         if self._live is not None and not self._begun:
             self._live.start()
             self._begun = True
 
-    def advance(self, ok: bool, n_bytes: int, work: float = 0.0) -> None:
-        """One case ended, ``work`` of what `begin` was told."""
+    def advance(self, ok: bool, n_bytes: int, work: float = 0.0, seconds: float = 0.0) -> None:
+        """One case ended, ``work`` of what `begin` was told, which took its core ``seconds``."""
         self.worked += work
+        if work and seconds and ok:
+            self._slowness.append(seconds / work)
         if ok:
             self.ok += 1
             self.n_bytes += n_bytes
@@ -94,15 +101,30 @@ class Progress:
         share = done / self.planned if self.planned else 1.0
         elapsed_s = time.monotonic() - self._start_s
         rate = f"   {_rate(self.n_bytes / elapsed_s)}" if self.n_bytes and elapsed_s > 0 else ""
-        here = self.ok + self.failed
-        # Cases go largest first: a share of cases would promise hours at the start and minutes at the end.
-        share_left = max(self.work / self.worked - 1, 0.0) if self.worked else (self.planned - done) / max(here, 1)
-        left = f"   eta {_clock(elapsed_s * share_left)}" if here else ""
+        left_s = self._left_s(elapsed_s, done)
+        left = "" if left_s is None else f"   eta {_clock(left_s)}"
         width = len(str(self.planned))
         counts = f"ok {self.resumed + self.ok}   failed {self.failed}"
         return (
             f"{self.stage:<8} [{done:>{width}}/{self.planned}] {100 * share:3.0f} %{rate}   {counts}{left}{self.at}"
         )
+
+    def _left_s(self, elapsed_s: float, done: int) -> float | None:
+        """Seconds to the end; None where nothing is known yet.
+
+        Cases go largest first, so that a share of cases would promise hours at the start and minutes at the end, and
+        the first of them may take minutes: until they end, what they should take is all that is known. What the first
+        that ended took then says how slow this machine is, and the share that is done takes over as it grows.
+        """
+        here = self.ok + self.failed
+        if not self.work:
+            return elapsed_s * (self.planned - done) / here if here else None
+        slowness = statistics.median(self._slowness) if self._slowness else 1.0
+        expected_s = self.work * slowness / self.cores - elapsed_s
+        share = min(self.worked / self.work, 1.0)
+        if not share:
+            return expected_s if expected_s > 0 else None
+        return (1 - share) * max(expected_s, 0.0) + share * elapsed_s * (1 / share - 1)
 
 
 def _rate(bytes_per_s: float) -> str:

@@ -282,6 +282,17 @@ class Source(ABC):
         some = ", ".join(t.name for t in self.tensors()[:3])
         raise SourceError(f"{self.uri} has no tensor {name!r}: it has {some}, …")
 
+    def as_base_of(self, newer: list[TensorRef]) -> list[TensorRef]:
+        """``newer``, each against its namesake here; raises `SourceError` where one has none alike."""
+        old = {tensor.name: tensor for tensor in self.tensors()}
+        missing = [tensor.name for tensor in newer if tensor.name not in old]
+        if missing:
+            raise SourceError(
+                f"{self.uri} has no tensor {missing[0]!r} ({len(missing)} of {len(newer)} are missing): give a "
+                "version of the same model as the base, or select only tensors that it has"
+            )
+        return [tensor.against(old[tensor.name]) for tensor in newer]
+
 
 @dataclass(frozen=True, slots=True)
 class Selection:

@@ -1,4 +1,4 @@
-"""From a tensor's name to what it is: its group, its layer, and whether it is weight, key, value or activation.
+"""From a tensor's name to what it is: its group, its layer, and its kind, one of `KINDS`.
 
 Groups are the names of the Hugging Face Llama family; other families are mapped onto them (Qwen, Mistral and Gemma
 use them already), so that a report can lay models side by side. Fused projections keep groups of their own.
@@ -9,7 +9,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-KINDS = ("weight", "key", "value", "activation")
+KINDS = {
+    "weight": "weights",
+    "key": "keys",
+    "value": "values",
+    "activation": "activations",
+    "grad": "gradients",
+    "optim": "optimiser states",
+}
+"""Kinds of data, each with its plural."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +32,7 @@ class Place:
     layer : int | None
         Index of the transformer layer, None outside the layers.
     kind : str
-        One of ``weight``, ``key``, ``value``, ``activation``.
+        One of `KINDS`. Gradients and optimiser states have the group of their weight.
     """
 
     group: str
@@ -43,6 +51,11 @@ _SCOPE = re.compile(
 _KIND_PART = re.compile(r"^(?:(?:past|present|cache)_)?(k|v|keys?|values?)(?:_(?:caches?|states?|buffers?|l\d+))?$")
 _BARE = re.compile(r"(?:^|[._/])layers?[._/](\d+)[._/](keys|values|k_cache|v_cache)$")
 _CACHE_LAYER = re.compile(r"(?:^|[._/]|cache_[kv]_l)(\d{1,6})(?=[._/]|$)")
+# What PyTorch, DeepSpeed and Megatron call them: model.…weight.grad, main_grad, state.…exp_avg, momentum_buffer.
+_GRAD = re.compile(r"(?:^|[./])(?:main_)?(?:grads?|gradients?)(?=[./]|$)")
+_OPTIM = re.compile(
+    r"(?:^|[./])(?:(?:max_)?exp_avgs?(?:_sqs?)?|momentum(?:_buffer)?|optim(?:izer)?(?:_states?)?)(?=[./]|$)"
+)
 _ACTIVATION = re.compile(r"(?:^|[._/])(?:activations?|hidden_states?)(?:[._]|$)")
 
 # The first match wins: fused and cross-attention names stand before the plain ones they contain.
@@ -124,8 +137,7 @@ def place_of(name: str) -> Place:
         return Place(f"{kind}_cache", numbered, kind)
     if _ACTIVATION.search(name):
         return Place("activation", layer, "activation")
-    lowered = re.sub(r"LayerNorm", "layernorm", name).lower()
-    for pattern, group in _RULES:
-        if pattern.search(lowered):
-            return Place(group, layer, "weight")
-    return Place("other", layer, "weight")
+    kind = "optim" if _OPTIM.search(name) else "grad" if _GRAD.search(name) else "weight"
+    lowered = re.sub(r"LayerNorm", "layernorm", _GRAD.sub("", _OPTIM.sub("", name))).lower()
+    group = next((group for pattern, group in _RULES if pattern.search(lowered)), "other")
+    return Place(group, layer, kind)

@@ -8,6 +8,7 @@ when the process ends. Plain files are read in place.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import hashlib
 import os
 import shutil
@@ -18,13 +19,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from linepress.errors import SourceError
+from linepress.sources.ahead import Ahead, copy
 from linepress.sources.base import TensorRef
 from linepress.sources.bytes import FileBytes, cache_key
 from linepress.sources.memo import Memo
 
 BUDGET_BYTES = int(os.environ.get("LINEPRESS_STAGING_BYTES", 8 << 30))
 """Bytes of staged files kept per process; the tensor in use may exceed it."""
-STAGE_CHUNK_BYTES = 8 << 20
+IN_USE = 4
+"""Staged files, the newest, that the case at work may be reading: a tensor and its base, as stored and cast."""
 PREFIX = "linepress-stage-"
 
 
@@ -63,22 +66,36 @@ class _Stage:
         self._pid = -1
         self._folder = Path()
         self._kept: OrderedDict[str, tuple[FileBytes, str]] = OrderedDict()
+        self._ahead = Ahead()
 
     def of(self, tensor: TensorRef) -> tuple[FileBytes, str]:
         """Where the bytes of ``tensor`` lie locally, and their sha256."""
         if self._pid != os.getpid():
             self._begin()
-        key = f"{tensor.identity}|{cache_key(tensor.location)}"
+        key = _key(tensor)
         kept = self._kept.get(key)
+        if kept is None and self._ahead.key == key:
+            fetched = self._ahead.take()
+            if fetched is not None:
+                kept = self._kept[key] = FileBytes.of(fetched[0], 0, tensor.n_bytes), fetched[1]
         if kept is None:
             self._make_room(tensor)
             kept = self._kept[key] = self._write(tensor)
         self._kept.move_to_end(key)
         return kept
 
-    def _make_room(self, tensor: TensorRef) -> None:
+    def ahead(self, tensor: TensorRef) -> None:
+        """Begin to fetch a tensor that is needed next."""
+        if self._pid != os.getpid():
+            self._begin()
+        key = _key(tensor)
+        if key not in self._kept and not self._ahead.key:
+            self._make_room(tensor, IN_USE)
+            self._ahead.ask(key, tensor, self._folder / f"ahead-{hashlib.sha256(key.encode()).hexdigest()[:16]}")
+
+    def _make_room(self, tensor: TensorRef, in_use: int = 0) -> None:
         held = sum(file.n_bytes for file, _ in self._kept.values())
-        while self._kept and held + tensor.n_bytes > BUDGET_BYTES:
+        while len(self._kept) > in_use and held + tensor.n_bytes > BUDGET_BYTES:
             _, (oldest, _) = self._kept.popitem(last=False)
             held -= oldest.n_bytes
             Path(oldest.path).unlink(missing_ok=True)
@@ -89,28 +106,27 @@ class _Stage:
             )
 
     def _write(self, tensor: TensorRef) -> tuple[FileBytes, str]:
-        # The hash is that of the bytes as stored; nobody asks for a cast's.
-        digest = None if tensor.cast else hashlib.sha256()
-        descriptor, path = tempfile.mkstemp(dir=self._folder)
+        descriptor, name = tempfile.mkstemp(dir=self._folder)
+        os.close(descriptor)
+        path = Path(name)
         try:
-            with os.fdopen(descriptor, "wb") as out:
-                for start in range(0, tensor.n_bytes, STAGE_CHUNK_BYTES):
-                    part = tensor.read(start, min(start + STAGE_CHUNK_BYTES, tensor.n_bytes)).data
-                    if digest is not None:
-                        digest.update(part)
-                    out.write(part)
+            digest = copy(tensor, path)
         except BaseException:
-            Path(path).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
             raise
-        return FileBytes.of(Path(path), 0, tensor.n_bytes), digest.hexdigest() if digest is not None else ""
+        return FileBytes.of(path, 0, tensor.n_bytes), digest
 
     def _begin(self) -> None:
         # a forked worker must neither use nor delete its parent's files
         prefix = f"{PREFIX}{socket.gethostname()}-"
         _sweep(Path(tempfile.gettempdir()), prefix)
         self._folder = Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-"))
-        self._pid, self._kept = os.getpid(), OrderedDict()
+        self._pid, self._kept, self._ahead = os.getpid(), OrderedDict(), Ahead()
         atexit.register(_remove, self._pid, self._folder)
+
+
+def _key(tensor: TensorRef) -> str:
+    return f"{tensor.identity}|{cache_key(tensor.location)}"
 
 
 def _sweep(folder: Path, prefix: str) -> None:
@@ -130,6 +146,12 @@ def _sweep(folder: Path, prefix: str) -> None:
 def _remove(pid: int, folder: Path) -> None:
     if os.getpid() == pid:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def fetch_ahead(tensor: TensorRef) -> None:
+    """Begin to fetch the stored bytes of a tensor from afar that `staged` will be asked for next."""
+    with contextlib.suppress(SourceError, OSError):  # no room now: whoever needs it says so
+        _STAGE.ahead(tensor.stored())
 
 
 _STAGE = _Stage()

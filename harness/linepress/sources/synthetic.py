@@ -29,6 +29,7 @@ EXAMPLE = "synthetic:gauss?shape=4096x4096&sigma=0.02&seed=1&dtype=bf16"
 DISTRIBUTIONS = {
     "gauss": "normal, mean 0, standard deviation sigma",
     "laplace": "Laplace, mean 0, standard deviation sigma",
+    "square": "the square of normal values of standard deviation sigma, as an optimiser's second moments",
     "student": "Student's t with df degrees of freedom, times sigma",
     "random": "uniform over every bit pattern",
     "zeros": "all zero",
@@ -87,6 +88,8 @@ class SyntheticBytes:
             return rng.integers(0, 256, BLOCK_ELEMENTS * FORMATS[self.dtype].storage.itemsize, dtype=np.uint8)
         if self.distribution == "gauss":
             values = rng.standard_normal(BLOCK_ELEMENTS, dtype=np.float32)
+        elif self.distribution == "square":
+            values = rng.standard_normal(BLOCK_ELEMENTS, dtype=np.float32) ** 2 * np.float32(self.sigma)
         elif self.distribution == "laplace":
             values = rng.laplace(0.0, math.sqrt(0.5), BLOCK_ELEMENTS).astype(np.float32)
         else:

@@ -31,6 +31,7 @@ TOPOLOGIES = (*PLAIN_TOPOLOGIES, *topologies())
 """Wirings of the accelerator's own link, and packaged topologies with links and switches of their own."""
 
 MOST_PACKETS = 100_000
+BOTH = "closed form and simulation"
 ONE_WAY = ("all_gather", "reduce_scatter", "all_to_all")
 
 
@@ -73,6 +74,20 @@ class FabricCase:
     algorithm: str = ""
     simulate: bool = True
 
+    def identity(self) -> dict[str, Any]:
+        """Columns that say which case it is."""
+        return {
+            "accelerator": self.accelerator,
+            "topology": self.topology,
+            "operation": self.operation,
+            "codec": self.codec,
+            "data": self.data,
+            "packing": self.packing,
+            "devices": self.devices,
+            "size_bytes": self.size_bytes,
+            "ratio": self.ratio,
+        }
+
 
 def fabric_case(case: FabricCase) -> dict[str, Any]:
     """A row of the table ``fabric``; raises `HardwareError` for a case that means nothing.
@@ -83,23 +98,12 @@ def fabric_case(case: FabricCase) -> dict[str, Any]:
     """
     if not 0 < case.ratio < float("inf"):
         raise ConfigurationError(f"the ratio of messages is {case.ratio!r}; give a finite number above 0")
-    identity = {
-        "accelerator": case.accelerator,
-        "topology": case.topology,
-        "operation": case.operation,
-        "codec": case.codec,
-        "data": case.data,
-        "packing": case.packing,
-        "devices": case.devices,
-        "size_bytes": case.size_bytes,
-        "ratio": case.ratio,
-    }
     found = _of_link(case) if case.topology in PLAIN_TOPOLOGIES else _of_topology(case)
     found |= _on_machine(case)
     plain_s, time_s = found["plain_time_s"], found["time_s"]
     factor = bus_bandwidth_factor(case.operation, case.devices)
     return {
-        **identity,
+        **case.identity(),
         **found,
         "bus_bandwidth_GBps": factor * case.size_bytes / time_s / 1e9 if time_s else None,
         "plain_bus_bandwidth_GBps": factor * case.size_bytes / plain_s / 1e9 if plain_s else None,
@@ -164,51 +168,25 @@ def _of_link(case: FabricCase) -> dict[str, Any]:
         bandwidth_GBps=link.bandwidth.base / 1e9,
         latency_ns=link.latency.base * 1e9,
     )
-    row |= _simulated(case, fabric, algorithm)
-    if "time_s" not in row:
-        row |= {"time_s": row.get("simulated_s"), "plain_time_s": row.get("plain_simulated_s")}
-    if row["time_s"] is None:
+    found = _wired(case, fabric, algorithm, run=True)
+    if "time_s" not in row and "simulated_s" not in found:
         raise ConfigurationError(
             f"{case.operation} of {case.devices} devices on a ring is too long to simulate; use fewer devices"
         )
-    return row
+    return {**found, **row, "method": found["method"]}
 
 
 def _of_topology(case: FabricCase) -> dict[str, Any]:
     """A packaged topology, wired for the devices of the case."""
-    from linepress_hardware.fabric.evaluate import collective, fabric_of
+    from linepress_hardware.fabric.evaluate import fabric_of
 
     wired = topology(case.topology).with_accelerators(case.devices)
-    fabric = fabric_of(wired)
     algorithm = case.algorithm or {"mesh": "direct", "ring": "bucket", "torus": "bucket"}.get(wired.kind, "ring")
-    formula = collective(
-        fabric,
-        case.size_bytes,
-        operation=case.operation,
-        algorithm=algorithm,
-        ratio=case.ratio,
-        codec_ns=_codec_ns(case),
-        run=False,
-    )
-    row = {
-        "link": wired.link.name,
-        "algorithm": formula["algorithm"],
-        "time_s": formula["closed_form_s"],
-        "closed_form_s": formula["closed_form_s"],
-        "plain_time_s": formula["plain_closed_form_s"],
-        "plain_closed_form_s": formula["plain_closed_form_s"],
-        "bound_s": formula["bound_s"],
-        "method": formula["method"],
-    }
-    if case.simulate:
-        row |= _simulated(case, fabric, algorithm)
-    if row["time_s"] is None:  # no closed form: the simulation, or where that is too long the bound
-        row["time_s"] = row.get("simulated_s", formula["time_s"])
-        row["plain_time_s"] = row.get("plain_simulated_s", formula["plain_time_s"])
-    return row
+    return {"link": wired.link.name, **_wired(case, fabric_of(wired), algorithm, run=case.simulate)}
 
 
-def _simulated(case: FabricCase, fabric: Fabric, algorithm: str) -> dict[str, Any]:
+def _wired(case: FabricCase, fabric: Fabric, algorithm: str, *, run: bool) -> dict[str, Any]:
+    """The collective on these wires: closed form, and the simulation where ``run`` says so and it is not too long."""
     from linepress_hardware.fabric.evaluate import collective
 
     out = collective(
@@ -218,17 +196,18 @@ def _simulated(case: FabricCase, fabric: Fabric, algorithm: str) -> dict[str, An
         algorithm=algorithm,
         ratio=case.ratio,
         codec_ns=_codec_ns(case),
+        run=run,
         max_packets=MOST_PACKETS,
     )
-    if out["method"] != "simulation":
-        return {"bound_s": out["bound_s"]}
-    return {
-        "simulated_s": out["time_s"],
-        "plain_simulated_s": out["plain_time_s"],
-        "bound_s": out["bound_s"],
-        "packets": out["packets"],
-        "method": "closed form and simulation" if out["closed_form_s"] is not None else "simulation",
-    }
+    named = ("algorithm", "closed_form_s", "plain_closed_form_s", "bound_s", "method")
+    row = {name: out[name] for name in named}
+    for side in ("", "plain_"):  # without a closed form the simulation, or where that is too long the bound
+        formula = out[f"{side}closed_form_s"]
+        row[f"{side}time_s"] = out[f"{side}time_s"] if formula is None else formula
+    if out["method"] == "simulation":
+        row |= {f"{side}simulated_s": out[f"{side}time_s"] for side in ("", "plain_")}
+        row |= {"packets": out["packets"]} | ({} if out["closed_form_s"] is None else {"method": BOTH})
+    return row
 
 
 def _codec_ns(case: FabricCase) -> float:

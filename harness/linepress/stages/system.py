@@ -70,18 +70,25 @@ class SystemCase:
     packing: str = ""
     seed: int = 0
 
+    def identity(self) -> dict[str, Any]:
+        """Columns that say which case it is."""
+        names = ("model", "accelerator", "codec", "memory", "packing", "seed", "weight_ratio", "kv_ratio")
+        scenario = {f"scenario_{key}": value for key, value in asdict(self.scenario).items() if key != "name"}
+        return {
+            **{name: getattr(self, name) for name in names},
+            "scenario": self.scenario.name,
+            "stage": "decode",
+            "context_tokens": self.scenario.context_tokens,
+            "batch": self.scenario.batch,
+            **scenario,
+        }
 
-def system_case(case: SystemCase) -> list[dict[str, Any]]:
-    """Evaluate one case.
 
-    Returns
-    -------
-    list[dict]
-        One flat row of the ``system`` table: identity (``model … packing``), the numbers with compression
-        (``time_s`` of a decode step, ``tokens_per_s``, ``ttft_s``, ``largest_batch``, ``devices_needed``,
-        ``racks_needed``, ``energy_J_per_million_tokens``, ``cost_usd_per_million_tokens`` …), ``plain_*`` the same
-        without it, ``closed_form_*`` beside what they check, ``sources`` (JSON: standing of the figures behind
-        energy and money). The other keys are those of `linepress_hardware.inference.system.evaluate`.
+def system_case(case: SystemCase) -> dict[str, Any]:
+    """A row of the table ``system``: `SystemCase.identity` and `linepress_hardware.inference.system.evaluate`.
+
+    ``kv_ratio`` is that of the capacity (keys and values together), ``decoder_engines_needed`` the decoders that keep
+    up, ``sources`` (JSON) the standing of the figures behind energy and money.
 
     Raises
     ------
@@ -100,47 +107,16 @@ def system_case(case: SystemCase) -> list[dict[str, Any]]:
         decompressor_GBps=case.decompressor_GBps,
     )
     row = evaluate(case.model, case.accelerator, case.scenario, compression, model_config=case.model_config)
-    scenario = {f"scenario_{key}": value for key, value in asdict(case.scenario).items() if key != "name"}
-    identity = {
-        "model": case.model,
-        "accelerator": case.accelerator,
-        "scenario": case.scenario.name,
-        "codec": case.codec,
-        "memory": case.memory,
-        "packing": case.packing,
-        "seed": case.seed,
-        "stage": "decode",
-        "context_tokens": case.scenario.context_tokens,
-        "batch": case.scenario.batch,
-        "weight_ratio": case.weight_ratio,
-        "kv_ratio": compression.kv_capacity_ratio,
-    }
-    renamed = {_RECORD_NAMES.get(key, key): value for key, value in row.items()}
-    sources = {key: renamed[key] for key in _SOURCES if renamed.get(key) is not None}
     needed = row["decompressor_needed_GBps"]
-    engines = None if case.engine_GBps is None else math.ceil(needed / case.engine_GBps - 1e-9)
-    return [{**identity, **scenario, **renamed, "decoder_engines_needed": engines, "sources": json.dumps(sources)}]
+    return {
+        **case.identity(),
+        **row,
+        "kv_ratio": compression.kv_capacity_ratio,
+        "decoder_engines_needed": case.engine_GBps and math.ceil(needed / case.engine_GBps - 1e-9),
+        "sources": json.dumps({key: row[key] for key in _SOURCES if row[key] is not None}),
+    }
 
 
-# Names of the `system` table for what `evaluate` calls by its side; everything else keeps its name.
-_RECORD_NAMES = {
-    "compressed_decode_time_s": "time_s",
-    "plain_decode_time_s": "plain_time_s",
-    "closed_form_compressed_decode_time_s": "closed_form_time_s",
-    "closed_form_plain_decode_time_s": "closed_form_plain_time_s",
-    "compressed_tokens_per_s": "tokens_per_s",
-    "compressed_ttft_s": "ttft_s",
-    "compressed_largest_batch": "largest_batch",
-    "compressed_largest_context_tokens": "largest_context_tokens",
-    "compressed_devices_needed": "devices_needed",
-    "compressed_racks_needed": "racks_needed",
-    "compressed_energy_J_per_million_tokens": "energy_J_per_million_tokens",
-    "compressed_usd_per_million_tokens": "cost_usd_per_million_tokens",
-    "plain_usd_per_million_tokens": "plain_cost_usd_per_million_tokens",
-    "all_reduce_s": "allreduce_s",
-    "decode_bound": "bound_by",
-    "compressed_largest_batch_low": "largest_batch_low",
-}
 _SOURCES = (
     "energy_status",
     "energy_source",

@@ -22,7 +22,7 @@ from linepress.errors import SuiteError
 from linepress.suite.yaml12 import Document, parse_yaml, read_yaml
 from linepress_codecs.variant import parse_bytes
 
-Kind = Literal["weight", "key", "value", "activation"]
+Kind = Literal["weight", "key", "value", "activation", "grad", "optim"]
 
 
 def _size(value: object) -> object:
@@ -72,6 +72,8 @@ class SourceSpec(Part):
     label: str = ""
     tensors: TensorFilter = TensorFilter()
     casts: Annotated[list[str], Field(min_length=1)] = ["none"]
+    base: str = ""
+    """An older version of the same model: each tensor goes with its namesake there, for codecs like `delta`."""
     max_bytes: ByteSize | None = None
     optional: bool = False
     """Whether a source that cannot be opened is a warning (and a skip in the record) instead of an error."""

@@ -2,7 +2,9 @@
 
 Only the core schema's scalars mean anything but text (``null``, ``true``, ``false``, integers, floats); ``yes``,
 ``on`` and dates stay text; ``012`` is refused because YAML 1.1 and 1.2 read it differently. Duplicate keys, anchors,
-aliases, tags and a second document are refused.
+aliases, tags, a second document and deep nesting are refused.
+
+The grammar is libyaml's, whose events are read once; what they mean is decided here.
 """
 
 from __future__ import annotations
@@ -12,12 +14,10 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
+import yaml
 from pydantic import BaseModel, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from linepress.errors import LinepressError, SuiteError
 
@@ -30,7 +30,14 @@ _OCTAL = re.compile(r"0o[0-7]+\Z")
 _HEX = re.compile(r"0x[0-9a-fA-F]+\Z")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
 _SPECIAL = {".inf": float("inf"), "+.inf": float("inf"), "-.inf": float("-inf"), ".nan": float("nan")}
+_GLUED = re.compile(r"[|>][-+0-9]*#")
+"""Taken by libyaml, and no YAML (1.2.2, § 6.6: white space parts a comment from what is before it)."""
+_MEANING = frozenset("~nNtTfF.+-0123456789")
+"""Beginnings of words that are not text."""
 _MAX_BYTES = 4 << 20
+_MAX_DEPTH = 64
+_UNLIKE = re.compile("[\x85\u2028\u2029]|(?<!\\A)\ufeff")
+"""Ends of lines in YAML 1.1 and characters in 1.2; a mark of byte order anywhere but at the beginning."""
 _MAX_DIGITS = 300
 """Of a number: no value has more, and Python refuses to read an integer of over 4,300."""
 
@@ -118,69 +125,102 @@ def read_yaml(path: Path | str, kind: type[LinepressError] = SuiteError) -> Docu
     return parse_yaml(text, file, kind)
 
 
-def parse_yaml(text: str, path: Path, kind: type[LinepressError] = SuiteError) -> Document:
-    """`read_yaml` over text that is already there; ``path`` only names it."""
-    yaml = YAML(typ="safe", pure=True)
+def parse_yaml(
+    text: str, path: Path, kind: type[LinepressError] = SuiteError, max_depth: int = _MAX_DEPTH
+) -> Document:
+    """`read_yaml` over text that is already there; ``path`` only names it. At most ``max_depth`` levels."""
+    if found := _UNLIKE.search(text):
+        line = text.count("\n", 0, found.start()) + 1
+        raise kind(
+            f"{path}:{line}: YAML 1.1 and 1.2 read the character U+{ord(found[0]):04X} differently; write it as an "
+            "escape in double quotes"
+        )
+    text = text.removeprefix("\ufeff")
+    reader = _Reader(text, path, kind, max_depth)
     try:
-        _refuse_tricks(yaml, text, path, kind)
-        node = cast("Node | None", YAML(typ="safe", pure=True).compose(text))
-    except MarkedYAMLError as error:
+        data = reader.document(yaml.parse(text, Loader=yaml.CSafeLoader))
+    except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark is not None else 1
         what = " ".join(str(error.problem or error.context or "not YAML").split())
         raise kind(f"{path}:{line}: not YAML: {what}; mend this line") from None
-    except YAMLError as error:
+    except yaml.YAMLError as error:
         raise kind(f"{path}: not YAML: {' '.join(str(error).split())}; mend the file") from None
-    except RecursionError:
-        raise kind(f"{path}: nested too deeply; flatten it") from None
-    if node is None:
-        raise kind(f"{path}: is empty; write at least the required keys")
-    lines: dict[Place, int] = {}
-    data = _build(node, (), lines, path, kind)
-    return Document(path, text, data, lines)
+    except UnicodeEncodeError:
+        raise kind(f"{path}: not YAML: half a surrogate pair is no character; mend the file") from None
+    return Document(path, text, data, reader.lines)
 
 
-def _refuse_tricks(yaml: YAML, text: str, path: Path, kind: type[LinepressError]) -> None:
-    documents = 0
-    for event in yaml.parse(text):
-        name = type(event).__name__
-        line = event.start_mark.line + 1
-        if name == "DocumentStartEvent":
-            documents += 1
-            if documents > 1:
-                raise kind(f"{path}:{line}: a second document (---); keep one document a file")
-        if name == "AliasEvent" or getattr(event, "anchor", None):
-            raise kind(f"{path}:{line}: anchors and aliases (& and *) are not taken; write the value out")
-        tag = getattr(event, "tag", None)
-        if tag is not None and str(tag) not in ("", "None"):
-            raise kind(f"{path}:{line}: the tag {tag} is not taken; write a plain value")
+class _Reader:
+    """Builds plain data of the events of one document."""
+
+    def __init__(self, text: str, path: Path, kind: type[LinepressError], max_depth: int) -> None:
+        self.lines: dict[Place, int] = {}
+        self._text, self._path, self._kind, self._max_depth = text, path, kind, max_depth
+        self._events: Iterator[Any] = iter(())
+
+    def document(self, events: Iterator[Any]) -> Any:
+        """The data of the one document that there must be."""
+        self._events = events
+        next(events)  # the stream
+        begin = next(events)
+        if isinstance(begin, yaml.StreamEndEvent):
+            raise self._kind(f"{self._path}: is empty; write at least the required keys")
+        if begin.version not in (None, (1, 2)):
+            raise self._error(begin, "says that it is not YAML 1.2; take the line %YAML away")
+        data = self._value(next(events), (), 1)
+        next(events)  # the end of the document
+        after = next(events)
+        if not isinstance(after, yaml.StreamEndEvent):
+            raise self._error(after, "a second document (---); keep one document a file")
+        return data
+
+    def _error(self, event: Any, what: str) -> LinepressError:
+        return self._kind(f"{self._path}:{event.start_mark.line + 1}: {what}")
+
+    def _value(self, event: Any, place: Place, depth: int) -> Any:
+        """The value that begins with ``event``; inside ``depth`` collections, this one among them."""
+        if place not in self.lines:
+            self.lines[place] = event.start_mark.line + 1
+        kind = type(event)
+        if kind is yaml.AliasEvent or event.anchor is not None or event.tag is not None:
+            raise self._trick(event)
+        if kind is yaml.ScalarEvent:
+            if event.style in ("|", ">") and _GLUED.match(self._text, event.start_mark.index):
+                raise self._error(event, f"a comment right behind {event.style}; put a space before #")
+            return event.value if event.style else _plain(event, self._path, self._kind)
+        if depth > self._max_depth:
+            raise self._error(event, f"nested over {self._max_depth} levels deep; flatten it")
+        following = self._events
+        if kind is yaml.SequenceStartEvent:
+            items: list[Any] = []
+            while type(item := next(following)) is not yaml.SequenceEndEvent:
+                items.append(self._value(item, (*place, len(items)), depth + 1))
+            return items
+        found: dict[str, Any] = {}
+        while type(name := next(following)) is not yaml.MappingEndEvent:
+            if type(name) is yaml.AliasEvent or name.anchor is not None or name.tag is not None:
+                raise self._trick(name)
+            if type(name) is not yaml.ScalarEvent:
+                raise self._error(name, "a key must be a word; mend this line")
+            key = name.value
+            here = (*place, key)
+            if key in found:
+                raise self._error(name, f"key {key!r} is given twice, first in line {self.lines[here]}; keep one")
+            self.lines[here] = name.start_mark.line + 1
+            found[key] = self._value(next(following), here, depth + 1)
+        return found
+
+    def _trick(self, event: Any) -> LinepressError:
+        if type(event) is yaml.AliasEvent or event.anchor is not None:
+            return self._error(event, "anchors and aliases (& and *) are not taken; write the value out")
+        return self._error(event, f"the tag {event.tag!r} is not taken; write a plain value")
 
 
-def _build(node: Node, place: Place, lines: dict[Place, int], path: Path, kind: type[LinepressError]) -> Any:
-    lines.setdefault(place, node.start_mark.line + 1)
-    if isinstance(node, ScalarNode):
-        return _scalar(node, path, kind)
-    if isinstance(node, SequenceNode):
-        return [_build(item, (*place, i), lines, path, kind) for i, item in enumerate(node.value)]
-    if not isinstance(node, MappingNode):
-        raise kind(f"{path}:{node.start_mark.line + 1}: neither a mapping, a list nor a value; mend this line")
-    found: dict[str, Any] = {}
-    for key_node, value_node in node.value:
-        line = key_node.start_mark.line + 1
-        if not isinstance(key_node, ScalarNode):
-            raise kind(f"{path}:{line}: a key must be a word; mend this line")
-        key = str(key_node.value)
-        if key in found:
-            first = lines[(*place, key)]
-            raise kind(f"{path}:{line}: key {key!r} is given twice, first in line {first}; keep one")
-        lines[(*place, key)] = line
-        found[key] = _build(value_node, (*place, key), lines, path, kind)
-    return found
-
-
-def _scalar(node: ScalarNode, path: Path, kind: type[LinepressError]) -> Any:
-    text = str(node.value)
-    if node.style is not None:
+def _plain(node: Any, path: Path, kind: type[LinepressError]) -> Any:
+    """What a word without quotes means."""
+    text = node.value
+    if text and text[0] not in _MEANING:
         return text
     if text in ("", "~", "null", "Null", "NULL"):
         return None

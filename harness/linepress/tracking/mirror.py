@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from linepress.records.files import write_atomically
+from linepress.records.machine_load import samples_of
 from linepress.records.standing import standing
 from linepress.records.store import MANIFEST, RunStore
 from linepress.tracking.content import (
@@ -227,6 +228,7 @@ class Mirroring:
             for name, svg in plots(report.read_text(encoding="utf-8")):
                 self._once(f"{parent} plot {name} {svg}", self.client.log_text, parent, svg, f"plots/{name}")
         self._register(parent, content)
+        self._machine_load(parent)
         self._end(parent)
         self.state.fingerprint = target
         self.state.save(self.store.path)
@@ -290,6 +292,20 @@ class Mirroring:
             self._once(f"{run_id} table {name} {document}", self.client.log_dict, run_id, document, names[name])
         listed = json.dumps([{"path": path, "type": "table"} for path in names.values()])
         self._once(f"{run_id} tables {listed}", self.client.set_tag, run_id, "mlflow.loggedArtifacts", listed)
+
+    def _machine_load(self, run_id: str) -> None:
+        """What the driver's machine did, as MLflow's own monitor logs it: under ``system/``, by the clock."""
+        from mlflow.entities import Metric
+
+        metrics = [
+            Metric(f"system/{name}", value, int(sample["at_ms"]), step)
+            for step, sample in enumerate(samples_of(self.store.path))
+            for name, value in sample.items()
+            if name != "at_ms"
+        ]
+        for some in _batches(metrics, METRICS_PER_BATCH):
+            what = [(metric.key, metric.value, metric.timestamp) for metric in some]
+            self._once(f"{run_id} machine {what}", self.client.log_batch, run_id, metrics=some)
 
     def _register(self, parent: str, content: Mirror) -> None:
         """This night as a version of every variant's registered model, and the aliases of the newest good night."""

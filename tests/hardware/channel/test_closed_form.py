@@ -81,6 +81,18 @@ def test_gains_count_atoms_and_metadata_and_respect_the_ceiling() -> None:
     assert gains(sequential_atoms_per_line=0.5, ceiling_GBps=60.0).sequential == pytest.approx(1.5)
 
 
+def test_random_gains_count_rows_where_rows_bind_the_plain_channel() -> None:
+    # 2 ns a row, 64 B at 30 GB/s are 2.13 ns: rows bind. A line and its metadata open two.
+    bound = {"plain_random_GBps": 30.0, "plain_sequential_GBps": 45.0, "row_ns": 2.0}
+    rows = {"random_rows_per_line": 1.0, "metadata_rows_per_page": 1.0, "metadata_atoms_per_page": 2.0}
+    assert gains(**bound, **rows, metadata_hit_rate=0.0).random == pytest.approx(0.5)
+    # Straddled atoms of the same row are free until the wires are full: 5 atoms at what a stream reaches.
+    assert gains(**bound, random_rows_per_line=1.0, random_atoms_per_line=2.9).random == pytest.approx(1.0)
+    assert gains(**bound, random_rows_per_line=1.0, random_atoms_per_line=5.0).random == pytest.approx(2 / 5 * 1.5)
+    # A plain channel that takes far longer than its rows is bound by something else: atoms.
+    assert gains(**{**bound, "row_ns": 1.0}, random_atoms_per_line=2.5).random == pytest.approx(0.8)
+
+
 def test_an_atom_of_no_bytes_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="atom of 0 B"):
         cf.atoms_random_offset(3.0, 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from linepress_hardware.channel import results, sweeps
 from linepress_hardware.channel.closed_form import Gains
 from linepress_hardware.channel.config import ChannelConfig, default_config
 from linepress_hardware.channel.evaluate import InlineSpec, Study, Subject, accesses
+from linepress_hardware.channel.headline import plain_at_best
 from linepress_hardware.channel.memory import Memory
 from linepress_hardware.channel.translation import StaticLayout, plain_layout
 from linepress_hardware.errors import ConfigurationError, UnknownPartError
@@ -54,6 +57,18 @@ def test_gains_stand_beside_their_closed_forms(memory: str) -> None:
     # The closed form is the bound that shared queues, refresh and row changes keep the channel from.
     assert 0.75 * closed.sequential < gain(s, "sequential") <= 1.02 * closed.sequential
     assert closed.capacity == pytest.approx(64 / 43.2)
+
+
+@pytest.mark.parametrize("memory", ["hbm3", "ddr5"])
+def test_random_gains_of_a_tuned_channel_are_the_rows_it_opens(memory: str) -> None:
+    best = plain_at_best(memory, "random")
+    assert best is not None
+    tuned = Memory.load(memory, best.settings.mapping, best.settings.policy)
+    s = replace(study(), memory=tuned, within=0.03)
+    streams = plain_at_best(memory, "sequential")
+    assert streams is not None
+    closed = s.closed_form(43.2, streams.GBps, s.plain_rate("random").rate.GBps)
+    assert gain(s, "random") == pytest.approx(closed.random, rel=0.05)
 
 
 def test_better_lines_are_faster_when_streamed() -> None:

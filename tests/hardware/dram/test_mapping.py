@@ -120,3 +120,19 @@ def test_bad_mappings_say_what_is_wrong(spec: str, message: str) -> None:
 def test_a_mapping_of_another_part_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="column bits, but part ddr4"):
         mapping_for(load_part("ddr4"), mapping_for(load_part("hbm3"), "RoBaRaCoCh"))
+
+
+@pytest.mark.parametrize(
+    ("mapping", "atoms"),
+    [("RoBaRaCoCh", 32), ("MOP4RoXOR", 4), ("MOP4CLXOR", 1), ("RoCoBaRaCh", 1), ("co:3,pc,rk,bg,ba,co,ro", 8)],
+)
+def test_atoms_that_a_mapping_keeps_in_one_row(mapping: str, atoms: int) -> None:
+    part = load_part("hbm3")
+    found = mapping_for(part, mapping)
+    assert found.run_atoms == atoms
+    place = found.place(np.arange(4096, dtype=np.uint64))
+    bank = np.stack([place[name] for name in ("pc", "rk", "bg", "ba", "ro")])
+    runs = bank.reshape(5, -1, atoms)
+    assert (runs == runs[:, :, :1]).all()
+    longer = bank.reshape(5, -1, 2 * atoms)
+    assert not (longer == longer[:, :, :1]).all(axis=(0, 2)).all()

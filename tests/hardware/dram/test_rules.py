@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from linepress_hardware.dram import engine, load_part, part_names
+from linepress_hardware.dram import check_log, engine, load_part, part_names, pattern, simulate
 from linepress_hardware.dram.closed_forms import spacing_ticks
 from linepress_hardware.dram.compiled import HELD, compile_part
 from linepress_hardware.dram.policy import Policy
@@ -171,6 +171,41 @@ def test_activate_window_counts_from_the_fourth_last() -> None:
     _at(spec, machine, "ACT", groups[3], 124)
     late = engine.earliest(spec.part, spec.path, spec.held, machine.node, HELD.index("ACT"), 16)
     assert late == 100 + 48  # tFAW from the first of four
+
+
+def test_the_32_activate_window_counts_from_the_32nd_last() -> None:
+    part = load_part("hbm2", {"AW32": 300.0})
+    rule = next(r for r in part.rules() if r.window == 32)
+    assert rule.ticks == 300  # tCK 1 ns
+    spec = compile_part(part, Policy())
+    machine = new_machine(spec, 0)
+    # Two activates a bank in turn, far enough apart for every other rule.
+    at = [1000 + 5 * i for i in range(32)]
+    for i, tick in enumerate(at[:31]):
+        _at(spec, machine, "ACT", i % 16, tick)
+    asked = (spec.part, spec.path, spec.held, machine.node, HELD.index("ACT"), 13)
+    assert engine.earliest(*asked) < at[0] + 300
+    _at(spec, machine, "ACT", 14, at[31])
+    assert engine.earliest(*asked) == at[0] + 300
+    _at(spec, machine, "ACT", 15, at[0] + 300)
+    assert engine.earliest(*asked) == at[1] + 300  # the window slides
+
+
+def test_a_part_with_the_32_activate_window_runs_within_it_and_the_checker_sees_it() -> None:
+    plain, limited = load_part("hbm2"), load_part("hbm2", {"AW32": 400.0})
+    trace = pattern("rand", 3000)
+    free, held = (
+        simulate(part, trace.address_bytes, trace.is_write, policy="open:refresh=none", log=True)
+        for part in (plain, limited)
+    )
+    assert free.log is not None
+    assert held.log is not None
+    assert check_log(limited, held.log, Policy(refresh="none")) == []
+    assert any("t32AW" in v.what for v in check_log(limited, free.log, Policy(refresh="none")))
+    # 32 activates in 400 ns on each of two pseudo channels bound a run of misses, and little else does.
+    bound_ns = held.commands["ACT"] / 2 / 32 * 400
+    assert bound_ns * 0.98 <= held.sim_time_ns <= bound_ns * 1.1
+    assert free.sim_time_ns < 0.9 * held.sim_time_ns
 
 
 def test_same_bank_spacing_takes_the_strongest_level() -> None:

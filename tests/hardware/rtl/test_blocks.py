@@ -77,6 +77,16 @@ def test_a_shifter_takes_its_window_from_any_place(
         assert found == (value >> 7 >> at) & ((1 << unit * width) - 1)
 
 
+@pytest.mark.parametrize(("length", "most", "width"), [(12, 12, 24), (48, 48, 80), (7, 5, 7), (3, 1, 9)])
+def test_bits_move_up_and_are_cut(length: int, most: int, width: int) -> None:
+    def build(m: Module, given: Any) -> Any:
+        return blocks.shift_in(m, given[6:], given[:6], most, width, "s")
+
+    inputs = [bits(length) << 6 | int(RNG.integers(0, most + 1)) for _ in range(60)]
+    for value, found in zip(inputs, evaluate(length + 6, build, inputs), strict=True):
+        assert found == ((value >> 6) << (value & 63)) & ((1 << width) - 1)
+
+
 @pytest.mark.parametrize("n", [1, 2, 19, 64])
 def test_selection_comparison_and_masks(n: int) -> None:
     def build(m: Module, given: Any) -> Any:

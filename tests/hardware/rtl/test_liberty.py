@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Liberty files: what is read of them, wires on their pins, and how bad ones are refused."""
 
 from __future__ import annotations

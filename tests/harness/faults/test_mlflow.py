@@ -74,7 +74,9 @@ def held(uri: str) -> dict[str, Any]:
         "children": sorted(run.info.run_name or "" for run in runs if run not in parents),
         "models": sorted(model.name for model in client.search_logged_models([experiment.experiment_id])),
         "times": {
-            len(client.get_metric_history(run.info.run_id, key)) for run in runs for key in list(run.data.metrics)[:3]
+            len(client.get_metric_history(run.info.run_id, key))
+            for run in runs
+            for key in [key for key in run.data.metrics if not key.startswith("system/")][:3]
         },
         "artifacts": sorted(entry.path for entry in client.list_artifacts(parents[0].info.run_id)),
         "statuses": {run.info.status for run in runs},

@@ -8,9 +8,11 @@ from pathlib import Path
 import pyarrow.dataset as ds
 import pyarrow.fs as fs
 import pytest
+from click.testing import CliRunner
 
+from linepress.cli.app import app
 from linepress.cluster.join import Cluster
-from linepress.errors import EXIT_STORE_REFUSES, RecordError
+from linepress.errors import EXIT_STORE_REFUSES, EXIT_USAGE, RecordError
 from linepress.records import RunStore
 from linepress.records.remote import RemoteCopy, RemoteError, is_remote, open_place, working_folder
 from linepress.run.engine import Run
@@ -62,8 +64,23 @@ def test_what_is_a_uri() -> None:
     assert is_remote("s3://bucket/run")
     assert not is_remote("runs/night")
     assert working_folder("s3://a/run") != working_folder("s3://b/run")
-    with pytest.raises(RemoteError, match="not a place that can be reached"):
-        RemoteCopy("nosuch://x/y", Path("x"))
+
+
+@pytest.mark.parametrize("uri", ["nosuch://x/y", "s4://bucket/run", "s3:///run", "s3://", "s3:/bucket/run", "gs:run"])
+def test_a_place_that_no_later_try_mends_is_a_mistake_of_use(uri: str, suite: Path) -> None:
+    words = ["run", str(suite), "--no-mlflow", "--out", uri]
+    done = CliRunner().invoke(app, words, standalone_mode=False)
+    assert isinstance(done.exception, RecordError)
+    assert done.exception.exit_code == EXIT_USAGE
+    assert str(done.exception).startswith(f"{uri}: ")
+    assert "give" in str(done.exception)
+
+
+def test_an_endpoint_that_is_no_address_is_a_mistake_of_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "localhost:9000")
+    with pytest.raises(RecordError, match="Invalid S3 connection scheme 'localhost'") as refused:
+        open_place(URI)
+    assert refused.value.exit_code == EXIT_USAGE
 
 
 @pytest.mark.slow

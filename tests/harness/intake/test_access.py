@@ -45,6 +45,7 @@ def routes(submission: str) -> list[tuple[str, str]]:
     ]
 
 
+@pytest.mark.threat("a token of another partner")
 def test_another_partners_submission_is_as_if_it_were_not_there(
     server: IntakeServer, partner: Partner, declare: Declare
 ) -> None:
@@ -67,6 +68,7 @@ def test_another_partners_submission_is_as_if_it_were_not_there(
     assert server.request("GET", f"/v1/submissions/{own}", mine).json["state"] == "uploading"
 
 
+@pytest.mark.threat("a token of another partner")
 @pytest.mark.parametrize(
     "token",
     [
@@ -136,6 +138,7 @@ def test_no_secret_is_kept(service: Service, clock: Any) -> None:
     assert not any(secret in row or minted.text in row for row in kept)
 
 
+@pytest.mark.threat("two partners with one name")
 def test_two_partners_with_one_name(service: Service, clock: Any) -> None:
     with service.db.write() as conn:
         partners.add_partner(conn, clock(), "acme", "a@b.example")

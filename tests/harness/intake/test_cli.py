@@ -92,6 +92,23 @@ def test_a_token_is_not_sent_in_the_clear(url: str) -> None:
     Client("http://127.0.0.1:1", "lpk_x")
 
 
+@pytest.mark.parametrize("path", ["/etc/hostname", "../secret", "manifest.yaml/../../secret"])
+def test_a_service_gets_no_file_that_was_not_declared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    asked: list[str] = []
+
+    def once(self: Client, method: str, where: str, *_: object) -> tuple[int, dict[str, str], bytes]:
+        asked.append(method)
+        file = {"path": path, "bytes": 5, "from_hub": False, "upload": "/v1/x"}
+        return 201, {}, json.dumps({"id": "s1", "state": "uploading", "files": [file]}).encode()
+
+    monkeypatch.setattr(Client, "_once", once)
+    with pytest.raises(ClientError, match="was not declared; nothing was sent"):
+        Client("http://127.0.0.1:1", "lpk_x").send(submission(tmp_path))
+    assert asked == ["POST"]
+
+
 def test_send_declares_the_suite_of_the_manifest_and_refuses_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

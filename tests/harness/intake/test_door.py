@@ -68,6 +68,7 @@ ROUTES = [
 ]
 
 
+@pytest.mark.threat("two framings, bodies of strangers, half-open heads, drips")
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 def test_two_ways_to_say_how_long_a_body_is(strict: IntakeServer, method: str, path: str) -> None:
     head = head_of(strict, method, path, "Content-Length: 5", "Transfer-Encoding: chunked")
@@ -75,6 +76,7 @@ def test_two_ways_to_say_how_long_a_body_is(strict: IntakeServer, method: str, p
     assert heard.startswith(b"HTTP/1.1 400 "), heard[:200]
 
 
+@pytest.mark.threat("two framings, bodies of strangers, half-open heads, drips")
 @pytest.mark.parametrize(("method", "path"), [route for route in ROUTES if route != ("POST", "/sign-in")])
 def test_no_body_is_read_of_who_is_not_known(strict: IntakeServer, method: str, path: str) -> None:
     """The answer comes before the body does, and the connection is closed: nothing of it is read."""
@@ -91,6 +93,55 @@ def test_a_chunked_body_is_counted_as_it_comes(strict: IntakeServer) -> None:
     assert heard.startswith(b"HTTP/1.1 413 "), heard[:200]
 
 
+@pytest.mark.threat("two framings, bodies of strangers, half-open heads, drips")
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ("Transfer-Encoding: chunked", "Transfer-Encoding: chunked"),
+        ("Transfer-Encoding: chunked, chunked",),
+        ("Transfer-Encoding: gzip, chunked",),
+        ("Transfer-Encoding: identity",),
+        ("Transfer-Encoding: identity", "Content-Length: 5"),
+        ("Transfer-Encoding: xchunked",),
+        ("Transfer-Encoding: \x0bchunked",),
+        ("Transfer-Encoding : chunked",),
+        ("Transfer-Encoding:\n chunked",),
+        ("Transfer-Encoding: CHUNKED", "Content-Length: 5"),
+        ("Content-Length: 5", "Content-Length: 6"),
+        ("Content-Length: 5, 6",),
+        ("Content-Length: +5",),
+        ("Content-Length: -5",),
+        ("Content-Length: 0x5",),
+        ("Content-Length: 5 5",),
+        ("Content-Length : 5",),
+        ("Content-Length: \u0665".encode().decode("latin-1"),),
+        ("Content-Length: " + "9" * 5000,),
+    ],
+)
+def test_neighbours_of_two_framings(strict: IntakeServer, headers: tuple[str, ...]) -> None:
+    """No way to say it twice or oddly is taken, and nothing behind such a head is taken for another request."""
+    smuggled = f"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1:{strict.port}\r\n\r\n".encode()
+    heard = raw(strict, head_of(strict, "POST", "/sign-in", *headers).replace("\x0b", "\v"), b"0\r\n\r\n" + smuggled)
+    assert heard.split(b" ", 2)[1] in (b"400", b"411", b"413"), heard[:200]
+    assert heard.count(b"HTTP/1.1 ") == 1, heard
+    assert b"(still open)" not in heard
+
+
+def test_a_chunked_body_of_http_1_0_is_refused(strict: IntakeServer) -> None:
+    head = head_of(strict, "PATCH", "/v1/submissions/s1/files/0", "Transfer-Encoding: chunked")
+    heard = raw(strict, head.replace("HTTP/1.1", "HTTP/1.0"), b"5\r\nhello\r\n0\r\n\r\n")
+    assert heard.split(b" ", 2)[1] == b"400", heard[:200]
+
+
+def test_one_length_said_twice_is_one_length(strict: IntakeServer) -> None:
+    """RFC 9112 § 6.3 lets a receiver take equal values as one."""
+    form = ("Content-Type: application/x-www-form-urlencoded", "Connection: close")
+    heard = raw(strict, head_of(strict, "POST", "/sign-in", "Content-Length: 7, 7", *form), b"token=x")
+    assert heard.split(b" ", 2)[1] == b"401", heard[:200]
+    assert heard.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.threat("two framings, bodies of strangers, half-open heads, drips")
 def test_a_body_that_does_not_come_is_not_waited_for(strict: IntakeServer) -> None:
     start_s = time.monotonic()
     heard = raw(strict, head_of(strict, "POST", "/sign-in", "Content-Length: 100"), b"token=")
@@ -98,6 +149,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(strict: IntakeServer) -> No
     assert time.monotonic() - start_s < 4
 
 
+@pytest.mark.threat("two framings, bodies of strangers, half-open heads, drips")
 def test_half_open_heads_hold_up_nobody(strict: IntakeServer) -> None:
     """More than one address may hold: those are closed at once, the others when their time is over."""
     with ExitStack() as open_:
@@ -125,6 +177,7 @@ def test_half_open_heads_hold_up_nobody(strict: IntakeServer) -> None:
     assert strict.request("GET", "/healthz").status == 200
 
 
+@pytest.mark.threat("two framings, bodies of strangers, half-open heads, drips")
 def test_an_upload_that_drips_is_ended_and_keeps_what_came(strict: IntakeServer, declare: Declare) -> None:
     token = strict.add_partner("dripping")
     made = strict.request("POST", "/v1/submissions", token, declare({"manifest.yaml": bytes(100_000)})).json
@@ -143,6 +196,7 @@ def test_an_upload_that_drips_is_ended_and_keeps_what_came(strict: IntakeServer,
     assert 0 < int(strict.request("HEAD", path, token).headers["upload-offset"]) < 1000
 
 
+@pytest.mark.threat("a PATCH after complete, more declared than there is room for, a token revoked meanwhile")
 def test_a_patch_after_complete_leaves_the_file_alone(
     server: IntakeServer, partner: Partner, declare: Declare
 ) -> None:
@@ -161,6 +215,7 @@ def test_a_patch_after_complete_leaves_the_file_alone(
         assert not part.exists(), "an empty part would have taken the file's place"
 
 
+@pytest.mark.threat("a PATCH after complete, more declared than there is room for, a token revoked meanwhile")
 @pytest.mark.parametrize("stray", [b"", b"other", b"x" * 18])
 def test_a_file_that_is_there_is_not_replaced(service: Service, stray: bytes) -> None:
     row = {"id": "s1", "partner": "acme", "name": "tiny", "hub_uri": None, "hub_revision": None}
@@ -204,6 +259,7 @@ class Disk:
         self.free = free
 
 
+@pytest.mark.threat("a PATCH after complete, more declared than there is room for, a token revoked meanwhile")
 def test_what_is_declared_and_still_to_come_is_not_free(
     service: Service, caller: Caller, declare: Declare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,6 +279,7 @@ def test_what_is_declared_and_still_to_come_is_not_free(
     assert service.create(caller, Actor("acme"), wanted, None)[1], "what was deleted is free again"
 
 
+@pytest.mark.threat("a PATCH after complete, more declared than there is room for, a token revoked meanwhile")
 def test_the_reserve_is_kept_while_writing(
     service: Service, caller: Caller, declare: Declare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,6 +297,7 @@ def test_the_reserve_is_kept_while_writing(
     assert part_path(service.settings, row["id"], 0).stat().st_size == 1 << 20
 
 
+@pytest.mark.threat("a PATCH after complete, more declared than there is room for, a token revoked meanwhile")
 def test_a_token_that_is_revoked_meanwhile_brings_nothing_in(
     server: IntakeServer, partner: Partner, declare: Declare
 ) -> None:

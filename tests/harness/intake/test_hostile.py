@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from linepress.intake.http.answers import RefusedError
+from linepress.intake.http.forms import NewSubmission
 from linepress.intake.service import Service
 from linepress.intake.settings import Settings
-from linepress.intake.store import states, submissions
-from linepress.intake.store.audit import SERVICE
+from linepress.intake.store import partners, states, submissions
+from linepress.intake.store.audit import SERVICE, Actor
+from linepress.intake.store.partners import Caller
+from linepress_kit.browser import CHROMIUM, Browser
 from linepress_kit.intake_server import IntakeServer
 
 SHA = "0" * 64
@@ -24,6 +30,7 @@ def body(*paths: str, **more: Any) -> dict[str, Any]:
     return {"name": "tiny", "files": files, **more}
 
 
+@pytest.mark.threat("names of files with `../`, NUL, newline, over 255 bytes")
 @pytest.mark.parametrize(
     "path",
     [
@@ -104,18 +111,23 @@ def test_bodies_that_are_no_declaration(server: IntakeServer, partner: Partner, 
     assert answer.status == (400 if raw == b"\xff" else 422), answer.text
 
 
-def test_over_the_services_limits(tmp_path: Any, declare: Declare) -> None:
-    limits = ("--set", "files=2", "--set", "file_bytes=10", "--set", "submission_bytes=15")
-    with IntakeServer(tmp_path / "data", ("--no-runner", *limits)) as server:
-        token = server.add_partner("acme")
-        for files, code in (
-            ({"manifest.yaml": b"m", "a": b"a", "b": b"b"}, "too_many_files"),
-            ({"manifest.yaml": b"m", "a": b"a" * 11}, "too_large"),
-            ({"manifest.yaml": b"m" * 8, "a": b"a" * 8}, "too_large"),
-        ):
-            answer = server.request("POST", "/v1/submissions", token, declare(files))
-            assert (answer.status, answer.json["code"]) == (413, code)
-        assert server.request("POST", "/v1/submissions", token, declare({"manifest.yaml": b"m"})).status == 201
+def test_over_the_services_limits(tmp_path: Path, declare: Declare) -> None:
+    service = Service(Settings(data=tmp_path / "data", files=2, file_bytes=10, submission_bytes=15))
+    with service.db.write() as conn:
+        partners.add_partner(conn, service.now(), "acme", "a@b.example")
+    acme = Caller("acme", "token", ("submit",), 1 << 30)
+    for files, code in (
+        ({"manifest.yaml": b"m", "a": b"a", "b": b"b"}, "too_many_files"),
+        ({"manifest.yaml": b"m", "a": b"a" * 11}, "too_large"),
+        ({"manifest.yaml": b"m" * 8, "a": b"a" * 8}, "too_large"),
+        ({"manifest.yaml": b"m"}, ""),
+    ):
+        wanted = NewSubmission.model_validate(declare(files))
+        with pytest.raises(RefusedError) if code else contextlib.nullcontext() as refused:
+            service.create(acme, Actor("acme", "token"), wanted, None)
+        if refused is not None:
+            assert (refused.value.status, refused.value.code) == (413, code)
+    service.close()
 
 
 class Tags(HTMLParser):
@@ -130,6 +142,7 @@ class Tags(HTMLParser):
         self.tags.update(f"@{name}" for name, _ in attrs)
 
 
+@pytest.mark.threat("names that are HTML")
 def test_markup_in_names_and_reasons_is_text(server: IntakeServer, partner: Partner) -> None:
     _, token = partner()
     evil = "<img src=x onerror=alert(1)>.safetensors"
@@ -146,6 +159,29 @@ def test_markup_in_names_and_reasons_is_text(server: IntakeServer, partner: Part
     assert "&lt;img src=x" in page
     assert "&lt;script&gt;alert(2)" in page
     assert "\x1b" not in page
+
+
+@pytest.mark.browser
+def test_no_page_scrolls_sideways_whatever_its_words(server: IntakeServer, partner: Partner, tmp_path: Path) -> None:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    _, token = partner()
+    made = server.request(
+        "POST", "/v1/submissions", token, {**body("x" * 255, "y/" * 300 + "y"), "name": "n" * 64}
+    ).json
+    service = Service(Settings(data=server.data))
+    with service.db.write() as conn:
+        submissions.move(conn, 1.0, made["id"], states.RECEIVED, SERVICE, "w" * 2000)
+    service.close()
+    with Browser(tmp_path / "profile", 1200) as browser:
+        browser.open(server.url)
+        browser.type("#token", token)
+        browser.enter()
+        wide = {}
+        for path in (f"/submissions/{made['id']}", "/submissions", "/leaderboard"):
+            browser.open(server.url + path)
+            wide[path] = browser.overflow_px()
+    assert set(wide.values()) == {0}, wide
 
 
 def test_a_log_shows_no_control_character_and_no_path_of_this_machine(

@@ -126,6 +126,7 @@ def validated(service: Service, row: dict[str, Any], files: list[dict[str, Any]]
         submissions.move(conn, service.now(), row["id"], states.VALIDATED, SERVICE, "good", packed_ratio=1.5)
 
 
+@pytest.mark.threat("one name with two contents, a deletion that is not complete, an audit log that was edited")
 def test_a_name_once_validated_keeps_its_content(service: Service, caller: Caller, declare: Declare) -> None:
     one = NewSubmission.model_validate(declare({"manifest.yaml": b"1", "a.safetensors": b"one"}))
     other = NewSubmission.model_validate(declare({"manifest.yaml": b"1", "a.safetensors": b"two"}))
@@ -154,6 +155,7 @@ def test_what_was_deleted_can_be_sent_again(service: Service, caller: Caller, de
     assert new["id"] != row["id"]
 
 
+@pytest.mark.threat("one name with two contents, a deletion that is not complete, an audit log that was edited")
 def test_a_deletion_is_complete_and_listed(service: Service, caller: Caller, declare: Declare) -> None:
     body = declare({"manifest.yaml": b"1", "tiny-secret.safetensors": b"one"})
     wanted = NewSubmission.model_validate({**body, "hub": {"uri": "hf://acme/secret-model", "revision": "e" * 40}})
@@ -185,6 +187,7 @@ HARMS = {
 }
 
 
+@pytest.mark.threat("one name with two contents, a deletion that is not complete, an audit log that was edited")
 @pytest.mark.parametrize("harm", HARMS)
 def test_a_row_of_the_audit_log_that_was_touched_shows(service: Service, harm: str) -> None:
     for number in range(4):

@@ -98,7 +98,7 @@ def now(service: Service, caller: Caller, row: dict[str, Any]) -> dict[str, Any]
 
 
 def test_what_passes_every_rule_is_checked_and_queued(service: Service, caller: Caller, packed: Path) -> None:
-    row = received(service, caller, contents(packed))
+    row = received(service, caller, contents(packed), memories=["hbm3"])
     runner = Runner(service)
     assert runner.step()
     assert now(service, caller, row)["state"] == states.CHECKED, now(service, caller, row)["reason"]
@@ -107,10 +107,12 @@ def test_what_passes_every_rule_is_checked_and_queued(service: Service, caller: 
     assert queued["state"] == states.QUEUED, queued["reason"]
     suite = json.loads((service.settings.work / row["id"] / "suite.yaml").read_text(encoding="utf-8"))
     assert [gate["name"] for gate in suite["gates"]] == ["lossless"]
+    assert suite["channel"]["memories"] == ["hbm3"]  # the partner's choice, not the suite's
     assert {source["uri"].split("/")[:3][-1] for source in suite["sources"]} == {"tiny"}
     assert not any(source["uri"].startswith("/") for source in suite["sources"])
 
 
+@pytest.mark.threat("a suite other than the manifest asks for")
 def test_another_suite_than_the_manifest_asks_for_is_refused_in_one_sentence(
     service: Service, caller: Caller, packed: Path
 ) -> None:
@@ -136,6 +138,7 @@ def test_a_breach_rejects_with_the_rule(service: Service, caller: Caller, packed
     assert "S02 FAIL" in rejected["reason"]
 
 
+@pytest.mark.threat("other bytes than were declared")
 def test_bytes_that_are_not_the_declared_ones_are_rejected(service: Service, caller: Caller, packed: Path) -> None:
     row = received(service, caller, contents(packed), {"config.json": "0" * 64})
     assert Runner(service).step()
@@ -143,6 +146,7 @@ def test_bytes_that_are_not_the_declared_ones_are_rejected(service: Service, cal
     assert (rejected["state"], "declared" in rejected["reason"]) == (states.REJECTED, True)
 
 
+@pytest.mark.threat("two partners with one name")
 def test_a_manifest_of_another_partner_is_rejected(service: Service, packed: Path) -> None:
     with service.db.write() as conn:
         partners.add_partner(conn, service.now(), "rival", "r@b.example")
@@ -220,6 +224,7 @@ def test_a_check_that_gives_no_verdict_is_tried_again_and_never_passes(
     assert (rejected["state"], rejected["reason"].startswith("undecided")) == (states.REJECTED, True)
 
 
+@pytest.mark.threat("a submission that never ends")
 def test_what_kills_its_runner_is_not_tried_for_ever(
     service: Service, caller: Caller, packed: Path, clock: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -271,6 +276,7 @@ def test_a_dead_runner_of_this_machine_is_known_to_be_dead(service: Service, cal
     assert now(service, caller, row)["state"] == states.QUEUED
 
 
+@pytest.mark.threat("a submission that never ends")
 def test_a_run_past_its_time_is_ended_and_undecided(
     tmp_path: Path, clock: Any, packed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -285,7 +291,7 @@ def test_a_run_past_its_time_is_ended_and_undecided(
     place = Place(service.settings, row)
     place.path.mkdir(exist_ok=True)
     (place.path / "check.json").write_text('{"manifest": {}}', encoding="utf-8")
-    monkeypatch.setattr("linepress.intake.work.runner.sys.executable", _sleeper(tmp_path))
+    monkeypatch.setattr("linepress.intake.work.runner.sys.executable", _program(tmp_path))
     assert Runner(service).step()
     found = now(service, acme, row)
     assert (found["state"], "took over 0.5 s" in found["reason"]) == (states.REJECTED, True)
@@ -304,7 +310,7 @@ def test_a_service_that_stops_ends_its_run_and_does_not_count_the_try(
     place = Place(service.settings, row)
     place.path.mkdir(exist_ok=True)
     (place.path / "check.json").write_text('{"manifest": {}}', encoding="utf-8")
-    monkeypatch.setattr("linepress.intake.work.runner.sys.executable", _sleeper(tmp_path))
+    monkeypatch.setattr("linepress.intake.work.runner.sys.executable", _program(tmp_path))
     stop = threading.Event()
     threading.Timer(0.5, stop.set).start()
     assert Runner(service).step(stop)
@@ -314,9 +320,39 @@ def test_a_service_that_stops_ends_its_run_and_does_not_count_the_try(
     assert processes.birth_of(int(pid)) != birth
 
 
-def _sleeper(folder: Path) -> str:
-    program = folder / "sleeper"
-    program.write_text("#!/bin/sh\nexec sleep 60\n", encoding="ascii")
+@pytest.mark.threat("a run that takes all memory")
+def test_a_run_over_its_memory_is_undecided(
+    service: Service, caller: Caller, packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = received(service, caller, contents(packed))
+    with service.db.write() as conn:
+        for state in (states.CHECKED, states.QUEUED):
+            submissions.move(conn, service.now(), row["id"], state, SERVICE)
+    place = Place(service.settings, row)
+    place.path.mkdir(exist_ok=True)
+    (place.path / "check.json").write_text('{"manifest": {}}', encoding="utf-8")
+
+    @contextlib.contextmanager
+    def limited(memory_bytes: int) -> Iterator[Path]:
+        yield tmp_path / str(memory_bytes)
+
+    monkeypatch.setattr("linepress.intake.work.runner.group.limited", limited)
+    monkeypatch.setattr("linepress.intake.work.runner.group.overran", lambda together: together is not None)
+    asked = f'echo "$@" > {tmp_path}/asked; kill -9 $$'
+    monkeypatch.setattr("linepress.intake.work.runner.sys.executable", _program(tmp_path, asked))
+    assert Runner(service).step()
+    found = now(service, caller, row)
+    most = service.settings.run_memory_bytes
+    assert (found["state"], found["reason"]) == (
+        states.REJECTED,
+        f"undecided: the run took over {most} B of memory",
+    )
+    assert f'"group": "{tmp_path}/{most}"' in (tmp_path / "asked").read_text(encoding="utf-8")
+
+
+def _program(folder: Path, line: str = "exec sleep 60") -> str:
+    program = folder / "program"
+    program.write_text(f"#!/bin/sh\n{line}\n", encoding="ascii")
     program.chmod(0o755)
     return str(program)
 
@@ -357,6 +393,7 @@ def test_retention(service: Service, caller: Caller, packed: Path, clock: Any) -
     assert sweep(service) == {"abandoned": 0, "files": 0, "results": 0, "strays": 0}
 
 
+@pytest.mark.threat("a submission that never ends")
 def test_an_upload_that_never_ends_is_given_up(service: Service, caller: Caller, clock: Any) -> None:
     row = declared(service, caller, {"manifest.yaml": b"x"})
     clock.now += service.settings.abandon_s - 1
@@ -443,6 +480,7 @@ def dripping(hub: tuple[str, HubServer]) -> tuple[str, HubServer]:
     return commit, server
 
 
+@pytest.mark.threat("a hub that drips, a delete meanwhile, two runners")
 def test_a_hub_that_drips_holds_up_nobody_and_a_delete_frees_it(
     service: Service, caller: Caller, packed: Path, dripping: tuple[str, HubServer]
 ) -> None:
@@ -481,6 +519,7 @@ def test_a_hub_that_drips_holds_up_nobody_and_a_delete_frees_it(
         assert len(server.requests) <= asked + 1
 
 
+@pytest.mark.threat("a hub that drips, a delete meanwhile, two runners")
 def test_a_hub_below_the_least_rate_is_given_up(
     service: Service, caller: Caller, packed: Path, dripping: tuple[str, HubServer]
 ) -> None:
@@ -494,6 +533,7 @@ def test_a_hub_below_the_least_rate_is_given_up(
     assert time.monotonic() - start_s < 8
 
 
+@pytest.mark.threat("a hub that drips, a delete meanwhile, two runners")
 def test_partners_take_turns(service: Service, caller: Caller) -> None:
     with service.db.write() as conn:
         partners.add_partner(conn, service.now(), "late", "l@b.example", quota_bytes=1 << 30)
@@ -512,6 +552,7 @@ def test_partners_take_turns(service: Service, caller: Caller) -> None:
     assert order == ["acme", "late", "acme"]
 
 
+@pytest.mark.threat("a hub that drips, a delete meanwhile, two runners")
 def test_one_runner_a_folder_by_a_lock_that_dies_with_its_holder(tmp_path: Path) -> None:
     mine = processes.RunnerLock(tmp_path)
     assert not mine.is_held()

@@ -53,6 +53,7 @@ def wait_for_writer(server: IntakeServer, submission: dict[str, Any]) -> None:
     time.sleep(0.2)
 
 
+@pytest.mark.threat("an upload cut at every stage")
 @pytest.mark.parametrize("step", [1, 4096, 100_000, len(CONTENT)])
 def test_pieces_of_any_size_make_the_file(
     server: IntakeServer, upload: tuple[str, dict[str, Any], str], step: int
@@ -66,6 +67,7 @@ def test_pieces_of_any_size_make_the_file(
     assert on_disk(server, submission) == CONTENT[:at]
 
 
+@pytest.mark.threat("uploads out of order, twice, by two writers at once")
 def test_a_request_out_of_order_or_sent_twice_changes_nothing(
     server: IntakeServer, upload: tuple[str, dict[str, Any], str]
 ) -> None:
@@ -77,6 +79,7 @@ def test_a_request_out_of_order_or_sent_twice_changes_nothing(
     assert on_disk(server, submission) == CONTENT[:1000]
 
 
+@pytest.mark.threat("an upload cut at every stage")
 @pytest.mark.parametrize("sent", [0, 1, 999, 131_072])
 def test_a_cut_connection_keeps_what_came_and_can_go_on(
     server: IntakeServer, upload: tuple[str, dict[str, Any], str], sent: int
@@ -91,6 +94,7 @@ def test_a_cut_connection_keeps_what_came_and_can_go_on(
     assert on_disk(server, submission) == CONTENT
 
 
+@pytest.mark.threat("an upload cut at every stage")
 def test_a_silent_request_is_ended_and_keeps_what_came(
     server: IntakeServer, upload: tuple[str, dict[str, Any], str]
 ) -> None:
@@ -101,6 +105,7 @@ def test_a_silent_request_is_ended_and_keeps_what_came(
     assert on_disk(server, submission) == CONTENT[:777]
 
 
+@pytest.mark.threat("uploads out of order, twice, by two writers at once")
 def test_two_writers_at_once_one_waits(server: IntakeServer, upload: tuple[str, dict[str, Any], str]) -> None:
     token, submission, path = upload
     with server.begin(path, token, 0, len(CONTENT), CONTENT[:100]):
@@ -151,6 +156,7 @@ def test_other_content_types_and_files_are_refused(
         assert answer.status == 404, answer.text
 
 
+@pytest.mark.threat("an upload cut at every stage")
 def test_complete_needs_every_byte_and_is_idempotent(
     server: IntakeServer, upload: tuple[str, dict[str, Any], str]
 ) -> None:
@@ -180,6 +186,7 @@ def test_a_deleted_upload_takes_nothing_more(server: IntakeServer, upload: tuple
     assert server.request("POST", f"/v1/submissions/{submission['id']}/complete", token).status == 410
 
 
+@pytest.mark.threat("uploads out of order, twice, by two writers at once")
 def test_idempotency_key(server: IntakeServer, partner: Partner, declare: Declare) -> None:
     _, token = partner()
     key = {"Idempotency-Key": "one"}
@@ -193,6 +200,7 @@ def test_idempotency_key(server: IntakeServer, partner: Partner, declare: Declar
     assert server.request("POST", "/v1/submissions", foreign, declare(FILES), key).status == 201
 
 
+@pytest.mark.threat("a service killed during an upload")
 def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path, declare: Declare) -> None:
     """Eight uploads in small requests; the service is killed in the middle, twice, and started again."""
     server = IntakeServer(tmp_path / "data")

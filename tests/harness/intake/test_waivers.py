@@ -121,6 +121,7 @@ def test_a_waived_submission_is_checked_run_and_certified_under_its_waiver(
     assert "under waiver W-1" in licence["reasons"][0]
 
 
+@pytest.mark.threat("a licence that forbids redistribution")
 def test_a_waiver_that_is_missing_foreign_or_revoked_lets_nothing_in(
     service: Service, packed: Callable[[str], Path]
 ) -> None:

@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from linepress.cli.nightly import command
 from linepress.nightly import night as nights
 from linepress.nightly.night import NightlyOptions, NightlyOutcome, run_nightly
+from linepress.records.standing import standing
 from linepress.run.engine import exit_code
 from linepress.run.options import RunOptions, RunOutcome
 from linepress.run.progress import Progress
@@ -125,6 +128,18 @@ def test_twenty_nights_of_the_same_code_pass(one_night: Callable[..., NightlyOut
     assert "6 of 6 speeds judged" in last["compared"]
 
 
+def test_the_last_line_of_the_terminal_is_the_verdict(
+    one_night: Callable[..., NightlyOutcome], monkeypatch: pytest.MonkeyPatch, place: Path
+) -> None:
+    monkeypatch.setattr(nights, "_publish", lambda *_: None)
+    monkeypatch.setattr(Invented, "made", {"rows": ROWS, "noise": QUIET, "edit": new_failure}, raising=False)
+    words = ["invented.yaml", "--runs", "alone", "--night", "2026-03-01", "--no-mlflow"]
+    done = CliRunner().invoke(command, words, standalone_mode=False, catch_exceptions=False)
+    assert done.return_value == 2
+    assert done.stdout.startswith("# invented: FAIL\n")
+    assert done.stdout.splitlines()[-1] == "verdict: FAIL: some cases failed"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_named_alike_in_every_face(
@@ -142,6 +157,7 @@ def test_a_fault_is_named_alike_in_every_face(
     assert outcome.summary is not None
     assert (outcome.summary["verdict"], outcome.summary["reasons"]) == ("FAIL", [reason])
     folder = outcome.run.store.path
+    assert standing(outcome.run.store).sentence == f"FAIL: {reason}"
     assert (folder / "nightly" / "summary.md").read_text(encoding="utf-8").startswith("# invented: FAIL\n")
     page = (folder / "report" / "index.html").read_text(encoding="utf-8")
     assert re.search(r"<title>[^<]*FAIL[^<]*</title>", page)

@@ -44,8 +44,12 @@ def suite_of(tmp_path: Path, more: str = "") -> Suite:
     return load_suite(str(tmp_path / "tiny.yaml"))
 
 
-def one_night(suite: Suite, date: str, **options: Any) -> NightlyOutcome:
-    return run_nightly(suite, NightlyOptions(night=date, mlflow=False, **options), Progress(live=False))
+def one_night(suite: Suite, date: str, report: bool = True, **options: Any) -> NightlyOutcome:
+    """``report``: whether anybody looks at the report, which takes longer than the rest of such a night."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not report:
+            patch.setattr("linepress.nightly.night._publish", lambda *_: None)
+        return run_nightly(suite, NightlyOptions(night=date, mlflow=False, **options), Progress(live=False))
 
 
 class Hook(BaseHTTPRequestHandler):
@@ -78,9 +82,9 @@ def hook() -> Iterator[tuple[str, type[Hook]]]:
 
 @pytest.mark.slow
 def test_nights_in_a_row(ray_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Takes over 5 s: four real runs with their reports."""
+    """Takes over 5 s: four real runs, two with their reports."""
     suite = suite_of(tmp_path)
-    first = one_night(suite, "2026-01-01")
+    first = one_night(suite, "2026-01-01", report=False)
     assert (first.exit_code, first.baseline) == (0, None)
     assert first.summary is not None
     assert first.summary["verdict"] == "PASS"
@@ -88,7 +92,7 @@ def test_nights_in_a_row(ray_cluster: Cluster, tmp_path: Path, monkeypatch: pyte
     folder = first.run.store.path
     assert folder.name.startswith("tiny-2026-01-01")
 
-    second = one_night(suite, "2026-01-02")
+    second = one_night(suite, "2026-01-02", report=False)
     assert (second.exit_code, second.baseline) == (0, folder)
     assert second.summary is not None
     assert second.summary["compare"] == "gate: PASS, but blind on speed", "two tensors of kilobytes show no speed"
@@ -106,7 +110,7 @@ def test_nights_in_a_row(ray_cluster: Cluster, tmp_path: Path, monkeypatch: pyte
     text = (bad / "nightly" / "summary.md").read_text(encoding="utf-8")
     assert text.startswith("# tiny: FAIL\n\ngate: FAIL (1 new failure)\n")
     assert "line 0 did not come back bit for bit" in (bad / "nightly" / "compare.md").read_text(encoding="utf-8")
-    accepted = one_night(suite, "2026-01-03", accept="no")
+    accepted = one_night(suite, "2026-01-03", accept="no", report=False)
     assert accepted.exit_code == 1, "a lost bit is never accepted"
 
     monkeypatch.setattr(plan, "MEASURE_TARGET", "linepress.stages.measure.case:measure_case")
@@ -116,7 +120,7 @@ def test_nights_in_a_row(ray_cluster: Cluster, tmp_path: Path, monkeypatch: pyte
     assert fourth.summary["nights"] == 4
     steps = {(step["variant"], step["figure"]) for step in fourth.summary["steps"]}
     assert ("huffman", "lossless") in steps
-    again = one_night(suite, "2026-01-04")
+    again = one_night(suite, "2026-01-04", report=False)
     assert (again.run.done, again.run.resumed, again.exit_code) == (0, 6, 0)
 
     report = (fourth.run.store.path / "report" / "index.html").read_text(encoding="utf-8")

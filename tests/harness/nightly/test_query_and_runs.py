@@ -115,6 +115,7 @@ def test_another_schema_version_is_refused_with_what_to_do(tmp_path: Path) -> No
         query(store.path, "select 1")
 
 
+@pytest.mark.threat("formulas in CSV")
 def test_the_query_command_prints_table_csv_and_json(run: Path) -> None:
     sql = (
         "select variant, avg(payload_ratio) as ratio from measure where codec = 'huffman' group by variant order by 1"
@@ -126,6 +127,9 @@ def test_the_query_command_prints_table_csv_and_json(run: Path) -> None:
     assert invoke(query_command, str(run), formulas, "--csv").output.splitlines()[1].startswith("\"'=HYPERLINK(")
     cells = next(csv.reader([invoke(query_command, str(run), formulas, "--csv").output.splitlines()[1]]))
     assert [cell[0] for cell in cells] == ["'", "'", "'", "'", "'", "-"]  # a number stays one
+    beside = "select ' =1+1' as a, chr(65309) || '1' as b, 'x;=1' as c, 'x' || chr(9) || '=1' as d, 'x=1' as e"
+    text = invoke(query_command, str(run), beside, "--csv").output.splitlines()[1]
+    assert text == '\' =1+1,\'\uff1d1,"x;=1","x\t=1",x=1'
     assert "huffman:tables=4" in invoke(query_command, str(run), sql).output
     listed_columns = json.loads(invoke(query_command, str(run), "--columns", "--json").output)
     assert {row["table"] for row in listed_columns} == set(TABLES)
@@ -218,7 +222,7 @@ def test_deleting_the_latest_good_run_says_so(doomed: Path) -> None:
 
 def test_everything_that_a_run_leaves_is_known(doomed: Path) -> None:
     """A file that linepress writes must not make its own folder undeletable."""
-    for name in ("events.jsonl", "failures.jsonl", "mlflow.json", "suite.yaml", ".lock"):
+    for name in ("events.jsonl", "failures.jsonl", "machine_load.json", "mlflow.json", "suite.yaml", ".lock"):
         (doomed / name).write_text("")
     delete(doomed)
     assert not doomed.exists()

@@ -224,7 +224,7 @@ def test_a_scheme_that_nobody_knows_is_one_sentence() -> None:
     error = invoke("query", "nosuch://x/y", "select 1").exception
     assert isinstance(error, RecordError)
     assert error.exit_code == 4
-    assert "nosuch://x/y: not a place that can be reached (" in str(error)
+    assert "nosuch://x/y: names no place (" in str(error)
     error = invoke("query", "s3://", "select 1").exception
     assert str(error) == "s3://: names no place; give a URI like s3://bucket/run"
 

@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
@@ -17,7 +18,7 @@ import pytest
 
 from linepress.errors import SourceError
 from linepress.sources import TensorRef, hub, open_source
-from linepress.sources.staging import staged
+from linepress.sources.staging import fetch_ahead, staged
 from linepress.stages.measure.case import measure_case
 from linepress.submission.fixtures import build
 from linepress_codecs.variant import Variant
@@ -233,6 +234,24 @@ def test_remote_tensor_is_fetched_once_for_many_reads(server: HubServer) -> None
     assert again.content_sha256 == ready.content_sha256
     assert again.tensor.format.name == "e4m3"
     assert len(server.requests) == before
+
+
+def test_the_next_tensor_is_fetched_by_another_process(server: HubServer) -> None:
+    """While this one does nothing but wait, as a worker whose compiled loop holds the interpreter."""
+    [key, value] = open_source("hf://acme/sharded@main").tensors()
+    before = len(server.requests)
+    fetch_ahead(key)
+    deadline_s = time.monotonic() + 30
+    while len(server.requests) == before:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+    assert staged(key).content_sha256 == key.content_sha256()
+    server.faults.append(Fault("model-00002-of-00002.safetensors", "status", at=404))
+    fetch_ahead(value)
+    with pytest.raises(SourceError):  # as if it had not been tried
+        staged(value)
+    server.faults.clear()
+    assert staged(value).content_sha256 == value.content_sha256()
 
 
 def test_local_snapshot_and_offline_mode(server: HubServer, tmp_path: Path) -> None:

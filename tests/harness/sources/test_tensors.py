@@ -78,6 +78,11 @@ RNG = np.random.Generator(np.random.PCG64(7))
         ("key_cache_tensor_12", "key_cache", 12, "key"),
         ("value_cache_tensor_0", "value_cache", 0, "value"),
         ("hidden_states.4", "activation", None, "activation"),
+        ("model.layers.7.mlp.down_proj.weight.grad", "down_proj", 7, "grad"),
+        ("main_grad.layers.0.self_attn.q_proj.weight", "q_proj", 0, "grad"),
+        ("state.model.layers.3.self_attn.k_proj.weight.exp_avg_sq", "k_proj", 3, "optim"),
+        ("optimizer.momentum_buffer.embed_tokens.weight", "embed", None, "optim"),
+        ("model.layers.7.gradient_gate.weight", "other", 7, "weight"),
         ("something", "other", None, "weight"),
     ],
 )

@@ -38,6 +38,7 @@ def reasons(folder: Path) -> dict[str, str]:
     return {f.rule: "; ".join(f.reasons) for f in inspect(folder, Limits()).findings if f.verdict == "FAIL"}
 
 
+@pytest.mark.threat("results about files that were never handed in")
 @pytest.mark.parametrize(
     ("file", "tensor"),
     [
@@ -58,6 +59,27 @@ def test_an_expected_result_is_about_a_tensor_that_was_handed_in(file: str, tens
     assert reasons(with_expected(tmp_path, file, tensor))["S01"].startswith("expected[0].")
 
 
+@pytest.mark.threat("results about files that were never handed in")
+@pytest.mark.parametrize(
+    ("rule", "old", "new"),
+    [
+        ("S05", f'path: "{SHARDS[0]}"', 'path: "/etc/hostname"'),
+        ("S05", f'path: "{SHARDS[0]}"', 'path: "../../../etc/hostname"'),
+        ("S05", f'path: "{SHARDS[0]}"', 'path: "C:\\\\x"'),
+        ("S03", f'path: "{SHARDS[0]}"', 'path: "manifest.yaml"'),
+        ("S16", 'submitter: "partner"', 'submitter: "../../etc"'),
+        ("S16", 'name: "tiny"', 'name: "/etc"'),
+        ("S11", 'uri: "hf://partner/tiny"', 'uri: "file:///etc/hostname"'),
+        ("S11", 'uri: "hf://partner/tiny"', 'uri: "hf://partner/.."'),
+        ("S12", "waiver: null", 'waiver: "../waivers"'),
+    ],
+)
+def test_no_other_field_of_a_manifest_leads_elsewhere(rule: str, old: str, new: str, tmp_path: Path) -> None:
+    folder = submission(tmp_path)
+    edit(folder, old, new)
+    assert rule in reasons(folder)
+
+
 def test_a_file_that_was_not_handed_in_is_not_opened(tmp_path: Path) -> None:
     asked = []
 
@@ -70,6 +92,7 @@ def test_a_file_that_was_not_handed_in_is_not_opened(tmp_path: Path) -> None:
     assert asked == ["inspect"]
 
 
+@pytest.mark.threat("results about files that were never handed in")
 def test_the_re_run_opens_nothing_beside_the_submission(tmp_path: Path) -> None:
     """Were S01 to fail, Landlock would still hold: the re-run is asked for a file beside the submission."""
     secret = tmp_path / "secret.safetensors"
@@ -86,6 +109,7 @@ def test_the_re_run_opens_nothing_beside_the_submission(tmp_path: Path) -> None:
     assert inside["lossless"] is True
 
 
+@pytest.mark.threat("results about files that were never handed in")
 @pytest.mark.parametrize("file", ["/etc/hostname", "/nowhere/at/all", "../x"])
 def test_a_reason_of_the_re_run_tells_nothing_of_this_machine(file: str, tmp_path: Path) -> None:
     (found,) = rerun(tmp_path, [{"file": file, "tensor": "t", "variant": "huffman"}], 1 << 20)
@@ -108,6 +132,9 @@ def a_zip(entries: int, comment: bytes = b"") -> bytes:
     return out.getvalue()
 
 
+@pytest.mark.threat(
+    "a ZIP with bytes behind it, text that runs, names that are something else elsewhere, numbers of 5,000 digits",
+)
 @pytest.mark.parametrize("behind", [0, 1, 2, 21, 22, 100, 65_535 - 22, 65_535, 65_536, 65_537, 70_000])
 @pytest.mark.parametrize("entries", [0, 1, 3])
 def test_what_zipfile_opens_is_an_archive(entries: int, behind: int) -> None:
@@ -121,6 +148,18 @@ def test_what_zipfile_opens_is_an_archive(entries: int, behind: int) -> None:
     assert (behind > 65_536) == (not opens), "the reach of zipfile has changed"
 
 
+def test_an_end_record_with_another_within_it_is_one(tmp_path: Path) -> None:
+    """zipfile looks 22 bytes before the end first; the last signature is not always the record (found by fuzzing)."""
+    data = bytes(40) + b"PK\x05\x06\0PK\x05\x06" + bytes(13)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        assert archive.namelist() == []
+    assert ends(data) is not None
+    assert ends(bytes(40) + b"PK\x05\x06" * 16_000 + b"\x07" * 9) is None
+
+
+@pytest.mark.threat(
+    "a ZIP with bytes behind it, text that runs, names that are something else elsewhere, numbers of 5,000 digits",
+)
 def test_zipfile_and_the_check_over_damaged_archives() -> None:
     """20,000 archives with a few bytes changed, cut or put in: nothing that zipfile opens is let through."""
     rng = random.Random(1)
@@ -143,12 +182,35 @@ def test_zipfile_and_the_check_over_damaged_archives() -> None:
     assert opened > 5000
 
 
+@pytest.mark.threat(
+    "a ZIP with bytes behind it, text that runs, names that are something else elsewhere, numbers of 5,000 digits",
+)
 def test_a_zip_behind_a_tensor_with_one_more_byte(tmp_path: Path) -> None:
     hidden = a_zip(1) + b"\x00"
     body = weights(2, 256)[: 512 - len(hidden)] + hidden
     found = reasons(with_file("more.safetensors", build({"c": ("U8", [len(body)], body)}), "safetensors")(tmp_path))
     assert "ZIP" in found["S15"]
     assert "ZIP" in found["S02"]
+
+
+@pytest.mark.threat(
+    "a ZIP with bytes behind it, text that runs, names that are something else elsewhere, numbers of 5,000 digits",
+)
+@pytest.mark.parametrize(
+    ("at", "hidden", "kind"),
+    [
+        (100, b"7z\xbc\xaf\x27\x1c\x00\x04", "7z"),
+        (1 << 20, b"7z\xbc\xaf\x27\x1c\x00\x04", "7z"),
+        (101, b"Rar!\x1a\x07\x00", "RAR"),
+        (4000, b"Rar!\x1a\x07\x01\x00", "RAR"),
+        (0x8001, b"CD001\x01", "image of a disc"),
+    ],
+)
+def test_what_programs_find_behind_a_header_is_an_archive(at: int, hidden: bytes, kind: str) -> None:
+    data = bytearray(build({"c": ("U8", [2 << 20], bytes(2 << 20))}))
+    assert ends(bytes(data)) is None
+    data[at : at + len(hidden)] = hidden
+    assert kind in str(ends(bytes(data)))
 
 
 def test_four_bytes_in_a_tensor_are_no_archive(tmp_path: Path) -> None:
@@ -179,11 +241,17 @@ TEXTS = {
     "NOTICE": b"(S'true'\nios\nsystem\n.",
     "README.md": b"# model\n<script>alert(1)</script>\n",
     "README": b"see <img src=x onerror=alert(1)>\n",
+    "README.txt": b"%PDF-1.7\n",
+    "COPYING": b"%!PS-Adobe-3.0\n",
+    "NOTICE.md": b"{\\rtf1 hello}\n",
     "x.json5": b"{}",
     "config": b"{}",
 }
 
 
+@pytest.mark.threat(
+    "a ZIP with bytes behind it, text that runs, names that are something else elsewhere, numbers of 5,000 digits",
+)
 @pytest.mark.parametrize("name", TEXTS)
 def test_text_is_taken_by_name_and_holds_nothing_that_runs(name: str, tmp_path: Path) -> None:
     assert "S02" in reasons(with_file(name + ("" if name != "LICENSE" else "-2"), TEXTS[name])(tmp_path))
@@ -197,11 +265,16 @@ def test_licences_and_notices_are_taken(name: str, tmp_path: Path) -> None:
     assert reasons(with_file(name, text)(tmp_path)) == {}
 
 
+@pytest.mark.threat(
+    "a ZIP with bytes behind it, text that runs, names that are something else elsewhere, numbers of 5,000 digits",
+)
 @pytest.mark.parametrize(
     "name",
     [
         "CON", "con.txt", "aux.json", "NUL", "nul.tar.gz", "COM1", "lpt9.txt", "COM\u00b9", "conin$", "a/prn/b",
         "a.", "a ", " a", "a./b", "\u3164", "x\u3164.json", "\u115f", "\uffa0", "a\ufe0f", "\u2800", "a\U000e0100",
+        "clock$", "CON .txt", "a/b. ", "a\u00a0", "a\u3000", "a\u200b", "a\u202e",
+        "c\u043enfig.json", "m\u03bfdel", "\u0455hard.json",
         'a"b', "a|b", "a?b=c", "a*", "a:b",
     ],
 )  # fmt: skip
@@ -209,6 +282,7 @@ def test_names_that_are_something_else_elsewhere(name: str) -> None:
     assert name_problem(name) is not None
     assert name_problem("console.json") is None
     assert name_problem("auxiliary/nulls.txt") is None
+    assert name_problem("\u043c\u043e\u0434\u0435\u043b\u044c/\u6a21\u578b-v1.json") is None  # each script by itself
 
 
 @pytest.mark.parametrize("name", ["con", "aux", "nul.x", "com1", "lpt0.json", "a.", "-a"])
@@ -223,6 +297,9 @@ def test_wide_letters_are_their_narrow_ones(tmp_path: Path) -> None:
     assert "one name on some file systems" in reasons(folder)["S05"]
 
 
+@pytest.mark.threat(
+    "a ZIP with bytes behind it, text that runs, names that are something else elsewhere, numbers of 5,000 digits",
+)
 @pytest.mark.parametrize(
     "number", ["9" * 5000, "-" + "9" * 5000, "0x" + "f" * 5000, "0o" + "7" * 5000, "1." + "0" * 5000]
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from linepress.submission.box import sandbox
+from linepress.submission.box import sandbox, seccomp
 from linepress.submission.box.seccomp import restrict
 from linepress.submission.fixtures import submission
 from linepress.submission.submit import check_submission
@@ -67,6 +69,7 @@ CALLS = {
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="seccomp is Linux's")
 
 
+@pytest.mark.threat("native code in the checking process")
 @linux
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers of system calls are the machine's")
 def test_native_code_gets_none_of_these() -> None:
@@ -78,6 +81,7 @@ def test_native_code_gets_none_of_these() -> None:
     assert found["said"] == dict.fromkeys(CALLS, "EPERM")
 
 
+@pytest.mark.threat("native code in the checking process")
 @linux
 @pytest.mark.parametrize(
     "take",
@@ -104,6 +108,7 @@ def test_what_checking_needs_is_left() -> None:
     assert inside(code)["said"] == [True, 100 << 20, True]
 
 
+@pytest.mark.threat("native code in the checking process")
 @linux
 def test_nothing_outlives_a_checking_process(tmp_path: Path) -> None:
     """A process that was started before the filter, in a session of its own, ends with the namespace."""
@@ -140,3 +145,33 @@ def test_the_verdict_says_what_was_shut(tmp_path: Path) -> None:
 def test_a_machine_without_such_a_filter_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.machine", lambda: "vax")
     assert restrict() is False
+
+
+SYSCALLS = Path(__file__).parents[2] / "data" / "syscalls.csv"
+HEADERS = {
+    "x86_64": Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h"),
+    "aarch64": Path("/usr/include/asm-generic/unistd.h"),
+}
+
+
+def numbers(machine: str) -> dict[str, int]:
+    """The calls that ``machine`` has, by the kernel's own headers as they are kept beside the tests."""
+    lines = [line for line in SYSCALLS.read_text(encoding="ascii").splitlines() if not line.startswith("#")]
+    return {row["name"]: int(row[machine]) for row in csv.DictReader(lines) if row[machine] != "-"}
+
+
+@pytest.mark.threat("native code in the checking process")
+@pytest.mark.parametrize("machine", HEADERS)
+def test_the_filter_has_the_numbers_of_the_machine_and_leaves_out_no_call_that_it_has(machine: str) -> None:
+    _, own, calls = seccomp._MACHINES[machine]
+    assert {**seccomp._COMMON, **calls, "seccomp": own} == numbers(machine)
+
+
+@pytest.mark.parametrize("machine", HEADERS)
+def test_the_numbers_beside_the_tests_are_those_of_the_headers(machine: str) -> None:
+    if not HEADERS[machine].is_file():
+        pytest.skip("the kernel's headers are not on this machine (linux-libc-dev)")
+    said = re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", HEADERS[machine].read_text(encoding="utf-8"))
+    known = {name: int(number) for name, number in said}
+    names = {line.partition(",")[0] for line in SYSCALLS.read_text(encoding="ascii").splitlines()[3:]}
+    assert {name: known[name] for name in names & known.keys()} == numbers(machine)

@@ -178,6 +178,7 @@ def test_a_stranger_is_undecided_and_an_impostor_fails(way: Way, tmp_path: Path)
     assert {f.rule: f.verdict for f in verify_bundle(way.bundle, [other])[0]}["signer"] == "FAIL"
 
 
+@pytest.mark.threat("a certificate that was altered, or signed by an impostor")
 def test_the_embedded_key_is_not_believed(way: Way, tmp_path: Path) -> None:
     # An impostor signs everything anew and puts the trusted public key into the bundle.
     entries = read_bundle(way.bundle)
@@ -210,6 +211,7 @@ def test_an_added_entry_is_found(way: Way, tmp_path: Path) -> None:
     assert verdicts(path, way)["hashes"] == "FAIL"
 
 
+@pytest.mark.threat("a certificate that was altered, or signed by an impostor")
 def test_every_byte_of_the_bundle_counts(way: Way, tmp_path: Path) -> None:
     raw = way.bundle.read_bytes()
     path = tmp_path / "flipped.lpcert"
@@ -239,6 +241,7 @@ def _nothing(path: Path) -> None:
     path.write_bytes(b"")
 
 
+@pytest.mark.threat("a bomb in place of a certificate")
 @pytest.mark.parametrize("make", [_bomb, _climbs, _nothing])
 def test_what_is_no_bundle_is_refused(make: Callable[[Path], None], way: Way, tmp_path: Path) -> None:
     path = tmp_path / "evil.lpcert"

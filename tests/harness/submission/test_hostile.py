@@ -92,6 +92,7 @@ CONTENT = {
 }
 
 
+@pytest.mark.threat("pickles, archives, programs, scripts, pointers under another name", "a pickle")
 @pytest.mark.parametrize("name", ["LICENSE.txt", "notes.json", "w.safetensors"])
 @pytest.mark.parametrize("kind", CONTENT)
 def test_content_is_told_by_its_bytes(kind: str, name: str, tmp_path: Path) -> None:
@@ -103,11 +104,13 @@ def test_content_is_told_by_its_bytes(kind: str, name: str, tmp_path: Path) -> N
     assert found["S10"] == "PASS"
 
 
+@pytest.mark.threat("pickles, archives, programs, scripts, pointers under another name")
 def test_a_pointer_is_named_as_one(tmp_path: Path) -> None:
     folder = with_file("w.safetensors", CONTENT["a Git LFS pointer"], "safetensors")(tmp_path)
     assert "git lfs pull" in reasons(folder, "S02")
 
 
+@pytest.mark.threat("an archive bomb")
 def test_a_zip_bomb_is_not_unpacked(tmp_path: Path) -> None:
     data = CONTENT["a ZIP bomb"]
     folder = with_file("w.bin", data)(tmp_path)
@@ -127,6 +130,7 @@ JSON = {
 }
 
 
+@pytest.mark.threat("configurations that load code, or are too deep", "trust", "deep beyond recursion")
 @pytest.mark.parametrize("kind", JSON)
 def test_configurations_within_caps_and_without_code(kind: str, tmp_path: Path) -> None:
     folder = submission(tmp_path)
@@ -164,6 +168,8 @@ IRREGULAR: dict[str, Callable[[Path], None]] = {
 }
 
 
+@pytest.mark.threat("symbolic links", "a link")
+@pytest.mark.threat("devices, pipes, sockets", "a device", "a pipe")
 @pytest.mark.parametrize("kind", IRREGULAR)
 def test_only_regular_files(kind: str, tmp_path: Path) -> None:
     folder = submission(tmp_path)
@@ -174,12 +180,14 @@ def test_only_regular_files(kind: str, tmp_path: Path) -> None:
     assert verdicts(folder)["S04"] == "FAIL"
 
 
+@pytest.mark.threat("hard links")
 def test_a_hard_link_is_a_second_name(tmp_path: Path) -> None:
     folder = submission(tmp_path)
     make_hard_link(folder)
     assert "hard links" in reasons(folder, "S04")
 
 
+@pytest.mark.threat("symbolic links")
 def test_the_folder_itself_is_no_link(tmp_path: Path) -> None:
     folder = submission(tmp_path)
     link = folder.with_name("link")
@@ -205,6 +213,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.threat("names of files with `../`, NUL, newline, over 255 bytes")
 @pytest.mark.parametrize("name", NAMES)
 def test_names_of_the_manifest_stay_in_the_folder(name: str, tmp_path: Path) -> None:
     folder = submission(tmp_path)
@@ -216,6 +225,7 @@ def test_names_of_the_manifest_stay_in_the_folder(name: str, tmp_path: Path) -> 
     assert all(reason.isprintable() for f in found.findings for reason in f.reasons)
 
 
+@pytest.mark.threat("names that are one name elsewhere, or no text")
 @pytest.mark.parametrize("pair", [("README", "readme"), ("stra\u00dfe", "strasse"), ("\u00e9", "e\u0301")])
 def test_names_that_are_one_elsewhere_collide(pair: tuple[str, str], tmp_path: Path) -> None:
     folder = submission(tmp_path)
@@ -225,6 +235,7 @@ def test_names_that_are_one_elsewhere_collide(pair: tuple[str, str], tmp_path: P
     assert verdicts(folder)["S05"] == "FAIL"
 
 
+@pytest.mark.threat("names that are one name elsewhere, or no text")
 def test_names_that_are_no_text(tmp_path: Path) -> None:
     folder = submission(tmp_path)
     Path(os.fsdecode(os.fsencode(folder) + b"/\xff\x1b\n")).write_text("text\n", encoding="utf-8")
@@ -256,6 +267,7 @@ def test_an_empty_folder_is_nothing_to_check(tmp_path: Path) -> None:
         check_submission(tmp_path / "absent")
 
 
+@pytest.mark.threat("10^6 tiny tensors")
 def test_a_million_tiny_tensors_cost_little(tmp_path: Path) -> None:
     n = 1_000_000
     header = bytearray(b"{")
@@ -270,6 +282,7 @@ def test_a_million_tiny_tensors_cost_little(tmp_path: Path) -> None:
     assert report.isolation["peak_bytes"] < 300e6
 
 
+@pytest.mark.threat("a header of 100 MB")
 def test_a_header_of_100_MB_costs_little(tmp_path: Path) -> None:
     folder = submission(tmp_path)
     n = 100_000_000
@@ -282,6 +295,7 @@ def test_a_header_of_100_MB_costs_little(tmp_path: Path) -> None:
     assert report.isolation["peak_bytes"] < 300e6
 
 
+@pytest.mark.threat("a file that changes between check and use")
 def test_a_file_that_changes_while_it_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = submission(tmp_path)
     real = checking.check_documents
@@ -296,6 +310,7 @@ def test_a_file_that_changes_while_it_is_checked(tmp_path: Path, monkeypatch: py
     assert verdicts(folder)["S10"] == "FAIL"
 
 
+@pytest.mark.threat("a file that changes between check and use")
 def test_a_file_that_is_exchanged_while_it_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = submission(tmp_path)
     real = checking.check_documents
@@ -309,6 +324,7 @@ def test_a_file_that_is_exchanged_while_it_is_checked(tmp_path: Path, monkeypatc
     assert verdicts(folder)["S10"] == "FAIL"
 
 
+@pytest.mark.threat("a file that changes between check and use")
 def test_a_file_that_changes_between_check_and_acceptance(tmp_path: Path) -> None:
     folder = submission(tmp_path)
     report = check_submission(folder)
@@ -325,6 +341,7 @@ def test_a_file_that_changes_between_check_and_acceptance(tmp_path: Path) -> Non
     assert list((tmp_path / "store" / "incoming").iterdir()) == []
 
 
+@pytest.mark.threat("two partners with one name")
 def test_acceptance_keeps_content_once_and_names_apart(tmp_path: Path) -> None:
     store = SubmissionStore(tmp_path / "store")
     folder = submission(tmp_path)
@@ -355,6 +372,7 @@ def test_under_another_name_is_refused(tmp_path: Path) -> None:
     assert {f.rule: f.verdict for f in report.findings}["S16"] == "FAIL"
 
 
+@pytest.mark.threat("a licence that forbids redistribution")
 def test_a_licence_that_forbids_needs_a_waiver_we_granted(tmp_path: Path) -> None:
     folder = submission(tmp_path)
     edit(folder, "redistribution: true", "redistribution: false")
@@ -394,6 +412,7 @@ MANIFESTS = {
 }
 
 
+@pytest.mark.threat("YAML with tags, aliases, a key twice, a bomb", "a tag", "a bomb")
 @pytest.mark.parametrize("kind", MANIFESTS)
 def test_manifests_by_a_strict_loader(kind: str) -> None:
     with pytest.raises(ManifestError):
@@ -406,6 +425,7 @@ def worker(code: str, **more: Any) -> sandbox.Answer:
     return sandbox.ask(request, 10, (sys.executable, "-I", "-c", prelude + code))
 
 
+@pytest.mark.threat("an attack on the checking process: network, files, memory, a lie in its answer")
 def test_the_sandbox_has_no_network() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         answer = worker(
@@ -426,6 +446,7 @@ def test_the_sandbox_has_no_network() -> None:
     assert answer.document["said"] == ("connected" if answer.document["how"] == "audit hook" else "cut")
 
 
+@pytest.mark.threat("an attack on the checking process: network, files, memory, a lie in its answer")
 def test_the_sandbox_reads_the_submission_alone(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "a").write_text("a", encoding="utf-8")
@@ -466,6 +487,7 @@ def test_a_network_that_is_still_there_is_a_breach() -> None:
     assert "no network namespace" in ledger.findings()[0].reasons[0]
 
 
+@pytest.mark.threat("an attack on the checking process: network, files, memory, a lie in its answer")
 @pytest.mark.parametrize(
     "attempt",
     [
@@ -491,6 +513,7 @@ def test_the_sandbox_refuses(attempt: str) -> None:
     assert answer.document == {"said": "refused"}, answer
 
 
+@pytest.mark.threat("an attack on the checking process: network, files, memory, a lie in its answer")
 def test_the_sandbox_limits_memory_and_cpu() -> None:
     answer = worker("isolation.limit(200 << 20, 1 << 30, 5)\nx = bytearray(400 << 20)\nprint('{}')")
     assert answer.document is None
@@ -500,6 +523,7 @@ def test_the_sandbox_limits_memory_and_cpu() -> None:
     assert "CPU" in answer.reason
 
 
+@pytest.mark.threat("an attack on the checking process: network, files, memory, a lie in its answer")
 @pytest.mark.parametrize(
     "code",
     [
@@ -534,6 +558,7 @@ def test_a_checking_process_that_breaks_names_no_folder_of_this_machine(tmp_path
     assert not any("/" in reason for f in report.findings if f.rule >= "S17" for reason in f.reasons)
 
 
+@pytest.mark.threat("names that are HTML")
 def test_the_page_of_a_hostile_submission_is_only_text(tmp_path: Path) -> None:
     from linepress.submission.report import render_page
 

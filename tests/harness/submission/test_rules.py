@@ -29,12 +29,14 @@ def test_what_pack_writes_passes_every_rule(tmp_path: Path) -> None:
     assert (report.tensors, report.tensor_bytes) == (3, 1028)
 
 
+@pytest.mark.threat("a rule broken, each of S01–S21 with one submission that passes and one that fails")
 @pytest.mark.parametrize("rule", [rule for rule in RULES if FIXTURES[rule][0] is not PASSES])
 def test_the_passing_fixture_passes_its_rule(rule: str, tmp_path: Path) -> None:
     fixture = FIXTURES[rule][0]
     assert verdicts(check_submission(fixture.make(tmp_path), **fixture.options))[rule] == "PASS"
 
 
+@pytest.mark.threat("a rule broken, each of S01–S21 with one submission that passes and one that fails")
 @pytest.mark.parametrize("rule", RULES)
 def test_the_failing_fixture_fails_its_rule_and_every_rule_is_told(rule: str, tmp_path: Path) -> None:
     fixture = FIXTURES[rule][1]

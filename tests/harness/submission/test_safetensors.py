@@ -112,6 +112,8 @@ REFUSED = {
 }
 
 
+@pytest.mark.threat("offsets out of order, which are legal", "order of the header is not that of the bytes")
+@pytest.mark.threat("a length that reads as pickle opcodes", "a length that reads as pickle opcodes")
 @pytest.mark.parametrize("name", TAKEN)
 def test_what_holds_up_is_taken(name: str, tmp_path: Path) -> None:
     verdicts, facts = judge(TAKEN[name], tmp_path)
@@ -120,6 +122,47 @@ def test_what_holds_up_is_taken(name: str, tmp_path: Path) -> None:
     assert len(facts.sha256) == 64
 
 
+@pytest.mark.threat("names of tensors with `../`, NUL, newline, over 512 characters", "name of 513")
+@pytest.mark.threat(
+    "a length that lies: none, 7 bytes, over the file, over 100 MB, 2^64 − 1",
+    "7 bytes",
+    "length over the file",
+    "length over 100 MB",
+    "length 2^64 - 1",
+)
+@pytest.mark.threat(
+    "a header that is no text, no JSON, a list, too deep",
+    "not UTF-8",
+    "not JSON",
+    "a list",
+    "deep nesting",
+)
+@pytest.mark.threat("metadata that is no text", "metadata of numbers", "metadata null")
+@pytest.mark.threat(
+    "unknown dtypes, fields, numbers that are none",
+    "unknown dtype",
+    "an unknown field",
+    "minus zero as offset",
+    "true as side",
+)
+@pytest.mark.threat(
+    "a hole, an overlap, an end before its beginning, three offsets",
+    "a hole",
+    "an overlap",
+    "end before begin",
+    "three offsets",
+)
+@pytest.mark.threat(
+    "sizes that overflow, half a byte, shape and bytes that differ, a zero that hides a product",
+    "overflow",
+    "half a byte",
+    "shape and offsets differ",
+    "zero hides a product",
+)
+@pytest.mark.threat("a file cut anywhere, a byte too many", "trailing byte")
+@pytest.mark.threat("white space where parsers differ", "leading white space", "padding of newlines")
+@pytest.mark.threat("two tensors with one name, also by escapes", "one name twice", "one name twice by escapes")
+@pytest.mark.threat("rank 100,000, an empty name, BOOL of 2", "empty name", "BOOL of 2")
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_does_not_is_refused_by_its_rule(name: str, tmp_path: Path) -> None:
     data, rule = REFUSED[name]
@@ -127,11 +170,13 @@ def test_what_does_not_is_refused_by_its_rule(name: str, tmp_path: Path) -> None
     assert verdicts[rule] == "FAIL", verdicts
 
 
+@pytest.mark.threat("rank 100,000, an empty name, BOOL of 2")
 def test_rank_100000_is_refused_without_being_read_whole(tmp_path: Path) -> None:
     verdicts, _ = judge(pack(header_of({"w": entry(shape=[1] * 99_999 + [4])}), b"abcd"), tmp_path)
     assert "FAIL" in verdicts.values()
 
 
+@pytest.mark.threat("a file cut anywhere, a byte too many")
 def test_a_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
     data = build({"a": ("U8", [2], b"ab"), "w": ("BF16", [4], b"abcdefgh")}, {"format": "pt"})
     for end in range(len(data)):
@@ -139,6 +184,7 @@ def test_a_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
         assert "FAIL" in verdicts.values(), f"cut at byte {end}"
 
 
+@pytest.mark.threat("names that are HTML")
 def test_names_of_html_are_names(tmp_path: Path) -> None:
     verdicts, facts = judge(build({"<script>alert(1)</script>": ("U8", [4], b"abcd")}), tmp_path)
     assert verdicts == {}
@@ -218,6 +264,7 @@ SCRAPS = [
 ]
 
 
+@pytest.mark.threat("readers that disagree")
 @settings(max_examples=400, deadline=None, derandomize=True)
 @given(
     header=st.sampled_from(SEEDS),
@@ -232,6 +279,7 @@ def test_what_the_own_reader_takes_the_library_takes_alike(header: bytes, at: fl
         assert notes == []
 
 
+@pytest.mark.threat("readers that disagree")
 def test_the_library_is_asked_about_the_header_that_was_hashed() -> None:
     header = json.dumps({"w": entry()}).encode()
     own, notes = both(header, 4)

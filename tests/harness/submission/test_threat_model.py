@@ -1,96 +1,80 @@
-"""The threat model names a test for each bad input: it fails here when a named test or case goes away."""
+"""The threat model's table comes of markers on tests: it fails here when a bad input loses its last test."""
 
 from __future__ import annotations
 
-import ast
-import re
-from functools import cache
 from pathlib import Path
 
-import pytest
+from benchmarks.tools.threats import threats
 
-ROOT = Path(__file__).parents[3]
-PAGE = ROOT / "docs" / "threat-model.md"
-HEADING = "## Bad input, and the test with its bytes"
-
-EXPECTED = (
-    "each of S01–S21",
+KNOWN = {
+    "a rule broken, each of S01–S21 with one submission that passes and one that fails",
     "an archive bomb",
+    "a bomb in place of a certificate",
     "a header of 100 MB",
     "10^6 tiny tensors",
     "names of files with `../`, NUL, newline, over 255 bytes",
-    "names of tensors with `../`, NUL, newline",
+    "names of tensors with `../`, NUL, newline, over 512 characters",
     "names that are HTML",
+    "names that are one name elsewhere, or no text",
     "symbolic links",
     "hard links",
-    "devices",
+    "devices, pipes, sockets",
     "a file that changes between check and use",
+    "other bytes than were declared",
     "two partners with one name",
     "a token of another partner",
     "an upload cut at every stage",
-    "uploads out of order, twice",
+    "a service killed during an upload",
+    "uploads out of order, twice, by two writers at once",
     "a licence that forbids redistribution",
     "a submission that never ends",
-)
-"""Bad input that a partner or a stranger is known to try, and that the page must answer with a test."""
+    "a suite other than the manifest asks for",
+    "a length that lies: none, 7 bytes, over the file, over 100 MB, 2^64 − 1",
+    "a header that is no text, no JSON, a list, too deep",
+    "metadata that is no text",
+    "unknown dtypes, fields, numbers that are none",
+    "a hole, an overlap, an end before its beginning, three offsets",
+    "sizes that overflow, half a byte, shape and bytes that differ, a zero that hides a product",
+    "a file cut anywhere, a byte too many",
+    "white space where parsers differ",
+    "two tensors with one name, also by escapes",
+    "rank 100,000, an empty name, BOOL of 2",
+    "offsets out of order, which are legal",
+    "a length that reads as pickle opcodes",
+    "readers that disagree",
+    "pickles, archives, programs, scripts, pointers under another name",
+    "YAML with tags, aliases, a key twice, a bomb",
+    "configurations that load code, or are too deep",
+    "an attack on the checking process: network, files, memory, a lie in its answer",
+    "a certificate that was altered, or signed by an impostor",
+    "code that joins a run from this machine or another",
+    "a run that reaches for the key, other partners or the network",
+    "a run that takes all memory",
+    "native code in the checking process",
+    "results about files that were never handed in",
+    "a ZIP with bytes behind it, text that runs, names that are something else elsewhere, numbers of 5,000 digits",
+    "two framings, bodies of strangers, half-open heads, drips",
+    "a PATCH after complete, more declared than there is room for, a token revoked meanwhile",
+    "a hub that drips, a delete meanwhile, two runners",
+    "one name with two contents, a deletion that is not complete, an audit log that was edited",
+    "an envelope written otherwise, 200,000 signatures",
+    "formulas in CSV",
+}
+"""Bad input that a partner or a stranger is known to try; each is held by a test that is marked with it."""
 
 
-def table() -> dict[str, list[tuple[str, str, str]]]:
-    """Bad input -> ``(file, test, case or nothing)`` of each test that the page names for it."""
-    section = PAGE.read_text(encoding="utf-8").partition(HEADING)[2].partition("\n## ")[0]
-    found: dict[str, list[tuple[str, str, str]]] = {}
-    for line in section.splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
-        if not line.startswith("| ") or cells[0] == "bad input":
-            continue
-        what, tests = cells
-        rows = found.setdefault(what, [])
-        file = ""
-        for word in re.findall(r"`([^`]+)`", tests):
-            if word.endswith(".py"):
-                file = word
-                continue
-            named = re.fullmatch(r"(test_\w+)(?:\[(.+)\])?", word)
-            assert named is not None, f"{what}: {word} is not the name of a test"
-            rows.append((file, named[1], named[2] or ""))
-    return found
+def test_each_bad_input_has_a_test() -> None:
+    found = threats()
+    assert set(found) == KNOWN
+    for what, tests in found.items():
+        for held in tests:
+            assert not held.absent, f"{what}: {held.file} has no case {held.absent}; write it or mend the marker"
 
 
-@cache
-def module(file: str) -> tuple[frozenset[str], frozenset[str]]:
-    """``(test functions, texts)`` of a module below ``tests/``."""
-    tree = ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8"))
-    tests = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
-    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    return frozenset(tests), frozenset(texts)
-
-
-@pytest.mark.parametrize(
-    ("what", "tests"), table().items(), ids=lambda value: value if isinstance(value, str) else ""
-)
-def test_each_bad_input_has_the_tests_that_the_page_names(what: str, tests: list[tuple[str, str, str]]) -> None:
-    assert tests, f"{what}: the page names no test"
-    for file, test, case in tests:
-        functions, texts = module(file)
-        assert test in functions, f"{what}: {file} has no {test}; write it again or mend the page"
-        assert not case or case in texts, f"{what}: {file} has no case {case!r}; write it again or mend the page"
-
-
-@pytest.mark.parametrize("what", EXPECTED)
-def test_the_page_answers_what_is_known_to_be_tried(what: str) -> None:
-    assert any(what in row for row in table()), f"the page has no row about {what}"
-
-
-def test_a_test_that_went_away_is_noticed() -> None:
-    gone = [("harness/submission/test_hostile.py", "test_that_never_was", "")]
-    with pytest.raises(AssertionError, match="has no test_that_never_was"):
-        test_each_bad_input_has_the_tests_that_the_page_names("anything", gone)
-    gone = [("harness/submission/test_hostile.py", "test_only_regular_files", "a case that never was")]
-    with pytest.raises(AssertionError, match="has no case"):
-        test_each_bad_input_has_the_tests_that_the_page_names("anything", gone)
-
-
-def test_every_link_of_the_page_leads_somewhere() -> None:
-    links = re.findall(r"\]\(([^)#]+)\)", PAGE.read_text(encoding="utf-8"))
-    assert {"intake.md", "partners.md"} <= set(links)
-    assert all((PAGE.parent / link).is_file() for link in links)
+def test_a_case_that_went_away_is_noticed(tmp_path: Path) -> None:
+    marked = '@pytest.mark.threat("a bomb", "large")\ndef test_bombs(kind):\n    pass\n'
+    (tmp_path / "test_a.py").write_text('KINDS = ["large"]\n' + marked, encoding="utf-8")
+    (tmp_path / "test_b.py").write_text('KINDS = ["small"]\n' + marked, encoding="utf-8")
+    kept, gone = threats(tmp_path)["a bomb"]
+    assert (kept.absent, gone.absent) == ((), ("large",))
+    assert str(kept) == "`test_a.py`: `test_bombs[large]`"

@@ -22,17 +22,18 @@ FLAGS = (
     "--no-first-run",
     "--remote-debugging-port=0",
 )
-START_S = 30.0
+START_S = 60.0
 ENTER_KEY = 13
 
 
 class Browser:
     """One page without JavaScript; https://chromedevtools.github.io/devtools-protocol names the commands."""
 
-    def __init__(self, profile: Path, flags: Sequence[str] = FLAGS) -> None:
+    def __init__(self, profile: Path, width_px: int = 1200, flags: Sequence[str] = FLAGS) -> None:
         if CHROMIUM is None:
             raise RuntimeError("no Chromium on this machine")
         self._profile = profile
+        self._width_px = width_px
         self._loop = asyncio.new_event_loop()
         self._ids = itertools.count(1)
         self._process = subprocess.Popen(
@@ -42,10 +43,16 @@ class Browser:
         )
 
     def __enter__(self) -> Self:
-        self._loop.run_until_complete(self._connect())
+        try:
+            self._loop.run_until_complete(self._connect())
+        except BaseException:
+            self._process.kill()
+            raise
         self._call("Emulation.setScriptExecutionDisabled", value=True)
         for domain in ("Page", "DOM"):
             self._call(f"{domain}.enable")
+        size = {"width": self._width_px, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        self._call("Emulation.setDeviceMetricsOverride", **size)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -79,6 +86,10 @@ class Browser:
         root = self._call("DOM.getDocument", depth=0)["root"]["nodeId"]
         return str(self._call("DOM.getOuterHTML", nodeId=root)["outerHTML"])
 
+    def overflow_px(self) -> int:
+        """By how much the document is wider than the window: ``scrollWidth`` of its root less the window's width."""
+        return max(0, int(self._call("Page.getLayoutMetrics")["cssContentSize"]["width"]) - self._width_px)
+
     def screenshot(self) -> bytes:
         """The page as PNG."""
         import base64
@@ -93,7 +104,10 @@ class Browser:
         return found
 
     def _address(self) -> str:
-        history = self._call("Page.getNavigationHistory")
+        try:
+            history = self._call("Page.getNavigationHistory")
+        except RuntimeError:
+            return ""  # between two pages there is none
         return str(history["entries"][history["currentIndex"]]["url"])
 
     def settled(self) -> str:

@@ -5,8 +5,8 @@
 ``hang=N``
     The N-th planned tensor's cases never end.
 ``clock=S``
-    The wall clock of this process jumps S seconds back and forth at every look of ours; Ray's own waits, which give up
-    by the wall clock, keep the true one.
+    The wall clock of this process jumps S seconds back and forth at every look of ours. Ray's own waits, which give
+    up by it, keep the true one.
 ``file-limit=B``
     From the first part of the record on, no file can grow beyond B bytes, as on a disk that is full.
 """

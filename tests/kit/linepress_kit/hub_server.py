@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 from urllib.parse import unquote, urlsplit
 
 LFS_ABOVE_BYTES = 4096
+SLOW_BYTES = 1 << 18
 _RANGE = re.compile(r"^bytes=(\d+)-(\d+)?$")
 
 
@@ -102,6 +103,9 @@ class HubServer:
     repos: dict[str, Repo]
     token: str = "hf_stand_in"
     faults: list[Fault] = field(default_factory=list)
+    bytes_per_s: float = 0.0
+    """Of the network before it, shared by all who ask; 0 for as fast as it goes."""
+    line: threading.Lock = field(default_factory=threading.Lock)
     requests: list[Request] = field(default_factory=list)
 
     def __enter__(self) -> HubServer:
@@ -303,6 +307,12 @@ class _Handler(BaseHTTPRequestHandler):
                     self.wfile.write(bytes([byte]))
                     self.wfile.flush()
                     time.sleep(fault.at / 1000)
+            return
+        if self.hub.bytes_per_s:
+            for start in range(0, len(body), SLOW_BYTES):
+                with self.hub.line:  # one line to the hub for all who ask
+                    time.sleep(min(SLOW_BYTES, len(body) - start) / self.hub.bytes_per_s)
+                self.wfile.write(body[start : start + SLOW_BYTES])
             return
         self.wfile.write(body)
 

@@ -24,20 +24,25 @@ def coding_order(element: Element) -> list[int]:
     return [8 * (i // 8) + 4 * (i % 2) + (i % 8) // 2 for i in range(element.count)]
 
 
+def canonical_order(lengths: NDArray[np.uint8]) -> list[int]:
+    """Symbols with a code, by (length, symbol); raises `ConfigurationError` where a code is longer than `LIMIT`."""
+    if int(lengths.max(initial=0)) > LIMIT:
+        raise ConfigurationError(
+            f"a code has {int(lengths.max())} bits and this engine takes {LIMIT}: fit with limit={LIMIT}"
+        )
+    return sorted(np.flatnonzero(lengths).tolist(), key=lambda s: (int(lengths[s]), s))
+
+
 def huffman_config(lengths: NDArray[np.uint8], zero_lines: bool, symbols: int = 256) -> list[tuple[int, int]]:
     """Table writes of code ``lengths`` uint8[256] (0 = no code).
 
     BOUND + l is the end of the codes of at most l bits, left-aligned in `LIMIT` bits; OFFSET + l is the place of the
     first of l bits in canonical order less that code. Raises `ConfigurationError` where the engine has no room.
     """
-    order = sorted(np.flatnonzero(lengths).tolist(), key=lambda s: (int(lengths[s]), s))
+    order = canonical_order(lengths)
     if len(order) > symbols:
         raise ConfigurationError(
             f"the table has {len(order)} symbols and this engine room for {symbols}: take the design of 256 symbols"
-        )
-    if int(lengths.max(initial=0)) > LIMIT:
-        raise ConfigurationError(
-            f"a code has {int(lengths.max())} bits and this engine takes {LIMIT}: fit with limit={LIMIT}"
         )
     writes = [(SYMBOL + i, int(s)) for i, s in enumerate(order)]
     code = place = 0
@@ -47,6 +52,16 @@ def huffman_config(lengths: NDArray[np.uint8], zero_lines: bool, symbols: int = 
         writes.append((OFFSET + length, (place - code) % (1 << LIMIT)))
         place, code = place + n, (code + n) << 1
     return [*writes, (ZERO_MODE, int(zero_lines))]
+
+
+def length_bits(element: Element) -> int:
+    """Width of a sub-stream's length field."""
+    return (element.count // LANES * LIMIT).bit_length()
+
+
+def fixed_bits(element: Element) -> int:
+    """Bits of a coded line beside its codes."""
+    return 1 + (LANES - 1) * length_bits(element) + (0 if element.bits == 8 else element.count * element.rest_bits)
 
 
 class HuffmanDecoder(LineEngine):
@@ -68,8 +83,7 @@ class HuffmanDecoder(LineEngine):
         element, limit, lanes = self.element, LIMIT, LANES
         count, steps = element.count, element.count // lanes
         rest = 0 if self.whole else element.rest_bits
-        field = (steps * limit).bit_length()
-        fixed = 1 + (lanes - 1) * field + count * rest
+        field, fixed = length_bits(element), fixed_bits(element)
         rest_at = 1 + (lanes - 1) * field
         most = RAW_BITS + 1 - fixed  # code bits of the longest coded line
         lane_bits = steps * limit
@@ -162,7 +176,7 @@ class HuffmanDecoder(LineEngine):
         unmet = [named(m, n != 0, f"check_lane{j}") for j, n in enumerate(left)]
         bad = bad | (coded & Cat(*unmet).any())
         indices, body, coded, zero, bad = pipe.cut(indices, body, coded, zero, bad)
-        fours = [mux_tree(m, _fours(table), index[2:], f"four{i}") for i, index in enumerate(indices)]
+        fours = [mux_tree(m, fours_of(table), index[2:], f"four{i}") for i, index in enumerate(indices)]
         fours, indices, body, coded, zero, bad = pipe.cut(
             fours, [index[:2] for index in indices], body, coded, zero, bad
         )
@@ -181,7 +195,7 @@ class HuffmanDecoder(LineEngine):
         self.finish(m, pipe, Cat(*elements), bad)
 
 
-def _fours(table: list[Any]) -> list[Any]:
+def fours_of(table: list[Any]) -> list[Any]:
     """Entries of the table, four to an item."""
     return [Cat(*table[i : i + 4]) for i in range(0, len(table), 4)]
 

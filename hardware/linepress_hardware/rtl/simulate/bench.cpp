@@ -36,7 +36,9 @@ static std::vector<uint32_t> load(const char *path) {
 #define SET(port, value) dut.port = (value)
 #define GET(port) dut.port
 #define LINE_WORD(w) dut.line[w]
-#define DATA_WORD(w) dut.data[w]
+#define DATA_WORD(w) word(dut.data, w)
+static uint32_t word(uint64_t narrow, size_t w) { return uint32_t(narrow >> (32 * w)); }
+template <size_t N> static uint32_t word(const VlWide<N> &wide, size_t w) { return wide[w]; }
 #define EVAL() dut.eval()
 #endif
 #define TICK() (SET(clk, 0), EVAL(), SET(clk, 1), EVAL())
@@ -60,7 +62,7 @@ int main(int argc, char **argv) {
     size_t sent = 0, got = 0, differ = 0, refused = 0;
     long long first = -1;
     std::deque<uint64_t> taken;
-    uint64_t now = 0, least = ~0ull, most = 0, random = 88172645463325252ull, steady_clocks = 0;
+    uint64_t now = 0, answered = 0, least = ~0ull, most = 0, random = 88172645463325252ull, steady_clocks = 0;
     while (got < total) {
         SET(clk, 0); EVAL();
         random ^= random << 13; random ^= random >> 7; random ^= random << 17;
@@ -78,6 +80,7 @@ int main(int argc, char **argv) {
         SET(clk, 1); EVAL();
         now++;
         if (GET(out_valid)) {
+            answered = now;
             if (taken.empty()) { printf("{\"differ\": 1, \"first\": %zu, \"reason\": \"an answer without a line\"}\n", got); return 0; }
             const uint32_t *want = &records[RECORD * got + WORDS_IN + 1];
             uint64_t cycles = now - 1 - taken.front();
@@ -97,7 +100,7 @@ int main(int argc, char **argv) {
             if (error != bool(want[WORDS_OUT + 1]) || (!error && !same)) { if (!differ++) first = got; }
             got++;
         }
-        if (now > 64 * total + 100000) { if (!differ++) first = got; break; }      // it hangs
+        if (now - answered > 100000) { if (!differ++) first = got; break; }      // it hangs
     }
     printf("{\"lines\": %zu, \"refused\": %zu, \"differ\": %zu, \"first\": %lld, \"cycles_least\": %llu, \"cycles_most\": %llu, "
            "\"interval\": %.4f}\n", got, refused, differ, first, (unsigned long long)least, (unsigned long long)most,

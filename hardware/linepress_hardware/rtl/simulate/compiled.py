@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from linepress_hardware.errors import ConfigurationError
+from linepress_hardware.rtl.catalog import Design
 from linepress_hardware.rtl.emit import module_name, to_rtlil
-from linepress_hardware.rtl.line import LineEncoder, LineEngine
+from linepress_hardware.rtl.line import LineEncoder
 from linepress_hardware.rtl.simulate.vectors import Outcome, Vectors, fitted, words_of
 from linepress_hardware.rtl.yosys import cxxrtl_include, run_yosys
 
@@ -36,8 +37,8 @@ class CompiledModel:
     without a compiler, without verilator where it is asked for, or where a build fails.
     """
 
-    def __init__(self, engine: LineEngine, name: str, simulator: str, passes: list[str] | None = None) -> None:
-        self.simulator, self.engine = simulator, engine
+    def __init__(self, design: Design, simulator: str, passes: list[str] | None = None) -> None:
+        self.simulator = simulator
         found = compiler()
         if found is None:
             raise ConfigurationError(
@@ -48,11 +49,12 @@ class CompiledModel:
                 "verilator is not installed: apt-get install verilator, or take --simulator cxxrtl"
             )
         began = time.perf_counter()
+        engine = self.engine = design.make()
         self._place = tempfile.TemporaryDirectory(prefix="linepress-rtl-")
         folder = self.folder = Path(self._place.name)
-        (folder / "design.il").write_text(to_rtlil(engine, name))
+        (folder / "design.il").write_text(to_rtlil(engine, design.name))
         flat = ["read_rtlil design.il", "proc", "flatten", "opt_clean -purge", *(passes or [])]
-        top = module_name(name)
+        top = module_name(design.name)
         defines = {"LINE_BITS": engine.line_bits, "DATA_BITS": engine.data_bits}
         if isinstance(engine, LineEncoder):
             defines["OUT_SIZE"] = 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from functools import reduce
 
 from linepress_hardware.errors import ConfigurationError
 from linepress_hardware.rtl.catalog import Design
@@ -27,8 +26,8 @@ def pick_simulator(lines: int) -> str:
 def simulate(design: Design, sets: Sequence[Vectors], simulator: str) -> Outcome:
     """Every set of vectors, each with its tables, through the whole engine of ``design``."""
     if simulator == AMARANTH:
-        return reduce(lambda before, now: now.after(before), [interpret(design.make(), each) for each in sets])
+        return interpret(design.make(), sets)
     if simulator not in SIMULATORS:
         raise ConfigurationError(f"no simulator is called {simulator!r}; there are {', '.join(SIMULATORS)}")
-    with CompiledModel(design.make(), design.name, simulator) as model:
+    with CompiledModel(design, simulator) as model:
         return model.run_all(sets)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from linepress.cli.common import BYTES, json_option, print_json, stderr, stdout
 from linepress.errors import EXIT_CASES_FAILED, EXIT_NOTHING_MEASURED, EXIT_OK, LinepressError
 
 if TYPE_CHECKING:
+    from linepress.stages.channel.case import ChannelCase
     from linepress.stages.channel.inputs import LineSizes
 
 EPILOG = """\b
@@ -27,14 +27,16 @@ Examples:
   linepress channel sizes.json --sweep decode_latency_ns --load-curve --blocks --capacity --faults
   linepress channel kv.safetensors -c huffman --packing stream --packing classes:set=auto --leakage
   linepress channel sizes.json --trace accesses.bin --packing stream
+  linepress channel sizes.json --memory lpddr5x --schemes all --within 2
 
 \b
 sizes.json     a list of line counts by coded bits, or {"344": 1200, "512": 3}
 sizes.csv      columns bits,lines
 accesses.bin   little-endian uint64 words, byte_address << 1 | is_write
-x              gain over the plain channel at its best (mapping, page policy, queues, refresh of a recorded search) on
-               the same accesses, ± its 95 % confidence interval; (closed form); [gain with everything at its default]
-not converged  the interval is wider than --within after 4 million accesses: no gain is stated
+gain x         over the plain channel at its best (mapping, page policy, queues, refresh of a recorded search) on the
+               same accesses, ± its 95 % confidence interval
+–              not converged: the interval is wider than --within after 4 million accesses, no gain is stated
+*              above the bytes saved; the notes name the resource that these free
 
 Exit codes: 0 ok, 2 some cases failed, 3 nothing was measured, 4 usage, 130 interrupted.
 """
@@ -128,6 +130,13 @@ def _settings(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]
 @click.option("--leakage", is_flag=True, help="Bits a line that sizes and atoms give away, and what padding costs.")
 @click.option("--faults", is_flag=True, help="Damage the memory and read all of it through the port (first case).")
 @click.option(
+    "--schemes",
+    "scheme_names",
+    multiple=True,
+    metavar="NAME",
+    help="Instead: compaction and translation schemes side by side (all, or names; an unknown one lists them).",
+)
+@click.option(
     "--trace", "trace", type=click.Path(path_type=Path), help="Replay a recorded trace (on the first case)."
 )
 @json_option
@@ -158,6 +167,7 @@ def command(
     capacity: bool,
     leakage: bool,
     faults: bool,
+    scheme_names: tuple[str, ...],
     trace: Path | None,
     as_json: bool,
 ) -> int:
@@ -173,6 +183,7 @@ def command(
     from linepress.stages.channel.case import ChannelCase
     from linepress.stages.channel.inputs import case_of
     from linepress.stages.channel.row import channel_case
+    from linepress.tables.ratios import listed
     from linepress_codecs.errors import CodecError
     from linepress_hardware.errors import HardwareError
 
@@ -195,8 +206,11 @@ def command(
         ecc_code=ecc,
         overrides=settings,
     )
+    if scheme_names:
+        bases = [replace(case_of(base, found, decode_ns), memory=m) for found in sizes for m in memories or ("hbm3",)]
+        return _schemes(bases, scheme_names, as_json)
     cases = [
-        replace(case_of(base, found, decode_ns), memory=memory, packing=packing, workload=workload)
+        (replace(case_of(base, found, decode_ns), memory=memory, packing=packing, workload=workload), found)
         for found in sizes
         for memory in memories or ("hbm3",)
         for packing in packings or ("stream", "classes:set=auto")
@@ -204,16 +218,16 @@ def command(
     ]
     rows: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
-    for case in cases:
+    for case, found in cases:
         try:
-            rows += channel_case(case)
+            rows.append({"format": found.format, "cast": found.cast, **channel_case(case)})
         except (LinepressError, HardwareError, CodecError) as error:
             if len(cases) == 1:
                 raise
             failed.append({"memory": case.memory, "packing": case.packing, "codec": case.codec, "error": str(error)})
     document: dict[str, Any] = {"rows": rows, "failed": failed}
     if rows:
-        first = cases[0]
+        first = cases[0][0]
         if sweeps:
             document["sweeps"] = [row for key in sweeps for row in extras.sweep_rows(first, key)]
         if load_curve:
@@ -224,7 +238,7 @@ def command(
             document["capacity"] = extras.capacity_row(first)
             document["contract"] = extras.contract_rows(first)
         if leakage:
-            document["leakage"] = [extras.leakage_row(case) for case in {c.packing: c for c in cases}.values()]
+            document["leakage"] = [extras.leakage_row(case) for case in {c.packing: c for c, _ in cases}.values()]
         if faults:
             document["faults"] = extras.fault_rows(first)
         if trace is not None:
@@ -233,11 +247,36 @@ def command(
         print_json(document)
     else:
         _print(document)
-    for failure in failed:
-        stderr().print(f"failed: {failure['memory']} {failure['packing']}: {failure['error']}", markup=False)
+    for reason in dict.fromkeys(failure["error"] for failure in failed):
+        of = [f"{case['codec']} {case['packing']} {case['memory']}" for case in failed if case["error"] == reason]
+        cases_said = "1 case" if len(of) == 1 else f"{len(of)} cases"
+        stderr().print(f"failed, {cases_said} of {len(cases)}: {reason} ({listed(of, 3)})", markup=False)
     if not rows:
         return EXIT_NOTHING_MEASURED
     return EXIT_CASES_FAILED if failed else EXIT_OK
+
+
+def _schemes(bases: list[ChannelCase], names: tuple[str, ...], as_json: bool) -> int:
+    """The tables of `linepress.stages.channel.schemes` instead of the cases."""
+    from linepress.stages.channel.schemes import chosen_schemes, published_rows, scheme_rows, verdict
+    from linepress.tables.schemes import published_table, scheme_table
+    from linepress.tables.text import show
+
+    chosen = chosen_schemes(names)
+    rows = [row for base in bases for row in scheme_rows(base, chosen)]
+    published = published_rows(bases[0], chosen)
+    said = verdict(rows)
+    if as_json:
+        print_json({"schemes": rows, "published": published, "verdict": said})
+        return EXIT_OK
+    out = stdout()
+    for table in [scheme_table(rows), *([published_table(published)] if published else [])]:
+        out.print(table.caption, style="bold", markup=False)
+        show(table, out)
+        out.print()
+    for sentence in said:
+        out.print(sentence, markup=False, highlight=False)
+    return EXIT_OK
 
 
 def _policy(policy: str | None, queue: int | None) -> str | None:
@@ -270,126 +309,14 @@ def line_sizes(
 
 
 def _print(document: dict[str, Any]) -> None:
-    from rich import box
-    from rich.table import Table
+    from linepress.tables.channel import channel_notes, channel_tables, extra_tables
+    from linepress.tables.text import show
 
-    from linepress.tables import format as fmt
-
-    console = stdout()
-    console.width = max(console.width if console.is_terminal else 200, 150)
-
-    def gain(row: dict[str, Any], name: str) -> str:
-        value, default, wide = row[f"gain_{name}"], row[f"default_gain_{name}"], row[f"gain_{name}_half_width_pct"]
-        if value != value:
-            return f"not converged, ± {wide:.1f} %"
-        mark = "*" if row[f"resource_{name}"] else ""
-        beside = fmt.ratio(default, 2) if default == default else "not converged"
-        return (
-            f"{fmt.ratio(value, 3)}{mark} ± {wide:.1f} % ({fmt.ratio(row[f'closed_form_gain_{name}'], 2)}) [{beside}]"
-        )
-
-    def latency(row: dict[str, Any], prefix: str) -> str:
-        kept = row[f"{prefix}load_sustained"]
-        parts = (row[f"{prefix}latency_mean_ns"], row[f"{prefix}latency_p99_ns"])
-        return " / ".join(fmt.significant(x) for x in parts) + ("" if kept else " !")
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("memory", "packing", "codec", "data", "mode"):
-        table.add_column(title, overflow="fold")
-    for title in (
-        "capacity x",
-        "seq GB/s",
-        "x",
-        "rand GB/s",
-        "x",
-        "mixed x",
-        "plain ns mean/p99",
-        "ns mean/p99",
-        "metadata hit",
-        "pJ/B plain → comp",
-    ):
-        table.add_column(title, justify="right", no_wrap=True)
-    for row in document["rows"]:
-        table.add_row(
-            row["memory"],
-            row["packing"],
-            row["codec"],
-            row["data"],
-            row["mode"],
-            fmt.ratio(row["effective_capacity_ratio"]),
-            f"{fmt.significant(row['plain_bandwidth_sequential_GBps'])} → "
-            f"{fmt.significant(row['effective_bandwidth_sequential_GBps'])}",
-            gain(row, "sequential"),
-            f"{fmt.significant(row['plain_bandwidth_random_GBps'])} → "
-            f"{fmt.significant(row['effective_bandwidth_random_GBps'])}",
-            gain(row, "random"),
-            gain(row, "mixed"),
-            latency(row, "plain_"),
-            latency(row, ""),
-            fmt.percent(100 * row["metadata_hit_rate"]) if row["metadata_hit_rate"] is not None else fmt.ABSENT,
-            f"{fmt.significant(row['plain_energy_pJ_per_useful_byte'])} → "
-            f"{fmt.significant(row['energy_pJ_per_useful_byte'])}",
-        )
-    console.print(table)
-    if document["rows"]:
-        first = document["rows"][0]
-        console.print(
-            f"latency: {first['workload']} reads at {first['load_pct_peak']:g} % of pin peak; gains over the plain "
-            "channel at its best; (closed form) [all at default]; ! does not sustain this load; "
-            f"decode {first['decode_latency_ns']:.3g} ns in {first['decoders']} pipelines",
-            markup=False,
-        )
-    for row in document["rows"]:
-        for name in ("sequential", "random", "mixed", "workload"):
-            if name == "workload" and row["workload"] in ("sequential", "random", "mixed"):
-                continue
-            console.print(f"  {_settled(row, name)}", markup=False, highlight=False)
-    for name in ("sweeps", "load_curve", "block_baseline", "faults", "contract", "leakage"):
-        if name in document:
-            _plain_table(name.replace("_", " "), document[name])
-    for name in ("capacity", "trace"):
-        if name in document:
-            _plain_table(name, [document[name]])
-
-
-def _settled(row: dict[str, Any], name: str) -> str:
-    """One sentence on one gain: settings, run length, bytes saved, and the resource where the gain is above them."""
-    from linepress.tables import format as fmt
-
-    what = row["workload"] if name == "workload" else name
-    value, wide = row[f"gain_{name}"], row[f"gain_{name}_half_width_pct"]
-    said = f"{fmt.ratio(value, 3)} ± {wide:.2f} %" if value == value else f"not converged (± {wide:.2f} %)"
-    saved = fmt.ratio(row[f"bytes_saved_{name}"], 3)
-    best, default = (fmt.significant(row[f"plain_{k}bandwidth_{name}_GBps"]) for k in ("", "default_"))
-    text = (
-        f"{row['memory']} {row['packing']} {what}: gain {said}, bytes saved {saved}; plain at its best {best} GB/s "
-        f"with {row[f'plain_settings_{name}']} (default {default}), compressed with {row[f'settings_{name}']}; "
-        f"{row[f'accesses_{name}']:,} accesses, at most {row['most_in_flight']} lines in flight"
-    )
-    resource, usual = row[f"resource_{name}"], row[f"default_resource_{name}"]
-    text += f"; * above the bytes saved: they free {resource}" if resource else ""
-    return text + (f"; both at default, above the bytes saved there: they free {usual}" if usual else "")
-
-
-def _plain_table(title: str, rows: list[dict[str, Any]]) -> None:
-    from rich import box
-    from rich.table import Table
-
-    from linepress.tables import format as fmt
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
-    for name in rows[0]:
-        table.add_column(name.replace("_", " "), overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(value, fmt.significant) for value in row.values()))
-    console = stdout()
-    console.width = max(console.width if console.is_terminal else 200, 150)
-    console.print(table)
-
-
-def _cell(value: Any, number: Callable[[Any], str]) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int) or (isinstance(value, float) and value.is_integer() and abs(value) < 1e15):
-        return f"{int(value):,}"
-    return number(value) if isinstance(value, float) else str(value)
+    rows = document["rows"]
+    out = stdout()
+    for table in [*(channel_tables(rows) if rows else []), *extra_tables(document)]:
+        out.print(table.caption, style="bold", markup=False)
+        show(table, out)
+        out.print()
+    for note in channel_notes(rows) if rows else []:
+        out.print(note, markup=False)

@@ -6,8 +6,9 @@ from typing import Any
 
 import click
 
+from linepress.api.named import size_bytes, topology_named
 from linepress.cli.common import json_option, print_json, stdout
-from linepress.cli.hardware.fabric_arguments import parts_options, sides, size_bytes, topology_argument, wired
+from linepress.cli.hardware.fabric_arguments import parts_options, sides, wired
 from linepress.cli.hardware.fabric_collective import collective_command
 from linepress.cli.hardware.fabric_compressed import compressed_command
 from linepress.cli.hardware.fabric_memory import kv_transfer_command, memory
@@ -114,8 +115,8 @@ def allreduce(
                 buffer_bytes=buffer_bytes,
             )
         else:
-            found = topology_argument(kind)
-            fabric = fabric_of(found if n is None else found.with_accelerators(n), buffer_bytes=buffer_bytes)
+            found = topology_named(kind, n)
+            fabric = fabric_of(found, buffer_bytes=buffer_bytes)
         row = collective(
             fabric,
             payload,
@@ -254,8 +255,7 @@ def rtt(
         found = None
         part, box = find_link(link), find_switch(switch) if levels else None
     else:
-        found = topology_argument(name)
-        found = found if n is None else found.with_accelerators(n)
+        found = topology_named(name, n)
         part, box, levels = found.link, found.switch, found.levels
     access = size_bytes(size)
     terms = trips.round_trip(part, box, levels, operation=operation, size_bytes=access, added_ns=decode_ns)

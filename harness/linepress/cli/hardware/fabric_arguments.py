@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from linepress.api.named import topology_named
 from linepress.errors import LinepressError
 
 if TYPE_CHECKING:
     from linepress_hardware.fabric.topologies import Topology
-
-
-def size_bytes(text: str) -> int:
-    """``1GiB`` as bytes; one sentence for anything else."""
-    from linepress_codecs.variant import parse_bytes
-
-    try:
-        value = parse_bytes(text)
-    except ValueError as error:
-        raise LinepressError(str(error)) from None
-    if value <= 0:
-        raise LinepressError(f"a size of {text} moves nothing; give 1 byte or more")
-    return value
 
 
 def sides(text: str | None) -> tuple[int, ...]:
@@ -37,25 +24,12 @@ def sides(text: str | None) -> tuple[int, ...]:
         raise LinepressError(f"dimensions {text!r} are no whole numbers; write them like 8x8") from None
 
 
-def topology_argument(name: str) -> Topology:
-    """A packaged topology, or one from a ``.toml`` file of the same layout."""
-    from linepress_hardware.fabric.topologies import parse_topology, topology
-
-    if name.endswith(".toml"):
-        path = Path(name)
-        if not path.is_file():
-            raise LinepressError(f"there is no file {name}; give a .toml of the layout of data/topologies, or a name")
-        return parse_topology(path.read_text(encoding="utf-8"), name)
-    return topology(name)
-
-
 def wired(kind: str, n: int | None, link: str, switch: str, planes: int, dims: str | None, over: float) -> Topology:
     """A packaged topology by name, or one of parts by its kind."""
     from linepress_hardware.fabric.topologies import KINDS, custom
 
     if kind not in KINDS:
-        found = topology_argument(kind)
-        return found if n is None else found.with_accelerators(n)
+        return topology_named(kind, n)
     return custom(
         kind,
         n or 64,

@@ -6,8 +6,9 @@ from typing import Any
 
 import click
 
+from linepress.api.named import size_bytes
 from linepress.cli.common import json_option, print_json, stdout
-from linepress.cli.hardware.fabric_arguments import parts_options, size_bytes, wired
+from linepress.cli.hardware.fabric_arguments import parts_options, wired
 from linepress.errors import LinepressError
 
 SIZES = tuple(64 << (2 * i) for i in range(11))
@@ -147,7 +148,7 @@ def kv_transfer_command(
       linepress fabric kv-transfer --topology nvl72 --prefill 36 --decode 36 --pairing random --ratio 1.4 --json
       linepress fabric kv-transfer --layers 32 --prefill-s 0.2 --ratio 1.5
     """
-    from linepress.cli.hardware.models import model_argument
+    from linepress.api.named import model_named
     from linepress_hardware.fabric.kv_transfer import kv_transfer
 
     if kv_size is not None:
@@ -155,7 +156,7 @@ def kv_transfer_command(
     else:
         if tokens < 1 or not kv_bits > 0:
             raise LinepressError(f"{tokens} tokens of {kv_bits:g} bits hold nothing; give numbers above 0")
-        cache = model_argument(model).sequence_bytes(tokens, kv_bits / 8)
+        cache = model_named(model).sequence_bytes(tokens, kv_bits / 8)
     row = kv_transfer(
         wired(kind, n or (max(2, prefill + decode) if kind == "switch" else None), link, switch, planes, dims, over),
         cache,

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
+from linepress.api.named import size_bytes
 from linepress.cli.common import json_option, print_json, stdout
-from linepress.cli.hardware.fabric_arguments import size_bytes
 
 
 @click.command("port")

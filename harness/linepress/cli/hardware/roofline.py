@@ -65,13 +65,13 @@ def command(
     of the chosen mode, `reference` and `corrected` (device, stages with rows, totals, resident bytes),
     `differences`, `talk` (cells equal to the talk's, the damaged one named; only at the talk's own point).
     """
-    from linepress.cli.hardware.models import accelerator_argument, model_argument
+    from linepress.api.named import accelerator_named, model_named
     from linepress_hardware.inference.parallel import Parallel
     from linepress_hardware.inference.precision import parse_precision
 
     document = _document(
-        model_argument(model),
-        accelerator_argument(accelerator),
+        model_named(model),
+        accelerator_named(accelerator),
         context=context,
         batch=batch,
         precision=parse_precision(precision),

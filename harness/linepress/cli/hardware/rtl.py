@@ -82,17 +82,17 @@ def list_designs(memories: tuple[str, ...], as_json: bool) -> None:
         measured = record()["designs"].get(design.name, {})
         cycles, interval = (measured["cycles"], measured["interval"]) if measured else _counted(design.make())
         row: dict[str, Any] = {
-            "design": design.name, "kind": design.kind, "codec": design.codec, "format": design.format,
+            "design": design.name, "kind": design.kind, "codec": design.held_against, "format": design.format,
             "cycles": cycles, "interval": interval,
         }  # fmt: skip
         mapped = measured.get("mapped")
         if mapped:
             clock = mapped["timings"][0]["clock_GHz"]
             rate = 64 * clock / interval
-            row |= {
-                "GHz": round(clock, 2), "ns": round(cycles / clock, 2), "um2": round(mapped["area_um2"]),
-                "GB/s": round(rate, 1), **{f"for {name}": math.ceil(peak / rate) for name, peak in peaks.items()},
-            }  # fmt: skip
+            row |= {"GHz": round(clock, 2), "ns": round(cycles / clock, 2), "um2": round(mapped["area_um2"])}
+            if not design.packing:
+                needed = {f"for {name}": math.ceil(peak / rate) for name, peak in peaks.items()}
+                row |= {"GB/s": round(rate, 1), **needed}
         rows.append({**row, "summary": design.summary})
     if as_json:
         print_json({"designs": rows})
@@ -176,8 +176,10 @@ def simulate(
     from linepress_hardware.rtl.simulate.run import pick_simulator
 
     design = _design(codec, encoder, fmt)
-    if not design.codec:
-        raise LinepressError(f"{design.name} has no codec to be held against: simulate a decoder or an encoder")
+    if not design.held_against:
+        raise LinepressError(
+            f"{design.name} has no codec or packing to be held against: simulate a decoder, encoder or address unit"
+        )
     sources = [open_source(uri, **({"dtype": dtype} if dtype else {})) for uri in uris or (_bundled(),)]
     selection = Selection(names=names)
     tensors = [t.with_cast(cast or "") for source in sources for t in selection.of(source.tensors())]

@@ -92,7 +92,7 @@ def command(model: str, accelerator: str, as_json: bool, **given: Any) -> None:
     recorded run, and everything assumed. With --measured: `constants`, `known` and `unseen` (errors of TPOT),
     `points`, `largest_roofline_ratio`, `split`.
     """
-    from linepress.cli.hardware.models import accelerator_argument, model_argument
+    from linepress.api.named import accelerator_named, model_named
     from linepress_hardware.inference.compression import PLAIN, Compression
     from linepress_hardware.inference.parallel import Parallel
     from linepress_hardware.inference.precision import parse_precision
@@ -100,7 +100,7 @@ def command(model: str, accelerator: str, as_json: bool, **given: Any) -> None:
     from linepress_hardware.inference.serving.recorded import errors
     from linepress_hardware.inference.step_cost import Calibration
 
-    shape, part = model_argument(model), accelerator_argument(accelerator)
+    shape, part = model_named(model), accelerator_named(accelerator)
     limits = engine_of(given)
     if given["measured"] is not None:
         measured_points_command(shape, part, limits, given, as_json)

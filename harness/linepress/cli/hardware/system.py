@@ -9,7 +9,7 @@ import click
 from linepress.cli.common import json_option, print_json, stderr, stdout
 
 _ROWS: tuple[tuple[str, str, float, str], ...] = (
-    ("decode step, ms", "decode_time_s", 1e3, ",.4f"),
+    ("decode step, ms", "time_s", 1e3, ",.4f"),
     ("tokens/s", "tokens_per_s", 1.0, ",.1f"),
     ("time to first token, ms", "ttft_s", 1e3, ",.3f"),
     ("largest batch at this context", "largest_batch", 1.0, ",.0f"),
@@ -19,7 +19,7 @@ _ROWS: tuple[tuple[str, str, float, str], ...] = (
     ("KV outweighs weights at, tokens", "kv_equals_weights_at_tokens", 1.0, ",.0f"),
     ("compute bound from batch", "compute_bound_batch", 1.0, ",.0f"),
     ("energy, kJ per million tokens", "energy_J_per_million_tokens", 1e-3, ",.1f"),
-    ("USD per million tokens", "usd_per_million_tokens", 1.0, ",.4f"),
+    ("USD per million tokens", "cost_usd_per_million_tokens", 1.0, ",.4f"),
 )
 
 
@@ -95,7 +95,7 @@ def command(model: str, accelerator: str, as_json: bool, **given: Any) -> None:
         if not row["compressed_fits"]:
             stderr().print(
                 f"note: batch {scenario.batch} × context {scenario.context_tokens:,} does not fit the devices even "
-                f"compressed; {row['compressed_devices_needed']} are needed"
+                f"compressed; {row['devices_needed']} are needed"
             )
             break
     for row in rows:
@@ -135,10 +135,10 @@ def _sweep(text: str) -> tuple[str, list[float]]:
 
 def _print(model: str, accelerator: str, row: dict[str, Any]) -> None:
     out = stdout()
-    out.print(f"{model} on {row['devices']} × {accelerator}   decode bound by {row['decode_bound']}")
+    out.print(f"{model} on {row['devices']} × {accelerator}   decode bound by {row['bound_by']}")
     out.print(f"{'':40s}{'plain':>16s}{'compressed':>16s}{'change':>10s}")
     for title, key, scale, form in _ROWS:
-        pair = [row[f"{side}_{key}"] for side in ("plain", "compressed")]
+        pair = [row[f"plain_{key}"], row[key]]
         cells = "".join(f"{'–' if value is None else format(value * scale, form):>16s}" for value in pair)
         change = f"{pair[1] / pair[0] - 1:>+10.1%}" if pair[0] and pair[1] is not None else ""
         out.print(f"{title:40s}{cells}{change}")
@@ -149,7 +149,7 @@ def _print(model: str, accelerator: str, row: dict[str, Any]) -> None:
     )
     out.print(
         f"users at this context, less what an engine keeps for itself: {row['plain_largest_batch_low']:,} plain, "
-        f"{row['compressed_largest_batch_low']:,} compressed"
+        f"{row['largest_batch_low']:,} compressed"
     )
     out.print(
         f"band: 90 % within ±{row['band_share']:.0%}, half within ±{row['band_median']:.0%} ({row['band_source']})"
@@ -164,7 +164,7 @@ def _print(model: str, accelerator: str, row: dict[str, Any]) -> None:
     if gain is not None:
         out.print(f"capacity gain {gain:.4f}   closed form {row['closed_form_capacity_gain']:.4f}")
     out.print(
-        f"all-reduces {row['all_reduce_s'] * 1e6:,.2f} µs a step   "
+        f"all-reduces {row['allreduce_s'] * 1e6:,.2f} µs a step   "
         f"figures behind energy: {row['energy_status']}, behind cost: {row['cost_status']}"
     )
 
@@ -181,7 +181,7 @@ def _print_sweep(rows: list[dict[str, Any]]) -> None:
     )
     for row in rows:
         out.print(
-            f"{row['value']:>20,g} {row['plain_tokens_per_s']:>14,.1f} {row['compressed_tokens_per_s']:>14,.1f} "
-            f"{row['speedup']:>9.4f} {row['closed_form_speedup']:>12.4f} {row['compressed_largest_batch']:>8,} "
-            f"{row['plain_largest_batch']:>8,}   {row['decode_bound']}"
+            f"{row['value']:>20,g} {row['plain_tokens_per_s']:>14,.1f} {row['tokens_per_s']:>14,.1f} "
+            f"{row['speedup']:>9.4f} {row['closed_form_speedup']:>12.4f} {row['largest_batch']:>8,} "
+            f"{row['plain_largest_batch']:>8,}   {row['bound_by']}"
         )

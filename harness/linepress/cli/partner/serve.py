@@ -173,7 +173,7 @@ def _serve(settings: Settings, host: str, port: int, trust_proxy: str, with_runn
 def _tell_doors(readiness: Readiness) -> None:
     """Say at the start what this machine does not let be shut."""
     for door in readiness.doors():
-        stderr().print(f"warning: a checking process cannot be denied {door}", markup=False)
+        stderr().print(f"warning: checks and runs cannot be denied {door}", markup=False)
 
 
 def _run_only(settings: Settings) -> int:

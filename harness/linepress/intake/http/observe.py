@@ -28,7 +28,7 @@ from linepress.intake.http.web import address_of, problem
 from linepress.intake.service import Service
 from linepress.intake.store import states
 from linepress.intake.store.database import meta, submissions
-from linepress.intake.work import jail
+from linepress.intake.work import group, jail
 from linepress.intake.work.processes import RunnerLock
 from linepress.submission.box import sandbox
 from linepress.submission.check.ledger import escaped
@@ -157,7 +157,7 @@ class Readiness:
         self._open: list[str] | None = None
 
     def doors(self) -> list[str]:
-        """What a checking process cannot be denied here, in words; looked at once."""
+        """What a check or run cannot be denied here, in words; looked at once."""
         with self._lock:
             if self._open is None:
                 self._open = self._probe()
@@ -174,6 +174,9 @@ class Readiness:
             "processes of its own (no namespace)": found.get("processes") == "namespace",
             "the file system (no Landlock)": bool(found.get("landlock")),
             "system calls (no seccomp)": found.get("seccomp") is True,
+            "more memory for a run's processes together (no delegated cgroup v2; each alone is limited)": (
+                group.place() is not None
+            ),
         }
         missing = [what for what, shut in closed.items() if not shut]
         if folder := jail.exposed(self._service.settings.data):

@@ -66,7 +66,7 @@ class Shield:
                     headers.setdefault(name, value)
             await send(message)
 
-        answer = framing(Headers(scope=scope))
+        answer = framing(Headers(scope=scope), scope["http_version"])
         if answer is None and scope["method"] == "PATCH" and UPLOAD.match(scope["path"]):
             answer = await run_in_threadpool(self._known, Request(scope))
         elif answer is None:
@@ -120,9 +120,11 @@ class Shield:
         return None, replay
 
 
-def framing(headers: Headers) -> Response | None:
+def framing(headers: Headers, version: str = "1.1") -> Response | None:
     """A refusal of requests whose end two readers could see in two places (RFC 9112 § 6.3)."""
     lengths, codings = headers.getlist("content-length"), headers.getlist("transfer-encoding")
+    if codings and version == "1.0":
+        return problem(400, "framing", "HTTP/1.0 has no Transfer-Encoding; send Content-Length")
     if codings and lengths:
         return problem(400, "framing", "the request has Content-Length and Transfer-Encoding; send one of them")
     if len(lengths) > 1 or len(codings) > 1 or (codings and codings[0].strip().lower() != "chunked"):

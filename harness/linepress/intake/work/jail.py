@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from linepress.intake.work import group
 from linepress.intake.work.processes import tie_to
 from linepress.submission.box import isolation, landlock
 
@@ -118,13 +119,17 @@ def copy_kernels(into: Path) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Entry point: the parent's id, ``{"work", "temporary", "network"}`` as JSON, and the verb with its arguments."""
+    """Entry point: the parent's id; work, temporary, network, memory_bytes and group as JSON; the verb with its
+    arguments."""
     parent, shut, *verb = arguments
     tie_to(int(parent))
     asked = json.loads(shut)
+    memory = group.enter(Path(asked["group"]) if asked["group"] else None, asked["memory_bytes"])
     found = enter(Path(asked["work"]), Path(asked["temporary"]), asked["network"])
     print(
-        f"jail: network {found['network'] or 'not cut'}, Landlock {found['landlock'] or 'missing'}", file=sys.stderr
+        f"jail: network {found['network'] or 'not cut'}, Landlock {found['landlock'] or 'missing'}, "
+        f"{asked['memory_bytes']} B of memory by {memory}",
+        file=sys.stderr,
     )
     sys.argv = ["linepress", *verb]
     from linepress.cli.app import main as run

@@ -26,7 +26,7 @@ from linepress.intake.http.answers import RefusedError
 from linepress.intake.service import Service
 from linepress.intake.store import audit, leaderboard, names, states, submissions, waivers
 from linepress.intake.store.retention import sweep
-from linepress.intake.work import hub, jail, judging, processes
+from linepress.intake.work import group, hub, jail, judging, processes
 from linepress.intake.work.places import Place, tensor_files
 from linepress.intake.work.validation import check_runnable, write_suite
 from linepress.records.files import write_atomically
@@ -278,19 +278,24 @@ class Runner:
             "work": str(place.path),
             "temporary": str(temporary),
             "network": settings.ray_address is not None,
+            "memory_bytes": settings.run_memory_bytes,
         }
-        command = [sys.executable, "-m", "linepress.intake.work.jail", str(os.getpid()), json.dumps(shut)]
-        command += ["run", "suite.yaml", "--out", "run", "--workers", str(settings.workers), "--no-mlflow", "--json"]
-        command += ["--ray-address", settings.ray_address] if settings.ray_address else []
+        verb = ["run", "suite.yaml", "--out", "run", "--workers", str(settings.workers), "--no-mlflow", "--json"]
+        verb += ["--ray-address", settings.ray_address] if settings.ray_address else []
         kept = {name: os.environ[name] for name in RUN_ENVIRONMENT if name in os.environ}
         own = {name: str(temporary) for name in ("HOME", "TMPDIR")}
         own["NUMBA_CACHE_DIR"] = str(temporary / "kernels")
         end_s = time.monotonic() + settings.run_timeout_s
         try:
             jail.copy_kernels(temporary / "kernels")
-            return self._watch(
-                place, command, {**kept, **own, "PYTHONSAFEPATH": "1", "NO_COLOR": "1"}, stopped, end_s
-            )
+            with group.limited(settings.run_memory_bytes) as together:
+                shut["group"] = None if together is None else str(together)
+                command = [sys.executable, "-m", "linepress.intake.work.jail", str(os.getpid()), json.dumps(shut)]
+                environment = {**kept, **own, "PYTHONSAFEPATH": "1", "NO_COLOR": "1"}
+                ended = self._watch(place, [*command, *verb], environment, stopped, end_s)
+                if group.overran(together):
+                    return 0, f"the run took over {settings.run_memory_bytes} B of memory"
+                return ended
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 

@@ -350,7 +350,7 @@ def _system_table(rows: Frame) -> Table:
                 else fmt.significant(v)
             )
             cells.append(number_cell(v, text, "muted" if heading in ("plain", "closed form", "low", "high") else ""))
-        cells.append(cell(rows.text("bound_by")[k] or rows.text("decode_bound")[k]))
+        cells.append(cell(rows.text("bound_by")[k]))
         out.append(Row(tuple(cells)))
     note = f"the first {MAX_ROWS} of {fmt.count(len(rows))} rows. " if len(rows) > MAX_ROWS else ""
     standing = [f"{what} {', '.join(x for x in rows.unique(c) if x)}" for what, c in _STANDING if any(rows.unique(c))]

@@ -134,10 +134,12 @@ def _gains(view: RunView) -> list[tuple[str, str, str]]:
         gain = rows.real("gain_sequential")
         if np.isfinite(gain).any():
             best = int(np.nanargmax(gain))
+            wide = {name: rows.real(f"gain_{name}_half_width_pct")[best] for name in ("sequential", "random")}
+            known = {name: f" ± {pct:.1f} %" if np.isfinite(pct) else "" for name, pct in wide.items()}
             text = (
-                f"{fmt.ratio(gain[best], 2)} × sequential bandwidth "
+                f"{fmt.ratio(gain[best], 2)}{known['sequential']} × sequential bandwidth "
                 f"(closed form {fmt.ratio(rows.real('closed_form_gain_sequential')[best], 2)} ×), "
-                f"{fmt.ratio(rows.real('gain_random')[best], 2)} × random, "
+                f"{fmt.ratio(rows.real('gain_random')[best], 2)}{known['random']} × random, "
                 f"{fmt.ratio(rows.real('effective_capacity_ratio')[best], 2)} × capacity – "
                 f"{rows.text('memory')[best]}, {rows.text('packing')[best]}"
             )

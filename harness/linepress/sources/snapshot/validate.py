@@ -17,6 +17,7 @@ from linepress.environment import expanded
 from linepress.errors import SourceError
 from linepress.sources import Source, TensorRef, open_source
 from linepress.sources.casts import to_float32
+from linepress.sources.groups import KINDS
 from linepress.sources.safetensors.header import Header
 from linepress.sources.safetensors.reader import SafetensorsSource, read_header
 from linepress.sources.snapshot.contract import Layout
@@ -33,7 +34,6 @@ from linepress_codecs.formats import Format
 
 PASS, WARN, FAIL = "PASS", "WARN", "FAIL"
 CHUNK_BYTES = 8 << 20
-_KINDS = {"key": "of keys", "value": "of values", "weight": "of weights", "activation": "of activations"}
 _PLAIN = ("F32", "F16", "BF16")
 STATED = ("model", "layers", "kv_heads", "head_dim", "tokens", "keys", "dtype", "text_sha256")
 """Metadata that makes a snapshot comparable with others; a missing one is a warning."""
@@ -91,7 +91,7 @@ def what_it_is(source: Source) -> str:
     said = [f"{n} of them {note}" for note, n in packed.most_common(3)]
     kinds = Counter(tensor.kind for tensor in tensors)
     if set(kinds) - {"weight"}:
-        said.append(", ".join(f"{n} {_KINDS[kind]}" for kind, n in kinds.items()))
+        said.append(", ".join(f"{n} of {KINDS[kind]}" for kind, n in kinds.items()))
     if ggml:
         said.append("blocks of " + ", ".join(f"{name} ({n})" for name, n in ggml.most_common(6)))
     if any("byte_order" in tensor.metadata for tensor in tensors):

@@ -1,11 +1,9 @@
-"""What goes into the channel stage and what comes out: `ChannelCase`, and `CHANNEL_COLUMNS` of a row.
-
-Plain data, so that record schemas and commands can name the columns without loading the model and its kernels.
-"""
+"""What goes into the channel stage, as plain data; `linepress.records.schema.CHANNEL_COLUMNS` come out."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -74,3 +72,20 @@ class ChannelCase:
     value_bytes: int = 2
     within_pct: float = 1.0
     overrides: tuple[tuple[str, float], ...] = ()
+
+    def identity(self) -> dict[str, Any]:
+        """Columns that say which case it is."""
+        return {
+            "workload": self.workload,
+            "memory": self.memory,
+            "packing": self.packing,
+            "codec": self.codec,
+            "data": self.data,
+            "placement": self.placement,
+            "mode": self.mode,
+            "line_bytes": self.line_bytes,
+            "lines": sum(self.bits_histogram),
+            "n_requests": self.n_requests,
+            "seed": self.seed,
+            "load_pct_peak": self.load_pct_peak,
+        }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from linepress.errors import SourceError
 from linepress.stages.channel.case import ChannelCase
-from linepress.stages.channel.row import FAULTS, prepare
+from linepress.stages.channel.row import prepare
 from linepress_codecs.packing import stored_bytes
 from linepress_hardware.channel import results, sweeps
 from linepress_hardware.channel.block_baseline import BlockCodec, block_baseline
@@ -21,12 +21,15 @@ from linepress_hardware.channel.ecc import code
 from linepress_hardware.channel.evaluate import InlineSpec, Study
 from linepress_hardware.channel.fault_study import as_rows, fault_study
 from linepress_hardware.channel.leakage import leakage, padding_price
+from linepress_hardware.channel.row import FAULTS
 from linepress_hardware.channel.workloads import trace_stream
 from linepress_hardware.errors import ConfigurationError
 
 FILL_BYTES = 16 << 20
 """Physical bytes of the device that the capacity run fills."""
 BLOCKS = (65536, 4096)
+TIMED_READS = 40_000
+"""Lone reads whose latency an observer of time sees."""
 LEAK_BITS = (0.1, 0.0)
 """Bits a line that padding may leave, for its price."""
 
@@ -97,14 +100,19 @@ def contract_rows(case: ChannelCase) -> list[dict[str, Any]]:
 
 
 def leakage_row(case: ChannelCase) -> dict[str, Any]:
-    """Bits a line that an observer of sizes or atoms learns under the case's packing, and the price of padding."""
+    """Bits a line that an observer of sizes, atoms or time learns under the case's packing; the price of padding."""
     packing, bits, study = prepare(case)
     atoms, pointer = study.atoms_alone(), study.subject.layout.pointer_bytes
     if pointer is not None and not study.inline:
         atoms = atoms + (pointer >= 0)
     # The plain layout repeats sooner than the tile of sizes.
     stored = np.resize(study.places()[1], bits.shape)
-    found = leakage(bits.astype(np.int64), stored, np.resize(atoms, bits.shape))
+    quiet = replace(study, n=TIMED_READS).compressed("random", study.idle_interval_ns)
+    timed = bits.astype(np.int64)[quiet.accesses.line % bits.shape[0]]
+    clocks = np.rint(quiet.read_latency_ns / study.config.axi_clock_ns).astype(np.int64)
+    # Reads that a refresh held up may take any time; they say little and count as one.
+    clocks = np.minimum(clocks, np.int64(np.quantile(clocks, 0.9)))
+    found = leakage(bits.astype(np.int64), stored, np.resize(atoms, bits.shape), timed, clocks)
     row: dict[str, Any] = {"packing": "off" if packing is None else packing.spec, **asdict(found)}
     for most in LEAK_BITS:
         slot, leak, capacity = padding_price(stored_bytes(bits, 64), most)

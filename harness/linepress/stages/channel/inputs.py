@@ -29,10 +29,10 @@ class LineSizes:
 
     Attributes
     ----------
-    label : str
-        Where they come from, printable.
     codec, data : str
         Variant, and ``weights``, ``dequantised weights`` or ``kv``.
+    format, cast : str
+        Element format and cast of the values; empty where a histogram does not tell.
     histogram : tuple[int, ...]
         Item b counts lines of b bits.
     line_bytes, table_bytes : int
@@ -40,10 +40,11 @@ class LineSizes:
         From the hardware card; None where nothing is known and the model's own figures hold.
     """
 
-    label: str
     codec: str
     data: str
     histogram: tuple[int, ...]
+    format: str = ""
+    cast: str = ""
     line_bytes: int = 64
     table_bytes: int = 0
     decode_latency_ns: float | None = None
@@ -90,7 +91,7 @@ def from_histogram(path: Path, data: str = "weights") -> LineSizes:
     sizes = _from_csv(path, text) if path.suffix.lower() == ".csv" else _from_json(path, text)
     if sum(sizes) <= 0:
         raise SourceError(f"{path}: the histogram counts no line; give counts by coded bits")
-    return LineSizes(str(path), "histogram", data, sizes)
+    return LineSizes("histogram", data, sizes)
 
 
 def _from_json(path: Path, text: str) -> tuple[int, ...]:
@@ -145,13 +146,13 @@ def from_run(path: RunPlace) -> list[LineSizes]:
     for pool in pools(RunStore.open(path)):
         if pool.codec_kind != "line" or pool.lines == 0:
             continue
-        label = f"{pool.data} {pool.format}" + (f" {pool.cast}" if pool.cast else "")
         found.append(
             LineSizes(
-                label,
                 pool.variant,
                 pool.data,
                 tuple(int(n) for n in pool.histogram),
+                pool.format,
+                pool.cast,
                 pool.line_bytes,
                 pool.table_bytes,
                 pool.decode_latency_ns,
@@ -167,7 +168,7 @@ def from_run(path: RunPlace) -> list[LineSizes]:
 
 
 def from_tensors(uri: str, specs: Sequence[str], *, layout: str | None, max_bytes: int | None) -> list[LineSizes]:
-    """Code a source with each codec: line sizes of weights, dequantised weights and KV, pooled apart."""
+    """Code a source with each codec: line sizes pooled by kind of data, format and cast."""
     from linepress.records.measured import data_of, dequantised_sources
     from linepress.sources import Selection, open_source
     from linepress.stages.measure.case import measure_case
@@ -192,32 +193,32 @@ def from_tensors(uri: str, specs: Sequence[str], *, layout: str | None, max_byte
             raise LinepressError(
                 f"codec {name} codes blocks, not lines; the channel takes a line codec such as huffman"
             )
-        rows: dict[str, list[dict[str, Any]]] = {}
+        rows: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
         for tensor in tensors:
             try:
                 row = measure_case(tensor, variant, repeats=0, verify=False)
             except UnsupportedFormatError:
                 continue
             data = data_of(str(row["kind"]), str(told["uri"]), str(row["cast"] or ""), marked)
-            rows.setdefault(data, []).append(row)
-        for data, mine in rows.items():
-            found.append(_pooled(uri, variant.spec, data, mine))
+            rows.setdefault((data, row["format"], row["cast"] or ""), []).append(row)
+        found += [_pooled(variant.spec, *what, mine) for what, mine in rows.items()]
     if not found:
         raise SourceError(f"{uri}: none of its tensors has a format these codecs take")
     return found
 
 
-def _pooled(uri: str, codec: str, data: str, rows: list[dict[str, Any]]) -> LineSizes:
+def _pooled(codec: str, data: str, format: str, cast: str, rows: list[dict[str, Any]]) -> LineSizes:
     width = max(len(row["bits_histogram"]) for row in rows)
     total: NDArray[np.int64] = np.zeros(width, np.int64)
     for row in rows:
         total[: len(row["bits_histogram"])] += np.asarray(row["bits_histogram"], np.int64)
     first = rows[0]
     return LineSizes(
-        f"{uri} ({len(rows)} tensors)",
         codec,
         data,
         tuple(int(n) for n in total),
+        format,
+        cast,
         int(first["line_bytes"]),
         sum(int(row["table_bytes"] or 0) for row in rows),
         first.get("decode_latency_ns"),

@@ -19,9 +19,11 @@ class MeasureError(LinepressError):
     exit_code = EXIT_CASES_FAILED
 
 
-TIMED_BYTES = 24 << 20
-"""Raw bytes that a timed round goes through, about. The noise of a round is that of the machine, not of which lines
-were drawn: of 537 MB of weights, rates over 24 MiB lie within 1 % of those over all of it (`benchmarks.price`)."""
+TIMED_BYTES = 8 << 20
+"""Raw bytes that a timed round goes through, about. Both runs of a comparison time the same lines, so a sample takes
+nothing from the least effect they show, and `linepress.compare.noise` was calibrated on rounds over 2 MB. Of 537 MB
+of weights, rates over 24 MiB lay within 1 % of those over all of it (`benchmarks.price`); at 24 MiB, three rounds
+took more than half of a case of 25 MB."""
 LEAST_TIMED_BYTES = 1 << 20
 """Fewest raw bytes of a chunk that are timed: at 2.5 GB/s four times the shortest round that counts."""
 

@@ -1,4 +1,5 @@
-"""The bill of materials of a certificate: every package that the issuing machine had, as CycloneDX 1.6 in JSON.
+"""The bill of materials of a certificate or a release: every package that the machine has, as CycloneDX 1.6 in JSON.
+``python -m linepress.submission.certificate.materials`` prints it.
 
 Names, versions and package URLs of what is installed, by the CycloneDX project's own library; no path, no host, and
 the same bytes for the same packages.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import sys
 from importlib import metadata
 
 
@@ -38,3 +40,7 @@ def bill_of_materials() -> bytes | None:
     document.pop("serialNumber", None)
     document.get("metadata", {}).pop("timestamp", None)
     return json.dumps(document, indent=1, sort_keys=True).encode() + b"\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(bill_of_materials() or sys.exit("cyclonedx-python-lib is missing; pip install linepress"))

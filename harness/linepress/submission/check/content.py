@@ -16,6 +16,8 @@ END_BYTES = 22
 """Size of the record that ends a ZIP, without its comment (APPNOTE 4.3.16)."""
 TAIL_BYTES = END_BYTES + (1 << 16)
 """How far from the end `zipfile` looks for that record."""
+REACH_BYTES = 1 << 23
+"""How far into any file 7-Zip looks for an archive (``kMaxCheckStartPosition`` of its OpenArchive.cpp)."""
 TEXT_NAME = re.compile(r"(?:LICEN[CS]E|COPYING|NOTICE|README)[A-Za-z0-9_-]*(?:\.(?:txt|md|rst))?\Z", re.IGNORECASE)
 JSON_SUFFIX = ".json"
 
@@ -30,6 +32,13 @@ _ARCHIVES: tuple[tuple[bytes, str], ...] = (
     (b"BZh", "a bzip2 file"),
     (b"Rar!", "a RAR archive"),
 )
+_ANYWHERE: tuple[tuple[bytes, str], ...] = (
+    (b"7z\xbc\xaf\x27\x1c", "also a 7z archive (7-Zip finds it behind other bytes)"),
+    (b"Rar!\x1a\x07", "also a RAR archive (its programs find it behind other bytes)"),
+)
+_VOLUME_AT = 16 * 2048 + 1
+"""Where the first descriptor of a file system for discs names itself; what stands before is anybody's (ECMA-119)."""
+_VOLUMES = (b"CD001", b"BEA01", b"NSR02", b"NSR03")
 _REFUSED: tuple[tuple[bytes, str], ...] = (
     (b"\x93NUMPY", "a NumPy file; save the tensors as safetensors"),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file; save the tensors as safetensors"),
@@ -39,6 +48,9 @@ _REFUSED: tuple[tuple[bytes, str], ...] = (
     (b"\xcf\xfa\xed\xfe", "a program (Mach-O)"),
     (b"\xca\xfe\xba\xbe", "a program (Mach-O or Java)"),
     (b"#!", "a script"),
+    (b"%PDF-", "a PDF"),
+    (b"%!PS", "a PostScript program"),
+    (b"{\\rtf", "a rich text document"),
     (b"version https://git-lfs.github.com/spec/v1", "a Git LFS pointer; fetch the file with git lfs pull"),
 )
 _PYTHON = re.compile(
@@ -55,7 +67,8 @@ _CALLS = {"GLOBAL", "INST", "OBJ", "REDUCE", "BUILD", "NEWOBJ", "NEWOBJ_EX", "ST
 
 
 def archive_of(head: bytes, tail: bytes, size_bytes: int, at: Callable[[int, int], bytes]) -> str | None:
-    """What archive a file is, at its beginning or (a ZIP may have anything before and behind it) at its end.
+    """What archive a file is: at its beginning, at its end (a ZIP may have anything before and behind it), or where
+    programs look that search for one.
 
     Parameters
     ----------
@@ -70,7 +83,17 @@ def archive_of(head: bytes, tail: bytes, size_bytes: int, at: Callable[[int, int
             return meaning
     if _is_tar(head):
         return "a tar archive"
-    return "also a ZIP archive (a central directory ends it)" if _ends_as_zip(tail, size_bytes, at) else None
+    if _ends_as_zip(tail, size_bytes, at):
+        return "also a ZIP archive (a central directory ends it)"
+    return _behind(at)
+
+
+def _behind(at: Callable[[int, int], bytes]) -> str | None:
+    """What a program that looks past the beginning takes the file for."""
+    if at(_VOLUME_AT, 5) in _VOLUMES:
+        return "also an image of a disc"
+    reach = at(0, REACH_BYTES)
+    return next((meaning for magic, meaning in _ANYWHERE if magic in reach), None)
 
 
 def _is_tar(head: bytes) -> bool:
@@ -85,16 +108,20 @@ def _is_tar(head: bytes) -> bool:
 
 
 def _ends_as_zip(tail: bytes, size_bytes: int, at: Callable[[int, int], bytes]) -> bool:
-    """Whether `zipfile` finds a directory: the last end record counts, whatever comment or bytes follow it; four
-    bytes alone may stand in any tensor, so the directory that it points to is looked for as well."""
-    found = tail.rfind(b"PK\x05\x06")
-    if found < 0 or len(tail) - found < END_BYTES:
-        return False
-    if tail[max(found - 20, 0) : found].startswith(b"PK\x06\x07"):
-        return True  # ZIP64
-    n = int.from_bytes(tail[found + 12 : found + 16], "little")
-    begin = size_bytes - len(tail) + found - n
-    return n == 0 or (begin >= 0 and at(begin, 4) == b"PK\x01\x02")
+    """Whether `zipfile` finds a directory: by the record 22 bytes before the end or else the last one, whatever
+    comment or bytes follow it. Four bytes alone may stand in any tensor, so the directory that one points to is
+    looked for as well; and any of them counts, for other programs choose otherwise."""
+    found = len(tail)
+    while (found := tail.rfind(b"PK\x05\x06", 0, found + 3)) >= 0:
+        if len(tail) - found < END_BYTES:
+            continue
+        if tail[max(found - 20, 0) : found].startswith(b"PK\x06\x07"):
+            return True  # ZIP64
+        n = int.from_bytes(tail[found + 12 : found + 16], "little")
+        begin = size_bytes - len(tail) + found - n
+        if n == 0 or (begin >= 0 and at(begin, 4) == b"PK\x01\x02"):
+            return True
+    return False
 
 
 def refused_of(head: bytes, size_bytes: int) -> str | None:

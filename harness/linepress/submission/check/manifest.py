@@ -11,9 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 
 from linepress.errors import LinepressError
 from linepress.submission.check.ledger import name_of
@@ -107,26 +104,10 @@ def parse_manifest(raw: bytes, limits: Limits | None = None) -> Manifest:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ManifestError(f"{MANIFEST_NAME}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
-    # YAML readers take a time that grows with the square of the depth, so depth is bounded before one is asked.
-    if _too_deep(text):
-        raise ManifestError(f"{MANIFEST_NAME}: nested over {MAX_DEPTH} levels deep; flatten it")
-    document = parse_yaml(text, Path(MANIFEST_NAME), ManifestError)
+    document = parse_yaml(text, Path(MANIFEST_NAME), ManifestError, MAX_DEPTH)
     if isinstance(document.data, dict) and "schema_version" not in document.data:
         raise ManifestError(f"{MANIFEST_NAME}:1: schema_version is missing; write schema_version: {SCHEMA_VERSION}")
     return document.parse(Manifest, ManifestError)
-
-
-def _too_deep(text: str) -> bool:
-    """Whether collections nest deeper than `MAX_DEPTH`, told by the events alone and no further than that."""
-    depth = 0
-    try:
-        for event in YAML(typ="safe", pure=True).parse(text):
-            depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
-            if depth > MAX_DEPTH:
-                return True
-    except (YAMLError, RecursionError):
-        return False  # the strict loader says what is wrong, with its line
-    return False
 
 
 def write_manifest(manifest: Manifest) -> str:
@@ -156,6 +137,8 @@ def _key(key: str) -> str:
 
 def _quoted(text: str) -> str:
     quoted = json.dumps(text, ensure_ascii=False)
+    if quoted.isprintable():
+        return quoted
     return "".join(c if c.isprintable() else f"\\U{ord(c):08X}" for c in quoted)
 
 

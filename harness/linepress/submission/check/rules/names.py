@@ -15,7 +15,7 @@ _ELSEWHERE = ':"|?*'
 """Not for names on Windows, and a question mark begins the options of a source. (Angle brackets are not for names
 there either; they are names here, escaped wherever they are shown.)"""
 _DEVICE = re.compile(
-    r"(?:CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(?:COM|LPT)[0-9\u00b9\u00b2\u00b3]) *(?:\.|\Z)", re.IGNORECASE
+    r"(?:CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|CLOCK\$|(?:COM|LPT)[0-9\u00b9\u00b2\u00b3]) *(?:\.|\Z)", re.IGNORECASE
 )
 """Names of devices on Windows, whatever follows the first dot."""
 _UNSEEN = re.compile(
@@ -23,6 +23,13 @@ _UNSEEN = re.compile(
 )
 """Characters that count as printable and show as nothing: fillers, joiners and variation selectors
 (Default_Ignorable_Code_Point of Unicode's DerivedCoreProperties, and the blank of Braille)."""
+_LATIN = re.compile("[A-Za-z]")
+_ALIKE = re.compile(
+    "[\u0391\u0392\u0395-\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7\u03b1\u03bd\u03bf\u03c1\u03c5\u03f2\u03f3"
+    "\u0405\u0406\u0408\u0410\u0412\u0415\u041a\u041c-\u041e\u0420-\u0423\u0425\u0430\u0435\u043e\u0440\u0441\u0443\u0445"
+    "\u0455\u0456\u0458\u04bb\u04c0\u04cf\u0501\u051b\u051d\u0555\u0570\u057d\u0578\u0585\u13a0-\u13f5]"
+)
+"""Letters of Greek, Cyrillic, Armenian and Cherokee that look like Latin ones (confusables.txt of Unicode TR 39)."""
 
 
 def name_problem(path: str) -> str | None:
@@ -44,6 +51,8 @@ def name_problem(path: str) -> str | None:
         return "has a component with a leading dot"
     if _UNSEEN.search(path):
         return "has a character that cannot be seen"
+    if any(_ALIKE.search(part) and _LATIN.search(part) for part in parts):
+        return "mixes Latin letters with letters of other scripts that look like them"
     if any(c in _ELSEWHERE for c in path):
         return f"has one of {_ELSEWHERE}, which means something else on some systems"
     if any(part != part.strip(" ") or part.endswith(".") for part in parts):
