@@ -82,7 +82,9 @@ def channel(
         tuple(np.bincount(sizes).tolist()),
         line_bytes=named["line_bytes"],
         table_bytes=named["table_bytes"],
-        **{f"{what}_ns": case.get(f"{what}_ns") for what in ("decode_latency", "encode_latency", "decode_interval")},
+        decode_latency_ns=case.get("decode_latency_ns"),
+        encode_latency_ns=case.get("encode_latency_ns"),
+        decode_interval_ns=case.get("decode_interval_ns"),
     )
     base = ChannelCase(memory=memory, packing=packing, codec=codec, data=data, bits_histogram=(), **named)
     return channel_case(case_of(base, known))

@@ -77,9 +77,9 @@ def vector_sets(design: Design, lines: Lines, damaged: int, seed: int) -> tuple[
         corner = corner_lines(lines, max(16, len(lines) // CORNER_SHARE), rng)
         every = replace(lines, data=np.concatenate([lines.data, corner.data]), geometry=NOWHERE)
         sets = placement_vectors(design, every, rng)
-        real = len(CODECS) * len(lines)
-        odd = sum(map(len, sets)) - real
-        return sets, Check(design.name, design.packing, real, odd, 0, 0, seed, NOTHING)
+        n_real = len(CODECS) * len(lines)
+        n_odd = sum(map(len, sets)) - n_real
+        return sets, Check(design.name, design.packing, n_real, n_odd, 0, 0, seed, NOTHING)
     codec = make(*parse_spec(design.codec))
     assert isinstance(codec, LineCodec)
     corner = corner_lines(lines, max(16, len(lines) // CORNER_SHARE), rng)

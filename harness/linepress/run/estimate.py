@@ -171,8 +171,8 @@ def parse_rates(data: Mapping[str, Any]) -> Rates:
         str(name): {width: VariantRate(*map(float, figures)) for width, figures in widths.items()}
         for name, widths in data["variants"].items()
     }
-    costs = (data[f"{name}_s_per_GB"] for name in ("bounds", "staging", "packings"))
-    return Rates(float(data["work_s"]), *costs, variants)
+    bounds, staging, packings = (data[f"{name}_s_per_GB"] for name in ("bounds", "staging", "packings"))
+    return Rates(float(data["work_s"]), bounds, staging, packings, variants)
 
 
 def case_s(spec: str, variant: Variant, tensor: TensorRef, repeats: int, packings: Sequence[str]) -> float:
@@ -212,7 +212,7 @@ def estimate(
     # What the first case on a worker does for those after it: its seconds, and in how many groups it occurs.
     shared: dict[str, tuple[float, int]] = {}
     for group in groups:
-        own_s, wanted = 0.0, {}
+        own_s, wanted = 0.0, dict[str, float]()
         for task in group:
             tensor, variant = task.arguments
             spec = str(task.identity["variant"])
