@@ -61,6 +61,8 @@ def open_place(uri: str) -> tuple[Any, str]:
     if endpoint and uri.startswith("s3://") and "endpoint_override=" not in uri:
         # pyarrow itself does not look at these variables, which every other client of a store does.
         parts = urlsplit(endpoint)
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise RecordError(f"AWS_ENDPOINT_URL: {endpoint} is no address; give one like https://store.example.com")
         query = urlencode({"scheme": parts.scheme, "endpoint_override": parts.netloc})
         wanted = f"{uri}{'&' if '?' in uri else '?'}{query}"
     try:

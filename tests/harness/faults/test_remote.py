@@ -78,7 +78,7 @@ def test_a_place_that_no_later_try_mends_is_a_mistake_of_use(uri: str, suite: Pa
 
 def test_an_endpoint_that_is_no_address_is_a_mistake_of_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "localhost:9000")
-    with pytest.raises(RecordError, match="Invalid S3 connection scheme 'localhost'") as refused:
+    with pytest.raises(RecordError, match="AWS_ENDPOINT_URL: localhost:9000 is no address; give") as refused:
         open_place(URI)
     assert refused.value.exit_code == EXIT_USAGE
 
