@@ -109,7 +109,7 @@ def _is_tar(head: bytes) -> bool:
 
 def _ends_as_zip(tail: bytes, size_bytes: int, at: Callable[[int, int], bytes]) -> bool:
     """Whether `zipfile` finds a directory: by the record 22 bytes before the end or else the last one, whatever
-    comment or bytes follow it. Four bytes alone may stand in any tensor, so the directory that one points to is looked
+    follows it. Four bytes alone may stand in any tensor, so the directory that one points to is looked
     for as well; and any of them counts, for other programs choose otherwise."""
     found = len(tail)
     while (found := tail.rfind(b"PK\x05\x06", 0, found + 3)) >= 0:
