@@ -13,6 +13,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+operation: Any = intrinsic
+"""`numba.extending.intrinsic`, whose own hints would have callers pass the typing context."""
+
 
 def _load(bits: int, result: Any) -> Any:
     @intrinsic

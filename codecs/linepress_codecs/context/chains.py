@@ -18,13 +18,12 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from linepress_codecs.context.cells import SLOPE_SHIFT
 from linepress_codecs.context.rows import ESCAPE_SYMBOL, NEAR, OFFSET, SMALL_CELLS
 from linepress_codecs.context.turning import QUARTER, SINE_BITS, wave
-from linepress_codecs.intrinsics import Lanes, loop_over, variable
+from linepress_codecs.intrinsics import Lanes, loop_over, operation, variable
 from linepress_codecs.tans.chains import LANES
 
 FAR = 1 << 30
@@ -290,7 +289,7 @@ def _channels(
             b.store(model.constant(0), finer)
 
 
-@intrinsic(prefer_literal=True)
+@operation(prefer_literal=True)
 def line_chains(  # type: ignore[no-untyped-def]
     typing_context, table, payload, wheel, states, places, known, positions, out, masks, odd, words, mantissa, top,
     precision, streams, rows, turning,

@@ -10,7 +10,6 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
 from linepress_codecs.context.cells import SLOPE_SHIFT
 from linepress_codecs.context.chains import (
@@ -39,7 +38,7 @@ from linepress_codecs.context.chains import (
 )
 from linepress_codecs.context.encode import NO_SYMBOL
 from linepress_codecs.context.rows import OFFSET, SMALL_CELLS
-from linepress_codecs.intrinsics import Lanes, loop_over, variable
+from linepress_codecs.intrinsics import Lanes, loop_over, operation, variable
 from linepress_codecs.tans.chains import LANES
 
 FINER_CELLS = 4
@@ -90,7 +89,7 @@ class _Elements(Model):
         return self.builder.shuffle_vector(before, value, ir.Constant(lanes, list(range(LANES - 1, 2 * LANES - 1))))
 
 
-@intrinsic(prefer_literal=True)
+@operation(prefer_literal=True)
 def line_places(  # type: ignore[no-untyped-def]
     typing_context, line, known, stride, position, wheel, behind, places, masks, elements, mantissa, chain, rows,
     turning,

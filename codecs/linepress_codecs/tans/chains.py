@@ -14,9 +14,8 @@ from __future__ import annotations
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
-from numba.extending import intrinsic
 
-from linepress_codecs.intrinsics import Lanes, load32, load64, loop_over, store32, store64, variable
+from linepress_codecs.intrinsics import Lanes, load32, load64, loop_over, operation, store32, store64, variable
 from linepress_codecs.tans.kernels import U15, U16, low_bits
 from linepress_codecs.tans.words import window
 
@@ -31,7 +30,7 @@ def special_flag(width: int) -> int:
     return 1 if width == 16 else 1 << 8
 
 
-@intrinsic
+@operation
 def vector_chains(  # type: ignore[no-untyped-def]
     typing_context, table, payload, states, rows, places, out, odd, steps
 ):

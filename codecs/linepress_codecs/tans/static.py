@@ -160,7 +160,8 @@ class StaticTables:
         bits = np.where(symbol < FIRST, np.where(symbol == ESCAPE, special | ESCAPE_FLAG, special), bits)
         read = ((entry >> U12) & U15) << np.uint64(BITS_AT)
         entries = bits.astype(np.uint64) | read | (entry & U4095) << np.uint64(STATE_AT)
-        return entries.astype(np.uint32)
+        packed: NDArray[np.uint32] = entries.astype(np.uint32)
+        return packed
 
     @cached_property
     def symbol_of(self) -> NDArray[np.uint8]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from linepress.cluster.fanout import fan_out
@@ -28,7 +29,6 @@ from linepress.records.pools import pools
 from linepress.records.remote import RemoteCopy, working_folder
 from linepress.records.store import MANIFEST, RunStore, read_manifest
 from linepress.run import manifest as manifests
-from linepress.run.estimate import case_s
 from linepress.run.events import EventLog
 from linepress.run.finish import close_books
 from linepress.run.gates import check_gates
@@ -158,7 +158,8 @@ class Run:
         skipped = list(plan.skipped_rows(known))
         with Recorder(store) as recorder:
             recorder.add("measure", skipped)
-            work = sum(plan.weight(case) for case in plan.cases if not case.skip and known.get(case.key) != "ok")
+            left = (case for case in plan.cases if not case.skip and known.get(case.key) != "ok")
+            work = {case.key: plan.weight(case) for case in left}
             self._stage(store, recorder, "measure", order, known, plan.tasks(known), work)
         measured = pools(store)
         self._derived(store, "channel", channel_tasks(self.suite, measured))
@@ -186,11 +187,11 @@ class Run:
         order: Mapping[str, int],
         known: Mapping[str, str],
         tasks: Iterable[Task],
-        work: float = 0.0,
+        work: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         """Evaluate the tasks of one stage, record them as they come, then put the table in order.
 
-        ``work`` is the core-seconds that they should take, 0 where they are all alike.
+        ``work`` is the core-seconds that each should take, by its key; empty where they are all alike.
         """
         planned = len(order)
         resumed = sum(known.get(key) == "ok" for key in order)
@@ -199,7 +200,7 @@ class Run:
         first = list(itertools.islice(tasks, 1))
         if first:
             cluster = self._joined(store)
-            self.progress.begin(stage, planned, resumed, work, cluster.slots)
+            self.progress.begin(stage, planned, resumed, sum(work.values()), cluster.slots)
             self._log.note("stage", stage=stage, planned=planned, resumed=resumed)
             gauges = DriverGauges("" if cluster.local else store.run_id)
             left = planned - resumed
@@ -217,8 +218,8 @@ class Run:
                 self._log.case(stage, rows[0])
                 self.done += 1
                 left -= 1
-                weight = _work_of(task) if work else 0.0
-                self.progress.advance(rows[0]["status"] == "ok", task.n_bytes, weight, rows[0].get("seconds") or 0.0)
+                seconds = rows[0].get("seconds") or 0.0
+                self.progress.advance(rows[0]["status"] == "ok", task.n_bytes, work.get(task.key, 0.0), seconds)
             gauges.set(stage, 0, 0)
         recorder.flush()
         store.compact(stage, order, drop_others=True)
@@ -274,11 +275,6 @@ class Run:
         session.update(seconds=round(self._log.seconds, 3), clock_steps_s=self._log.clock_steps)
         store.manifest.update(status=ended, updated_at=manifests.now(), exit_code=code, counts=self._counts(store))
         store.save_manifest()
-
-
-def _work_of(task: Task) -> float:
-    tensor, variant = task.arguments
-    return case_s(str(task.identity["variant"]), variant, tensor, task.options["repeats"], task.options["packings"])
 
 
 def _complete(task: Task, rows: Sequence[Row]) -> list[Row]:

@@ -77,8 +77,8 @@ def copy(tensor: TensorRef, path: Path) -> str:
     """Write the bytes of ``tensor`` to ``path``; their sha256, or nothing for a cast, whose hash nobody asks for."""
     with path.open("wb") as out:
         if tensor.cast:
-            for part in _parts(tensor):
-                out.write(part.data)
+            for made in _parts(tensor):
+                out.write(made.data)
             return ""
         digest = hashlib.sha256()
         with ThreadPoolExecutor(1) as pool:
