@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import combinations_with_replacement
 from typing import ClassVar, cast
 
@@ -259,14 +259,19 @@ class Quad(_Areas):
     lengths: ClassVar[int] = 4
 
     def _widths(self, counts: NDArray[np.int64]) -> tuple[int, ...]:
+        widths, edges = _candidates(self.areas, self.lengths)
         upto = np.concatenate([[0], np.cumsum(counts)])
-        best: tuple[int, ...] = (5,) * 8
-        best_bits = int(upto[-1]) * 8
-        for widths in combinations_with_replacement(range(8), self.areas):
-            edges = np.minimum(np.cumsum([0, *(1 << k for k in widths)]), 256)
-            if edges[-1] < 256 or len(set(widths)) > self.lengths:
-                continue
-            bits = int(((3 + np.array(widths)) * np.diff(upto[edges])).sum())
-            if bits < best_bits:
-                best, best_bits = widths, bits
-        return best
+        bits = ((self.prefix_bits + widths) * np.diff(upto[edges])).sum(axis=1)
+        best = int(bits.argmin())
+        if bits[best] == 8 * upto[-1]:
+            return (5,) * 8
+        return tuple(map(int, widths[best]))
+
+
+@lru_cache(maxsize=1)
+def _candidates(areas: int, lengths: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Widths int64[n, areas] of at most ``lengths`` kinds that hold 256 ranks, and where the areas begin and end."""
+    every = combinations_with_replacement(range(8), areas)
+    widths = np.array([found for found in every if len(set(found)) <= lengths], np.int64)
+    edges = np.minimum(np.cumsum(np.pad(1 << widths, ((0, 0), (1, 0))), axis=1), 256)
+    return widths[edges[:, -1] == 256], edges[edges[:, -1] == 256]
