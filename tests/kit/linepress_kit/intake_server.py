@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -133,7 +134,10 @@ class IntakeServer:
             sent.setdefault("Content-Type", "application/json")
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
-            connection.request(method, path, body, sent)
+            with contextlib.suppress(
+                BrokenPipeError, ConnectionResetError
+            ):  # it may answer before the end
+                connection.request(method, path, body, sent)
             answer = connection.getresponse()
             found = {key.lower(): value for key, value in answer.getheaders()}
             return Answer(answer.status, found, answer.read())
