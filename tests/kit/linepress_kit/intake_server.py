@@ -134,9 +134,7 @@ class IntakeServer:
             sent.setdefault("Content-Type", "application/json")
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
-            with contextlib.suppress(
-                BrokenPipeError, ConnectionResetError
-            ):  # it may answer before the end
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it may answer before the end
                 connection.request(method, path, body, sent)
             answer = connection.getresponse()
             found = {key.lower(): value for key, value in answer.getheaders()}
