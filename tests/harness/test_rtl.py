@@ -196,6 +196,7 @@ def test_the_verb_lists_emits_and_simulates(capsys: pytest.CaptureFixture[str], 
     ("words", "reason"),
     [
         (["emit", "tans"], "tans has no decoder as RTL for bf16; there are"),
+        (["emit", "pairs"], "no RTL design is called 'pairs'; there are window-decoder"),
         (["emit", "window", "--encoder", "--format", "fp16"], "window has no encoder as RTL for fp16"),
         (["simulate", "aligner"], "aligner has no codec or packing to be held against"),
         (["simulate", "window-e4m3-decoder", WEIGHTS], "no selected tensor is e4m3 (there are bf16)"),

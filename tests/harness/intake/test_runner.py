@@ -74,6 +74,18 @@ def received(
     return service.complete(caller, ACTOR, row["id"])
 
 
+def queued(service: Service, caller: Caller, files: dict[str, bytes]) -> tuple[dict[str, Any], Place]:
+    """A submission that waits for its run, as checked."""
+    row = received(service, caller, files)
+    with service.db.write() as conn:
+        for state in (states.CHECKED, states.QUEUED):
+            submissions.move(conn, service.now(), row["id"], state, SERVICE)
+    place = Place(service.settings, row)
+    place.path.mkdir(exist_ok=True)
+    (place.path / "check.json").write_text('{"manifest": {}}', encoding="utf-8")
+    return row, place
+
+
 def declared(
     service: Service, caller: Caller, files: dict[str, bytes], hashes: dict[str, str] | None = None, **more: Any
 ) -> dict[str, Any]:
@@ -284,13 +296,7 @@ def test_a_run_past_its_time_is_ended_and_undecided(
     with service.db.write() as conn:
         partners.add_partner(conn, clock(), "acme", "a@b.example")
     acme = Caller("acme", "token", (), 1 << 30)
-    row = received(service, acme, contents(packed))
-    with service.db.write() as conn:
-        for state in (states.CHECKED, states.QUEUED):
-            submissions.move(conn, clock(), row["id"], state, SERVICE)
-    place = Place(service.settings, row)
-    place.path.mkdir(exist_ok=True)
-    (place.path / "check.json").write_text('{"manifest": {}}', encoding="utf-8")
+    row, place = queued(service, acme, contents(packed))
     monkeypatch.setattr("linepress.intake.work.runner.sys.executable", _program(tmp_path))
     assert Runner(service).step()
     found = now(service, acme, row)
@@ -303,13 +309,7 @@ def test_a_run_past_its_time_is_ended_and_undecided(
 def test_a_service_that_stops_ends_its_run_and_does_not_count_the_try(
     service: Service, caller: Caller, packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    row = received(service, caller, contents(packed))
-    with service.db.write() as conn:
-        for state in (states.CHECKED, states.QUEUED):
-            submissions.move(conn, service.now(), row["id"], state, SERVICE)
-    place = Place(service.settings, row)
-    place.path.mkdir(exist_ok=True)
-    (place.path / "check.json").write_text('{"manifest": {}}', encoding="utf-8")
+    row, place = queued(service, caller, contents(packed))
     monkeypatch.setattr("linepress.intake.work.runner.sys.executable", _program(tmp_path))
     stop = threading.Event()
     threading.Timer(0.5, stop.set).start()
@@ -324,13 +324,7 @@ def test_a_service_that_stops_ends_its_run_and_does_not_count_the_try(
 def test_a_run_over_its_memory_is_undecided(
     service: Service, caller: Caller, packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    row = received(service, caller, contents(packed))
-    with service.db.write() as conn:
-        for state in (states.CHECKED, states.QUEUED):
-            submissions.move(conn, service.now(), row["id"], state, SERVICE)
-    place = Place(service.settings, row)
-    place.path.mkdir(exist_ok=True)
-    (place.path / "check.json").write_text('{"manifest": {}}', encoding="utf-8")
+    row, _ = queued(service, caller, contents(packed))
 
     @contextlib.contextmanager
     def limited(memory_bytes: int) -> Iterator[Path]:

@@ -259,10 +259,11 @@ def synthesise(
 
 def _design(codec: str, encoder: bool, fmt: str | None) -> Design:
     """The design of a name or codec specification."""
-    from linepress_codecs.registry import make, parse_spec
+    from linepress_codecs.registry import codecs, make, parse_spec
     from linepress_hardware.rtl.catalog import DECODER, DESIGNS, ENCODER, design, designs_of
 
-    if codec in DESIGNS and not encoder and fmt in (None, DESIGNS[codec].format):
+    named = codec in DESIGNS and not encoder and fmt in (None, DESIGNS[codec].format)
+    if named or codec.split(":")[0] not in codecs():
         return design(codec)
     spec = make(*parse_spec(codec)).spec
     return designs_of(spec, fmt or "bf16", ENCODER if encoder else DECODER)[0]
