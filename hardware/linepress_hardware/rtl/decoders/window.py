@@ -27,7 +27,7 @@ def most_escapes(element: Element, code_bits: int) -> int:
 
 
 class WindowDecoder(LineEngine):
-    """``window`` with ``code_bits``-bit codes in three clocks: count by eights, count, select."""
+    """``window`` with ``code_bits``-bit codes in three clocks: count by quarters of a line, count, select."""
 
     line_bits = RAW_BITS + 2
 
@@ -43,9 +43,9 @@ class WindowDecoder(LineEngine):
         pipe = Pipe(m, self.valid)
         line, size = pipe.cut(self.line, self.size)
         escape = [named(m, line[1 + w * j : 1 + w * (j + 1)] == 0, f"escape{j}") for j in range(count)]
-        eights = prefix_sums(m, escape, 1, "eights", until=8)
-        line, size, escape, eights = pipe.cut(line, size, escape, eights)
-        counts = prefix_sums(m, eights, 1, "count", done=8)
+        quarters = prefix_sums(m, escape, 1, "quarters", until=count // 4)
+        line, size, escape, quarters = pipe.cut(line, size, escape, quarters)
+        counts = prefix_sums(m, quarters, 1, "count", done=count // 4)
         line, size, escape, counts = pipe.cut(line, size, escape, counts)
 
         listed = [line[fixed + exponent * k : fixed + exponent * (k + 1)] for k in range(most)]

@@ -10,7 +10,7 @@ from linepress_hardware.rtl.line import BF16, RAW_BITS, Element, LineEncoder
 
 
 class WindowEncoder(LineEncoder):
-    """``window`` in five clocks: compare, count by eights, count, select a slot's exponent, choose the mode."""
+    """``window`` in five clocks: compare, count by quarters, count, select a slot's exponent, choose the mode."""
 
     data_bits = RAW_BITS + 2
 
@@ -34,9 +34,9 @@ class WindowEncoder(LineEncoder):
             escape.append(named(m, ~inside, f"escape{j}"))
         zero = named(m, ~line.any(), "zero")
         line, codes, escape, zero = pipe.cut(line, codes, escape, zero)
-        eights = prefix_sums(m, escape, 1, "eights", until=8)
-        line, codes, escape, zero, eights = pipe.cut(line, codes, escape, zero, eights)
-        counts = prefix_sums(m, eights, 1, "count", done=8)
+        quarters = prefix_sums(m, escape, 1, "quarters", until=count // 4)
+        line, codes, escape, zero, quarters = pipe.cut(line, codes, escape, zero, quarters)
+        counts = prefix_sums(m, quarters, 1, "count", done=count // 4)
         line, codes, escape, zero, counts = pipe.cut(line, codes, escape, zero, counts)
         exponents = [line[element.bits * j + low : element.bits * j + low + e] for j in range(count)]
         slots = []
