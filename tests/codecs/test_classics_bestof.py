@@ -172,7 +172,7 @@ def test_the_card_is_the_slowest_part_and_a_cycle() -> None:
     [
         ("zero", 1, 1),
         ("repeat", 1, 1),
-        ("bdi", 1, 2),
+        ("bdi:accounting=gem5", 1, 2),
         ("fpc", 5, 3),
         ("fpcd", 4, 5),
         ("cpack", 9, 13),
@@ -181,7 +181,7 @@ def test_the_card_is_the_slowest_part_and_a_cycle() -> None:
     ],
 )
 def test_cards_state_the_published_cycles(spec: str, decode: int, encode: int) -> None:
-    card = make(spec, {}).card(BF16)  # type: ignore[attr-defined]
+    card = make(*parse_spec(spec)).card(BF16)  # type: ignore[attr-defined]
     assert card.decode_latency_cycles.value == decode
     assert card.encode_latency_cycles.value == encode
     assert card.decode_latency_cycles.status == "published"

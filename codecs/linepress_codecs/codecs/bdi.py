@@ -7,9 +7,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from linepress_codecs.anchors import INLINE_64B
+from linepress_codecs.cards.measured import rtl_card
 from linepress_codecs.classic import bdi as kernels
 from linepress_codecs.classic.base import Bits, ThresholdCodec, Words
-from linepress_codecs.classic.cards import GEM5, classic_card, published
+from linepress_codecs.classic.cards import GEM5, NO_TABLES, classic_card, published
 from linepress_codecs.contracts import HardwareCard, Tables
 from linepress_codecs.formats import Format
 from linepress_codecs.registry import register
@@ -59,9 +61,8 @@ class Bdi(ThresholdCodec):
 
     def card(self, fmt: Format) -> HardwareCard:
         del fmt
-        return classic_card(
-            published(1, f"{GEM5}: BDI, 1 cycle (adders side by side)"),
-            published(2, f"{GEM5}: BDI, 1 cycle + 1 to select the encoding"),
-            1,
-            "all adders side by side, a line every cycle",
-        )
+        decode = published(1, f"{GEM5}: BDI, 1 cycle (adders side by side)")
+        encode = published(2, f"{GEM5}: BDI, 1 cycle + 1 to select the encoding")
+        if self.accounting == "paper":
+            return rtl_card("bdi-decoder", encode, NO_TABLES, (decode, *INLINE_64B))
+        return classic_card(decode, encode, 1, "all adders side by side, a line every cycle")

@@ -28,6 +28,9 @@ from linepress_codecs.window.words import decode_moves, decode_shifts, encode_mo
 
 Shapes = tuple[tuple[np.uint64, ...], tuple[np.uint64, ...]]
 
+BUILT = {"bf16": "window", "e4m3": "window-e4m3"}
+"""The RTL designs of three bits a code, by element format: a decoder and an encoder of each."""
+
 
 @dataclass(frozen=True)
 class WindowTables:
@@ -159,8 +162,8 @@ class Window(LineCodec):
 
     def card(self, fmt: Format) -> HardwareCard:
         base = Figure(1, "B", "derived", "the base exponent")
-        if fmt.name == "bf16" and self.bits == 3:
-            return rtl_card("window-decoder", "window-encoder", base, ANCHORS)
+        if self.bits == 3 and fmt.name in BUILT:
+            return rtl_card(f"{BUILT[fmt.name]}-decoder", f"{BUILT[fmt.name]}-encoder", base, ANCHORS)
         why = "as the design of bf16 with three bits: the same stages, another number of elements; not built"
         return HardwareCard(
             decode_latency_cycles=Figure(cycles_of("window-decoder").value, "cycles", "estimated", why),

@@ -29,7 +29,7 @@ class Design:
     codec : str
         Specification of the codec as the codec package prints it; empty for placement units.
     format : str
-        Element format of its lines; empty where any will do.
+        Element format of its lines.
     make : callable
         The whole engine, memories included: what is simulated and emitted.
     core : callable | None
@@ -39,7 +39,9 @@ class Design:
     symbols : int
         Most symbols of a Huffman table that the engine holds.
     packing : str
-        The packing whose addresses a placement unit finds.
+        The packing whose lines a placement unit finds.
+    addresses : bool
+        Whether a placement unit gives addresses, not lines.
     checks : bool
         Whether a decoder refuses damaged lines; False where it trusts its input.
     """
@@ -54,11 +56,12 @@ class Design:
     outside: str = ""
     symbols: int = 256
     packing: str = ""
+    addresses: bool = False
     checks: bool = True
 
     @property
     def held_against(self) -> str:
-        """The codec or packing of the design; empty where there is none."""
+        """The codec or packing of the design."""
         return self.codec or self.packing
 
     def synthesised(self) -> LineEngine:
@@ -108,7 +111,14 @@ DESIGNS = {
             "huffman8-encoder", ENCODER, _HUFFMAN, "bf16", "ranks, codes, codes joined two by two", HuffmanEncoder
         ),
         Design(
-            "pairs-address", PLACEMENT, "", "bf16", "the lengths before a pair summed", PairsAddress, packing="pairs"
+            "pairs-address",
+            PLACEMENT,
+            "",
+            "bf16",
+            "the lengths before a pair summed",
+            PairsAddress,
+            packing="pairs",
+            addresses=True,
         ),
         Design(
             "spill-address",
@@ -118,8 +128,17 @@ DESIGNS = {
             "a group's rests placed one after another",
             SpillAddress,
             packing="spill",
+            addresses=True,
         ),
-        Design("aligner", PLACEMENT, "", "", "a line out of two 64 B beats, from any byte", ByteAligner),
+        Design(
+            "aligner",
+            PLACEMENT,
+            "",
+            "bf16",
+            "a line out of two 64 B beats, from any byte",
+            ByteAligner,
+            packing="stream",
+        ),
     )
 }
 

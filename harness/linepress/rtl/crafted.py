@@ -62,8 +62,16 @@ def _bdi(rng: np.random.Generator) -> list[Code]:
         if i % 5 < 3:
             # As an encoder has it, the first element that is not near zero being the base; or one off.
             deltas[(mask & -mask).bit_length() - 1 if masked else 0] = i % 5 % 2
+        base = _random(8 * element, rng)
+        if masked and i % 7 == 0:
+            # The right base, but elements near it and near zero too, of which the mask should say zero.
+            half = 1 << (delta - 1)
+            above = int(rng.integers(half))
+            base = half + above
+            deltas = [2 * half - 1 - above if mask >> j & 1 else half for j in range(count)]
+            deltas[(mask & -mask).bit_length() - 1] = 0
         fields = [(mask, count)] if masked else []
-        fields += [(_random(8 * element, rng), 8 * element), *((each, delta) for each in deltas)]
+        fields += [(base, 8 * element), *((each, delta) for each in deltas)]
         value, at = 2 + encoding + 6 * masked, 4
         for part, bits in fields:
             value |= part << at

@@ -1,4 +1,4 @@
-"""Vectors of the address units: metadata and line numbers in, addresses as the Python packing places the lines."""
+"""Vectors of address units and aligner: metadata or bytes in, addresses or lines as the Python packing has them."""
 
 from __future__ import annotations
 
@@ -7,36 +7,47 @@ from numpy.typing import NDArray
 
 from linepress_codecs.contracts import LINE_BYTES, LineCodec, Lines
 from linepress_codecs.packing import parse_packing
-from linepress_codecs.packing.base import PAGE_BYTES
+from linepress_codecs.packing.base import PAGE_BYTES, Packing
 from linepress_codecs.packing.pairs import Pairs
 from linepress_codecs.packing.spill import Spill
 from linepress_codecs.registry import make, parse_spec
 from linepress_hardware.rtl.catalog import Design
+from linepress_hardware.rtl.placement.align import LONGEST_BYTES
 from linepress_hardware.rtl.placement.pairs import FULL, pairs_config
-from linepress_hardware.rtl.placement.spill import spill_config
+from linepress_hardware.rtl.placement.spill import LINES, spill_config
 from linepress_hardware.rtl.simulate.vectors import Vectors, words_of
 
 CODECS = ("window", "tans:streams=8", "huffman", "bdi")
 """Whose line sizes are packed: most are coded, all of a narrow range, and nearly all raw."""
+SHORT_TENSORS = 60
+"""Tensors of fewer lines than a group of ``spill`` has, down to one."""
 LENGTH_BITS, ADDRESS_BITS, LONGEST_BITS = 8, 32, 808
 
 
 def placement_vectors(design: Design, lines: Lines, rng: np.random.Generator) -> list[Vectors]:
-    """A set for the line sizes of each of `CODECS`, every line asked for once; a last one for sizes by chance.
+    """A set for the line sizes of each of `CODECS` and for sizes by chance, every line asked for once; then sets of
+    `SHORT_TENSORS` tensors cut from them.
 
-    These are a little over half a line, so that many rests share an atom and ``spill`` fills atom by atom.
+    Sizes by chance are a little over half a line, so that many rests share an atom and ``spill`` fills atom by atom.
     """
     packing = parse_packing(design.packing)
-    assert isinstance(packing, Pairs | Spill)
     sizes = []
     for spec in CODECS:
         codec = make(*parse_spec(spec))
         assert isinstance(codec, LineCodec)
         sizes.append(codec.measure(lines, codec.fit([lines])))
     sizes.append(rng.integers(290, 330, max(len(lines) // 50, 150)).astype(np.uint16))
-    sets = [
-        _pairs(packing, bits, rng) if isinstance(packing, Pairs) else _spill(packing, bits, rng) for bits in sizes
-    ]
+    for i in range(SHORT_TENSORS):
+        bits = sizes[i % (len(CODECS) + 1)]
+        n = int(rng.integers(1, min(LINES, len(bits))))
+        at = int(rng.integers(len(bits) - n + 1))
+        sizes.append(bits[at : at + n])
+    if isinstance(packing, Pairs):
+        sets = [_pairs(packing, bits, rng) for bits in sizes]
+    elif isinstance(packing, Spill):
+        sets = [_spill(packing, bits, rng) for bits in sizes]
+    else:
+        sets = [_aligned(packing, bits, rng) for bits in sizes]
     return [each.taken(rng.permutation(len(each))) for each in sets]
 
 
@@ -60,6 +71,18 @@ def _spill(packing: Spill, bits: NDArray[np.uint16], rng: np.random.Generator) -
     group = np.arange(len(rest)) // packing.lines
     found.given.view(np.uint8)[:, LONGEST_BITS // 8 - 1] = np.bincount(group)[group]  # how many lines it has
     return found
+
+
+def _aligned(packing: Packing, bits: NDArray[np.uint16], rng: np.random.Generator) -> Vectors:
+    """What begins where ``packing`` has a line, which may be at any byte, out of two beats: as many bytes as fit."""
+    place = packing.place(bits)
+    n = len(bits)
+    memory = rng.integers(0, 256, place.total_bytes + 4 * LINE_BYTES, dtype=np.uint8)
+    start = place.start_bytes[:, None]
+    beats = memory[start // LINE_BYTES * LINE_BYTES + np.arange(2 * LINE_BYTES)]
+    wanted = memory[start + np.arange(4 * words_of(8 * LONGEST_BYTES))]
+    at, wanted_bits = (start[:, 0] % LINE_BYTES).astype(np.uint32), np.full(n, 8 * LONGEST_BYTES, np.uint32)
+    return Vectors([], beats.view("<u4"), at, wanted.view("<u4"), wanted_bits, np.zeros(n, np.bool_))
 
 
 def _vectors(

@@ -1,6 +1,6 @@
 """``bdi`` decoder: an adder an element; then, beside the data, what the encoder would have chosen.
 
-A classic codec whose cost was published, to calibrate the scale of the other designs.
+A classic codec of which cycles were published, to calibrate the scale of the other designs.
 """
 
 from __future__ import annotations

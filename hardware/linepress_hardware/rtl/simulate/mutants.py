@@ -20,7 +20,8 @@ MUTANT_BITS = 6
 CHECK = "check_"
 """Nets of this prefix each say that a line is refused; a mutant of every one of them never says so."""
 WIDEST = 24
-"""Widest net of which a bit is inverted: inner steps of shifters are wider, and nobody reads all of their bits."""
+"""Widest net of which a bit is inverted: inner steps of shifters are wider, and nobody reads all of their bits. Where
+there are too few, two bits of each wider one."""
 _UNSEEN = re.compile(r"\\(core\.)?(config\.|cfg_|rst|clk)")
 _CELL = re.compile(r"^  cell (\$\w+) (\S+)\n((?:    .*\n)*?)  end\n", re.MULTILINE)
 
@@ -46,7 +47,7 @@ def mutants_of(engine: LineEngine, name: str, others: int, seed: int) -> list[Mu
         (folder / "design.il").write_text(to_rtlil(engine, name))
         run_yosys(["read_rtlil design.il", "proc", "flatten", "opt_clean -purge", "write_rtlil flat.il"], folder)
         text = (folder / "flat.il").read_text()
-    checks, rest = [], []
+    checks, rest, wide = [], [], []
     for kind, cell, body in _CELL.findall(text):
         driven = re.search(r"    connect \\Y \\([\w.]+)\n", body)
         if driven is None or kind in ("$dff", "$sdff") or _UNSEEN.search(body):
@@ -55,12 +56,13 @@ def mutants_of(engine: LineEngine, name: str, others: int, seed: int) -> list[Mu
         width = int(re.search(r"\\WIDTH (\d+)", body)[1]) if kind == "$mux" else width  # type: ignore[index]
         net = driven[1]
         if width > WIDEST:
-            continue
-        if net.split(".")[-1].startswith(CHECK):
+            wide.append((net, cell, width))
+        elif net.split(".")[-1].startswith(CHECK):
             checks.append(Mutant(net, cell, 0, "const0"))
         else:
             rest.append((net, cell, width))
     draw = random.Random(seed)
+    rest += 2 * wide if len(rest) < others else []
     picked = draw.sample(sorted(rest), min(others, len(rest)))
     return [*checks, *(Mutant(net, cell, draw.randrange(width), "inv") for net, cell, width in picked)]
 

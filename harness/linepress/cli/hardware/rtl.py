@@ -90,7 +90,7 @@ def list_designs(memories: tuple[str, ...], as_json: bool) -> None:
             clock = mapped["timings"][0]["clock_GHz"]
             rate = 64 * clock / interval
             row |= {"GHz": round(clock, 2), "ns": round(cycles / clock, 2), "um2": round(mapped["area_um2"])}
-            if not design.packing:
+            if not design.addresses:
                 needed = {f"for {name}": math.ceil(peak / rate) for name, peak in peaks.items()}
                 row |= {"GB/s": round(rate, 1), **needed}
         rows.append({**row, "summary": design.summary})
@@ -176,10 +176,6 @@ def simulate(
     from linepress_hardware.rtl.simulate.run import pick_simulator
 
     design = _design(codec, encoder, fmt)
-    if not design.held_against:
-        raise LinepressError(
-            f"{design.name} has no codec or packing to be held against: simulate a decoder, encoder or address unit"
-        )
     sources = [open_source(uri, **({"dtype": dtype} if dtype else {})) for uri in uris or (_bundled(),)]
     selection = Selection(names=names)
     tensors = [t.with_cast(cast or "") for source in sources for t in selection.of(source.tensors())]
