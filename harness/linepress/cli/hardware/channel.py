@@ -24,6 +24,7 @@ Examples:
   linepress channel sizes.csv --set axi_outstanding=64 --set metadata_cache_bytes=32768
   linepress channel sizes.json --memory hbm3e --workload decode --mapping RoCoBaRaCh --policy adaptive --queue 128
   linepress channel sizes.json --within 5
+  linepress channel sizes.json --memory hbm3 --interleave --within 2
   linepress channel sizes.json --sweep decode_latency_ns --load-curve --blocks --capacity --faults
   linepress channel kv.safetensors -c huffman --packing stream --packing classes:set=auto --leakage
   linepress channel sizes.json --trace accesses.bin --packing stream
