@@ -132,7 +132,7 @@ def test_cards_say_what_was_measured() -> None:
         assert card.engines_for(card.engine_GBps * 2.01) == 3
 
 
-UNMEASURED = {("huffman8-encoder", "mapped"), ("huffman8-encoder", "generic")}
+UNMEASURED = {("huffman8-encoder", "generic")}
 """What the table of MODEL.md has a dash for: minutes of synthesis each."""
 
 
