@@ -5,6 +5,9 @@ and cast, on one tensor of a bf16 safetensors file of normal values. ``first`` i
 nobody has seen: hash, scales and bounds are made. ``further`` is another variant or night on it, with these
 known. Seconds are those of the wall; ``cpu`` is the core time of the same cases, for a machine that is shared. The
 fastest round counts. GB/s are raw bytes of the case (after the cast) by its seconds, in 10^9.
+
+The last two columns do not depend on the machine: wall seconds of the case as a multiple of what one encode, one
+decode and one read of the stored bytes take in the same run, by the rates of the case's own timed sample.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import sys
 import tempfile
 import time
@@ -63,7 +67,10 @@ def forget(folder: Path, number: int) -> None:
 
 
 def timed(task: Any) -> dict[str, float]:
-    """One case: seconds of wall and core. Raises `SystemExit` where it failed, since its price means nothing."""
+    """One case: seconds of wall and core, and of one plain encode, decode and read.
+
+    Raises `SystemExit` where it failed, since its price means nothing.
+    """
     from linepress.cluster.tasks import run_task
 
     cpu_s, wall_s = time.process_time(), time.perf_counter()
@@ -71,7 +78,11 @@ def timed(task: Any) -> dict[str, float]:
     found = {"wall_s": time.perf_counter() - wall_s, "cpu_s": time.process_time() - cpu_s}
     if row["status"] != "ok":
         sys.exit(f"{task.identity['variant']}: {row['error']}")
-    return found
+    start = time.perf_counter()
+    for _ in task.arguments[0].stored().chunks(8 << 20):
+        pass
+    read_s = time.perf_counter() - start
+    return found | {"plain_s": read_s + sum(statistics.median(row[f"{name}_s"]) for name in ("encode", "decode"))}
 
 
 def measure(folder: Path, n_bytes: int, rounds: int) -> list[dict[str, Any]]:
@@ -97,10 +108,10 @@ def measure(folder: Path, n_bytes: int, rounds: int) -> list[dict[str, Any]]:
 
 
 def table(cases: list[dict[str, Any]]) -> str:
-    """GB/s of a core by case, by wall and by core time."""
+    """GB/s of a core by case, by wall and by core time, and multiples of plain coding."""
     lines = [
-        "| cast | variant | first GB/s | further GB/s | first, cpu | further, cpu |",
-        "|---|---|---:|---:|---:|---:|",
+        "| cast | variant | first GB/s | further GB/s | first, cpu | further, cpu | first, times | further, times |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
     for case in cases:
         rates = [
@@ -108,7 +119,13 @@ def table(cases: list[dict[str, Any]]) -> str:
             for clock in ("wall_s", "cpu_s")
             for which in ("first", "further")
         ]
-        lines.append(f"| {case['cast']} | {case['variant']} | " + " | ".join(f"{rate:.3f}" for rate in rates) + " |")
+        times = [
+            min(sample["wall_s"] for sample in case[which])
+            / min(sample["plain_s"] for sample in (*case["first"], *case["further"]))
+            for which in ("first", "further")
+        ]
+        cells = [f"{rate:.3f}" for rate in rates] + [f"{each:.2f}" for each in times]
+        lines.append(f"| {case['cast']} | {case['variant']} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
