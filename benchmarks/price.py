@@ -1,5 +1,7 @@
 """What a case costs: ``python -m benchmarks.price [--mb N] [--rounds N]``; raw samples in ``results/price.json``.
 
+``--sample FILE``: how near the rates over `TIMED_BYTES` lie to those over all lines of the file's largest tensor.
+
 A whole case as a worker does it (read, hash, fit, bounds, encode, decode, compare, timed sample, packing), by codec
 and cast, on one tensor of a bf16 safetensors file of normal values. ``first`` is the first variant on a tensor that
 nobody has seen: hash, scales and bounds are made. ``further`` is another variant or night on it, with these
@@ -107,6 +109,35 @@ def measure(folder: Path, n_bytes: int, rounds: int) -> list[dict[str, Any]]:
     return cases
 
 
+def sample_error(file: Path, rounds: int) -> None:
+    """Rates of a sample of lines against rates of all of them, by turns; one seed of the sample a round."""
+    from linepress.sources import open_source
+    from linepress.stages.measure import coded
+    from linepress.stages.measure.case import measure_case
+    from linepress_codecs.variant import Variant
+
+    tensor = max(open_source(str(file)).tensors(), key=lambda each: each.n_bytes)
+    sample, everything = coded.TIMED_BYTES, tensor.n_bytes
+    print(f"{sample >> 20} MiB a round of {everything / 1e6:.0f} MB, three rounds a case, {rounds} seeds:")
+    for spec in ("huffman", "zstd:level=3", "adaptive"):
+        variant, found = Variant.parse(spec), list[tuple[float, ...]]()
+        measure_case(tensor, variant, repeats=1, chunk_bytes=8 << 20)  # compiles, counts bounds
+        for seed in range(rounds):
+            pair = []
+            for coded.TIMED_BYTES in (sample, everything):
+                row = measure_case(tensor, variant, repeats=3, chunk_bytes=8 << 20, seed=seed, verify=False)
+                pair += [row["encode_GBps"], row["decode_GBps"]]
+            found.append((pair[0] / pair[2], pair[1] / pair[3]))
+        coded.TIMED_BYTES = sample
+        for name, ratios in zip(("encode", "decode"), zip(*found, strict=True), strict=True):
+            off = [100 * (ratio - 1) for ratio in ratios]
+            print(
+                f"{spec} {name}: sample against all lines {statistics.mean(off):+.1f} % on average, "
+                f"{min(off):+.1f} to {max(off):+.1f} %, standard deviation {statistics.stdev(off):.1f} %",
+                flush=True,
+            )
+
+
 def table(cases: list[dict[str, Any]]) -> str:
     """GB/s of a core by case, by wall and by core time, and multiples of plain coding."""
     lines = [
@@ -134,6 +165,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mb", type=int, default=128, help="size of the file, 2^20 bytes (128)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds (3)")
+    parser.add_argument(
+        "--sample", type=Path, metavar="FILE", help="compare rates of a sample with those of all lines"
+    )
     options = parser.parse_args(argv)
     from linepress import environment
     from linepress.cluster.tasks import pin_threads
@@ -141,6 +175,10 @@ def main(argv: list[str] | None = None) -> int:
     environment.prepare()
     pin_threads()
     load = os.getloadavg()[0]
+    if options.sample:
+        sample_error(options.sample, options.rounds)
+        print(f"load {load:.1f}")
+        return 0
     with tempfile.TemporaryDirectory() as folder:
         cases = measure(Path(folder), options.mb << 20, options.rounds)
     document = {"machine": environment.machine(), "load_before": load, "mib": options.mb, "cases": cases}

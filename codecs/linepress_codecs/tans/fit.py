@@ -82,6 +82,8 @@ class Survey:
 def survey(chunks: Iterable[Lines]) -> Survey | None:
     """Counts and a sample of a tensor's lines; None if it has none."""
     n_lines = count_lines(chunks)
+    if not n_lines:
+        return None
     step = -(-n_lines // SAMPLE_LINES)
     histogram = np.zeros(0, np.int64)
     fmt, line_bytes = None, 0
@@ -97,8 +99,7 @@ def survey(chunks: Iterable[Lines]) -> Survey | None:
         zero_lines += zl
         sample.append(lines.data[-seen % step :: step].copy())
         seen += len(lines)
-    if fmt is None or not seen:
-        return None
+    assert fmt is not None
     return Survey(fmt, line_bytes, n_lines, zero_lines, zeros, fine, histogram, np.concatenate(sample))
 
 
