@@ -110,27 +110,34 @@ def measure(folder: Path, n_bytes: int, rounds: int) -> list[dict[str, Any]]:
 
 
 def sample_error(file: Path, rounds: int) -> None:
-    """Rates of a sample of lines against rates of all of them, by turns; one seed of the sample a round."""
-    from linepress.sources import open_source
-    from linepress.stages.measure import coded
-    from linepress.stages.measure.case import measure_case
+    """Rates of a round's sample against those of all lines, chunk by chunk in turn, so that a machine that drifts
+    drifts for both; one seed of the sample a round."""
+    from linepress.sources import LineStream, open_source
+    from linepress.stages.measure.coded import TIMED_BYTES, timed_range
     from linepress_codecs.variant import Variant
 
     tensor = max(open_source(str(file)).tensors(), key=lambda each: each.n_bytes)
-    sample, everything = coded.TIMED_BYTES, tensor.n_bytes
-    print(f"{sample >> 20} MiB a round of {everything / 1e6:.0f} MB, three rounds a case, {rounds} seeds:")
-    for spec in ("huffman", "zstd:level=3", "adaptive"):
-        variant, found = Variant.parse(spec), list[tuple[float, ...]]()
-        measure_case(tensor, variant, repeats=1, chunk_bytes=8 << 20)  # compiles, counts bounds
+    print(f"{TIMED_BYTES >> 20} MiB a round of {tensor.n_bytes / 1e6:.0f} MB, {rounds} seeds:")
+    stream = LineStream(tensor, 8 << 20)
+    for spec in ("huffman", "tans", "adaptive"):
+        codec = Variant.parse(spec).line_codec
+        tables, found = codec.fit(stream), list[tuple[float, float]]()
         for seed in range(rounds):
-            pair = []
-            for coded.TIMED_BYTES in (sample, everything):
-                row = measure_case(tensor, variant, repeats=3, chunk_bytes=8 << 20, seed=seed, verify=False)
-                pair += [row["encode_GBps"], row["decode_GBps"]]
-            found.append((pair[0] / pair[2], pair[1] / pair[3]))
-        coded.TIMED_BYTES = sample
-        for name, ratios in zip(("encode", "decode"), zip(*found, strict=True), strict=True):
-            off = [100 * (ratio - 1) for ratio in ratios]
+            n_bytes, seconds = [0, 0], [[0.0, 0.0], [0.0, 0.0]]
+            for number, lines in enumerate(stream):
+                taken = timed_range(len(lines), lines.line_bytes, number, stream.n_chunks, seed)
+                for which, part in enumerate((lines, lines[taken.start : taken.stop])):
+                    packed = codec.encode(part, tables)  # pages touched, as in a case
+                    begun_s = time.perf_counter()
+                    codec.encode(part, tables)
+                    encoded_s = time.perf_counter()
+                    codec.decode(packed, tables)
+                    seconds[which][0] += encoded_s - begun_s
+                    seconds[which][1] += time.perf_counter() - encoded_s
+                    n_bytes[which] += part.data.nbytes
+            whole, sample = ([n / each for each in some] for n, some in zip(n_bytes, seconds, strict=True))
+            found.append((100 * (sample[0] / whole[0] - 1), 100 * (sample[1] / whole[1] - 1)))
+        for name, off in zip(("encode", "decode"), zip(*found, strict=True), strict=True):
             print(
                 f"{spec} {name}: sample against all lines {statistics.mean(off):+.1f} % on average, "
                 f"{min(off):+.1f} to {max(off):+.1f} %, standard deviation {statistics.stdev(off):.1f} %",
