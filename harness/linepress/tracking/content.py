@@ -318,9 +318,7 @@ def _versions(
     return {
         variant: VersionContent(
             f"{registry}{model.name}",
-            f"{packed[variant]}{stands.sentence}\n\nrun `{store.run_id}`, record `{store.place}`"[
-                :NOTE_CHARACTERS
-            ],
+            f"{packed[variant]}{stands.sentence}\n\nrun `{store.run_id}`, record `{store.place}`"[:NOTE_CHARACTERS],
             tags[variant],
             tuple(best[variant]),
         )
