@@ -58,7 +58,7 @@ def make_run(path: Path, shape: Shape | None = None, seed: int = 7) -> RunStore:
     store.append("channel", _channel_rows())
     store.append("system", _system_rows())
     store.append("fabric", _fabric_rows())
-    store.append("pages", list(_pages_rows()))
+    store.append("pages", list(pages_rows()))
     store.append("gates", [_gate("lossless-everywhere", True), _gate("fast-decode", False)])
     statuses = [row["status"] for row in rows]
     store.manifest["counts"] = {
@@ -337,7 +337,7 @@ def _manifest(run_id: str) -> dict[str, Any]:
     }
 
 
-def _pages_rows() -> Iterator[dict[str, Any]]:
+def pages_rows() -> Iterator[dict[str, Any]]:
     """Two engines' pages under two codecs, by line, page and whole."""
     for contract in ("vllm-0.26", "lmcache-0.5"):
         for codec, ratio in (("context", 1.57), ("zstd:level=3", 1.25)):
