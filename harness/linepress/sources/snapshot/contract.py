@@ -233,7 +233,11 @@ def read_layouts(stem: str, text: str) -> dict[str, Layout]:
         axes = {kind: tuple(said[kind].split()) for kind in KINDS if kind in said}
         state, parts = said.get("page") == "state", tuple(said.get("parts", ()))
         sound = axes and all(_sound(kind, a, state, bool(parts)) for kind, a in axes.items())
-        if set(said) - KEYS - set(KINDS) or not sound or (parts and sum(parts) not in (said.get("block_bytes"), said.get("record_bytes"))):
+        if (
+            set(said) - KEYS - set(KINDS)
+            or not sound
+            or (parts and sum(parts) not in (said.get("block_bytes"), said.get("record_bytes")))
+        ):
             raise SourceError(f"contract {stem}: layout {short} has a key or axes that no layout has")
         found[name] = Layout(
             name=name,
