@@ -43,7 +43,7 @@ def page_table(rows: Sequence[Line]) -> Table:
     note = (
         "ratio: of lines the payload, of pages with line sizes (10 bits a line), of the whole with tables too. "
         "worst: of one unit. ≤: units that fit a slot of that share. grew: units whose code is longer than they are. "
-        "keys, values: payload of lines."
+        "keys, values: payload of lines. *: a sample of lines."
     )
     return Table("pages-table", "Pages of serving engines", COLUMNS, _groups(rows, _cells), note, sortable=False)
 
