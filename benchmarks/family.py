@@ -95,6 +95,7 @@ def draw(panels: dict[str, list[dict[str, Any]]], out: Path) -> None:
     import matplotlib as mpl
 
     mpl.use("Agg")
+    mpl.rcParams["svg.fonttype"] = "none"
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, len(panels), figsize=(8 * len(panels), 5.5), layout="constrained", squeeze=False)
