@@ -66,7 +66,7 @@ def compare(row: dict[str, str]) -> dict[str, Any]:
         requests.is_write[:n],
         np.arange(n) * interval if interval else None,
         mapping=mapping,
-        policy="open:refresh=none" if row["config"].endswith("_noref") else None,
+        policy="open:refresh=none" if row["config"].endswith("_noref") else "open:refresh=all_bank",
     )
     reads = np.sort(result.read_latency_ns)
     return {

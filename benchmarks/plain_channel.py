@@ -57,7 +57,7 @@ def search(memory: str, workload: str) -> list[dict[str, str]]:
 
     deep = QUEUES[-1]
     rows = [
-        trial(memory, workload, mapping, str(Policy(page, read_queue=deep, write_queue=deep)))
+        trial(memory, workload, mapping, str(Policy(page, "all_bank", deep, deep)))
         for mapping in NAMED
         for page in SEARCHED
     ]

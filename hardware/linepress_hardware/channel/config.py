@@ -34,6 +34,7 @@ class ChannelConfig:
     axi_clock_GHz: float
     axi_outstanding: int
     axi_ids: int
+    axi_ports: int
     burst_lines: int
     engine_clock_GHz: float
     decode_latency_ns: float
@@ -77,6 +78,11 @@ class ChannelConfig:
         return LINE_BYTES / self.axi_beat_bytes * self.axi_clock_ns
 
     @property
+    def line_interval_ns(self) -> float:
+        """Time between two lines on the R or W channels of all ports."""
+        return self.line_transfer_ns / self.axi_ports
+
+    @property
     def metadata_hit_ns(self) -> float:
         return self.metadata_hit_cycles / self.engine_clock_GHz
 
@@ -86,13 +92,13 @@ class ChannelConfig:
 
     @property
     def decoder_count(self) -> int:
-        """Decode pipelines: as configured, or as many as keep up with the R channel."""
-        return self.decoders or max(1, math.ceil(self.decode_interval_ns / self.line_transfer_ns - 1e-9))
+        """Decode pipelines: as configured, or as many as keep up with the R channels."""
+        return self.decoders or max(1, math.ceil(self.decode_interval_ns / self.line_interval_ns - 1e-9))
 
     @property
     def encoder_count(self) -> int:
-        """Encode pipelines: as configured, or as many as keep up with the W channel."""
-        return self.encoders or max(1, math.ceil(self.encode_interval_ns / self.line_transfer_ns - 1e-9))
+        """Encode pipelines: as configured, or as many as keep up with the W channels."""
+        return self.encoders or max(1, math.ceil(self.encode_interval_ns / self.line_interval_ns - 1e-9))
 
     def override(self, values: Mapping[str, float]) -> ChannelConfig:
         """A copy with some parameters changed; `ConfigurationError` on an unknown name or a bad value."""

@@ -97,6 +97,7 @@ PLAIN_FIELDS = (
     "axi_outstanding",
     "burst_lines",
     "axi_ids",
+    "axi_ports",
     "engine_clock_GHz",
     "ecc_decode_cycles",
     "page_bytes",
@@ -223,14 +224,14 @@ class Study:
         stream = accesses(pattern, n, self.lines, self.config, seed=self.seed, inline=self.inline)
         if interval_ns is not None:
             stream = stream.at_interval(interval_ns)
-        past: LineStream | None = None
-        if pattern != "sequential":
-            # A long run would have left random pages of the footprint in the cache; eight look-ups an entry fill it.
-            entries = self.config.metadata_cache_bytes // self.config.metadata_entry_bytes
-            pages = -(-self.lines * LINE_BYTES // self.config.page_bytes)
-            n = max(1, min(8 * min(entries, pages), 2_000_000))
-            past = workloads.random(n, self.lines, seed=self.seed + 1)
-        return self.over(stream, past)
+        return self.over(stream, None if pattern == "sequential" else self.long_past())
+
+    def long_past(self) -> LineStream:
+        """Accesses that leave the metadata cache as a long run of random ones would: eight look-ups an entry."""
+        entries = self.config.metadata_cache_bytes // self.config.metadata_entry_bytes
+        pages = -(-self.lines * LINE_BYTES // self.config.page_bytes)
+        n = max(1, min(8 * min(entries, pages), 2_000_000))
+        return workloads.random(n, self.lines, seed=self.seed + 1)
 
     def compressed_rate(self, pattern: str) -> tuple[ChannelRun, Rate]:
         """The last and longest saturated run of the subject, and its rate."""
@@ -315,8 +316,8 @@ class Study:
         return self.subject.coded_bytes[rng.integers(0, self.subject.coded_bytes.shape[0], n)]
 
     def delivery_limit(self) -> float:
-        """GB/s that decoders and R channel can deliver."""
-        port = LINE_BYTES / self.config.line_transfer_ns
+        """GB/s that decoders and R channels can deliver."""
+        port = LINE_BYTES / self.config.line_interval_ns
         interval = self.config.decode_interval_ns
         return min(port, self.config.decoder_count * LINE_BYTES / interval) if interval > 0 else port
 
@@ -350,7 +351,7 @@ class Study:
             plain_sequential_GBps=plain_sequential_GBps,
             plain_random_GBps=plain_random_GBps,
             ceiling_GBps=self.delivery_limit(),
-            port_GBps=LINE_BYTES / config.line_transfer_ns,
+            port_GBps=LINE_BYTES / config.line_interval_ns,
             peak_GBps=self.memory.peak_GBps,
             random_share=config.random_share,
             write_share=config.write_share if self.inline else 0.0,

@@ -55,14 +55,15 @@ class Memory:
     mapping: str | None = None
     policy: str | None = None
     idle_read_ns: float = 0.0
-    """One atom read from a closed row: tRCD + tCL + burst, plus the mean wait for an all-bank refresh,
-    tRFC² / (2 tREFI)."""
+    """One atom read from a closed row: tRCD + tCL + burst, plus the mean wait for a refresh of its bank,
+    tRFC² / (2 × the time between two)."""
     precharge_ns: float = 0.0
     """tRP where rows stay open and another one may have to close first."""
     column_ns: float = 0.0
     """tCCD_L: what each further atom of a row adds."""
     rows_forgotten_ns: float = 0.0
-    """tREFI over banks: the longer, the more likely a bank still has a row open that refresh has not closed."""
+    """Time between two refreshes of a bank, over banks: the longer, the more likely a bank still has a row open that
+    refresh has not closed."""
     period_ns: float = 0.0
     """A refresh interval, or as long as 200 idle reads where nothing is refreshed: batches of a run span whole
     ones."""
@@ -79,12 +80,16 @@ class Memory:
         part = load_memory(name)
         if isinstance(part, SimplePart):
             return cls._simple(part, mapping, policy)
-        chosen = parse_policy(policy)
+        chosen = parse_policy(policy).on(part.standard)
         place = mapping_for(part, mapping)
         idle = part.ns("RCDRD") + part.read_latency_ticks * part.tick_ns
-        refreshed = chosen.refresh == "all_bank"
+        # A bank is shut for `stall_ns` every `period_ns`: with all others, or in its turn.
+        stall_ns, period_ns = part.ns("RFCab"), part.ns("REFI")
+        if chosen.refresh == "per_bank":
+            stall_ns, period_ns = part.ns("RFCpb"), part.bank_refresh_ck * part.tck_ns * part.banks / part.scopes
+        refreshed = chosen.refresh != "none"
         if refreshed:
-            idle += part.ns("RFCab") ** 2 / (2 * part.ns("REFI"))
+            idle += stall_ns**2 / (2 * period_ns)
         return cls(
             name=part.name,
             part=part,
@@ -98,8 +103,8 @@ class Memory:
             idle_read_ns=idle,
             precharge_ns=part.ns("RP") if chosen.page == "open" else 0.0,
             column_ns=part.ns("CCDL"),
-            rows_forgotten_ns=part.ns("REFI") / part.banks if refreshed else float("inf"),
-            period_ns=200 * idle if chosen.refresh == "none" else part.ns("REFI"),
+            rows_forgotten_ns=period_ns / part.banks if refreshed else float("inf"),
+            period_ns=part.ns("REFI") if refreshed else 200 * idle,
             run_bytes=place.run_atoms * part.atom_bytes,
             row_ns=row_ns(part),
         )

@@ -138,6 +138,7 @@ def _port(config: ChannelConfig, timing: Timing) -> PortSpec:
         encode_ns=timing.encode_ns,
         encode_every_ns=timing.encode_interval_ns,
         encoders=config.encoder_count,
+        ports=config.axi_ports,
     )
 
 

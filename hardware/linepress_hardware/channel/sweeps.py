@@ -20,6 +20,7 @@ DEFAULT_SWEEPS: dict[str, tuple[float, ...]] = {
     "decoders": (1, 2, 3, 4, 6, 8, 12, 16),
     "axi_outstanding": (16, 64, 128, 256, 512, 1024),
     "axi_data_bits": (256, 512),
+    "axi_ports": (1, 2, 4),
     "footprint_bytes": (1 << 22, 1 << 24, 1 << 26, 1 << 28),
     "prefetch_lines": (0, 1, 4),
 }

@@ -36,7 +36,7 @@ def check_log(part: Part, log: CommandLog, policy: Policy | None = None, *, limi
 class _Checker:
     def __init__(self, part: Part, policy: Policy, limit: int) -> None:
         self.part = part
-        self.policy = policy
+        self.policy = policy.on(part.standard)
         self.limit = limit
         self.counts = (1, part.pseudo_channels, part.ranks, part.bank_groups, part.banks_per_group)
         self.by_second: dict[str, list[Rule]] = defaultdict(list)
@@ -139,16 +139,19 @@ class _Checker:
                 bad.append("precharges a bank whose activate is half issued")
             for b in banks if command == "PREA" else ():
                 self.row.pop(b, None)
-            bad += self.refresh_late(tick, banks[0], command == "REFA", self.part.ck["REFI"])
-        elif command == "REFB" and (bank in self.row or bank in self.opening):
-            bad.append("refreshes a bank that is open")
+            if command == "REFA":
+                bad += self.refresh_late(tick, banks[0], "all_bank", self.part.ck["REFI"])
+        elif command == "REFB":
+            if bank in self.row or bank in self.opening:
+                bad.append("refreshes a bank that is open")
+            bad += self.refresh_late(tick, self.scope_banks(bank)[0], "per_bank", self.part.bank_refresh_ck)
         return bad
 
-    def refresh_late(self, tick: int, scope: int, done: bool, refi: int) -> list[str]:
-        if not done or self.policy.refresh != "all_bank":
+    def refresh_late(self, tick: int, scope: int, kind: str, interval_ck: int) -> list[str]:
+        if self.policy.refresh != kind:
             return []
         self.refreshes[scope] += 1
-        due = tick // (refi * self.part.ticks_per_ck)
+        due = tick // (interval_ck * self.part.ticks_per_ck)
         if due - self.refreshes[scope] > POSTPONABLE:
             return [f"is refresh {self.refreshes[scope]} of its scope where {due} were due"]
         return []

@@ -42,8 +42,7 @@ def row_ns(part: Part) -> float:
     carries a precharge, an activate and (where there is one bus) a read for each atom.
     """
     ck, tpc, standard = part.ck, part.ticks_per_ck, part.standard
-    scopes = {0: 1, 1: part.pseudo_channels, 2: part.pseudo_channels * part.ranks}[standard.scope]
-    window_ns = max(ck["FAW"] / 4, ck["RRDS"]) * part.tck_ns / scopes
+    window_ns = max(ck["FAW"] / 4, ck["RRDS"]) * part.tck_ns / part.scopes
     bank_ns = part.ns("RC") / part.banks
     commands = ["PRE", "ACT"] if standard.buses == 2 else ["PRE", "ACT", "RD"]
     slots = sum(command_ticks(standard, c, tpc) for c in commands) + (1 if standard.split_activate else 0)

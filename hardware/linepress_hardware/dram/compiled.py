@@ -12,7 +12,6 @@ from linepress_hardware.dram.policy import PAGES, Policy
 from linepress_hardware.dram.results import COMMANDS
 from linepress_hardware.dram.standards import Rule
 from linepress_hardware.dram.state import Spec
-from linepress_hardware.errors import ConfigurationError
 
 # Columns of the table of earliest times: commands that a rule can hold back. RDA and WRA are held like RD and WR.
 HELD = ("ACT", "PRE", "PREA", "RD", "WR", "REFA", "REFB")
@@ -22,10 +21,7 @@ KINDS = {1: engine.KIND_SAME, 4: engine.KIND_WINDOW, 32: engine.KIND_LONG_WINDOW
 def compile_part(part: Part, policy: Policy) -> Spec:
     """Flat arrays of a part under a policy; raises `ConfigurationError` for a refresh the standard lacks."""
     standard, tpc, ck = part.standard, part.ticks_per_ck, part.ck
-    if policy.refresh == "per_bank" and not standard.per_bank_refresh:
-        raise ConfigurationError(
-            f"part {part.name}: {standard.name} has no per-bank refresh here; use all_bank or none"
-        )
+    policy = policy.on(standard)
     counts = (1, part.pseudo_channels, part.ranks, part.bank_groups, part.banks_per_group)
     banks = part.banks
     path = np.zeros((banks, engine.PATH_HELD + engine.LEVELS * len(HELD)), np.int64)
@@ -67,7 +63,7 @@ def compile_part(part: Part, policy: Policy) -> Spec:
         engine.P_PAGE: PAGES.index(policy.page),
         engine.P_REFRESH: ("none", "all_bank", "per_bank").index(policy.refresh),
         engine.P_REFI: ck["REFI"] * tpc,
-        engine.P_REFIPB: (ck["REFIpb"] or max(1, ck["REFI"] // scope_banks)) * tpc,
+        engine.P_REFIPB: part.bank_refresh_ck * tpc,
         engine.P_RFCAB: ck["RFCab"] * tpc,
         engine.P_RFCPB: ck["RFCpb"] * tpc,
         engine.P_AAD: ck["AAD"] * tpc,

@@ -34,14 +34,13 @@ def energy_pJ(part: Part, commands: Mapping[str, int], sim_time_ns: float) -> di
     if "phy_pJ_per_bit" in figures:
         out[PHY] = figures["phy_pJ_per_bit"] * atom_bits * sum(commands.get(c, 0) for c in ("RD", "RDA", "WR", "WRA"))
     rows_per_bank = part.rows / REFRESHES_PER_WINDOW
-    scopes = {0: 1, 1: part.pseudo_channels, 2: part.pseudo_channels * part.ranks}[part.standard.scope]
     per_bank = figures.get("refresh_pJ")
     if per_bank is not None:
-        per_bank /= part.banks / scopes
+        per_bank /= part.banks / part.scopes
     elif activate is not None:
         per_bank = activate * rows_per_bank
     if per_bank is not None:
-        out["refresh"] = per_bank * (commands.get("REFA", 0) * part.banks / scopes + commands.get("REFB", 0))
+        out["refresh"] = per_bank * (commands.get("REFA", 0) * part.banks / part.scopes + commands.get("REFB", 0))
     if "background_mW" in figures:
         out["background"] = figures["background_mW"] * sim_time_ns  # mW × ns = pJ
     return out

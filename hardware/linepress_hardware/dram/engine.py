@@ -699,7 +699,7 @@ def accept(part: A, path: A, held: A, node: A, bank: A, q: A, z: A, req: A, atom
 
 @inlined
 def next_event(part: A, path: A, held: A, node: A, bank: A, scope: A, fifo: A, z: A, req: A, order: A, released: A,
-               done: A, m: A, lines: A, ready: A, decoded: A, over: A) -> int:
+               done: A, m: A, lines: A, ready: A, decoded: A, over: A, units: A) -> int:
     """The next tick on which anything can happen; INF: never."""
     t = z[Z_T]
     if z[Z_CAS_QUEUE] >= 0 or z[Z_N + OPENING] > 0:
@@ -707,7 +707,7 @@ def next_event(part: A, path: A, held: A, node: A, bank: A, scope: A, fifo: A, z
     e = z[Z_NEXT_REFRESH]
     if z[Z_REFUSED] == 0:
         if m[M_NEXT] < m[M_LINES]:
-            wake = port_next(m, lines, ready, decoded, over)
+            wake = port_next(m, lines, ready, decoded, over, units)
             if wake < NEVER:
                 e = min(e, (wake + UP) >> SUB)
         if z[Z_BLOCKED] != 0:
@@ -766,7 +766,7 @@ def run(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, bus: A,
         if z[Z_SERVED] == n and m[M_NEXT] == m[M_LINES]:
             break
         t = next_event(part, path, held, node, bank, scope, fifo, z, req, order, released, done, m, lines, ready,
-                       decoded, over)
+                       decoded, over, units)
         if t >= INF:
             return
         # Ticks skipped since the last event would each have applied the drain rule.

@@ -104,6 +104,16 @@ class Part:
         return self.pseudo_channels * self.ranks * self.bank_groups * self.banks_per_group
 
     @property
+    def scopes(self) -> int:
+        """Parts of the channel that refresh, activate and turn around apart: channel, pseudo channels or ranks."""
+        return {0: 1, 1: self.pseudo_channels, 2: self.pseudo_channels * self.ranks}[self.standard.scope]
+
+    @property
+    def bank_refresh_ck(self) -> int:
+        """Clocks between two refreshes of single banks of a scope: tREFIpb, or tREFI over its banks."""
+        return self.ck["REFIpb"] or max(1, self.ck["REFI"] // (self.banks // self.scopes))
+
+    @property
     def capacity_bytes(self) -> int:
         """Bytes behind one channel."""
         return self.banks * self.rows * self.row_bytes

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
+from linepress_hardware.dram.standards import Standard
 from linepress_hardware.errors import ConfigurationError
 
 PAGES = ("open", "closed", "adaptive", "timeout")
-REFRESHES = ("all_bank", "per_bank", "none")
+REFRESHES = ("standard", "all_bank", "per_bank", "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,8 @@ class Policy:
         ``open`` leaves rows open; ``closed`` precharges with every access; ``adaptive`` precharges with the last
         queued access to the row; ``timeout`` leaves them open and precharges what was not used for ``close_ns``.
     refresh : str
-        ``all_bank`` (one command per scope every tREFI), ``per_bank`` (banks in turn), ``none``.
+        ``all_bank`` (one command per scope every tREFI), ``per_bank`` (banks in turn), ``none``, or ``standard``:
+        per bank where the standard has it, else all banks.
     read_queue, write_queue : int
         Entries, in atoms, shared by the pseudo channels.
     drain_high, drain_low : float
@@ -31,7 +33,7 @@ class Policy:
     """
 
     page: str = "open"
-    refresh: str = "all_bank"
+    refresh: str = "standard"
     read_queue: int = 32
     write_queue: int = 32
     drain_high: float = 0.8
@@ -52,6 +54,16 @@ class Policy:
             raise ConfigurationError(
                 f"policy drain_low {self.drain_low:g}, drain_high {self.drain_high:g}: need 0 ≤ low < high ≤ 1"
             )
+
+    def on(self, standard: Standard) -> Policy:
+        """This policy with its refresh named; raises `ConfigurationError` for a refresh the standard lacks."""
+        if self.refresh == "per_bank" and not standard.per_bank_refresh:
+            raise ConfigurationError(
+                f"policy {self}: {standard.name} has no per-bank refresh here; use all_bank or none"
+            )
+        if self.refresh != "standard":
+            return self
+        return replace(self, refresh="per_bank" if standard.per_bank_refresh else "all_bank")
 
     def __str__(self) -> str:
         """The page policy and whatever is not default, as `parse_policy` reads it."""

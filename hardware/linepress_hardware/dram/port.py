@@ -24,16 +24,18 @@ from linepress_hardware.errors import ConfigurationError
 
 A = NDArray[np.int64]
 NEVER = 1 << 62
-# lines[]: first request; when offered; flags; ID × 2 + direction; data beats on its bus; next line of the same ID and
-# direction; what it still waits for; when its data is there; then when it was taken, decoded and over (-1: not yet).
-(L_FIRST, L_OFFER, L_FLAGS, L_ORDER, L_BEATS, L_SAME, L_LEFT, L_DATA, L_TAKEN, L_OUT, L_DONE, L_PLACED,
- N_LINE) = range(13)  # fmt: skip
+# lines[]: first request; when offered; flags; number of its ID, port and direction; its port; data beats on its bus;
+# next line of the same number; what it still waits for; when its data is there; then when it was taken, decoded and
+# over (-1: not yet).
+(L_FIRST, L_OFFER, L_FLAGS, L_ORDER, L_PORT, L_BEATS, L_SAME, L_LEFT, L_DATA, L_TAKEN, L_OUT, L_DONE, L_PLACED,
+ N_LINE) = range(14)  # fmt: skip
 WRITE_FLAG, BYPASS_FLAG = 1, 2
 W_LINE, W_EXTRA, W_NEXT, N_WAIT = range(4)  # waits[]: line, time on top, next waiter of the same request
 # m[]: limits and latencies, then state.
 (M_LINES, M_LIMIT, M_CLOCK, M_LOOKUP, M_DECODE, M_DECODE_EVERY, M_DECODERS, M_ENCODE, M_ENCODE_EVERY, M_ENCODERS,
- M_NEXT, M_FLYING, M_MOST, M_ADDRESS, M_WDATA, M_RDATA, M_RESPONSE, M_READY, M_DECODED, M_DONE,
- N_MASTER) = range(21)  # fmt: skip
+ M_NEXT, M_FLYING, M_MOST, M_READY, M_DECODED, M_DONE, N_MASTER) = range(17)  # fmt: skip
+# units[]: when each decoder and encoder is free; when each port's address, W, R and B channels are.
+U_DECODE, U_ENCODE, U_ADDRESS, U_WDATA, U_RDATA, U_RESPONSE, N_UNIT = range(7)
 
 
 @kernel
@@ -80,12 +82,12 @@ def arrived(m: A, lines: A, waits: A, ready: A, node: int, time: int) -> None:
 
 
 @kernel
-def admission(m: A, lines: A, over: A) -> int:
+def admission(m: A, lines: A, over: A, units: A) -> int:
     """Earliest time at which the next line can be taken; NEVER where nothing known frees a place, or none is left."""
     i = m[M_NEXT]
     if i >= m[M_LINES]:
         return NEVER
-    at = max(lines[i, L_OFFER], m[M_ADDRESS])
+    at = max(lines[i, L_OFFER], units[U_ADDRESS, lines[i, L_PORT]])
     while m[M_DONE] > 0 and over[0, 0] <= at:
         sift_down(over, m[M_DONE])
         m[M_DONE] -= 1
@@ -98,9 +100,9 @@ def admission(m: A, lines: A, over: A) -> int:
 
 
 @kernel
-def port_next(m: A, lines: A, ready: A, decoded: A, over: A) -> int:
+def port_next(m: A, lines: A, ready: A, decoded: A, over: A, units: A) -> int:
     """When the port must be looked at again; NEVER once every line is taken."""
-    e = admission(m, lines, over)
+    e = admission(m, lines, over, units)
     if m[M_NEXT] < m[M_LINES] and m[M_FLYING] >= m[M_LIMIT]:
         if m[M_READY] > 0:
             e = min(e, ready[0, 0])
@@ -110,18 +112,19 @@ def port_next(m: A, lines: A, ready: A, decoded: A, over: A) -> int:
 
 
 @kernel
-def leave(m: A, lines: A, over: A, heads: A, i: int, t: int) -> None:
+def leave(m: A, lines: A, over: A, units: A, heads: A, i: int, t: int) -> None:
     """Line i may leave at t: it does once every older line of its ID has, and takes those behind it along."""
     lines[i, L_OUT] = t
     order = lines[i, L_ORDER]
+    port = lines[i, L_PORT]
     h = heads[order]
     while h >= 0 and lines[h, L_OUT] >= 0:
         if order & 1:
-            end = max(m[M_RESPONSE], t) + m[M_CLOCK]
-            m[M_RESPONSE] = end
+            end = max(units[U_RESPONSE, port], t) + m[M_CLOCK]
+            units[U_RESPONSE, port] = end
         else:
-            end = max(m[M_RDATA], t) + lines[h, L_BEATS]
-            m[M_RDATA] = end
+            end = max(units[U_RDATA, port], t) + lines[h, L_BEATS]
+            units[U_RDATA, port] = end
         lines[h, L_DONE] = end
         sift_up(over, m[M_DONE], end, h)
         m[M_DONE] += 1
@@ -136,7 +139,7 @@ def port_advance(m: A, lines: A, ready: A, decoded: A, over: A, units: A, heads:
     -1: none was taken. The caller hands the requests of the line to its memory and calls again.
     """
     while True:
-        taken = admission(m, lines, over)
+        taken = admission(m, lines, over, units)
         first = ready[0, 0] if m[M_READY] > 0 else NEVER
         out = decoded[0, 0] if m[M_DECODED] > 0 else NEVER
         soonest = min(taken, min(first, out))
@@ -146,20 +149,20 @@ def port_advance(m: A, lines: A, ready: A, decoded: A, over: A, units: A, heads:
             i = decoded[0, 1]
             sift_down(decoded, m[M_DECODED])
             m[M_DECODED] -= 1
-            leave(m, lines, over, heads, i, out)
+            leave(m, lines, over, units, heads, i, out)
         elif first <= taken:
             i = ready[0, 1]
             sift_down(ready, m[M_READY])
             m[M_READY] -= 1
             if lines[i, L_FLAGS] & BYPASS_FLAG:
-                leave(m, lines, over, heads, i, first)
+                leave(m, lines, over, units, heads, i, first)
                 continue
             free = 0
             for k in range(1, m[M_DECODERS]):
-                if units[0, k] < units[0, free]:
+                if units[U_DECODE, k] < units[U_DECODE, free]:
                     free = k
-            begin = max(first, units[0, free])
-            units[0, free] = begin + m[M_DECODE_EVERY]
+            begin = max(first, units[U_DECODE, free])
+            units[U_DECODE, free] = begin + m[M_DECODE_EVERY]
             sift_up(decoded, m[M_DECODED], begin + m[M_DECODE], i)
             m[M_DECODED] += 1
         else:
@@ -171,18 +174,19 @@ def port_advance(m: A, lines: A, ready: A, decoded: A, over: A, units: A, heads:
             m[M_NEXT] = i + 1
             m[M_FLYING] += 1
             m[M_MOST] = max(m[M_MOST], m[M_FLYING])
-            m[M_ADDRESS] = taken + m[M_CLOCK]
+            port = lines[i, L_PORT]
+            units[U_ADDRESS, port] = taken + m[M_CLOCK]
             lines[i, L_TAKEN] = taken
             placed = taken
             if lines[i, L_FLAGS] & WRITE_FLAG:
-                placed = max(m[M_WDATA], taken) + lines[i, L_BEATS]
-                m[M_WDATA] = placed
+                placed = max(units[U_WDATA, port], taken) + lines[i, L_BEATS]
+                units[U_WDATA, port] = placed
                 free = 0
                 for k in range(1, m[M_ENCODERS]):
-                    if units[1, k] < units[1, free]:
+                    if units[U_ENCODE, k] < units[U_ENCODE, free]:
                         free = k
-                placed = max(placed, units[1, free])
-                units[1, free] = placed + m[M_ENCODE_EVERY]
+                placed = max(placed, units[U_ENCODE, free])
+                units[U_ENCODE, free] = placed + m[M_ENCODE_EVERY]
                 placed += m[M_ENCODE]
             lines[i, L_PLACED] = placed + m[M_LOOKUP]
             lines[i, L_DATA] = max(lines[i, L_DATA], lines[i, L_PLACED])
@@ -207,6 +211,8 @@ class PortSpec:
     decode_ns, decode_every_ns, decoders
         Latency, time between two lines of one decoder, number of decoders.
     encode_ns, encode_every_ns, encoders
+    ports : int
+        Ports with channels of their own that share all the rest; lines go to them in turn.
     """
 
     in_flight: int
@@ -218,9 +224,10 @@ class PortSpec:
     encode_ns: float = 0.0
     encode_every_ns: float = 0.0
     encoders: int = 1
+    ports: int = 1
 
     def __post_init__(self) -> None:
-        if min(self.in_flight, self.decoders, self.encoders) < 1:
+        if min(self.in_flight, self.decoders, self.encoders, self.ports) < 1:
             raise ConfigurationError("a port needs at least one line in flight, one decoder and one encoder")
 
 
@@ -300,7 +307,7 @@ class PortState:
             pair,
             pair.copy(),
             pair.copy(),
-            np.zeros((2, 1), np.int64),
+            np.zeros((N_UNIT, 1), np.int64),
             np.zeros(1, np.int64),
             np.zeros(0, np.int64),
             np.zeros(0, np.bool_),
@@ -323,13 +330,15 @@ class PortState:
         m[[M_CLOCK, M_LOOKUP, M_DECODE, M_DECODE_EVERY, M_ENCODE, M_ENCODE_EVERY]] = sub(
             np.array([p.clock_ns, p.lookup_ns, p.decode_ns, p.decode_every_ns, p.encode_ns, p.encode_every_ns])
         )
-        m[M_ADDRESS] = m[M_CLOCK]  # the first address takes its clock as well
+        units = np.zeros((N_UNIT, max(p.decoders, p.encoders, p.ports)), np.int64)
+        units[U_ADDRESS] = m[M_CLOCK]  # the first address takes its clock as well
         lines = np.full((n + 1, N_LINE), -1, np.int64)
         body = lines[:-1]
         lines[:, L_FIRST] = load.first
         body[:, L_OFFER] = sub(load.offered_ns) + m[M_CLOCK]
         body[:, L_FLAGS] = load.is_write * WRITE_FLAG + load.bypass * BYPASS_FLAG
-        order = load.id.astype(np.int64) * 2 + load.is_write
+        body[:, L_PORT] = np.arange(n) % p.ports
+        order = (load.id.astype(np.int64) * p.ports + body[:, L_PORT]) * 2 + load.is_write
         body[:, L_ORDER] = order
         body[:, L_BEATS] = sub(load.beats_ns)
         body[:, L_DATA] = 0
@@ -361,7 +370,7 @@ class PortState:
             np.zeros((room, 2), np.int64),
             np.zeros((room, 2), np.int64),
             np.zeros((room, 2), np.int64),
-            np.zeros((2, max(p.decoders, p.encoders)), np.int64),
+            units,
             heads,
             head_of,
             load.early,

@@ -132,7 +132,7 @@ def _simulate(
         return simulate_simple(
             part, address, writes, sizes, arrival, window, _children(parent), parent, delay_ns, load
         )
-    policy = parse_policy(policy)
+    policy = parse_policy(policy).on(part.standard)
     place = mapping_for(part, mapping)
     address, writes, sizes, arrival = _requests(part, address_bytes, is_write, arrival_ns, request_bytes)
     n = address.shape[0]

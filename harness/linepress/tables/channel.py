@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from linepress.tables import format as fmt
@@ -233,6 +234,10 @@ def extra_tables(document: Mapping[str, Any]) -> list[Table]:
     for name, by, headings in (("sweeps", "parameter", SWEEP), ("load_curve", "pattern", LOAD_CURVE)):
         if name in document:
             made.append(_listed(name, document[name], headings, by))
+    if "interleave" in document:
+        rows = [{key: value for key, value in row.items() if key != "settings"} for row in document["interleave"]]
+        caption = f"random pages over several channels, both under {document['interleave'][0]['settings']}"
+        made.append(replace(_turned("interleave", rows), caption=caption))
     for name in ("block_baseline", "faults", "capacity", "trace"):
         if name in document:
             found = document[name]

@@ -51,7 +51,7 @@ def test_raw_lines_end_below_the_physical_size_for_the_metadata() -> None:
 
 @pytest.mark.parametrize("block_bytes", [4096, 65536])
 def test_block_baseline_is_near_its_closed_form(block_bytes: int) -> None:
-    memory = Memory.load("hbm3")
+    memory = Memory.load("hbm3", policy="open:refresh=all_bank")
     found = block_baseline(memory, BlockCodec.default(block_bytes), CONFIG, blocks=100)
     assert found.read_amplification == pytest.approx(
         block_bytes / BlockCodec.default(block_bytes).ratio / 64, rel=0.01

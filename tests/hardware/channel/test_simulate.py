@@ -63,6 +63,21 @@ def test_one_bus_and_an_order_of_each_id() -> None:
     assert alone([0, 0, 0], [0, 1, 2], clock_ns=2.0).taken_ns == pytest.approx([2, 4, 6])
 
 
+def test_each_port_has_its_own_channels_and_the_rest_is_shared() -> None:
+    # Lines go to the ports in turn: two addresses a clock, two lines of beats side by side.
+    two = alone([0] * 4, [0, 1, 2, 3], ports=2, clock_ns=2.0)
+    assert two.taken_ns == pytest.approx([2, 2, 4, 4])
+    assert two.done_ns == pytest.approx([3, 3, 5, 5])
+    # One decoder serves both; an ID is kept in order on each port, not across them.
+    assert alone([0] * 3, [0, 1, 2], ports=2, decode_ns=10, decode_every_ns=2, beats=0.0).done_ns == pytest.approx(
+        [10, 12, 14]
+    )
+    assert alone([0, 0, 0], [5, 5, 5], ports=2, beats=3.0).done_ns == pytest.approx([3, 3, 6])
+    assert alone([0.0] * 6, list(range(6)), ports=3, in_flight=2).most_in_flight == 2
+    with pytest.raises(ConfigurationError, match="at least one line in flight"):
+        PortSpec(1, 1.0, ports=0)
+
+
 def test_a_place_is_free_when_its_line_has_returned() -> None:
     two = alone([0.0] * 5, [0, 1, 2, 3, 4], in_flight=2, decode_ns=10, decoders=8, beats=1.0)
     assert two.most_in_flight == 2

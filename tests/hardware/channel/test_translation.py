@@ -180,7 +180,7 @@ def test_a_home_needs_no_metadata_and_its_rest_waits_for_it() -> None:
 
 def test_a_home_hides_the_metadata_miss() -> None:
     """Lines without a rest arrive as if there were no metadata at all; with one they wait like any other."""
-    part = Memory.load("hbm3")
+    part = Memory.load("hbm3", policy="open:refresh=none")
     stream = workloads.random(2000, LINES, seed=5).at_interval(400.0)
     whole = StaticLayout(64 * np.arange(4096, dtype=np.int64), np.full(4096, 30, np.int32), 64 * 4096, LINES, 36.0)
     found = {}

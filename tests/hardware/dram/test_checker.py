@@ -139,7 +139,10 @@ def test_split_activate_and_data_clock_of_lpddr5(commands: list[tuple[int, str, 
 def test_late_refresh_is_found() -> None:
     part = load_part("ddr5")
     late = _log((20 * part.ck["REFI"], "REFA", 0, -1))
-    assert any("were due" in v.what for v in check_log(part, late))
+    assert any("were due" in v.what for v in check_log(part, late, parse_policy("open:refresh=all_bank")))
+    one_bank = _log((20 * part.bank_refresh_ck, "REFB", 0, -1))
+    assert any("were due" in v.what for v in check_log(part, one_bank))
+    assert check_log(part, _log((8 * part.bank_refresh_ck, "REFB", 0, -1))) == []
     assert check_log(part, late, parse_policy("open:refresh=none")) == []
 
 

@@ -53,7 +53,7 @@ def _run(row: dict[str, str]) -> DramResult:
         trace.is_write[:n],
         np.arange(n) * interval if interval else None,
         mapping=mapping,
-        policy="open:refresh=none" if row["config"].endswith("_noref") else None,
+        policy="open:refresh=none" if row["config"].endswith("_noref") else "open:refresh=all_bank",
     )
 
 

@@ -24,6 +24,7 @@ Examples:
   linepress channel sizes.csv --set axi_outstanding=64 --set metadata_cache_bytes=32768
   linepress channel sizes.json --memory hbm3e --workload decode --mapping RoCoBaRaCh --policy adaptive --queue 128
   linepress channel sizes.json --within 5
+  linepress channel sizes.json --memory hbm3 --interleave --within 2
   linepress channel sizes.json --sweep decode_latency_ns --load-curve --blocks --capacity --faults
   linepress channel kv.safetensors -c huffman --packing stream --packing classes:set=auto --leakage
   linepress channel sizes.json --trace accesses.bin --packing stream
@@ -126,6 +127,11 @@ def _settings(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]
 @click.option("--sweep", "sweeps", multiple=True, metavar="KEY", help="Vary one parameter (of the first case).")
 @click.option("--load-curve", is_flag=True, help="Latency against load (of the first case).")
 @click.option("--blocks", is_flag=True, help="A 64 KiB and a 4 KiB block codec in the same place.")
+@click.option(
+    "--interleave",
+    is_flag=True,
+    help="Random pages on a device of several channels, by its interleaving (first case).",
+)
 @click.option("--capacity", is_flag=True, help="Fill a device until it refuses; attack its thresholds.")
 @click.option("--leakage", is_flag=True, help="Bits a line that sizes and atoms give away, and what padding costs.")
 @click.option("--faults", is_flag=True, help="Damage the memory and read all of it through the port (first case).")
@@ -164,6 +170,7 @@ def command(
     sweeps: tuple[str, ...],
     load_curve: bool,
     blocks: bool,
+    interleave: bool,
     capacity: bool,
     leakage: bool,
     faults: bool,
@@ -234,6 +241,8 @@ def command(
             document["load_curve"] = extras.load_rows(first)
         if blocks:
             document["block_baseline"] = extras.block_rows(first)
+        if interleave:
+            document["interleave"] = extras.interleave_rows(first)
         if capacity:
             document["capacity"] = extras.capacity_row(first)
             document["contract"] = extras.contract_rows(first)

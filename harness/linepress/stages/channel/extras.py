@@ -20,6 +20,7 @@ from linepress_hardware.channel.contract import ATTACKS, attack
 from linepress_hardware.channel.ecc import code
 from linepress_hardware.channel.evaluate import InlineSpec, Study
 from linepress_hardware.channel.fault_study import as_rows, fault_study
+from linepress_hardware.channel.interleave import GRANULES_BYTES, interleaved
 from linepress_hardware.channel.leakage import leakage, padding_price
 from linepress_hardware.channel.row import FAULTS
 from linepress_hardware.channel.workloads import trace_stream
@@ -57,6 +58,12 @@ def block_rows(case: ChannelCase) -> list[dict[str, Any]]:
         found = block_baseline(study.memory, BlockCodec.default(block_bytes), study.config, seed=case.seed)
         rows.append({"block_bytes": block_bytes, **asdict(found)})
     return rows
+
+
+def interleave_rows(case: ChannelCase) -> list[dict[str, Any]]:
+    """Random pages on a device of several channels, by the granule of its interleaving."""
+    _, _, study = prepare(case)
+    return [asdict(interleaved(study, granule, case.load_pct_peak)) for granule in GRANULES_BYTES]
 
 
 def capacity_row(case: ChannelCase) -> dict[str, Any]:
