@@ -14,13 +14,14 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import linepress_suites
 from linepress.sources import open_source
 from linepress_codecs.codecs.zstd import Zstd
-from linepress_codecs.contracts import BlockCodec, LineCodec, Lines
+from linepress_codecs.contracts import BlockCodec, LineCodec, Lines, Packed, Tables
 from linepress_codecs.layout import to_lines
 from linepress_codecs.registry import codecs, make, parse_spec
 
@@ -52,6 +53,11 @@ def lines_of(path: str) -> tuple[str, list[Lines]]:
     return layout, lines
 
 
+def _read_back(codec: LineCodec, packed: list[tuple[Packed, Tables]]) -> None:
+    for each in packed:
+        codec.decode(*each)
+
+
 def measure(lines: list[Lines]) -> list[dict[str, Any]]:
     """One row a codec: spec, payload ratio, table bits of the card, decode speed over Zstandard's."""
     reference = Zstd()
@@ -71,7 +77,7 @@ def measure(lines: list[Lines]) -> list[dict[str, Any]]:
             packed = [(codec.encode(part, tables), tables) for part in lines for tables in [codec.fit([part])]]
             bits = sum(int(one.bits.sum(dtype="int64")) for one, _ in packed)
             row["table_bits"] = 8 * codec.card(lines[0].format).table_sram_bytes.value
-            jobs.append((row, lambda codec=codec, packed=packed: [codec.decode(*each) for each in packed]))
+            jobs.append((row, partial(_read_back, codec, packed)))
         else:
             assert isinstance(codec, BlockCodec)
             bits, decode = blocks(codec)
