@@ -82,9 +82,7 @@ def test_packing_off_is_the_plain_channel() -> None:
     assert found["idle_latency_added_ns"] == 0
 
 
-@pytest.mark.parametrize(
-    "packing", ["stream", "classes:set=0/48/64", "slots:slot=46", "groups:lines=48:size=33", "pairs", "spill"]
-)
+@pytest.mark.parametrize("packing", ["stream", "classes:set=0/48/64", "slots:slot=46", "groups:lines=48:size=33"])
 def test_packings_on_weights(packing: str) -> None:
     found = row(packing=packing)
     assert found["mode"] == "offline"
