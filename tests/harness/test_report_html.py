@@ -26,7 +26,7 @@ from linepress_kit.synthetic_run import Shape, make_run, measure_rows
 VOID = {"meta", "link", "br", "hr", "img", "input", "wbr", "col", "source"}
 SECTIONS = [
     *("verdict", "headline", "speed", "groups", "layers", "kv", "sizes", "decoders", "channel", "system", "fabric"),
-    *("claims", "failures", "provenance", "cases"),
+    *("pages", "claims", "failures", "provenance", "cases"),
 ]
 
 
