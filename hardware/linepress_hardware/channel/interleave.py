@@ -147,8 +147,6 @@ def _at_load(study: Study, lines: int, interval_ns: float, *, plain: bool) -> Ch
     stream = _stream(study, study.n // lines * lines, lines)
     offered_ns = (np.arange(len(stream)) // lines).astype(np.float64) * interval_ns
     return _run(study, replace(stream, arrival_ns=offered_ns), plain)
-        study, replace(stream, arrival_ns=(np.arange(len(stream)) // lines).astype(np.float64) * interval_ns), plain
-    )
 
 
 def _granule_ns(run: ChannelRun, lines: int) -> NDArray[np.float64]:
