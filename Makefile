@@ -47,3 +47,4 @@ release: $(STAMP)  ## dist/: the wheel, the lock with hashes, and the bill of ma
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	find codecs hardware harness -name '*.nb[ci]' -delete

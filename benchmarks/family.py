@@ -1,10 +1,11 @@
 """The family on one picture: ratio against bits of decode table against decode speed, on the same lines.
 
-    python -m benchmarks.family [FILE] [--out family.png] [--json]
+    python -m benchmarks.family [FILE ...] [--out family.png] [--markdown | --json]
 
-FILE is a safetensors file of bf16 tensors (the bundled whisper-tiny sample unless given). Speeds are multiples of
-Zstandard-1 at 64 KiB, interleaved in the same run, the fastest of the rounds; table bits are those of the hardware
-card. Compare within one run only.
+A panel a file of bf16 tensors: weights in rows, the keys of a KV snapshot channel by channel (the bundled samples of
+both unless given). Speeds are multiples of Zstandard-1 at 64 KiB, interleaved in the same run, the fastest of the
+rounds; table bits are those of the hardware card. Block codecs have none and read a line with its whole block.
+Compare within one run only.
 """
 
 from __future__ import annotations
@@ -13,92 +14,144 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import linepress_suites
 from linepress.sources import open_source
 from linepress_codecs.codecs.zstd import Zstd
-from linepress_codecs.contracts import LineCodec
+from linepress_codecs.contracts import BlockCodec, LineCodec, Lines, Packed, Tables
 from linepress_codecs.layout import to_lines
-from linepress_codecs.registry import make, parse_spec
+from linepress_codecs.registry import codecs, make, parse_spec
 
-SPECS = ("dual", "quad", "window", "huffman", "tans", "adaptive", "bpc", "bdi")
-SAMPLE = Path(linepress_suites.__file__).parent / "data" / "whisper-tiny-bf16.safetensors"
-MOST_BYTES = 8 << 20
-ROUNDS = 5
+LEFT_OUT = {"raw", "zero", "repeat", "delta"}
+"""No coders of weights: the reference, two flags, and the codec that needs a base."""
+OTHERS = ("huffman:tables=4", "tans:streams=8", "planes", "zstd")
+DATA = Path(linepress_suites.__file__).parent / "data"
+SAMPLES = ("whisper-tiny-bf16.safetensors", "smollm2-135m-instruct-kv-handbook-512.safetensors")
+MOST_BYTES = 2 << 20
+ROUNDS = 7
 
 
-def measure(path: str) -> list[dict[str, Any]]:
-    """One row a codec: spec, payload ratio, table bits of the card, decode speed over Zstandard's."""
+def specs() -> list[str]:
+    """Every line codec that codes weights or keys, some variants of theirs, and block codecs to compare with."""
+    lines = [name for name, cls in codecs().items() if issubclass(cls, LineCodec) and name not in LEFT_OUT]
+    return [*lines, *OTHERS]
+
+
+def lines_of(path: str) -> tuple[str, list[Lines]]:
+    """(layout, lines) of the bf16 tensors of a file: of a KV snapshot its keys, channel by channel."""
     tensors = [t for t in open_source(path).tensors() if t.format.name == "bf16" and t.n_bytes >= 1 << 16]
-    lines, raw = [], 0
-    for tensor in tensors:
+    keys = [t for t in tensors if t.name.startswith("key") or ".key" in t.name]
+    layout, lines, raw = "channel" if keys else "row", [], 0
+    for tensor in keys or tensors:
         if raw + tensor.n_bytes <= MOST_BYTES:
             stored = tensor.read(0, tensor.n_bytes).view(tensor.format.storage).reshape(tensor.shape)
-            lines.append(to_lines(stored, "row", tensor.format))
+            lines.append(to_lines(stored, layout, tensor.format))
             raw += tensor.n_bytes
-    zstd = Zstd()
+    return layout, lines
+
+
+def _read_back(codec: LineCodec, packed: list[tuple[Packed, Tables]]) -> None:
+    for each in packed:
+        codec.decode(*each)
+
+
+def measure(lines: list[Lines]) -> list[dict[str, Any]]:
+    """One row a codec: spec, payload ratio, table bits of the card, decode speed over Zstandard's."""
+    reference = Zstd()
     blob = b"".join(part.data.tobytes() for part in lines)
-    blocks = [blob[at : at + zstd.block] for at in range(0, len(blob), zstd.block)]
-    codes = [zstd.encode(block) for block in blocks]
     jobs: list[tuple[dict[str, Any], Callable[[], object]]] = []
-    for spec in SPECS:
+
+    def blocks(codec: BlockCodec) -> tuple[int, Callable[[], object]]:
+        parts = [blob[at : at + codec.block] for at in range(0, len(blob), codec.block)]
+        codes = [codec.encode(part) for part in parts]
+        pairs = [(code, len(part)) for code, part in zip(codes, parts, strict=True)]
+        return 8 * sum(map(len, codes)), lambda: [codec.decode(*pair) for pair in pairs]
+
+    for spec in specs():
         codec = make(*parse_spec(spec))
-        assert isinstance(codec, LineCodec)
-        packed = [(codec.encode(part, tables), tables) for part in lines for tables in [codec.fit([part])]]
-        bits = sum(int(one.bits.sum(dtype="int64")) for one, _ in packed)
-        row = {"codec": spec, "ratio": 8 * len(blob) / bits, "best_s": float("inf")}
-        row["table_bits"] = 8 * codec.card(lines[0].format).table_sram_bytes.value
-        jobs.append((row, lambda codec=codec, packed=packed: [codec.decode(*each) for each in packed]))
-    reference = {"best_s": float("inf")}
-    jobs.append((reference, lambda: [zstd.decode(c, len(b)) for c, b in zip(codes, blocks, strict=True)]))
+        row: dict[str, Any] = {"codec": spec, "best_s": float("inf"), "kind": codec.kind, "table_bits": 0}
+        if isinstance(codec, LineCodec):
+            packed = [(codec.encode(part, tables), tables) for part in lines for tables in [codec.fit([part])]]
+            bits = sum(int(one.bits.sum(dtype="int64")) for one, _ in packed)
+            row["table_bits"] = 8 * codec.card(lines[0].format).table_sram_bytes.value
+            jobs.append((row, partial(_read_back, codec, packed)))
+        else:
+            assert isinstance(codec, BlockCodec)
+            bits, decode = blocks(codec)
+            jobs.append((row, decode))
+        row["ratio"] = 8 * len(blob) / bits
+    base = {"best_s": float("inf")}
+    jobs.append((base, blocks(reference)[1]))
     for _ in range(ROUNDS):
         for row, decode in jobs:
-            begun = time.perf_counter()
+            begun = time.thread_time()
             decode()
-            row["best_s"] = min(row["best_s"], time.perf_counter() - begun)
+            row["best_s"] = min(row["best_s"], time.thread_time() - begun)
     rows = [row for row, _ in jobs[:-1]]
     for row in rows:
-        row["decode_over_zstd1"] = reference["best_s"] / row.pop("best_s")
-    return rows
+        row["decode_over_zstd1"] = base["best_s"] / row.pop("best_s")
+    return sorted(rows, key=lambda r: -float(r["ratio"]))
 
 
-def draw(rows: list[dict[str, Any]], out: Path) -> None:
-    """Ratio over table bits; the size of a mark is the decode speed."""
+def draw(panels: dict[str, list[dict[str, Any]]], out: Path) -> None:
+    """Ratio over table bits; the area of a mark is the decode speed."""
     import matplotlib as mpl
 
     mpl.use("Agg")
+    mpl.rcParams["svg.fonttype"] = "none"
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
-    for row in rows:
-        bits = max(row["table_bits"], 4)
-        axes.scatter(bits, row["ratio"], s=40 + 160 * row["decode_over_zstd1"], alpha=0.6)
-        axes.annotate(f"{row['codec']}\n{row['decode_over_zstd1']:.2f}x", (bits, row["ratio"]), fontsize=8)
-    axes.set_xscale("log", base=2)
-    axes.set_xlabel("decode table, bits (4 = none)")
-    axes.set_ylabel("payload ratio, bf16 weights")
-    axes.set_title("Line codecs: area of a mark = decode speed in software, in Zstandard-1 (64 KiB)")
-    axes.grid(alpha=0.3)
+    figure, axes = plt.subplots(1, len(panels), figsize=(8 * len(panels), 5.5), layout="constrained", squeeze=False)
+    for panel, (title, rows) in zip(axes[0], panels.items(), strict=True):
+        for i, row in enumerate(rows, 1):
+            bits = max(row["table_bits"], 4)
+            colour = "tab:blue" if row["kind"] == "line" else "dimgray"
+            label = f"{i}  {row['codec']}  {row['ratio']:.3f}, {row['decode_over_zstd1']:.2f}x"
+            panel.scatter(bits, row["ratio"], s=30 + 120 * row["decode_over_zstd1"], alpha=0.5, color=colour)
+            side = (8, 3) if i % 2 else (-14, -9)
+            panel.annotate(str(i), (bits, row["ratio"]), xytext=side, textcoords="offset points", fontsize=8)
+            panel.plot([], [], " ", label=label)
+        panel.set_xscale("log", base=2)
+        panel.set(xlabel="decode table, bits (4 = none)", ylabel="payload ratio", title=title)
+        panel.grid(alpha=0.3)
+        panel.legend(
+            loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7, frameon=False, handlelength=0,
+            title="ratio, decode in Zstandard-1 (area)", title_fontsize=7,
+        )  # fmt: skip
     figure.savefig(out, dpi=150)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.family", description=__doc__)
-    parser.add_argument("file", nargs="?", default=str(SAMPLE))
-    parser.add_argument("--out", type=Path, help="the figure, a PNG or PDF")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.family", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("files", nargs="*", default=[str(DATA / name) for name in SAMPLES])
+    parser.add_argument("--out", type=Path, help="the figure, a PNG, PDF or SVG")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--markdown", action="store_true", help="the rows as a table for docs/codecs.md")
     options = parser.parse_args(arguments)
-    rows = measure(options.file)
+    panels = {}
+    for path in options.files:
+        layout, lines = lines_of(path)
+        panels[f"{Path(path).stem}, lines by {layout}"] = measure(lines)
     if options.out:
-        draw(rows, options.out)
+        draw(panels, options.out)
     if options.json:
-        print(json.dumps(rows, indent=1))
+        print(json.dumps(panels, indent=1))
         return 0
-    print(f"{'codec':<18} {'ratio':>7} {'table, bits':>12} {'decode, zstd-1':>15}")
-    for row in sorted(rows, key=lambda r: -float(r["ratio"])):
-        print(f"{row['codec']:<18} {row['ratio']:7.4f} {row['table_bits']:12,.0f} {row['decode_over_zstd1']:15.2f}")
+    for title, rows in panels.items():
+        if options.markdown:
+            print(f"\n| {title} | payload ratio | decode table, bits | decode, Zstandard-1 |\n|---|---:|---:|---:|")
+            for row in rows:
+                table = f"{row['table_bits']:,.0f}" if row["kind"] == "line" else "–"
+                print(f"| `{row['codec']}` | {row['ratio']:.3f} | {table} | {row['decode_over_zstd1']:.2f} |")
+            continue
+        print(f"\n{title}\n{'codec':<18} {'ratio':>7} {'table, bits':>12} {'decode, zstd-1':>15}")
+        for row in rows:
+            print(
+                f"{row['codec']:<18} {row['ratio']:7.4f} {row['table_bits']:12,.0f} {row['decode_over_zstd1']:15.2f}"
+            )
     return 0
 
 

@@ -1,10 +1,15 @@
 """What a case costs: ``python -m benchmarks.price [--mb N] [--rounds N]``; raw samples in ``results/price.json``.
 
+``--sample FILE``: how near the rates over `TIMED_BYTES` lie to those over all lines of the file's largest tensor.
+
 A whole case as a worker does it (read, hash, fit, bounds, encode, decode, compare, timed sample, packing), by codec
 and cast, on one tensor of a bf16 safetensors file of normal values. ``first`` is the first variant on a tensor that
 nobody has seen: hash, scales and bounds are made. ``further`` is another variant or night on it, with these
 known. Seconds are those of the wall; ``cpu`` is the core time of the same cases, for a machine that is shared. The
 fastest round counts. GB/s are raw bytes of the case (after the cast) by its seconds, in 10^9.
+
+The last two columns do not depend on the machine: wall seconds of the case as a multiple of what one encode, one
+decode and one read of the stored bytes take in the same run, by the rates of the case's own timed sample.
 """
 
 from __future__ import annotations
@@ -12,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import sys
 import tempfile
 import time
@@ -63,7 +69,10 @@ def forget(folder: Path, number: int) -> None:
 
 
 def timed(task: Any) -> dict[str, float]:
-    """One case: seconds of wall and core. Raises `SystemExit` where it failed, since its price means nothing."""
+    """One case: seconds of wall and core, and of one plain encode, decode and read.
+
+    Raises `SystemExit` where it failed, since its price means nothing.
+    """
     from linepress.cluster.tasks import run_task
 
     cpu_s, wall_s = time.process_time(), time.perf_counter()
@@ -71,7 +80,11 @@ def timed(task: Any) -> dict[str, float]:
     found = {"wall_s": time.perf_counter() - wall_s, "cpu_s": time.process_time() - cpu_s}
     if row["status"] != "ok":
         sys.exit(f"{task.identity['variant']}: {row['error']}")
-    return found
+    start = time.perf_counter()
+    for _ in task.arguments[0].stored().chunks(8 << 20):
+        pass
+    read_s = time.perf_counter() - start
+    return found | {"plain_s": read_s + sum(statistics.median(row[f"{name}_s"]) for name in ("encode", "decode"))}
 
 
 def measure(folder: Path, n_bytes: int, rounds: int) -> list[dict[str, Any]]:
@@ -96,11 +109,47 @@ def measure(folder: Path, n_bytes: int, rounds: int) -> list[dict[str, Any]]:
     return cases
 
 
+def sample_error(file: Path, rounds: int) -> None:
+    """Rates of a round's sample against those of all lines, chunk by chunk in turn, so that a machine that drifts
+    drifts for both; one seed of the sample a round."""
+    from linepress.sources import LineStream, open_source
+    from linepress.stages.measure.coded import TIMED_BYTES, timed_range
+    from linepress_codecs.variant import Variant
+
+    tensor = max(open_source(str(file)).tensors(), key=lambda each: each.n_bytes)
+    print(f"{TIMED_BYTES >> 20} MiB a round of {tensor.n_bytes / 1e6:.0f} MB, {rounds} seeds:")
+    stream = LineStream(tensor, 8 << 20)
+    for spec in ("huffman", "tans", "adaptive"):
+        codec = Variant.parse(spec).line_codec
+        tables, found = codec.fit(stream), list[tuple[float, float]]()
+        for seed in range(rounds):
+            n_bytes, seconds = [0, 0], [[0.0, 0.0], [0.0, 0.0]]
+            for number, lines in enumerate(stream):
+                taken = timed_range(len(lines), lines.line_bytes, number, stream.n_chunks, seed)
+                for which, part in enumerate((lines, lines[taken.start : taken.stop])):
+                    packed = codec.encode(part, tables)  # pages touched, as in a case
+                    begun_s = time.perf_counter()
+                    codec.encode(part, tables)
+                    encoded_s = time.perf_counter()
+                    codec.decode(packed, tables)
+                    seconds[which][0] += encoded_s - begun_s
+                    seconds[which][1] += time.perf_counter() - encoded_s
+                    n_bytes[which] += part.data.nbytes
+            whole, sample = ([n / each for each in some] for n, some in zip(n_bytes, seconds, strict=True))
+            found.append((100 * (sample[0] / whole[0] - 1), 100 * (sample[1] / whole[1] - 1)))
+        for name, off in zip(("encode", "decode"), zip(*found, strict=True), strict=True):
+            print(
+                f"{spec} {name}: sample against all lines {statistics.mean(off):+.1f} % on average, "
+                f"{min(off):+.1f} to {max(off):+.1f} %, standard deviation {statistics.stdev(off):.1f} %",
+                flush=True,
+            )
+
+
 def table(cases: list[dict[str, Any]]) -> str:
-    """GB/s of a core by case, by wall and by core time."""
+    """GB/s of a core by case, by wall and by core time, and multiples of plain coding."""
     lines = [
-        "| cast | variant | first GB/s | further GB/s | first, cpu | further, cpu |",
-        "|---|---|---:|---:|---:|---:|",
+        "| cast | variant | first GB/s | further GB/s | first, cpu | further, cpu | first, times | further, times |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
     for case in cases:
         rates = [
@@ -108,7 +157,13 @@ def table(cases: list[dict[str, Any]]) -> str:
             for clock in ("wall_s", "cpu_s")
             for which in ("first", "further")
         ]
-        lines.append(f"| {case['cast']} | {case['variant']} | " + " | ".join(f"{rate:.3f}" for rate in rates) + " |")
+        times = [
+            min(sample["wall_s"] for sample in case[which])
+            / min(sample["plain_s"] for sample in (*case["first"], *case["further"]))
+            for which in ("first", "further")
+        ]
+        cells = [f"{rate:.3f}" for rate in rates] + [f"{each:.2f}" for each in times]
+        lines.append(f"| {case['cast']} | {case['variant']} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -117,6 +172,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mb", type=int, default=128, help="size of the file, 2^20 bytes (128)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds (3)")
+    parser.add_argument(
+        "--sample", type=Path, metavar="FILE", help="compare rates of a sample with those of all lines"
+    )
     options = parser.parse_args(argv)
     from linepress import environment
     from linepress.cluster.tasks import pin_threads
@@ -124,6 +182,10 @@ def main(argv: list[str] | None = None) -> int:
     environment.prepare()
     pin_threads()
     load = os.getloadavg()[0]
+    if options.sample:
+        sample_error(options.sample, options.rounds)
+        print(f"load {load:.1f}")
+        return 0
     with tempfile.TemporaryDirectory() as folder:
         cases = measure(Path(folder), options.mb << 20, options.rounds)
     document = {"machine": environment.machine(), "load_before": load, "mib": options.mb, "cases": cases}

@@ -196,7 +196,7 @@ RATE_CASTS = ("e4m3:scale=tensor", "e4m3:scale=none", "e4m3:scale=channel", "e5m
 
 
 def rates(folder: Path, rounds: int, rows: int = 512) -> dict[str, Any]:
-    """The parts of a case by variant of the nightly suite, on bf16 and e4m3 tensors of 2 Mi values; one core.
+    """The parts of a case by variant of the packaged suites, on bf16 and e4m3 tensors of 2 Mi values; one core.
 
     ``rates.yaml`` in the results is what `linepress.run.estimate` reads: put it in the place of
     ``harness/linepress/run/rates.yaml``. Kernels must be compiled already (run it twice after a change of codecs).
@@ -210,9 +210,18 @@ def rates(folder: Path, rounds: int, rows: int = 512) -> dict[str, Any]:
     variants: dict[str, dict[str, list[float]]] = {}
     samples: dict[str, Any] = {}
     for width, cast in (("2", "none"), ("1", "e4m3:scale=tensor")):
-        small, large = (tasks_of("nightly", f"synthetic:gauss?shape={n}x4096", cast) for n in (8, rows))
+        small, large = (
+            [
+                task
+                for suite in ("nightly", "smoke")
+                for task in tasks_of(suite, f"synthetic:gauss?shape={n}x4096", cast)
+            ]
+            for n in (8, rows)
+        )
         for one, other in zip(small, large, strict=True):
             spec = str(one.identity["variant"])
+            if width in variants.get(spec, {}):
+                continue
             first_s = timed_case(one, repeats=1)[0]  # loads kernels, draws and casts
             case_s = min(timed_case(one, repeats=1)[0] for _ in range(rounds + 2))
             timed_case(other, repeats=0)  # counts hash and bounds
@@ -225,6 +234,7 @@ def rates(folder: Path, rounds: int, rows: int = 512) -> dict[str, Any]:
             samples[f"{spec} {cast}"] = {"passes_s": passes, "round_s": round_s, "bytes": other.n_bytes}
     document = {
         "work_s": work_s,
+        "start_s": start_rate(),
         "bounds_s_per_GB": {width: bounds_rate(cast, rows) for width, cast in (("2", "none"), ("1", RATE_CASTS[0]))},
         "staging_s_per_GB": staging_rates(rows),
         "packings_s_per_GB": packing_rates(),
@@ -237,12 +247,22 @@ def rates(folder: Path, rounds: int, rows: int = 512) -> dict[str, Any]:
 
 
 def tasks_of(suite: str, source: str, cast: str) -> list[Any]:
-    """The cases of a suite's codecs over another source, as they go to a worker, without further packings."""
+    """A case of every variant of a suite over another source, as it goes to a worker, without further packings."""
     from linepress.run.plan import make_plan
     from linepress.suite.model import load_suite
 
     plan = make_plan(load_suite(suite, (f"sources=[{{uri: '{source}', casts: ['{cast}']}}]",)))
-    return [replace(task, options={**task.options, "packings": ()}) for task in plan.tasks({})]
+    task = next(plan.tasks({}))
+    tensor = task.arguments[0]
+    return [
+        replace(
+            task,
+            arguments=(tensor, one.variant),
+            options={**task.options, "packings": ()},
+            identity={**task.identity, "variant": one.spec},
+        )
+        for one in plan.variants  # those of other kinds of data too
+    ]
 
 
 def timed_case(task: Any, repeats: int) -> tuple[float, dict[str, Any]]:
@@ -263,6 +283,25 @@ def drawn(rows: int, cast: str = "none") -> Any:
 
     [tensor] = open_source(f"synthetic:gauss?shape={rows}x4096&seed={time.time_ns() % 1_000_000}").tensors()
     return tensor.with_cast(cast)
+
+
+def start_rate() -> float:
+    """Wall seconds of a local Ray from nothing to an end, with two cases that do nothing for each of its workers."""
+    from linepress.cluster.fanout import fan_out
+    from linepress.cluster.join import Cluster
+    from linepress.cluster.tasks import Task
+
+    seconds = []
+    for _ in range(2):
+        begun_s = time.perf_counter()
+        with Cluster() as cluster:
+            tasks = [
+                Task(f"{i}", "measure", "linepress_kit.faults:fine", (i,))
+                for i in range(2 * environment.usable_cores())
+            ]
+            all_ok(fan_out(tasks, cluster, 60.0))
+        seconds.append(time.perf_counter() - begun_s)
+    return float(f"{min(seconds):.3g}")
 
 
 def bounds_rate(cast: str, rows: int) -> float:
@@ -326,6 +365,8 @@ def rates_yaml(document: dict[str, Any]) -> str:
         f"# Source: `python -m benchmarks.scale rates` on {made['cpu']}, {made['usable_cores']} cores,",
         f"# Python {made['python']}, {time.strftime('%B %Y')}.",
         f"work_s: {document['work_s']:.4g}",
+        "# of the wall, to start a local Ray and to end it",
+        f"start_s: {document['start_s']:g}",
     ]
     for name, note in (
         ("bounds_s_per_GB", "by bytes an element (2: two and more)"),

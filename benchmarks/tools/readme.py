@@ -1,6 +1,8 @@
-"""The ratio table and the picture of README.md, made anew from a run: ``python -m benchmarks.tools.readme RUN``.
+"""Tables and picture of README.md, made anew from a run: ``python -m benchmarks.tools.readme RUN``.
 
-The table goes between two marker comments, so that prose and numbers cannot drift apart by hand.
+Ratios, and what they buy in a memory channel; for gains to one percent, of a run of
+``linepress run smoke --set channel.within_pct=1``. A table goes between two marker comments, so that prose and
+numbers cannot drift apart by hand.
 """
 
 from __future__ import annotations
@@ -14,11 +16,9 @@ from linepress.records import RunStore
 from linepress.records.summary import best_payload_line_variant
 from linepress.report.sections.overview import claim_marks
 from linepress.report.view import RunView
+from linepress.tables.channel import channel_tables
 from linepress.tables.markdown import as_markdown
 from linepress.tables.ratios import headline_table
-
-BEGIN, END = "<!-- ratios: begin -->", "<!-- ratios: end -->"
-
 
 COLUMNS = ("data", "raw", "codec", "payload", "packed", "bound", "decode", "lossless")
 
@@ -36,13 +36,21 @@ def ratio_table(view: RunView) -> str:
     return "\n".join(as_markdown(headline_table({"": shown}, COLUMNS)))
 
 
-def with_table(text: str, table: str, origin: str) -> str:
-    """``text`` with the table between the markers; raises `LinepressError` where they are missing."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
+def channel_table(view: RunView) -> str:
+    """Gains of data as stored over the plain channel at its best."""
+    rows = [r for r in view.store.table("channel").to_pylist() if r["status"] == "ok" and not r["cast"]]
+    rows = [r for r in rows if r["data"] in ("weights", "kv")]
+    return "\n".join(as_markdown(channel_tables(rows)[0])) if rows else ""
+
+
+def with_table(text: str, name: str, table: str, origin: str) -> str:
+    """``text`` with the table between its markers; raises `LinepressError` where they are missing."""
+    first, last = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    before, begin, rest = text.partition(first)
+    _, end, after = rest.partition(last)
     if not begin or not end:
-        raise LinepressError(f"README has no markers {BEGIN} and {END}; put them where the table belongs")
-    return f"{before}{BEGIN}\n{table}\n\n{origin}\n{END}{after}"
+        raise LinepressError(f"README has no markers {first} and {last}; put them where the table belongs")
+    return f"{before}{first}\n{table}\n\n{origin}\n{last}{after}"
 
 
 def picture(found: list[Verdict], folder: Path) -> list[Path]:
@@ -67,7 +75,7 @@ def _origin(view: RunView) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """``RUN [README]``: rewrite the table in README.md and the picture beside it in docs/images."""
+    """``RUN [README]``: rewrite the tables in README.md and the picture beside it in docs/images."""
     if not 1 <= len(arguments) <= 2:
         sys.stderr.write("usage: python -m benchmarks.tools.readme RUN [README.md]\n")
         return EXIT_USAGE
@@ -76,7 +84,8 @@ def main(arguments: list[str]) -> int:
         store = RunStore.open(arguments[0])
         found = verdicts(store)
         view = RunView.load(store, found)
-        text = with_table(readme.read_text(encoding="utf-8"), ratio_table(view), _origin(view))
+        text = with_table(readme.read_text(encoding="utf-8"), "ratios", ratio_table(view), _origin(view))
+        text = with_table(text, "channel", channel_table(view), "Gains that have not converged are not stated.")
     except LinepressError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

@@ -132,6 +132,12 @@ class Lines:
         return int(self.data.shape[1])
 
 
+def count_lines(chunks: Iterable[Lines]) -> int:
+    """Lines of a tensor given as a re-iterable of chunks: as its ``n_lines`` says, else counted in a pass."""
+    known = getattr(chunks, "n_lines", None)
+    return sum(len(lines) for lines in chunks) if known is None else int(known)
+
+
 @runtime_checkable
 class Tables(Protocol):
     """What a codec learned offline from one tensor. ``len(to_bytes())`` counts in the packed ratio."""

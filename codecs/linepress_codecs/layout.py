@@ -47,8 +47,7 @@ from linepress_codecs.tokens import (
     key_x,
     page_channels,
     page_tokens,
-    row_channels,
-    row_tokens,
+    row_places,
 )
 
 ROW_TOKENS = 16
@@ -294,9 +293,9 @@ def to_lines(
         place = row or _row_place(shape, fmt)
         if place is None:
             return Lines(_as_lines(bits, per, line_bytes), fmt)
-        ids = row_channels(place, counts.n_lines, per)
+        ids, token = row_places(place, counts.n_lines, per)
         plain = Lines(_as_lines(bits, per, line_bytes), fmt, Geometry(ids, total, 1, place.dim))
-        return tokens.place(plain, row_tokens(place, counts.n_lines, per), place.dim)
+        return tokens.place(plain, token, place.dim)
     if layout == "output":
         rows, columns = _rows(shape)
         short = -columns % per

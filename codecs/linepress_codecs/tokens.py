@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from linepress_codecs.contracts import Lines, Rotation
@@ -52,16 +53,29 @@ class Tokens:
         return replace(lines, geometry=geometry, rotation=self.rotation)
 
 
-def row_channels(place: RowPlace, n_lines: int, per: int) -> NDArray[np.uint32]:
-    """Channel of each line's first element in layout `row`, uint32[n_lines]."""
-    first = place.first + per * np.arange(n_lines, dtype=np.int64)
-    return (first // (place.tokens * place.dim) * place.dim + first % place.dim).astype(np.uint32)
+@njit(cache=True)
+def _row_places(first, tokens, dim, per, channel, token):  # type: ignore[no-untyped-def]
+    """Channel and token of every ``per``-th element from ``first`` on; divisions would take longer than reading."""
+    head = first // (tokens * dim)
+    at = first // dim % tokens
+    within = first % dim
+    for i in range(channel.shape[0]):
+        channel[i] = head * dim + within
+        token[i] = at
+        within += per
+        while within >= dim:
+            within -= dim
+            at += 1
+            if at == tokens:
+                at = 0
+                head += 1
 
 
-def row_tokens(place: RowPlace, n_lines: int, per: int) -> NDArray[np.int64]:
-    """Token of each line's first element in layout `row`, int64[n_lines]."""
-    first = place.first + per * np.arange(n_lines, dtype=np.int64)
-    return first // place.dim % place.tokens
+def row_places(place: RowPlace, n_lines: int, per: int) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+    """(channel uint32[n_lines], token int64[n_lines]) of each line's first element in layout `row`."""
+    channel, token = np.empty(n_lines, np.uint32), np.empty(n_lines, np.int64)
+    _row_places(place.first, place.tokens, place.dim, per, channel, token)
+    return channel, token
 
 
 def key_x(fmt: Format, dim: int) -> int:

@@ -115,10 +115,14 @@ print("whole")
 """
 
 
+CHECKED = {"NUMBA_BOUNDSCHECK": "1", "NUMBA_OPT": "0"}
+"""Checked, and not optimised: compiling is all that takes time."""
+
+
 @pytest.mark.slow
 def test_kernels_stay_inside_their_arrays(tmp_path: Path) -> None:
     """Takes over 5 s: the kernels are compiled anew, with bounds checks, into a cache of their own."""
-    environment = {**os.environ, "NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(tmp_path)}
+    environment = {**os.environ, **CHECKED, "NUMBA_CACHE_DIR": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, timeout=115, check=False
     )

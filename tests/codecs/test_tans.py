@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import cache
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -48,8 +51,13 @@ class Stream:
         return value
 
 
-def decode_states(frequency: list[int], precision: int, reserved: int | None) -> list[tuple[int, int, int]]:
+def decode_states(frequency: Iterable[int], precision: int, reserved: int | None) -> list[tuple[int, int, int]]:
     """(symbol, bits, base) of each state, from the words of FORMAT-ai.md."""
+    return _decode_states(tuple(frequency), precision, reserved)
+
+
+@cache
+def _decode_states(frequency: tuple[int, ...], precision: int, reserved: int | None) -> list[tuple[int, int, int]]:
     size = 1 << precision
     step = size // 2 + size // 8 + 3
     symbol: list[int | None] = [None] * size

@@ -84,15 +84,15 @@ def test_the_claim_of_the_claims_page_is_one(tmp_path: Path) -> None:
 
 
 def test_readme_table_goes_between_its_markers() -> None:
-    from benchmarks.tools.readme import BEGIN, END, with_table
+    from benchmarks.tools.readme import with_table
 
     from linepress.errors import LinepressError
 
-    once = with_table(f"a\n{BEGIN}\nold\n{END}\nb\n", "| new |", "from here")
+    once = with_table("a\n<!-- x: begin -->\nold\n<!-- x: end -->\nb\n", "x", "| new |", "from here")
     assert "old" not in once
-    assert once == with_table(once, "| new |", "from here")
+    assert once == with_table(once, "x", "| new |", "from here")
     with pytest.raises(LinepressError, match="no markers"):
-        with_table("a\n", "| new |", "from here")
+        with_table("a\n", "x", "| new |", "from here")
 
 
 def test_the_python_page_works_as_written() -> None:

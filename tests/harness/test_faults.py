@@ -83,7 +83,7 @@ def test_what_has_been_worked_on_longest_is_known_while_nothing_ends(ray_cluster
     slow = [task(0, "sleeps", 1.6), task(1, n_bytes=1 << 40)]
     for _ in fan_out(slow, ray_cluster, TIMEOUT_S, lambda: seen.append(ray_cluster.longest)):
         pass
-    at_work = [seconds for name, seconds in seen if name == "t0 × raw"]
+    at_work = [seconds for name, seconds in seen if name == "raw  t0"]
     assert at_work == sorted(at_work)
     assert 0.5 < at_work[-1] < TIMEOUT_S
 

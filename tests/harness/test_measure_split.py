@@ -336,7 +336,7 @@ def test_a_run_on_one_core_splits_and_says_so(tmp_path: Path) -> None:
     (tmp_path / "suite.yaml").write_text(text, encoding="utf-8")
     linepress = [sys.executable, "-c", "from linepress.cli.app import main; main()", "run", "suite.yaml", "--json"]
     done = subprocess.run(
-        [*linepress, "--out", "run", "--workers", "1", "--no-mlflow", "--split-bytes", "40kB"],
+        [*linepress, "--out", "run", "--workers", "1", "--no-mlflow", "--no-report", "--split-bytes", "40kB"],
         cwd=tmp_path,
         env={**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "NO_COLOR": "1"},
         capture_output=True,
@@ -345,7 +345,10 @@ def test_a_run_on_one_core_splits_and_says_so(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "--split-bytes 40000" in json.loads(done.stdout)["resume"]
+    resume = json.loads(done.stdout)["resume"]
+    assert "--split-bytes 40000" in resume
+    assert resume.endswith("--no-mlflow --no-report")
+    assert not (tmp_path / "run" / "report").exists()
     store = RunStore.open(tmp_path / "run")
     assert store.manifest["arguments"]["resolved"]["split_bytes"] == 40_000
     found = {row["case_key"]: row for row in store.rows("measure")}

@@ -149,6 +149,8 @@ def test_links_by_hand() -> None:
         wait_ns = 12288 / 0.5 + 12288 / 2
         assert row["one_page_speedup"] == pytest.approx(1 / (1 / 1.5 + wait_ns * row["rate_GBps"] / 12288))
         assert row["break_even_bytes"] == pytest.approx(wait_ns / (1 - 1 / 1.5) * row["rate_GBps"])
+    rate = {row["link"]: row["rate_GBps"] for row in timed}
+    assert rate["ssd-pcie-5"] == pytest.approx(rate["pcie-5"] / 4)  # a drive's port has four lanes
     lines = offload.rows({**page, "granularity": "line", "unit_bytes": 64}, card)
     assert all(1 < row["speedup"] < 1.5 for row in lines)  # the header of a packet stays
 
@@ -166,6 +168,7 @@ def test_the_verb_on_the_bundled_cache() -> None:
     assert {row["grew"] for row in document["rows"]} == {0}
     text = CliRunner().invoke(command, [*args, "--links"], standalone_mode=False).stdout
     assert "page out and back B" in text
+    assert "vllm-0.26, pages of 12,288 B" in text
     assert "pays from B" in text
     listed = json.loads(CliRunner().invoke(command, ["--list", "--json"], standalone_mode=False).stdout)
     assert {row["contract"] for row in listed} == set(layouts())

@@ -26,7 +26,7 @@ from linepress_kit.synthetic_run import Shape, make_run, measure_rows
 VOID = {"meta", "link", "br", "hr", "img", "input", "wbr", "col", "source"}
 SECTIONS = [
     *("verdict", "headline", "speed", "groups", "layers", "kv", "sizes", "decoders", "channel", "system", "fabric"),
-    *("claims", "failures", "provenance", "cases"),
+    *("pages", "claims", "failures", "provenance", "cases"),
 ]
 
 
@@ -204,7 +204,7 @@ def test_lost_bits_are_the_first_thing_said(tmp_path: Path) -> None:
     page = Page(build_report(tmp_path / "run").read_text(encoding="utf-8"))
     note = next(i for i, (t, a) in enumerate(page.tags) if t == "p" and "note" in str(a.get("class")))
     assert "bad" in str(page.tags[note][1]["class"])
-    assert "1 cases were NOT lossless" in " ".join(page.texts)
+    assert "1 case was NOT lossless" in " ".join(page.texts)
 
 
 def test_many_cases_are_embedded_whole_and_shown_in_part(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def environment(folder: Path) -> dict[str, str]:
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [*LINEPRESS, "run", *arguments, "--no-mlflow", "--workers", "2"],
+        [*LINEPRESS, "run", *arguments, "--no-mlflow", "--no-report", "--workers", "2"],
         cwd=folder,
         env=environment(folder),
         stdout=subprocess.PIPE,
@@ -95,7 +95,7 @@ def test_a_complete_run_is_a_no_op(ray_cluster: Cluster, small: Path, tmp_path: 
     outcome = run(small, out=tmp_path / "run")
     assert (outcome.exit_code, outcome.done, outcome.resumed) == (0, 0, 12)
     assert {file: file.read_bytes() for file in (tmp_path / "run" / "tables").rglob("*.parquet")} == before
-    words = ["run", str(small), "--out", str(tmp_path / "run"), "--no-mlflow"]
+    words = ["run", str(small), "--out", str(tmp_path / "run"), "--no-mlflow", "--no-report"]
     done = CliRunner().invoke(app, words, standalone_mode=False, catch_exceptions=False)
     assert done.return_value == 0
     assert done.stdout.splitlines()[-1] == "verdict: PASS"

@@ -88,6 +88,10 @@ def test_nights_are_versions_of_one_model_a_variant(tmp_path: Path, uri: str) ->
         assert version.tags["night"].startswith("2026-01-02"), alias
     assert [name for name, model in models.items() if "best-kv" in model.aliases] == ["invented - huffman"]
     assert float(version.tags["kv/bf16/payload_ratio"]) == 1.0
+    assert models["invented - huffman"].tags == {"best": "kv, weights"}, "the list shows tags, and one alias only"
+    assert models["invented - raw"].tags == {}
+    best = found.get_model_version_by_alias("invented - huffman", "best-kv")
+    assert f"kv/bf16 {float(best.tags['kv/bf16/packed_ratio']):.4g}" in best.description.partition(" packed: PASS")[0]
     failed = found.search_runs([experiment], "tags.verdict = 'FAIL'")
     assert [run.data.tags["linepress.record"] for run in failed] == [str(bad.path)]
     assert failed[0].info.status == "FAILED"

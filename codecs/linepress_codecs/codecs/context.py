@@ -23,7 +23,7 @@ from linepress_codecs.context.turning_engine import (
     measure_turning,
 )
 from linepress_codecs.context.turning_fit import fit_turning
-from linepress_codecs.contracts import ClassBound, HardwareCard, LineCodec, Lines, Packed, Tables
+from linepress_codecs.contracts import ClassBound, HardwareCard, LineCodec, Lines, Packed, Tables, count_lines
 from linepress_codecs.errors import UnsupportedFormatError
 from linepress_codecs.formats import Format
 from linepress_codecs.registry import register
@@ -99,7 +99,7 @@ class Context(LineCodec):
     @staticmethod
     def _share(chunks: Iterable[Lines]) -> int:
         """One line in this many is measured to choose between the models; odd, so that no channel is left out."""
-        step = sum(len(lines) for lines in chunks) // (4 * SAMPLE_LINES)
+        step = count_lines(chunks) // (4 * SAMPLE_LINES)
         return step | 1
 
     def tables_from_bytes(self, data: bytes) -> Tables:
@@ -125,7 +125,7 @@ class Context(LineCodec):
     def class_bound(self, fmt: Format, tables: Tables) -> ClassBound | None:
         model = self._own(tables)
         if isinstance(model, StaticTables):
-            return StaticBound(model, self.streams, fmt)
+            return StaticBound(model, fmt)
         if isinstance(model, TurningTables):
             return TurningBound(model, self.streams, self.precision, fmt)
         return ChannelBound(model, self.streams, self.precision, fmt)

@@ -27,12 +27,13 @@ from linepress_codecs.context.rows import NEAR
 from linepress_codecs.context.turning import CELL_FIRST as TURNING_CELL
 from linepress_codecs.context.turning import CLASS_FIRST as TURNING_CLASS
 from linepress_codecs.context.turning import COARSER, CROSS, OWN, STEP, TurningTables
-from linepress_codecs.intrinsics import count_ones, deposit, store64
+from linepress_codecs.intrinsics import count_ones, deposit, load32, store64
 from linepress_codecs.tans.chains import LANES
 from linepress_codecs.tans.kernels import MODE_CODED, U0, U32, U64
 from linepress_codecs.tans.words import head_of, plain_line, window
 
-U3 = np.uint64(3)
+U3, U8 = np.uint64(3), np.uint64(8)
+ROW = np.uint64(4 * LANES)
 CODED = np.uint64(MODE_CODED)
 MOST_WORDS = 32
 MOST_RAW_BITS = np.uint64(56)
@@ -103,6 +104,55 @@ def split_parameters(tables: ChannelTables | TurningTables) -> tuple[NDArray[np.
         columns = [p[:, TURNING_CELL], p[:, TURNING_CLASS], 0 * p[:, 0], p[:, 2], p[:, 3], p[:, 4]]
         return np.stack(columns, axis=1), p[:, [OWN, CROSS, STEP, COARSER]]
     return p, p[:, :0]
+
+
+@njit(cache=True)
+def finish(  # type: ignore[no-untyped-def]
+    payload, target, n_words, precision, streams, starts, bits, index, lanes, states, places, values, masks, odd,
+    left_over, left
+):  # fmt: skip
+    """Values and raw bits of `line_chains` to lines; the number of lines left to others.
+
+    A function of its own, so that its loop has all registers. It takes arrays, not addresses: these live as long as
+    they are named.
+    """
+    states_at, values_at = np.uint64(states.ctypes.data), np.uint64(values.ctypes.data)
+    masks_at = np.uint64(masks.ctypes.data)
+    flush, line_bytes = np.uint64(streams) * precision, np.uint64(n_words) << U3
+    for z in range(lanes):
+        k, at = index[z], places[z]
+        end = starts[k] + np.uint64(bits[k])
+        if odd[z] < 0 or at > end:
+            left_over[left] = k
+            left += 1
+            continue
+        lane = np.uint64(4 * z)
+        first, used = window(payload, at) << flush, U0
+        for c in range(streams):
+            first |= np.uint64(load32(states_at + lane + ROW * np.uint64(c))) << used
+            used += precision
+        begin, p, most = at - flush, U0, U0
+        to, value, mask = target + np.uint64(k) * line_bytes, values_at + lane, masks_at + lane
+        for _ in range(n_words):
+            free = np.uint64(load32(mask)) | (np.uint64(load32(mask + ROW)) << U32)
+            word = np.uint64(load32(value)) | (np.uint64(load32(value + ROW)) << U32)
+            count = count_ones(free)
+            most = max(most, count)
+            if p >= flush:
+                y = window(payload, begin + p)
+            else:  # the end states are the first raw bits
+                y = first >> p
+                if p + count > U64:
+                    y |= window(payload, begin + U64) << (U64 - p)
+            store64(to, word | deposit(y, free))
+            p += count
+            to += U8
+            value += ROW + ROW
+            mask += ROW + ROW
+        if p < flush or begin + p != end or most > MOST_RAW_BITS:
+            left_over[left] = k
+            left += 1
+    return left
 
 
 def _decoder(streams: int, rows: bool, turning: bool) -> Any:
@@ -199,35 +249,10 @@ def _decoder(streams: int, rows: bool, turning: bool) -> Any:
                     table, payload, wheel, states_at, places_at, known_at, positions_at, values_at, masks_at, odd_at,
                     words64, mantissa, top, r, streams, rows, turning,
                 )  # fmt: skip
-                for z in range(lanes):
-                    k, at = index[z], places[z]
-                    end = starts[k] + np.uint64(bits[k])
-                    to = target + np.uint64(k) * (line_bits >> U3)
-                    if odd[z] < 0 or at > end:
-                        left_over[left] = k
-                        left += 1
-                        continue
-                    ends = np.uint64(states[0, z])
-                    for c in range(1, streams):
-                        ends |= np.uint64(states[c, z]) << (np.uint64(c) * r)
-                    first = ends | (window(payload, at) << flush)
-                    raw, p, most = at - flush, U0, U0
-                    for t in range(n_words):
-                        free = np.uint64(masks[2 * t, z]) | (np.uint64(masks[2 * t + 1, z]) << U32)
-                        value = np.uint64(values[2 * t, z]) | (np.uint64(values[2 * t + 1, z]) << U32)
-                        count = count_ones(free)
-                        most = max(most, count)
-                        if p >= flush:
-                            y = window(payload, raw + p)
-                        else:
-                            y = first >> p
-                            if p + count > U64:
-                                y |= window(payload, raw + U64) << (U64 - p)
-                        store64(to + (np.uint64(t) << U3), value | deposit(y, free))
-                        p += count
-                    if p < flush or raw + p != end or most > MOST_RAW_BITS:
-                        left_over[left] = k
-                        left += 1
+                left = finish(
+                    payload, target, n_words, r, streams, starts, bits, index, lanes, states, places, values, masks,
+                    odd, left_over, left,
+                )  # fmt: skip
         return left
 
     return decode

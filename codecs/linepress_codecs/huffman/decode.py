@@ -56,7 +56,7 @@ from linepress_codecs.huffman.kernels import (
 )
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _unrest_word(r, kind):  # type: ignore[no-untyped-def]
     """Inverse of `_rest_word`: rest bits in their places in the word, symbol bits zero."""
     if kind == KIND_FP16:
@@ -69,14 +69,14 @@ def _unrest_word(r, kind):  # type: ignore[no-untyped-def]
     return x
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _window(payload, position):  # type: ignore[no-untyped-def]
     """64 bits from bit ``position``."""
     word, bit = position >> U6, position & U63
     return (payload[word] >> bit) | ((payload[word + U1] << U1) << (U63 - bit))
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _two(payload, position, tables, base, mask):  # type: ignore[no-untyped-def]
     """A whole decode entry (length up to 24 bits) for the two codes at ``position``, one look-up each if need be."""
     window = _window(payload, position)
@@ -90,7 +90,7 @@ def _two(payload, position, tables, base, mask):  # type: ignore[no-untyped-def]
     return np.uint64(entry)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _store(u, payload, rest_at, k, kind, out, line):  # type: ignore[no-untyped-def]
     """Join symbol word ``k`` with its rest bits and write the words; False if a symbol does not fit its field."""
     if kind == KIND_BF16:
@@ -119,7 +119,7 @@ def _store(u, payload, rest_at, k, kind, out, line):  # type: ignore[no-untyped-
     return kind != KIND_FP16 or (u & ~(_M1F | (_M1F << U8))) == U0
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _plain_line(payload, first, mode_bits, n_words, out, line):  # type: ignore[no-untyped-def]
     for k in range(n_words):
         at = first + np.uint64(k)

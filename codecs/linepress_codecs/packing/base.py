@@ -7,8 +7,10 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
+from linepress_codecs.bitio import frozen
 from linepress_codecs.contracts import LINE_BYTES
 from linepress_codecs.errors import SpecError
 
@@ -176,8 +178,34 @@ def pages_of(n_lines: int, line_bytes: int) -> int:
 
 def stored_bytes(bits: NDArray[np.uint16], line_bytes: int) -> NDArray[np.int64]:
     """Whole bytes of each line, at most ``line_bytes``; 0 for tag-only lines."""
-    size = np.minimum(-(-bits.astype(np.int64) // 8), line_bytes)
-    return np.where(bits <= TAG_ONLY_BITS, 0, size)
+    return stored_bytes_by_size(int(bits.max(initial=0)), line_bytes)[bits]
+
+
+def stored_bytes_by_size(most_bits: int, line_bytes: int) -> NDArray[np.int64]:
+    """`stored_bytes` of each size from 0 to ``most_bits``: lines have few sizes, tensors many lines."""
+    every = np.arange(most_bits + 1)
+    return np.where(every <= TAG_ONLY_BITS, 0, np.minimum(-(-every // 8), line_bytes))
+
+
+@njit(cache=True)
+def _count_sizes(bits, counts):  # type: ignore[no-untyped-def]
+    """Add lines by size; neighbours count apart (rows of ``counts``), so that equal sizes do not wait for another."""
+    n = bits.shape[0] // 4 * 4
+    for i in range(0, n, 4):
+        counts[0, bits[i]] += 1
+        counts[1, bits[i + 1]] += 1
+        counts[2, bits[i + 2]] += 1
+        counts[3, bits[i + 3]] += 1
+    for i in range(n, bits.shape[0]):
+        counts[0, bits[i]] += 1
+
+
+def size_counts(bits: NDArray[np.uint16], at_least: int = 0) -> NDArray[np.int64]:
+    """Lines by coded bits, int64 with an entry for each size up to the largest (and ``at_least``)."""
+    counts = np.zeros((4, max(int(bits.max(initial=0)), at_least) + 1), np.int64)
+    _count_sizes(frozen(bits), counts)
+    total: NDArray[np.int64] = counts.sum(axis=0)
+    return total
 
 
 def make_cost(
@@ -229,10 +257,15 @@ class SizeCode:
         return np.concatenate([pointers, packed], axis=1)
 
 
-def size_codes(granules: NDArray[np.int64], full: int, granule_bits: int) -> list[SizeCode]:
-    """Every useful `SizeCode` (and that of no bits), in the order of data and tag bits for these line lengths."""
-    n = len(granules)
-    counts = np.bincount(np.minimum(granules, full), minlength=full + 1).astype(np.int64)
+def size_codes(
+    granules: NDArray[np.int64], full: int, granule_bits: int, lines: NDArray[np.int64] | None = None
+) -> list[SizeCode]:
+    """Every useful `SizeCode` (and that of no bits), in the order of data and tag bits for these line lengths.
+
+    ``lines`` says how many lines have each length; one unless given.
+    """
+    counts = np.bincount(np.minimum(granules, full), lines, minlength=full + 1).astype(np.int64)
+    n = int(counts.sum())
     lines_to = np.concatenate([[0], np.cumsum(counts)])
     sum_to = np.concatenate([[0], np.cumsum(counts * np.arange(full + 1))])
     found = [(n * full * granule_bits, SizeCode(0, 0))]
@@ -249,6 +282,8 @@ def size_codes(granules: NDArray[np.int64], full: int, granule_bits: int) -> lis
     return [code for _, code in sorted(found, key=lambda pair: pair[0])]
 
 
-def best_size_code(granules: NDArray[np.int64], full: int, granule_bits: int) -> SizeCode:
-    """The `SizeCode` with the fewest data and tag bits for these line lengths (exhaustive)."""
-    return size_codes(granules, full, granule_bits)[0]
+def best_size_code(
+    granules: NDArray[np.int64], full: int, granule_bits: int, lines: NDArray[np.int64] | None = None
+) -> SizeCode:
+    """The `SizeCode` with the fewest data and tag bits for these line lengths (exhaustive); see `size_codes`."""
+    return size_codes(granules, full, granule_bits, lines)[0]

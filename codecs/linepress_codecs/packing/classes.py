@@ -9,6 +9,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from linepress_codecs.bitio import frozen
 from linepress_codecs.contracts import LINE_BYTES
 from linepress_codecs.errors import SpecError
 from linepress_codecs.packing.base import (
@@ -21,7 +22,8 @@ from linepress_codecs.packing.base import (
     make_cost,
     page_lines,
     pages_of,
-    stored_bytes,
+    size_counts,
+    stored_bytes_by_size,
 )
 
 DEFAULT_SET = (0, 8, 32, 64)
@@ -106,23 +108,34 @@ def best_classes(
 
 
 @njit(cache=True)
-def _place(tag, sizes, per_page, atom, start, page_count):  # type: ignore[no-untyped-def]
-    """Fill start[n]; return total bytes. Within a page the largest class comes first, each class in line order."""
-    n = tag.shape[0]
+def _place(bits, class_of, sizes, per_page, atom, start):  # type: ignore[no-untyped-def]
+    """Total bytes; where each line starts into ``start`` int64[n], unless it is empty.
+
+    ``class_of`` uint8 by size. Within a page the largest class comes first, each class in line order.
+    """
+    n = bits.shape[0]
+    classes = sizes.shape[0]
+    write = start.shape[0] > 0
+    mask = atom - 1  # atoms are powers of two
+    lines = np.zeros((classes, per_page), np.int64)
+    held = np.zeros(classes, np.int64)
     position = 0
-    for page in range(page_count):
-        low = page * per_page
-        high = min(n, low + per_page)
-        position = (position + atom - 1) // atom * atom
-        for c in range(sizes.shape[0] - 1, -1, -1):
+    for low in range(0, n, per_page):
+        held[:] = 0
+        for i in range(low, min(n, low + per_page)):
+            c = class_of[bits[i]]
+            lines[c, held[c]] = i
+            held[c] += 1
+        position = (position + mask) & ~mask
+        for c in range(classes - 1, -1, -1):
             size = sizes[c]
-            room = (size + atom - 1) // atom * atom - size
-            for i in range(low, high):
-                if tag[i] == c:
-                    if size > 0 and position % atom > room:
-                        position = (position + atom - 1) // atom * atom
-                    start[i] = position
-                    position += size
+            room = ((size + mask) & ~mask) - size
+            for k in range(held[c]):
+                if size > 0 and (position & mask) > room:
+                    position = (position + mask) & ~mask
+                if write:
+                    start[lines[c, k]] = position
+                position += size
     return position
 
 
@@ -162,33 +175,39 @@ class Classes(Packing):
 
     def sizes_for(self, bits: NDArray[np.uint16], line_bytes: int = LINE_BYTES) -> tuple[int, ...]:
         """The class sizes used for these lines, the raw size always last."""
-        if self.set:
-            return (*(s for s in self.set if s < line_bytes), line_bytes)
-        histogram = np.bincount(stored_bytes(bits, line_bytes), minlength=line_bytes + 1)
-        return best_classes(histogram, self.k, self.atom, line_bytes=line_bytes)
+        return self._classes(size_counts(bits), line_bytes)[0]
 
-    def _tags(self, bits: NDArray[np.uint16], line_bytes: int) -> tuple[tuple[int, ...], NDArray[np.int64]]:
-        sizes = self.sizes_for(bits, line_bytes)
-        return sizes, np.searchsorted(np.array(sizes), stored_bytes(bits, line_bytes))
+    def _classes(self, counts: NDArray[np.int64], line_bytes: int) -> tuple[tuple[int, ...], NDArray[np.uint8]]:
+        """(class sizes, class of a line by its size), from `size_counts`."""
+        need = stored_bytes_by_size(len(counts) - 1, line_bytes)
+        if self.set:
+            sizes = (*(s for s in self.set if s < line_bytes), line_bytes)
+        else:
+            histogram = np.bincount(need, counts, minlength=line_bytes + 1).astype(np.int64)
+            sizes = best_classes(histogram, self.k, self.atom, line_bytes=line_bytes)
+        return sizes, np.searchsorted(np.array(sizes), need).astype(np.uint8)
 
     def _page_metadata(self, n_classes: int, line_bytes: int) -> int:
         checksum = CHECKSUM_BYTES if self.crc == "on" else 0
         return checksum + POINTER_BYTES + -(-page_lines(line_bytes) * (n_classes - 1).bit_length() // 8)
 
     def place(self, bits: NDArray[np.uint16], line_bytes: int = LINE_BYTES) -> Placement:
-        sizes, tag = self._tags(bits, line_bytes)
+        sizes, class_of = self._classes(size_counts(bits), line_bytes)
         size_array = np.array(sizes, np.int64)
         start = np.zeros(len(bits), np.int64)
-        pages = pages_of(len(bits), line_bytes)
-        total = int(_place(tag, size_array, page_lines(line_bytes), self.atom, start, pages))
-        length = size_array[tag].astype(np.int32)
+        total = int(_place(frozen(bits), class_of, size_array, page_lines(line_bytes), self.atom, start))
+        length = size_array.astype(np.int32)[class_of][bits]
         return Placement(start, length, self._page_metadata(len(sizes), line_bytes), total, line_bytes)
 
     def cost(self, bits: NDArray[np.uint16], table_bytes: int = 0, line_bytes: int = LINE_BYTES) -> PackingCost:
-        sizes, tag = self._tags(bits, line_bytes)
-        placed = self.place(bits, line_bytes)
+        counts = size_counts(bits)
+        sizes, class_of = self._classes(counts, line_bytes)
+        nowhere = np.zeros(0, np.int64)
+        total = int(
+            _place(frozen(bits), class_of, np.array(sizes, np.int64), page_lines(line_bytes), self.atom, nowhere)
+        )
         n = len(bits)
         metadata = pages_of(n, line_bytes) * self._page_metadata(len(sizes), line_bytes)
-        raw = int(np.count_nonzero(tag == len(sizes) - 1))
+        raw = int(counts[class_of == len(sizes) - 1].sum())
         own = len(sizes) if n else 0
-        return make_cost(placed.total_bytes, metadata, table_bytes + own, n, line_bytes, raw)
+        return make_cost(total, metadata, table_bytes + own, n, line_bytes, raw)

@@ -22,6 +22,7 @@ from linepress_codecs.packing.base import (
     make_cost,
     page_lines,
     pages_of,
+    size_counts,
 )
 
 GRANULES = ("bit", "1", "2", "4", "8", "16", "32")
@@ -48,15 +49,14 @@ class Stream(Packing):
     def _granule_bits(self) -> int:
         return 1 if self.granule == "bit" else 8 * int(self.granule)
 
-    def _lengths(self, bits: NDArray[np.uint16], line_bytes: int) -> tuple[SizeCode, NDArray[np.int64], int]:
-        """(code, stored length of each line in granules, granules of a raw line)."""
+    def _lengths(self, counts: NDArray[np.int64], line_bytes: int) -> tuple[SizeCode, NDArray[np.int64], int]:
+        """(code, stored length in granules of a line of each size, granules of a raw line), from `size_counts`."""
         granule = self._granule_bits()
         full = -(-8 * line_bytes // granule)
-        # Lines have few sizes: what depends on the size alone is worked out once a size.
-        every = np.arange(int(bits.max(initial=0)) + 1)
+        every = np.arange(len(counts))
         size = np.where(every <= TAG_ONLY_BITS, 0, -(-every // granule))
-        code = best_size_code(size[bits], full, granule)
-        return code, code.lengths(size, full)[bits], full
+        code = best_size_code(size, full, granule, counts)
+        return code, code.lengths(size, full), full
 
     def _pages(self, lengths: NDArray[np.int64], line_bytes: int) -> NDArray[np.int64]:
         """Stored bits of each line, a row a page."""
@@ -66,7 +66,8 @@ class Stream(Packing):
         return padded.reshape(-1, per_page)
 
     def place(self, bits: NDArray[np.uint16], line_bytes: int = LINE_BYTES) -> Placement:
-        code, lengths, _ = self._lengths(bits, line_bytes)
+        code, length_of, _ = self._lengths(size_counts(bits), line_bytes)
+        lengths = length_of[bits]
         granule = self._granule_bits()
         n = len(bits)
         length_bits = lengths * granule
@@ -89,10 +90,14 @@ class Stream(Packing):
         return checksum + POINTER_BYTES + -(-page_lines(line_bytes) * code.bits // 8)
 
     def cost(self, bits: NDArray[np.uint16], table_bytes: int = 0, line_bytes: int = LINE_BYTES) -> PackingCost:
-        code, lengths, full = self._lengths(bits, line_bytes)
-        total = int((-(-self._pages(lengths, line_bytes).sum(axis=1) // 8)).sum())
+        counts = size_counts(bits)
+        code, length_of, full = self._lengths(counts, line_bytes)
+        if self.granule == "bit":  # pages start on a byte, which whole bytes end on anyway
+            total = int((-(-self._pages(length_of[bits], line_bytes).sum(axis=1) // 8)).sum())
+        else:
+            total = int((counts * length_of).sum()) * self._granule_bits() // 8
         n = len(bits)
         metadata = pages_of(n, line_bytes) * self._page_metadata(code, line_bytes)
         parameters = 3 if n else 0
-        raw = int(np.count_nonzero(lengths == full))
+        raw = int(counts[length_of == full].sum())
         return make_cost(total, metadata, table_bytes + parameters, n, line_bytes, raw)

@@ -21,17 +21,16 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from linepress_codecs.bounds import entropy_terms
 from linepress_codecs.contracts import Bound, ClassBound, Lines
 from linepress_codecs.errors import CodecError
 from linepress_codecs.formats import Format
-from linepress_codecs.tans.engine import measure_static
-from linepress_codecs.tans.kernels import ESCAPE, FIRST, MODE_CODED, MODE_RAW, ZERO
-from linepress_codecs.tans.static import BLOCK_LINES, INTEGER, SIGN_CODED, StaticTables, elements_of
+from linepress_codecs.tans.kernels import ESCAPE, FIRST, MODE_CODED, MODE_RAW
+from linepress_codecs.tans.static import StaticTables
 from linepress_codecs.tans.tables import ROW_SYMBOLS
+from linepress_codecs.tans.tally import tally
 
 
 class Counts:
@@ -80,66 +79,24 @@ class Counts:
         self.raw_bits += int(counts[MODE_RAW]) * line_bits
 
 
-@njit(cache=True)
-def _count_symbols(  # type: ignore[no-untyped-def]
-    elements, modes, length, use_zero, frequency, first, low, signed, flip, sign_shift, symbols
-):
-    """Add the symbols of the coded lines to symbols[row]; returns how many are raw fields and how many escapes.
-
-    The field of an element as in `tans.static_kernels.field_of`.
-    """
-    fields, escapes = 0, 0
-    magnitude_mask = (np.uint64(1) << sign_shift) - np.uint64(1)
-    for i in range(elements.shape[0]):
-        if modes[i] < MODE_CODED:
-            continue
-        row = modes[i] - MODE_CODED
-        for j in range(length):
-            u = elements[i, j]
-            symbol = ESCAPE
-            if use_zero and u == 0:
-                symbol = ZERO
-            else:
-                if signed == INTEGER:
-                    value = np.int64((u ^ flip) >> low)
-                else:
-                    magnitude = (u & magnitude_mask) >> low
-                    if signed == SIGN_CODED:
-                        magnitude = (magnitude << np.uint64(1)) | (u >> sign_shift)
-                    value = np.int64(magnitude)
-                value += FIRST - first
-                if value >= FIRST and value < frequency.shape[1]:
-                    symbol = value
-            if frequency[row, symbol] == 0:
-                symbol = ESCAPE
-            symbols[row, symbol] += 1
-            if symbol >= FIRST:
-                fields += 1
-            elif symbol == ESCAPE:
-                escapes += 1
-    return fields, escapes
-
-
 class StaticBound(Counts):
     """Class of `adaptive`: the tables of a tensor, one chosen a line (name ``own_tables``)."""
 
-    def __init__(self, tables: StaticTables, streams: int, fmt: Format) -> None:
+    def __init__(self, tables: StaticTables, fmt: Format) -> None:
         super().__init__("own_tables", fmt.bits, MODE_CODED + len(tables.frequency), len(tables.frequency))
         self.tables = tables
-        self.streams = streams
         self.format = fmt
 
     def add(self, lines: Lines, bits: NDArray[np.uint16]) -> None:
-        del bits  # the choice of the table is made anew, and says the mode
-        for at in range(0, len(lines), BLOCK_LINES):
-            elements = elements_of(lines.data[at : at + BLOCK_LINES], lines.format)
-            modes = np.zeros(len(elements), np.uint8)
-            measure_static(elements, self.format, self.tables, self.streams, modes)
-            coded = self.take_modes(modes, 8 * lines.line_bytes)
-            field, length = self.tables.field, elements.shape[1] - self.tables.tail
-            fields, escapes = _count_symbols(
-                elements, modes, length, self.tables.use_zero, self.tables.frequency, self.tables.first,
-                np.uint64(field.low), field.signed, np.uint64(field.flip), np.uint64(self.fmt_bits - 1), self.symbols,
-            )  # fmt: skip
-            self.raw_bits += int(coded.sum()) * self.tables.tail * self.fmt_bits
-            self.raw_bits += field.raw_bits * int(fields) + self.fmt_bits * int(escapes)
+        line_bits = 8 * lines.line_bytes
+        coded = self.format.elements_in(lines.line_bytes) - self.tables.tail
+        modes, counts = tally(lines.data, self.format, self.tables, coded, bits >= line_bits)
+        # what its table has no frequency for is an escape
+        lack = self.tables.frequency == 0
+        counts[:, ESCAPE] += np.where(lack, counts[:, : lack.shape[1]], 0).sum(axis=1)
+        counts[:, : lack.shape[1]][lack] = 0
+        self.add_modes(modes, line_bits)
+        self.symbols += counts
+        self.raw_bits += int(modes[MODE_CODED:].sum()) * self.tables.tail * self.fmt_bits
+        self.raw_bits += self.tables.field.raw_bits * int(counts[:, FIRST:].sum())
+        self.raw_bits += self.fmt_bits * int(counts[:, ESCAPE].sum())

@@ -58,7 +58,7 @@ class StaticTansCodec(LineCodec):
         return own
 
     def class_bound(self, fmt: Format, tables: Tables) -> ClassBound | None:
-        return StaticBound(self._own(tables), self.streams, fmt)
+        return StaticBound(self._own(tables), fmt)
 
     def measure(self, lines: Lines, tables: Tables) -> NDArray[np.uint16]:
         self.check(lines)

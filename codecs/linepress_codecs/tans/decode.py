@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from linepress_codecs.intrinsics import count_ones, deposit, store64
+from linepress_codecs.intrinsics import count_ones, deposit, load32, store64
 from linepress_codecs.tans.chains import (
     ESCAPE_FLAG,
     FIELD_MASK,
@@ -30,7 +30,8 @@ from linepress_codecs.tans.kernels import (
 )
 from linepress_codecs.tans.words import LOW, MOST_RAW_BITS, SIGN, four_bytes, head_of, place_raw, plain_line, window
 
-U2, U3, U24 = np.uint64(2), np.uint64(3), np.uint64(24)
+U2, U3, U8, U24 = np.uint64(2), np.uint64(3), np.uint64(8), np.uint64(24)
+ROW = np.uint64(4 * LANES)
 FIRST_TABLE = np.uint64(MODE_CODED)
 MOST_ELEMENTS = 128
 MOST_RAW = np.uint64(MOST_RAW_BITS)
@@ -40,6 +41,12 @@ ONES = np.uint64(0x0001000100010001)
 def reach_bits(line_bytes: int, elements: int, precision: int) -> int:
     """Bits behind a line's start that any bits at all can make the fast loop load: heads, steps, raw fields."""
     return 5 * precision + elements * precision + 8 * line_bytes + 128
+
+
+@njit(inline="always")
+def _two_parts(part):  # type: ignore[no-untyped-def]
+    """Four fields of a lane, 16 bits each."""
+    return np.uint64(load32(part)) | (np.uint64(load32(part + ROW)) << U32)
 
 
 @njit(inline="always")
@@ -61,8 +68,65 @@ def _odd_part(fields, payload, first, raw, flush, p, width, low, sign, special):
     return word, p
 
 
+def _finisher(bit_moves: bool) -> Any:
+    """What ends a batch on a target: raw fields by pdep or by shifts."""
+
+    @njit(cache=True)
+    def finish(  # type: ignore[no-untyped-def]
+        payload, to, line_bytes, narrow, precision, word_raw, shape, flags, starts, bits, index, lanes, states,
+        places, parts, odd, others
+    ):  # fmt: skip
+        """Lines without escapes and zeros from the fields of `chains`; the lanes of others into ``others``, their
+        number returned.
+
+        A function of its own, so that its loop has all registers. It takes arrays, not addresses: these live as long
+        as they are named.
+        """
+        flush, words = precision << U2, np.int64(line_bytes >> U3)
+        states_at, parts_at = np.uint64(states.ctypes.data), np.uint64(parts.ctypes.data)
+        line_raw = word_raw * (line_bytes >> U3)
+        left = 0
+        for z in range(lanes):
+            k, at = index[z], places[z] - flush
+            if (odd[z] & flags) != 0 or line_raw < flush or at + line_raw != starts[k] + np.uint64(bits[k]):
+                others[left] = z
+                left += 1
+                continue
+            lane = np.uint64(4 * z)
+            state, part = states_at + lane, parts_at + lane
+            first = np.uint64(load32(state)) | (np.uint64(load32(state + ROW)) << precision)
+            high = np.uint64(load32(state + ROW + ROW)) | (np.uint64(load32(state + ROW * U3)) << precision)
+            first |= high << (precision + precision)
+            first |= window(payload, places[z]) << flush
+            line = to + np.uint64(k) * line_bytes
+            p = U0
+            for _ in range(words):
+                word = _two_parts(part)
+                part += ROW + ROW
+                if narrow:
+                    word = four_bytes(word, bit_moves) | (four_bytes(_two_parts(part), bit_moves) << U32)
+                    part += ROW + ROW
+                if p >= flush:
+                    y = window(payload, at)
+                else:  # the end states are the first raw bits
+                    y = first >> p
+                    if p + word_raw > U64:
+                        y |= window(payload, places[z] + U64 - flush) << (U64 - p)
+                    p += word_raw
+                store64(line, word | place_raw(y, shape, bit_moves))
+                at += word_raw
+                line += U8
+        return left
+
+    return finish
+
+
+FINISHERS = {bit_moves: _finisher(bit_moves) for bit_moves in (False, True)}
+
+
 def _decoder(vectors: bool, bit_moves: bool) -> Any:
     """The kernel of a target: registers of many lines or of one word, raw fields by pdep or by shifts."""
+    finish = FINISHERS[bit_moves]
 
     @njit(cache=True)
     def decode(  # type: ignore[no-untyped-def]
@@ -96,7 +160,7 @@ def _decoder(vectors: bool, bit_moves: bool) -> Any:
         rows = np.zeros(LANES, np.uint32)
         odd = np.zeros(LANES, np.uint32)
         odd_at = np.uint64(odd.ctypes.data)
-        index = np.zeros(LANES, np.int64)
+        index, odd_lanes = np.zeros(LANES, np.int64), np.zeros(LANES, np.int64)
         states_at, places_at = np.uint64(states.ctypes.data), np.uint64(places.ctypes.data)
         parts_at, rows_at = np.uint64(parts.ctypes.data), np.uint64(rows.ctypes.data)
         n = starts.shape[0]
@@ -141,7 +205,12 @@ def _decoder(vectors: bool, bit_moves: bool) -> Any:
                 vector_chains(table, payload, states_at, rows_at, places_at, parts_at, odd_at, steps)
             else:
                 word_chains(table, payload, states_at, rows_at, places_at, parts_at, odd_at, steps)
-            for z in range(lanes):
+            odds = finish(
+                payload, target, line_bytes, narrow, precision, word_raw, shape, flags, starts, bits, index, lanes,
+                states, places, parts, odd, odd_lanes,
+            )  # fmt: skip
+            for q in range(odds):
+                z = odd_lanes[q]
                 k, at = index[z], places[z]
                 end = starts[k] + np.uint64(bits[k])
                 to = target + np.uint64(k) * line_bytes
@@ -154,14 +223,14 @@ def _decoder(vectors: bool, bit_moves: bool) -> Any:
                     slow[left] = k
                     left += 1
                     continue
-                plain, fits = (odd[z] & flags) == 0, True
+                fits = True
                 for t in range(words):
                     u = 4 * t if narrow else 2 * t
                     word = np.uint64(parts[u, z]) | (np.uint64(parts[u + 1, z]) << U32)
                     others = U0
                     if narrow:
                         others = np.uint64(parts[u + 2, z]) | (np.uint64(parts[u + 3, z]) << U32)
-                    if not plain and not bit_moves and (word | others) & (special * ONES):
+                    if not bit_moves and (word | others) & (special * ONES):
                         word, p = _odd_part(word, payload, first, raw, flush, p, width, low, sign, special)
                         if narrow:
                             half, p = _odd_part(others, payload, first, raw, flush, p, width, low, sign, special)
@@ -170,7 +239,7 @@ def _decoder(vectors: bool, bit_moves: bool) -> Any:
                         continue
                     free, count = shape[LOW] | shape[SIGN], word_raw
                     bare = escaped = U0
-                    if not plain and bit_moves:
+                    if bit_moves:
                         bare = (word >> flag_at) & ONES
                         escaped = (word >> np.uint64(15)) & bare
                         if narrow:
@@ -181,7 +250,7 @@ def _decoder(vectors: bool, bit_moves: bool) -> Any:
                             bare = four_bytes(bare, True) | (four_bytes(half, True) << U32)
                     if narrow:
                         word = four_bytes(word, bit_moves) | (four_bytes(others, bit_moves) << U32)
-                    if not plain and bit_moves:
+                    if bit_moves:
                         gone = (bare << width) - bare
                         word &= ~gone
                         free = (free & ~gone) | ((escaped << width) - escaped)

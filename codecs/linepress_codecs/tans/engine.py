@@ -59,11 +59,10 @@ def measure_static(
     fmt: Format,
     tables: StaticTables,
     streams: int,
-    modes: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint16]:
-    """Coded bits of lines given as elements uint64[n, m]; their modes into ``modes`` uint8[n], if given."""
+    """Coded bits of lines given as elements uint64[n, m]."""
     bits = np.zeros(len(elements), np.uint16)
-    modes = np.zeros(len(elements), np.uint8) if modes is None else modes
+    modes = np.zeros(len(elements), np.uint8)
     starts = np.zeros(len(elements), np.uint64)
     _run(elements, fmt, tables, streams, bits, modes, np.zeros(1, np.uint64), starts, False)
     return bits

@@ -9,7 +9,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from linepress_codecs.contracts import Lines
+from linepress_codecs.bitio import frozen
+from linepress_codecs.contracts import Lines, count_lines
 from linepress_codecs.formats import Format
 from linepress_codecs.tans.engine import measure_static
 from linepress_codecs.tans.kernels import ESCAPE, FIRST, MODE_CODED, ZERO
@@ -25,6 +26,7 @@ from linepress_codecs.tans.static import (
 )
 from linepress_codecs.tans.static_kernels import field_of
 from linepress_codecs.tans.tables import RESERVED_BITS, ROW_SYMBOLS, normalise
+from linepress_codecs.tans.tally import tally
 
 SAMPLE_LINES = 8192
 """Lines on which tables are clustered and candidates compared, spread evenly over the tensor."""
@@ -36,14 +38,14 @@ SYMBOL_TABLE_BITS = 9
 
 @njit(cache=True)
 def _count(elements, fine_low, signed, flip, width, histogram):  # type: ignore[no-untyped-def]
-    """Histogram of fine field values over non-zero elements of non-zero lines; (zero elements, zero lines)."""
+    """Histogram of fine field values over non-zero elements of lines; (zeros in non-zero lines, zero lines)."""
     zeros = 0
     zero_lines = 0
     sign_shift = width - np.uint64(1)
     for i in range(elements.shape[0]):
         here = 0
         for j in range(elements.shape[1]):
-            u = elements[i, j]
+            u = np.uint64(elements[i, j])
             if u == np.uint64(0):
                 here += 1
             else:
@@ -55,42 +57,12 @@ def _count(elements, fine_low, signed, flip, width, histogram):  # type: ignore[
     return zeros, zero_lines
 
 
-@njit(cache=True)
-def _assign(elements, low, signed, flip, width, first, n_symbols, use_zero, cost, mode_cost, label, histogram):  # type: ignore[no-untyped-def]
-    """Cheapest table of each line into ``label`` (-1 for zero lines); symbol counts into ``histogram`` [K, 256]."""
-    sign_shift = width - np.uint64(1)
-    symbols = np.zeros(elements.shape[1], np.int64)
-    for i in range(elements.shape[0]):
-        some = np.uint64(0)
-        for j in range(elements.shape[1]):
-            u = elements[i, j]
-            some |= u
-            v = np.int64(field_of(u, low, signed, flip, sign_shift)) - first + FIRST
-            symbols[j] = v if FIRST <= v < n_symbols else ESCAPE
-            if use_zero and u == np.uint64(0):
-                symbols[j] = ZERO
-        if some == np.uint64(0):
-            label[i] = -1
-            continue
-        best = 0
-        least = np.int64(1) << 60
-        for k in range(cost.shape[0]):
-            total = np.int64(mode_cost[k])
-            for j in range(symbols.shape[0]):
-                total += cost[k, symbols[j]]
-            if total < least:
-                least = total
-                best = k
-        label[i] = best
-        for j in range(symbols.shape[0]):
-            histogram[best, symbols[j]] += 1
-
-
 @dataclass
 class Survey:
     """What a first pass over a tensor sees.
 
-    ``histogram`` counts non-zero elements by fine field value (`FINE_MANTISSA_BITS` mantissa bits, sign lowest).
+    ``histogram`` counts non-zero elements by fine field value (`FINE_MANTISSA_BITS` mantissa bits, sign lowest);
+    ``sample`` uint8[k, line_bytes] are lines spread evenly over the tensor.
     """
 
     format: Format
@@ -100,37 +72,50 @@ class Survey:
     zeros: int
     fine: Field
     histogram: NDArray[np.int64]
-    sample: NDArray[np.uint64]
+    sample: NDArray[np.uint8]
 
     @property
     def per_line(self) -> int:
-        return int(self.sample.shape[1])
+        return self.format.elements_in(self.line_bytes)
 
 
 def survey(chunks: Iterable[Lines]) -> Survey | None:
     """Counts and a sample of a tensor's lines; None if it has none."""
-    n_lines, fmt, line_bytes = 0, None, 0
-    for lines in chunks:
-        n_lines += len(lines)
-        fmt, line_bytes = lines.format, lines.line_bytes
-    if fmt is None or n_lines == 0:
+    n_lines = count_lines(chunks)
+    if not n_lines:
         return None
-    fine = _fine_field(fmt)
-    histogram = np.zeros(1 << (fmt.bits - fine.raw_bits), np.int64)
     step = -(-n_lines // SAMPLE_LINES)
+    histogram = np.zeros(0, np.int64)
+    fmt, line_bytes = None, 0
     zeros = zero_lines = seen = 0
     sample = []
     for lines in chunks:
-        for at in range(0, len(lines), BLOCK_LINES):
-            elements = elements_of(lines.data[at : at + BLOCK_LINES], fmt)
-            z, zl = _count(
-                elements, np.uint64(fine.low), fine.signed, np.uint64(fine.flip), np.uint64(fmt.bits), histogram
-            )
-            zeros += z
-            zero_lines += zl
-            sample.append(elements[-seen % step :: step].copy())
-            seen += len(elements)
+        if fmt is None:
+            fmt, line_bytes = lines.format, lines.line_bytes
+            fine = _fine_field(fmt)
+            histogram = np.zeros(1 << (fmt.bits - fine.raw_bits), np.int64)
+        z, zl = _survey(lines.data, fmt, fine, histogram)
+        zeros += z
+        zero_lines += zl
+        sample.append(lines.data[-seen % step :: step].copy())
+        seen += len(lines)
+    assert fmt is not None
     return Survey(fmt, line_bytes, n_lines, zero_lines, zeros, fine, histogram, np.concatenate(sample))
+
+
+def _survey(data: NDArray[np.uint8], fmt: Format, fine: Field, histogram: NDArray[np.int64]) -> tuple[int, int]:
+    """`_count` over lines uint8[n, line_bytes]; elements of four bits are unpacked block by block."""
+    zeros = zero_lines = 0
+    step = BLOCK_LINES if fmt.bits < 8 else max(len(data), 1)
+    for at in range(0, len(data), step):
+        part = data[at : at + step]
+        elements = elements_of(part, fmt) if fmt.bits < 8 else frozen(np.ascontiguousarray(part)).view(fmt.storage)
+        z, zl = _count(
+            elements, np.uint64(fine.low), fine.signed, np.uint64(fine.flip), np.uint64(fmt.bits), histogram
+        )
+        zeros += int(z)
+        zero_lines += int(zl)
+    return zeros, zero_lines
 
 
 def _fine_field(fmt: Format) -> Field:
@@ -227,9 +212,10 @@ def fit_static(
         elif lines >= 2 * count:
             candidates.append(_cluster(chunks, seen, plan, precision, one, count))
     scale = seen.n_lines / len(seen.sample)
+    sample = elements_of(seen.sample, seen.format)
 
     def total_bits(candidate: StaticTables) -> float:
-        payload = measure_static(seen.sample, seen.format, candidate, streams).sum(dtype=np.int64)
+        payload = measure_static(sample, seen.format, candidate, streams).sum(dtype=np.int64)
         return float(payload) * scale + 8 * len(candidate.to_bytes())
 
     return min(candidates, key=total_bits)
@@ -273,44 +259,31 @@ def _tables(
 def _cluster(
     chunks: Iterable[Lines], seen: Survey, plan: _Plan, precision: int, one: StaticTables, tables: int
 ) -> StaticTables:
-    sample = seen.sample[(seen.sample != 0).any(axis=1)]
+    fmt, per = seen.format, seen.per_line
+    sample = seen.sample[seen.sample.any(axis=1)]
     f = plan.field
-    values = sample.astype(np.float64) % float(1 << (seen.format.bits - (f.signed != INTEGER)))
+    values = elements_of(sample, fmt).astype(np.float64) % float(1 << (fmt.bits - (f.signed != INTEGER)))
     order = np.argsort(values.mean(axis=1), kind="stable")
-    n_symbols = FIRST + len(plan.counts)
     label = np.empty(len(sample), np.int64)
     label[order] = np.arange(len(sample)) * tables // max(len(sample), 1)
 
-    def assign(
-        elements: NDArray[np.uint64], cost: NDArray[np.int32], mode: NDArray[np.int32]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        out = np.zeros(len(elements), np.int64)
-        counts = np.zeros((len(cost), ROW_SYMBOLS), np.int64)
-        width, low, flip = np.uint64(seen.format.bits), np.uint64(f.low), np.uint64(f.flip)
-        _assign(
-            elements, low, f.signed, flip, width, plan.first, n_symbols, one.use_zero, cost, mode, out, counts
-        )  # fmt: skip
-        return out, counts
+    def assign(lines: NDArray[np.uint8], by: StaticTables) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        modes, counts = tally(lines, fmt, by, per, np.zeros(len(lines), np.bool_))
+        return modes[MODE_CODED:], counts
 
-    counts = np.zeros((tables, ROW_SYMBOLS), np.int64)
-    flat, mode_one = one.cost[0], np.zeros(1, np.int32)
-    for k in range(tables):
-        counts[k] = assign(sample[label == k], flat, mode_one)[1][0]
-    lines = np.bincount(label, minlength=tables)
-    fitted = _tables(seen, plan, precision, counts, lines)
+    counts = np.concatenate([assign(sample[label == k], one)[1] for k in range(tables)])
+    fitted = _tables(seen, plan, precision, counts, np.bincount(label, minlength=tables))
     for _ in range(ROUNDS):
-        label, counts = assign(sample, fitted.cost[0], fitted.cost[1][MODE_CODED:])
-        lines = np.bincount(label, minlength=tables)
+        lines, counts = assign(sample, fitted)
         used = lines > 0
         fitted = _tables(seen, plan, precision, counts[used], lines[used])
-        tables = int(used.sum())
-    counts = np.zeros((tables, ROW_SYMBOLS), np.int64)
-    lines = np.zeros(tables, np.int64)
+    lines, counts = (
+        np.zeros(len(fitted.frequency), np.int64),
+        np.zeros((len(fitted.frequency), ROW_SYMBOLS), np.int64),
+    )
     for part in chunks:
-        for at in range(0, len(part), BLOCK_LINES):
-            elements = elements_of(part.data[at : at + BLOCK_LINES], seen.format)
-            labels, here = assign(elements, fitted.cost[0], fitted.cost[1][MODE_CODED:])
-            counts += here
-            lines += np.bincount(labels[labels >= 0], minlength=tables)
+        more = assign(part.data, fitted)
+        lines += more[0]
+        counts += more[1]
     used = lines > 0
     return _tables(seen, plan, precision, counts[used], lines[used])

@@ -13,7 +13,8 @@ from linepress_codecs.errors import CorruptDataError
 from linepress_codecs.packing import Placement, parse_packing
 
 PACKED = ("stream", "classes", "slots:slot=auto", "groups", "pairs", "spill")
-NEAR = 40
+NEAR, NEARER = 40, 8
+"""Bits around a line's own size that are tried: of a tensor's first line, and of others."""
 FAR = (0, 1, 4, 8, 64, 128, 256, 384, 510, 511, 512, 513, 514, 522, 600)
 
 
@@ -40,7 +41,8 @@ def check_ends(codec: LineCodec, lines: Lines, where: str) -> None:
     for i in range(0, len(lines), max(len(lines) // 6, 1)):
         own = int(packed.bits[i])
         code = np.concatenate([code_of(packed, i), after])
-        for size in sorted({own, *FAR, *range(max(own - NEAR, 0), own + NEAR)}):
+        near = NEARER if i else NEAR
+        for size in sorted({own, *FAR, *range(max(own - near, 0), own + near)}):
             try:
                 out = codec.decode_line(line_of(packed, i, code, size), 0, tables)
             except CorruptDataError:

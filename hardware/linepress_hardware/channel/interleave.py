@@ -145,7 +145,8 @@ def _saturated(study: Study, lines: int, *, plain: bool) -> Callable[[int], Chan
 def _at_load(study: Study, lines: int, interval_ns: float, *, plain: bool) -> ChannelRun:
     """``study.n`` lines at the load, the lines of a granule offered at once."""
     stream = _stream(study, study.n // lines * lines, lines)
-    return _run(study, replace(stream, arrival_ns=np.arange(len(stream)) // lines * interval_ns), plain)
+    offered_ns = (np.arange(len(stream)) // lines).astype(np.float64) * interval_ns
+    return _run(study, replace(stream, arrival_ns=offered_ns), plain)
 
 
 def _granule_ns(run: ChannelRun, lines: int) -> NDArray[np.float64]:

@@ -51,6 +51,7 @@ cannot be reached or refuses, 130 interrupted.
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value of the suite.")
 @click.option("--dry-run", is_flag=True, help="Say what would be run, and stop.")
 @click.option("--no-mlflow", is_flag=True, help="Leave MLflow alone; `linepress sync RUN` mirrors later.")
+@click.option("--no-report", is_flag=True, help="Build no report; `linepress report RUN` does later.")
 @json_option
 def command(
     suite_name: str,
@@ -62,6 +63,7 @@ def command(
     overrides: tuple[str, ...],
     dry_run: bool,
     no_mlflow: bool,
+    no_report: bool,
     as_json: bool,
 ) -> int:
     """Run a suite: every stage, every case, recorded and reported.
@@ -87,6 +89,7 @@ def command(
         ray_address=ray_address,
         workers=workers,
         mlflow=not no_mlflow,
+        report=not no_report,
     )
     if split_bytes is not None:
         options.split_bytes = split_bytes
@@ -101,6 +104,7 @@ def command(
         workers,
         overrides,
         no_mlflow,
+        no_report,
         split_bytes,
     )
     with contextlib.redirect_stdout(sys.stderr):  # Ray prints what its nodes go through on standard output
@@ -123,7 +127,8 @@ def resume_command(
     workers: int | None,
     overrides: tuple[str, ...],
     no_mlflow: bool,
-    split_bytes: int | None = None,
+    no_report: bool,
+    split_bytes: int | None,
 ) -> str:
     """The command that goes on where this one stopped."""
     words = ["linepress", "run", suite]
@@ -139,6 +144,8 @@ def resume_command(
         words += ["--set", override]
     if no_mlflow:
         words.append("--no-mlflow")
+    if no_report:
+        words.append("--no-report")
     return shlex.join(words)
 
 

@@ -23,6 +23,7 @@ from linepress.cluster.join import Cluster, ClusterError
 from linepress.cluster.split import SplitCase, Step, run_step
 from linepress.cluster.tasks import Row, Task, run_group
 from linepress.environment import worker_versions
+from linepress.records.store import label_of
 
 GROUP_CASES = 8
 GROUP_BYTES = 64 << 20
@@ -94,8 +95,8 @@ def _longest(flying: Iterable[_Group | Step]) -> tuple[str, float]:
     """What has been with a worker longest, and for how many seconds."""
     first = min(flying, key=lambda group: group.sent_s)
     case, more = first.tasks[0], len(first.tasks) - 1
-    words = [str(case.identity[name]) for name in ("tensor", "variant") if case.identity.get(name)]
-    return " × ".join(words or [case.key]) + (f" and {more} more" if more else ""), time.monotonic() - first.sent_s
+    words = label_of(case.stage, case.identity) or case.key
+    return words + (f" and {more} more" if more else ""), time.monotonic() - first.sent_s
 
 
 def fan_out(

@@ -246,7 +246,7 @@ def _exact(one: Exact) -> Line:
 
 def _figure(figure: Aggregate) -> Line:
     tally = f"{figure.better:,} rows better, {figure.worse:,} worse, {figure.equal:,} equal"
-    spans = [f"worst -{figure.worst_pct:.3g} %" if figure.worst_pct else ""]
+    spans = [f"worst -{figure.worst_pct:.3g} %: {figure.examples[0]}" if figure.worst_pct else ""]
     spans.append(f"best +{figure.best_pct:.3g} %" if figure.best_pct else "")
     return Line(figure.mark, (figure.stage, figure.metric, "", "", f"{tally}   {'  '.join(s for s in spans if s)}"))
 

@@ -2,8 +2,8 @@
 
 A case costs its passes over the tensor (read, fit, encode, decode, compare, pack), its timed rounds over a sample, a
 little whatever its size. What several cases share is paid once for each worker that has cases of a tensor: its hash,
-its bounds, its casts. And each worker loads the compiled kernels of a codec once. Rates are of one machine; `probe`
-says how much faster or slower this one is now.
+its bounds, its casts. And each worker loads the compiled kernels of a codec once. Before the first case Ray and its
+workers start. Rates are of one machine; `probe` says how much faster or slower this one is now.
 """
 
 from __future__ import annotations
@@ -100,9 +100,11 @@ class VariantRate:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """``rates.yaml``: variant and element width -> cost; seconds a GB of bounds, casts and packings."""
+    """``rates.yaml``: variant and element width -> cost; seconds a GB of bounds, casts and packings; ``start_s`` of
+    the wall to start a local Ray with its workers and to end it."""
 
     work_s: float
+    start_s: float
     bounds: Mapping[str, float]
     staging: Mapping[str, float]
     packings: Mapping[str, float]
@@ -145,6 +147,8 @@ class Estimate:
         Seconds of the longest group, which one worker does alone.
     guessed : int
         Cases of codecs without a rate of their own, taken at the slowest known one.
+    start_s
+        Of the wall, before the first case and after the last.
     """
 
     cases: int
@@ -152,10 +156,11 @@ class Estimate:
     core_s: float
     longest_s: float
     guessed: int
+    start_s: float
 
     def wall_s(self, cores: int) -> float:
-        """Seconds on so many cores, from the first case to the last."""
-        return max(self.core_s / max(cores, 1), self.longest_s)
+        """Seconds on so many cores, with Ray's start and end."""
+        return self.start_s + max(self.core_s / max(cores, 1), self.longest_s)
 
 
 @lru_cache(maxsize=1)
@@ -172,7 +177,7 @@ def parse_rates(data: Mapping[str, Any]) -> Rates:
         for name, widths in data["variants"].items()
     }
     bounds, staging, packings = (data[f"{name}_s_per_GB"] for name in ("bounds", "staging", "packings"))
-    return Rates(float(data["work_s"]), bounds, staging, packings, variants)
+    return Rates(float(data["work_s"]), float(data["start_s"]), bounds, staging, packings, variants)
 
 
 def case_s(spec: str, variant: Variant, tensor: TensorRef, repeats: int, packings: Sequence[str]) -> float:
@@ -232,7 +237,7 @@ def estimate(
         workers = len(group[0].split.parts) if group[0].split is not None else 1
         longest_s = max(longest_s, own_s / workers + sum(wanted.values()))
     core_s += sum(seconds * _workers(count, cores) for seconds, count in shared.values())
-    return Estimate(number, n_bytes, core_s, longest_s, guessed)
+    return Estimate(number, n_bytes, core_s, longest_s, guessed, speed * known.start_s if number else 0.0)
 
 
 def _alone(

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from linepress.claims import Verdict, verdicts
 from linepress.records.store import CASE_TABLES, RunStore
-from linepress.report import build_report
 from linepress.run.options import RunOptions, RunOutcome
 from linepress.run.progress import Progress
 from linepress.suite.model import Suite
@@ -27,6 +26,8 @@ def close_books(outcome: RunOutcome, suite: Suite, options: RunOptions, progress
         found = write_claims(store, suite)
         store.replace("failures", store.rows("failures"))
         if options.report:
+            from linepress.report import build_report  # matplotlib, which a run that builds none need not load
+
             progress.say("building the report")
             outcome.report = build_report(store.path, found)
         store.manifest["books"] = state

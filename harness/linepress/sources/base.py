@@ -20,7 +20,7 @@ from linepress.sources.casts import Cast, cast_range
 from linepress.sources.rotation import tokens_of
 from linepress_codecs.contracts import LINE_BYTES, Lines
 from linepress_codecs.formats import Format, format_named
-from linepress_codecs.layout import Chunk, chunks
+from linepress_codecs.layout import Chunk, chunks, extent
 
 HASH_CHUNK_BYTES = 8 << 20
 
@@ -210,6 +210,13 @@ class LineStream:
         """Parts of the whole tensor, whichever of them this stream takes."""
         step = whole_blocks(self.chunk_bytes, self.multiple_bytes)
         return sum(1 for _ in chunks(self.tensor.shape, self.layout, self.tensor.format, step, self.line_bytes))
+
+    @property
+    def n_lines(self) -> int | None:
+        """Lines of the whole tensor, which `linepress_codecs.contracts.count_lines` need not read; None of a part."""
+        if self.first_chunk or self.end_chunk is not None:
+            return None
+        return extent(self.tensor.shape, self.layout, self.tensor.format, self.line_bytes).n_lines
 
     def __iter__(self) -> Iterator[Lines]:
         return self.tensor.lines(

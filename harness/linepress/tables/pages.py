@@ -12,7 +12,6 @@ Line = Mapping[str, Any]
 COLUMNS = (
     Column("codec"),
     Column("unit"),
-    Column("unit", "B", numeric=True),
     Column("ratio", numeric=True, better="higher"),
     Column("keys", numeric=True, better="higher"),
     Column("values", numeric=True, better="higher"),
@@ -22,8 +21,8 @@ COLUMNS = (
     Column("≤ 3/4", "%", numeric=True, better="higher"),
     Column("page out and back", "B", numeric=True, better="lower"),
     Column("grew", numeric=True, better="lower"),
-    Column("encode", "ns", numeric=True, better="lower"),
-    Column("decode", "ns", numeric=True, better="lower"),
+    Column("encode", numeric=True, better="lower"),
+    Column("decode", numeric=True, better="lower"),
     Column("lossless"),
 )
 LINK_COLUMNS = (
@@ -44,9 +43,9 @@ def page_table(rows: Sequence[Line]) -> Table:
     note = (
         "ratio: of lines the payload, of pages with line sizes (10 bits a line), of the whole with tables too. "
         "worst: of one unit. ≤: units that fit a slot of that share. grew: units whose code is longer than they are. "
-        "keys, values: payload of lines."
+        "keys, values: payload of lines. *: a sample of lines."
     )
-    return Table("pages", "Pages of serving engines", COLUMNS, _groups(rows, _cells), note, sortable=False)
+    return Table("pages-table", "Pages of serving engines", COLUMNS, _groups(rows, _cells), note, sortable=False)
 
 
 def link_table(rows: Sequence[Line]) -> Table:
@@ -62,8 +61,19 @@ def link_table(rows: Sequence[Line]) -> Table:
 
 
 def _groups(rows: Sequence[Line], cells: Any) -> tuple[RowGroup, ...]:
-    titles = list(dict.fromkeys(row["contract"] for row in rows))
-    return tuple(RowGroup(t, tuple(Row(cells(row)) for row in rows if row["contract"] == t)) for t in titles)
+    pages = {row["contract"]: row.get("page_bytes") for row in rows}
+    return tuple(
+        RowGroup(
+            name if size is None else f"{name}, pages of {fmt.count(size)} B",
+            tuple(Row(cells(row)) for row in rows if row["contract"] == name),
+        )
+        for name, size in pages.items()
+    )
+
+
+def _span(ns: float | None) -> Cell:
+    s = None if ns is None else ns / 1e9
+    return cell(fmt.seconds(s), s)
 
 
 def _number(value: Any, text: str) -> Cell:
@@ -75,12 +85,11 @@ def _cells(row: Line) -> tuple[Cell, ...]:
     return (
         cell(row["codec"] + ("*" if row["sampled"] else ""), style="code", hint="a sample" if row["sampled"] else ""),
         cell(row["granularity"]),
-        _number(row["unit_bytes"], fmt.count(row["unit_bytes"])),
         *(_number(row[key], fmt.ratio(row[key])) for key in ("ratio", "key_ratio", "value_ratio", "worst_ratio")),
         *(_number(share, f"{100 * share:.1f}") for share in shares),
         _number(row["moved_bytes"], f"{row['moved_bytes']:,.0f}"),
         cell(fmt.count(row["grew"]), float(row["grew"]), "bad" if row["grew"] else ""),
-        *(_number(row[key], fmt.significant(row[key])) for key in ("encode_ns", "decode_ns")),
+        *(_span(row.get(key)) for key in ("encode_ns", "decode_ns")),
         cell("yes" if row["lossless"] else "NO", style="" if row["lossless"] else "bad"),
     )
 

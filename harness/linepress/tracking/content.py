@@ -285,7 +285,10 @@ def _cell(name: str, value: Any) -> Any:
 def _versions(
     store: RunStore, frame: Frame, models: Mapping[str, ModelContent], stands: Standing, registry: str
 ) -> dict[str, VersionContent]:
-    """This night of every variant: its verdict and its ratios as tags, and what it is best on."""
+    """This night of every variant: its verdict and its ratios as tags, and what it is best on.
+
+    The table of versions cuts tags and descriptions off after some 20 characters, so the ratios begin the latter.
+    """
     manifest = store.manifest
     common = {
         "verdict": stands.word,
@@ -294,6 +297,7 @@ def _versions(
         "linepress.record": short(str(_absolute(store.place))),
     }
     tags: dict[str, dict[str, str]] = {variant: dict(common) for variant in models}
+    ratios: dict[str, list[str]] = {variant: [] for variant in models}
     best: dict[str, list[str]] = {variant: [] for variant in models}
     judged: set[str] = set()
     for data, part in classes(frame):
@@ -303,15 +307,18 @@ def _versions(
                 if one.variant in tags and name in ("payload_ratio", "packed_ratio"):
                     key = metric_key(data.data, data.cast or data.format, name)
                     tags[one.variant][key] = f"{value:g}"
+                    if name == "packed_ratio":
+                        ratios[one.variant].append(f"{key.removesuffix(f'/{name}')} {value:.4g}")
         winner = best_line_variant(found)
         # A cast is not what is stored; of several stored formats the first decides, as in every table.
         if winner is not None and winner.variant in models and not data.cast and data.data not in judged:
             judged.add(data.data)
             best[winner.variant].append(data.data)
+    packed = {variant: f"{', '.join(some)} packed: " if some else "" for variant, some in ratios.items()}
     return {
         variant: VersionContent(
             f"{registry}{model.name}",
-            f"{stands.sentence}\n\nrun `{store.run_id}`, record `{store.place}`"[:NOTE_CHARACTERS],
+            f"{packed[variant]}{stands.sentence}\n\nrun `{store.run_id}`, record `{store.place}`"[:NOTE_CHARACTERS],
             tags[variant],
             tuple(best[variant]),
         )

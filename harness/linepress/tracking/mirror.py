@@ -41,6 +41,7 @@ EXPERIMENT = "linepress"
 DEFAULT_STORE = "mlflow.db"
 STATE = "mlflow.json"
 LAST_GOOD = "last-good"
+BEST = "best-"
 LOCK_WAIT_S = 120.0
 METRICS_PER_BATCH = 1000
 TAGS_PER_BATCH = 100
@@ -339,13 +340,14 @@ class Mirroring:
     def _aliases(self, content: Mirror, versions: dict[str, str]) -> None:
         """``last-good`` on every variant; ``best-kv`` and the like on one variant of the suite only.
 
-        An older night that is mirrored late moves nothing.
+        An older night that is mirrored late moves nothing. The tag ``best`` says it in the list of models, which of
+        several aliases hides all but one.
         """
         models = self.client.search_registered_models(f"name LIKE '{content.registry}%'", max_results=1000)
         aliases = {model.name: dict(model.aliases) for model in models}
         holders = {alias: name for name, known in aliases.items() for alias in known}
         for wanted in content.versions.values():
-            for alias in (LAST_GOOD, *(f"best-{data.replace(' ', '-')}" for data in wanted.best)):
+            for alias in (LAST_GOOD, *(f"{BEST}{data.replace(' ', '-')}" for data in wanted.best)):
                 holder = wanted.name if alias == LAST_GOOD else holders.get(alias, wanted.name)
                 held = aliases.get(holder, {}).get(alias)
                 if held is not None:
@@ -355,6 +357,12 @@ class Mirroring:
                     if holder != wanted.name:
                         self.client.delete_registered_model_alias(holder, alias)
                 self.client.set_registered_model_alias(wanted.name, alias, versions[wanted.name])
+        for model in self.client.search_registered_models(f"name LIKE '{content.registry}%'", max_results=1000):
+            best = ", ".join(sorted(alias.removeprefix(BEST) for alias in model.aliases if alias.startswith(BEST)))
+            if best and model.tags.get("best") != best:
+                self.client.set_registered_model_tag(model.name, "best", best)
+            elif not best and "best" in model.tags:
+                self.client.delete_registered_model_tag(model.name, "best")
 
     def _fill(self, run_id: str, run: RunContent, content: Mirror) -> None:
         from mlflow.entities import Metric, Param, RunTag

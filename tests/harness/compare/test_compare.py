@@ -17,8 +17,9 @@ from linepress.compare.document import document
 from linepress.compare.lines import covered
 from linepress.compare.render import as_markdown, as_text
 from linepress.errors import RecordError
+from linepress.records import RunStore
 from linepress.tables.markdown import escape_markdown
-from linepress_kit.synthetic_run import Shape
+from linepress_kit.synthetic_run import Shape, pages_rows
 from linepress_kit.timed_runs import Noise, Row, timed_rows, write_run
 
 Edit = Callable[[Row], Row]
@@ -162,6 +163,21 @@ def test_growth_of_one_byte_is_a_change(make: Callable[..., Path], rows: list[Ro
     allowed = CompareOptions(allow_growth_pct=0.1)
     again = make(edit=only("huffman", {"payload_bits": row["payload_bits"] + 8}))
     assert compare_runs(make(), again, allowed).passed
+
+
+def test_a_page_that_moves_more_bytes_is_found_among_its_equals(make: Callable[..., Path]) -> None:
+    base, new = make(), make()
+    rows = list(pages_rows())
+    for path, factor in ((base, 1.0), (new, 1.02)):
+        store = RunStore.open(path)
+        store.append("pages", [{**rows[0], "moved_bytes": factor * rows[0]["moved_bytes"]}, *rows[1:]])
+        store.save_manifest()
+    found = compare_runs(base, new)
+    (moved,) = [one for one in found.derived.figures if (one.stage, one.metric) == ("pages", "moved_bytes")]
+    assert (moved.worse, moved.better, moved.equal) == (1, 0, len(rows) - 1)
+    assert moved.worst_pct == pytest.approx(2)
+    assert found.exit_code == 1
+    assert "worst -2 %: model-kv-512.safetensors vllm-0.26 context line" in as_text(found)
 
 
 def test_fewer_bytes_are_an_improvement_counted_by_tensor(make: Callable[..., Path]) -> None:

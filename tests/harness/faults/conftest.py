@@ -26,10 +26,12 @@ def nodes(loopback: Loopback) -> Loopback:
 
 
 @pytest.fixture
-def drivers(nodes: Loopback, tmp_path: Path) -> Iterator[Drivers]:
+def drivers(loopback: Loopback, tmp_path: Path) -> Iterator[Drivers]:
+    """Against the head, and the worker node where a test asks for `nodes` or none has killed it yet."""
+    loopback.ensure(worker=False)
     suite = tmp_path / "suite.yaml"
     suite.write_text(suite_text("faults", SOURCE), encoding="utf-8")
-    made = Drivers(tmp_path, nodes.address, suite)
+    made = Drivers(tmp_path, loopback.address, suite)
     yield made
     for process in made.started:
         if process.poll() is None:
@@ -44,7 +46,7 @@ def undisturbed(loopback: Loopback, tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("undisturbed")
     suite = folder / "suite.yaml"
     suite.write_text(suite_text("faults", SOURCE), encoding="utf-8")
-    code, document, err = Drivers(folder, loopback.address, suite).run("--no-mlflow")
+    code, document, err = Drivers(folder, loopback.address, suite).run()
     assert code == 0, err
     assert document["counts"]["measure"]["ok"] == CASES
     return stable_bytes(folder / "run")

@@ -43,7 +43,7 @@ def flip_last_bit(path: Path) -> None:
 
 def test_a_shard_changed_or_gone_under_the_run(drivers: Drivers, shard: Path) -> None:
     cases = 2 * TENSORS
-    process = drivers.half_way("--no-mlflow")
+    process = drivers.half_way()
     flip_last_bit(shard)  # its two cases come last
     code, document, err = drivers.finish(process)
     assert code == 2, err
@@ -54,13 +54,13 @@ def test_a_shard_changed_or_gone_under_the_run(drivers: Drivers, shard: Path) ->
     assert kinds.pop(f"t{TENSORS - 1}") == "ContentChangedError"
     assert set(kinds.values()) <= {"SourceError"}
     flip_last_bit(shard)
-    code, document, err = drivers.run("--no-mlflow")
+    code, document, err = drivers.run()
     assert code == 0, err
     assert (document["resumed"], document["done"]) == (cases - failed, failed)
     wanted = stable_bytes(drivers.folder / "run")
 
     (drivers.folder / "run").rename(drivers.folder / "first")
-    process = drivers.half_way("--no-mlflow")
+    process = drivers.half_way()
     away = shard.rename(shard.with_name("away"))
     code, document, err = drivers.finish(process)
     assert code == 2, err
@@ -68,7 +68,7 @@ def test_a_shard_changed_or_gone_under_the_run(drivers: Drivers, shard: Path) ->
     assert 0 < failed < cases
     assert {failure["error_type"] for failure in document["failures"]} == {"SourceError"}
     away.rename(shard)
-    code, document, err = drivers.run("--no-mlflow")
+    code, document, err = drivers.run()
     assert code == 0, err
     assert document["done"] == failed
     drivers.check_whole(wanted, cases)
@@ -88,7 +88,7 @@ def test_another_content_is_another_case(drivers: Drivers, shard: Path) -> None:
 
 def test_a_full_disk_keeps_what_was_written(drivers: Drivers, undisturbed: bytes) -> None:
     # Parts of a few dozen rows fit, the compacted table does not.
-    code, document, err = drivers.run("--no-mlflow", faults=("file-limit=40000",))
+    code, document, err = drivers.run(faults=("file-limit=40000",))
     assert (code, document) == (2, None)
     last = err.strip().splitlines()[-1]
     assert "cannot be written (File too large); make room" in last
@@ -99,14 +99,14 @@ def test_a_full_disk_keeps_what_was_written(drivers: Drivers, undisturbed: bytes
     kept = len(store.statuses("measure"))
     assert 0 < kept <= CASES
     assert not list(store.path.rglob("*.tmp"))
-    code, document, err = drivers.run("--no-mlflow")
+    code, document, err = drivers.run()
     assert code == 0, err
     assert (document["resumed"], document["done"]) == (kept, CASES - kept)
     drivers.check_whole(undisturbed)
 
 
 def test_a_clock_that_jumps_days_changes_nothing_and_is_noted(drivers: Drivers, undisturbed: bytes) -> None:
-    code, document, err = drivers.run("--no-mlflow", faults=("clock=86400",))
+    code, document, err = drivers.run(faults=("clock=86400",))
     assert code == 0, err
     assert document["done"] == CASES
     drivers.check_whole(undisturbed)

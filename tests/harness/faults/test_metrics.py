@@ -40,7 +40,7 @@ def test_a_run_is_counted_under_its_own_name(nodes: Loopback, drivers: Drivers) 
     """Over 5 s: a real driver against two real Ray nodes."""
     run = f"counted-{uuid.uuid4().hex[:8]}"
     drivers.variables["RAY_metrics_report_interval_ms"] = "500"
-    process = drivers.start("--no-mlflow", "--out", run)
+    process = drivers.start("--out", run)
     most: dict[str, float] = {}
     while process.poll() is None:
         for name, value in scraped(nodes, run).items():

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 
 def test_a_worker_killed(nodes: Loopback, drivers: Drivers, undisturbed: bytes) -> None:
-    process = drivers.half_way("--no-mlflow")
+    process = drivers.half_way()
     killed: list[int] = []
     deadline_s = time.monotonic() + 20
     while not killed and time.monotonic() < deadline_s and process.poll() is None:
@@ -38,7 +38,7 @@ def test_poison_and_hung_cases_fail_alone_and_the_same_command_mends_them(
 ) -> None:
     suite = drivers.suite.read_text(encoding="utf-8")
     drivers.suite.write_text(suite.replace("timeout_s: 60", "timeout_s: 4"), encoding="utf-8")
-    code, document, err = drivers.run("--no-mlflow", faults=("poison=5", "hang=40"))
+    code, document, err = drivers.run(faults=("poison=5", "hang=40"))
     assert code == 2, err
     assert document["counts"]["measure"] == {"planned": CASES, "ok": CASES - 2, "failed": 2, "skipped": 0}
     failed = {failure["error_type"]: failure for failure in document["failures"]}
@@ -48,26 +48,26 @@ def test_poison_and_hung_cases_fail_alone_and_the_same_command_mends_them(
     assert "did not end within 4 s" in failed["CaseTimeoutError"]["error"]
     cases = {event["error_type"]: event["case_key"] for event in drivers.events("case")}
     assert len(cases["WorkerCrashedError"]) == 64
-    code, document, err = drivers.run("--no-mlflow")
+    code, document, err = drivers.run()
     assert code == 0, err
     assert (document["resumed"], document["done"]) == (CASES - 2, 2)
     drivers.check_whole(undisturbed)
 
 
 def test_the_driver_killed(drivers: Drivers, undisturbed: bytes) -> None:
-    process = drivers.half_way("--no-mlflow")
+    process = drivers.half_way()
     process.kill()
     process.communicate()
     half = len(drivers.store.statuses("measure"))
     assert 0 < half < CASES
-    code, document, err = drivers.run("--no-mlflow")
+    code, document, err = drivers.run()
     assert code == 0, err
     assert (document["resumed"], document["done"]) == (half, CASES - half)
     drivers.check_whole(undisturbed)
 
 
 def test_a_node_killed(nodes: Loopback, drivers: Drivers, undisturbed: bytes) -> None:
-    process = drivers.half_way("--no-mlflow")
+    process = drivers.half_way()
     deadline_s = time.monotonic() + 20
     while not nodes.worker.workers() and time.monotonic() < deadline_s and process.poll() is None:
         time.sleep(0.01)
@@ -81,10 +81,10 @@ def test_a_node_killed(nodes: Loopback, drivers: Drivers, undisturbed: bytes) ->
     drivers.check_whole(undisturbed)
 
 
-def test_the_head_restarted_and_the_run_goes_on(nodes: Loopback, drivers: Drivers, undisturbed: bytes) -> None:
-    process = drivers.half_way("--no-mlflow")
-    nodes.head.kill()
-    nodes.ensure()
+def test_the_head_restarted_and_the_run_goes_on(loopback: Loopback, drivers: Drivers, undisturbed: bytes) -> None:
+    process = drivers.half_way()
+    loopback.head.kill()
+    loopback.ensure(worker=False)
     code, document, err = drivers.finish(process, 120)
     assert code == 0, err
     assert "head at 127.0.0.2" in err
@@ -95,11 +95,11 @@ def test_the_head_restarted_and_the_run_goes_on(nodes: Loopback, drivers: Driver
 
 
 def test_the_head_gone_for_good_is_one_sentence_and_the_same_command_goes_on(
-    nodes: Loopback, drivers: Drivers, undisturbed: bytes
+    loopback: Loopback, drivers: Drivers, undisturbed: bytes
 ) -> None:
     drivers.variables["LINEPRESS_HEAD_WAIT_S"] = "1"
-    process = drivers.half_way("--no-mlflow")
-    nodes.head.kill()
+    process = drivers.half_way()
+    loopback.head.kill()
     code, document, err = drivers.finish(process, 60)
     assert (code, document) == (2, None)
     last = err.strip().splitlines()[-1]
@@ -108,7 +108,7 @@ def test_the_head_gone_for_good_is_one_sentence_and_the_same_command_goes_on(
     half = len(drivers.store.statuses("measure"))
     assert half > 0
     drivers.address = "local"  # any Ray will do; one on this machine is up sooner than two nodes
-    code, document, err = drivers.run("--no-mlflow")
+    code, document, err = drivers.run()
     assert code == 0, err
     assert (document["resumed"], document["done"]) == (half, CASES - half)
     drivers.check_whole(undisturbed)

@@ -142,6 +142,15 @@ def test_scales_behind_all_the_data_of_a_page_by_hand() -> None:
     assert scales.reshape(HEADS, 4, -1)[1, 2, 3] == pages["value", 0][1, 1, 2, DIM // 2 + 3]
 
 
+def test_a_page_of_deepseek_v4_by_hand() -> None:
+    """576 B of data of every token, then 8 B of scales of every token."""
+    layout = layouts()["vllm-0.29:deepseek-v4"]
+    rows = np.arange(2 * 4 * 584, dtype=np.uint32).reshape(2, 1, 4, 584)
+    page = lay_out({("key", 0): rows}, layout)["key_cache_tensor_0"].reshape(2, -1)[1]
+    assert page[2 * 576 + 5] == rows[1, 0, 2, 5]
+    assert page[4 * 576 + 2 * 8 + 5] == rows[1, 0, 2, 576 + 5]
+
+
 def test_scales_inside_a_cell_by_hand() -> None:
     layout = layouts()["vllm-0.29:per-token-head"]
     rows = np.arange(HEADS * 4 * (DIM + 4), dtype=np.uint32).reshape(1, HEADS, 4, DIM + 4)

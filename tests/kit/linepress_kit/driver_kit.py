@@ -15,6 +15,7 @@ from linepress.records import RunStore
 from linepress_kit.records import stable_bytes, stored_times
 
 CASES = 96
+LEAN = ("--no-mlflow", "--no-report")
 SOURCE = f"synthetic:gauss?shape=512x512&tensors={CASES}"
 
 
@@ -29,10 +30,10 @@ class Drivers:
     variables: dict[str, str] = field(default_factory=dict)
 
     def start(self, *arguments: str, faults: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-        """``linepress run`` of the suite into ``run``, as a process of its own."""
+        """``linepress run`` of the suite into ``run``, as a process of its own, without what follows the record."""
         command = [sys.executable, "-m", "linepress_kit.drivers", *faults, "--", "run", str(self.suite)]
         process = subprocess.Popen(
-            [*command, "--json", "--out", "run", "--ray-address", self.address, *arguments],
+            [*command, "--json", "--out", "run", "--ray-address", self.address, *LEAN, *arguments],
             cwd=self.folder,
             env={**os.environ, "XDG_CACHE_HOME": str(self.folder / "cache"), "NO_COLOR": "1", **self.variables},
             stdout=subprocess.PIPE,

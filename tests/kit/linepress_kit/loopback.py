@@ -159,12 +159,12 @@ class Loopback:
     def nodes(self) -> tuple[Node, Node]:
         return (self.head, self.worker)
 
-    def ensure(self) -> None:
-        """Bring back whatever a test has killed; a head that was lost takes its worker node with it."""
+    def ensure(self, worker: bool = True) -> None:
+        """Bring back what a test has killed, the worker node only if asked; a lost head takes that one with it."""
         if not self.head.alive:
             self.worker.kill()
             self.head.start()
-        if not self.worker.alive:
+        if worker and not self.worker.alive:
             self.worker.start()
 
     def __enter__(self) -> Loopback:

@@ -58,6 +58,7 @@ def make_run(path: Path, shape: Shape | None = None, seed: int = 7) -> RunStore:
     store.append("channel", _channel_rows())
     store.append("system", _system_rows())
     store.append("fabric", _fabric_rows())
+    store.append("pages", list(pages_rows()))
     store.append("gates", [_gate("lossless-everywhere", True), _gate("fast-decode", False)])
     statuses = [row["status"] for row in rows]
     store.manifest["counts"] = {
@@ -334,3 +335,36 @@ def _manifest(run_id: str) -> dict[str, Any]:
         "machine": {"host": "node-1", "cpu": "Example CPU", "usable_cores": 2, "memory_bytes": 24_000_000_000},
         "seeds": {"sample": 1},
     }
+
+
+def pages_rows() -> Iterator[dict[str, Any]]:
+    """Two engines' pages under two codecs, by line, page and whole."""
+    for contract in ("vllm-0.26", "lmcache-0.5"):
+        for codec, ratio in (("context", 1.57), ("zstd:level=3", 1.25)):
+            for granularity, unit_bytes in (("line", 64), ("page", 12288), ("object", 12288 * 64)):
+                line = granularity == "line"
+                yield {
+                    "case_key": f"{contract}/{codec}/{granularity}",
+                    "status": "ok",
+                    "lossless": True,
+                    "source": "model-kv-512.safetensors",
+                    "fit": "",
+                    "contract": contract,
+                    "engine": contract.partition("-")[0],
+                    "codec": codec,
+                    "granularity": granularity,
+                    "units": 12288 * 64 // unit_bytes,
+                    "unit_bytes": unit_bytes,
+                    "page_bytes": 12288,
+                    "ratio": 1.0 if line and codec != "context" else ratio,
+                    "key_ratio": 1.64 if codec == "context" else None,
+                    "value_ratio": 1.51 if codec == "context" else None,
+                    "worst_ratio": 1.0 if line else ratio - 0.05,
+                    "fits_half": 0.0,
+                    "fits_five_eighths": 0.0,
+                    "fits_three_quarters": 1.0,
+                    "moved_bytes": 2 * 12288 / ratio,
+                    "grew": 0,
+                    "table_bytes": 0,
+                    "sampled": line and codec != "context",
+                }

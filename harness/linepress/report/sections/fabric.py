@@ -56,7 +56,7 @@ def fabric(view: RunView) -> Section:
     else:
         section.parts.append(Note("This run has no fabric stage; what follows needs none."))
     section.parts += [
-        _size_figure("fabric-size", "Collectives of packaged topologies, plain", list(standing_curves())),
+        _standing_figure(),
         _machine_table(),
         _load_figure(),
         _scale_table(),
@@ -234,6 +234,13 @@ def _size_figure(slug: str, title: str, curves: list[plots.Curve]) -> Plot:
     return Plot(slug, drawn, title, alt, caption)
 
 
+@cache
+def _standing_figure() -> Plot:
+    """The same in every report, as is `_load_figure`: drawn once in a process."""
+    return _size_figure("fabric-size", "Collectives of packaged topologies, plain", list(standing_curves()))
+
+
+@cache
 def _load_figure() -> Plot:
     curves = list(load_curves())
     alt = "; ".join(

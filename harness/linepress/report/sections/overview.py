@@ -79,7 +79,7 @@ def _state(view: RunView) -> Note:
         parts.append(text)
     lost = int(np.count_nonzero(view.measure.real("lossless") == 0.0))
     if lost:
-        parts.append(f"{fmt.count(lost)} cases were NOT lossless")
+        parts.append(f"{fmt.count(lost)} case{'s were' if lost > 1 else ' was'} NOT lossless")
         bad = True
     gates = view.gates.real("passed")
     if len(gates):

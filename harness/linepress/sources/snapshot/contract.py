@@ -233,7 +233,11 @@ def read_layouts(stem: str, text: str) -> dict[str, Layout]:
         axes = {kind: tuple(said[kind].split()) for kind in KINDS if kind in said}
         state, parts = said.get("page") == "state", tuple(said.get("parts", ()))
         sound = axes and all(_sound(kind, a, state, bool(parts)) for kind, a in axes.items())
-        if set(said) - KEYS - set(KINDS) or not sound or (parts and sum(parts) != said.get("block_bytes")):
+        if (
+            set(said) - KEYS - set(KINDS)
+            or not sound
+            or (parts and sum(parts) not in (said.get("block_bytes"), said.get("record_bytes")))
+        ):
             raise SourceError(f"contract {stem}: layout {short} has a key or axes that no layout has")
         found[name] = Layout(
             name=name,
@@ -265,6 +269,7 @@ def _sound(kind: str, axes: tuple[str, ...], state: bool, parts: bool) -> bool:
     whole = [axis for axis in axes if axis != "x"]
     letters = [axis[0] for axis in whole]
     cut = [axis for axis in whole if axis.endswith("/x")]
+    rows = {"N", "H"} & set(letters)
     return (
         all(axis in NAMES or (axis[1:] == "/x" and axis[0] in "DN") for axis in whole)
         and len(set(letters)) == len(letters)
@@ -276,7 +281,7 @@ def _sound(kind: str, axes: tuple[str, ...], state: bool, parts: bool) -> bool:
         and (not state or "B" in letters)
         and (
             not parts
-            or (not cut and letters[-1] == "D" and set(letters[-3:-1]) <= {"N", "H"} and "B" in letters[:-3])
+            or (not cut and letters[-1] == "D" and set(letters[-1 - len(rows) : -1]) == rows and "B" in letters)
         )
     )
 

@@ -23,6 +23,7 @@ from linepress_codecs.contracts import BlockCodec, Bound, Codec
 from linepress_codecs.formats import Format
 from linepress_codecs.layout import extent
 from linepress_codecs.packing import Packing, parse_packing
+from linepress_codecs.packing.base import size_counts
 from linepress_codecs.variant import Variant
 
 DEFAULT_CHUNK_BYTES = 16 << 20
@@ -257,7 +258,7 @@ def _spread_columns(coded: Coded, line_bytes: int) -> dict[str, Any]:
     bits = coded.unit_bits
     if coded.unit_bytes != line_bytes or not len(bits):
         return dict.fromkeys(("bits_histogram", "bits_p01", "bits_p50", "bits_p99", "bits_max"))
-    histogram = np.bincount(bits, minlength=8 * line_bytes + 1)
+    histogram = size_counts(bits.astype(np.uint16, copy=False), 8 * line_bytes)
     below = np.cumsum(histogram)
     p01, p50, p99 = (int(np.searchsorted(below, q * len(bits))) for q in (0.01, 0.5, 0.99))
     return {

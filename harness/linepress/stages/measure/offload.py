@@ -15,9 +15,7 @@ from linepress_codecs.contracts import LINE_BYTES, HardwareCard
 from linepress_hardware.fabric.compressed import Coder, point_to_point
 from linepress_hardware.fabric.links import Link, link
 
-LINKS = ("pcie-5", "pcie-6", "nvlink-5", "ualink-800g", "ualoe-400g")
-SSD_LANES = 4
-"""Lanes of an NVMe drive: its port's rate bounds any SSD from above."""
+LINKS = ("pcie-5", "pcie-6", "nvlink-5", "ualink-800g", "ualoe-400g", "ssd-pcie-5")
 
 
 def rows(
@@ -28,10 +26,9 @@ def rows(
     ``core_GBps`` is what one core encodes and decodes, timed; it adds rows of pages coded in software. ``speedup`` is
     plain over coded time of one unit; ``coders`` the coders side by side that keep up with the link.
     """
-    over = [(name, link(name), 1.0) for name in LINKS]
-    over.append(("ssd (PCIe 5 x4 port)", link("pcie-5"), SSD_LANES / link("pcie-5").lanes))
+    over = [link(name) for name in LINKS]
     if row["granularity"] == "line":
-        return [_line(row, name, where, share) for name, where, share in over]
+        return [_line(row, one) for one in over]
     unit = row["unit_bytes"]
     engines = []
     if card is not None:
@@ -39,43 +36,43 @@ def rows(
         engines.append(("card", _engine_GBps(row, card), _engine_GBps(row, card), fill_ns))
     if core_GBps is not None:
         engines.append(("core", *core_GBps, unit / core_GBps[0] + unit / core_GBps[1]))
-    return [_page(row, name, where.rate_GBps * share, *engine) for engine in engines for name, where, share in over]
+    return [_page(row, one, *engine) for engine in engines for one in over]
 
 
-def _said(row: Mapping[str, Any], coder: str, name: str, rate_GBps: float) -> dict[str, Any]:
+def _said(row: Mapping[str, Any], coder: str, over: Link) -> dict[str, Any]:
     return {
         "contract": row["contract"],
         "codec": row["codec"],
         "granularity": row["granularity"],
         "coder": coder,
-        "link": name,
-        "rate_GBps": rate_GBps,
+        "link": over.name,
+        "rate_GBps": over.rate_GBps,
         "coders": None,
         "break_even_bytes": None,
     }
 
 
-def _line(row: Mapping[str, Any], name: str, over: Link, share: float) -> dict[str, Any]:
+def _line(row: Mapping[str, Any], over: Link) -> dict[str, Any]:
     coded = LINE_BYTES / row["ratio"]
     plain, short = (float(over.framing.wire_bytes(n)) for n in (LINE_BYTES, coded))
-    return _said(row, "card", name, over.rate_GBps * share) | {"speedup": plain / short}
+    return _said(row, "card", over) | {"speedup": plain / short}
 
 
 def _page(
     row: Mapping[str, Any],
-    name: str,
-    rate_GBps: float,
+    over: Link,
     coder: str,
     encode_GBps: float,
     decode_GBps: float,
     fill_ns: float,
 ) -> dict[str, Any]:
+    rate_GBps = over.rate_GBps
     coders = max(1, -int(-row["ratio"] * rate_GBps // min(encode_GBps, decode_GBps)))
     both = Coder(row["ratio"], coders * encode_GBps, coders * decode_GBps, message_us=fill_ns / 1e3)
     told = point_to_point(rate_GBps, 0.0, both)
     plain_us = row["unit_bytes"] / rate_GBps / 1e3
     alone = plain_us / (fill_ns / 1e3 + plain_us / told["largest_speedup"])
-    return _said(row, coder, name, rate_GBps) | {
+    return _said(row, coder, over) | {
         "coders": coders,
         "break_even_bytes": told["break_even_bytes"],
         "speedup": told["largest_speedup"],
