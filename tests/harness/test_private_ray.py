@@ -77,9 +77,9 @@ PROBE = """
 import os, sys
 from ray._raylet import GcsClient
 try:
-    print("in", GcsClient(address=sys.argv[1]).internal_kv_keys(b"", None, 3))
+    print("in", GcsClient(address=sys.argv[1]).internal_kv_keys(b"", None, 3), flush=True)
 except Exception as error:
-    print("out", type(error).__name__)
+    print("out", type(error).__name__, flush=True)
 os._exit(0)
 """
 
