@@ -20,6 +20,10 @@ from linepress.tables.channel import channel_tables
 from linepress.tables.markdown import as_markdown
 from linepress.tables.ratios import headline_table
 
+GAINS = (
+    "\\*: above the bytes saved on the bus; the report names the resource that these free. What has not converged is "
+    "not stated."
+)
 COLUMNS = ("data", "raw", "codec", "payload", "packed", "bound", "decode", "lossless")
 
 
@@ -85,7 +89,7 @@ def main(arguments: list[str]) -> int:
         found = verdicts(store)
         view = RunView.load(store, found)
         text = with_table(readme.read_text(encoding="utf-8"), "ratios", ratio_table(view), _origin(view))
-        text = with_table(text, "channel", channel_table(view), "Gains that have not converged are not stated.")
+        text = with_table(text, "channel", channel_table(view), GAINS)
     except LinepressError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
