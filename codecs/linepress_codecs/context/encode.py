@@ -25,17 +25,27 @@ from linepress_codecs.context.cells import (
     row_and_shift,
 )
 from linepress_codecs.context.rows import ESCAPE_SYMBOL, NEAR, OFFSET, SMALL_CELLS
-from linepress_codecs.tans.flight import FLIGHT, U8, code_flight, start_states, write_flight
 from linepress_codecs.tans.kernels import (
     BUFFER_WORDS,
+    MODE_CODED,
     U0,
     U1,
+    U6,
+    U63,
+    U64,
+    ZERO_LINE,
+    ZERO_LINE_BITS,
+    code_raw,
     emit,
+    emit_tail,
     low_bits,
+    read64,
     step_back,
 )
 
-U256 = np.uint64(256)
+FLIGHT = 4
+"""Lines whose encoder steps are interleaved."""
+U8, U256 = np.uint64(8), np.uint64(256)
 NO_SYMBOL = np.uint64(254)
 """A symbol without a frequency in any row, below the escape."""
 
@@ -213,6 +223,7 @@ def channel_code(  # type: ignore[no-untyped-def]
     n, m = elements.shape
     chain = m // streams
     r = np.uint64(precision)
+    size = U1 << r
     places = np.zeros((FLIGHT, m), np.uint64)
     out = np.zeros((FLIGHT, m), np.uint64)
     out_bits = np.zeros((FLIGHT, m), np.uint64)
@@ -224,9 +235,6 @@ def channel_code(  # type: ignore[no-untyped-def]
     empty = np.zeros(FLIGHT, np.bool_)
     scratch = np.zeros((5, m), np.int64)
     flush = np.uint64(streams) * r
-    steps = np.empty(m, np.int64)
-    for q in range(m):
-        steps[q] = q % streams * chain + q // streams
     cursor = U0
     for first in range(0, n, FLIGHT):
         lines = min(FLIGHT, n - first)
@@ -247,22 +255,58 @@ def channel_code(  # type: ignore[no-untyped-def]
                 )  # fmt: skip
             else:
                 fills[g] = np.uint64(fill_here)
-        if streams != 2 and streams != 4:
-            cursor = code_flight(
-                elements, first, lines, places, raw, fills, empty, steps, width, streams, precision, machine_bits,
-                machine_find, machine_state, out, out_bits, state, bits, words, starts, cursor, write,
-            )  # fmt: skip
-            continue
-        for g in range(lines):
-            start_states(raw, g, streams, r, state)
+            raw_at = np.uint64(64 * g * BUFFER_WORDS)
+            for c in range(streams):
+                state[g, c] = size + low_bits(read64(raw, raw_at + np.uint64(c) * r), r)
             stepped[g] = U0
-        for g in range(0, lines, 4 // streams):
-            _step_back_four(
-                places, state, stepped, out, out_bits, g, min(g + 1, lines - 1), streams == 4, r, machine_bits,
-                machine_find, machine_state,
-            )  # fmt: skip
-        cursor = write_flight(
-            elements, first, lines, raw, fills, empty, chain, width, streams, precision, machine_bits, machine_find,
-            machine_state, out, out_bits, state, stepped, bits, words, starts, cursor, write,
-        )  # fmt: skip
+        if streams == 2 or streams == 4:
+            for g in range(0, lines, 4 // streams):
+                _step_back_four(
+                    places, state, stepped, out, out_bits, g, min(g + 1, lines - 1), streams == 4, r, machine_bits,
+                    machine_find, machine_state,
+                )  # fmt: skip
+        else:
+            for t in range(chain - 1, -1, -1):
+                for g in range(lines):
+                    for c in range(streams):
+                        j = c * chain + t
+                        place = places[g, j]
+                        v, nb, state[g, c] = step_back(
+                            state[g, c], place, place >> U8, r, machine_bits, machine_find, machine_state
+                        )
+                        out[g, t * streams + c] = v
+                        out_bits[g, t * streams + c] = nb
+                        stepped[g] += nb
+        for g in range(lines):
+            i = first + g
+            starts[i] = cursor
+            if empty[g]:
+                if write:
+                    emit(words, cursor >> U6, U0, U0, ZERO_LINE, ZERO_LINE_BITS)
+                bits[i] = ZERO_LINE_BITS
+                cursor += U64
+                continue
+            head, head_bits, state[g, 0] = step_back(
+                state[g, 0], np.uint64(MODE_CODED), U0, r, machine_bits, machine_find, machine_state
+            )
+            fill = fills[g]
+            used = flush + head_bits + stepped[g] + fill - min(flush, fill)
+            if used >= np.uint64(m) * width:
+                if write:
+                    for w in range(m * np.int64(width) // 64 + 2):
+                        words[(cursor >> U6) + np.uint64(w)] = U0
+                used = code_raw(
+                    elements[i], m, width, machine_bits, machine_find, machine_state, precision, words, cursor, write
+                )
+            elif write:
+                i_word, s_bit, held = emit(words, cursor >> U6, U0, U0, state[g, 0] - size, r)
+                i_word, s_bit, held = emit(words, i_word, s_bit, held, head, head_bits)
+                for c in range(1, streams):
+                    i_word, s_bit, held = emit(words, i_word, s_bit, held, state[g, c] - size, r)
+                for t in range(chain if streams == 2 or streams == 4 else m):
+                    i_word, s_bit, held = emit(words, i_word, s_bit, held, out[g, t], out_bits[g, t])
+                raw_at = np.uint64(64 * g * BUFFER_WORDS)
+                emit_tail(words, i_word, s_bit, held, raw, raw_at + min(flush, fill), raw_at + fill)
+            bits[i] = used
+            cursor = (cursor + used + U63) & ~U63
     return cursor

@@ -24,9 +24,8 @@ from linepress_codecs.context.cells import (
     row_and_shift,
 )
 from linepress_codecs.context.decode import after, finish, step
-from linepress_codecs.context.encode import NO_SYMBOL
+from linepress_codecs.context.encode import FLIGHT, NO_SYMBOL, U8
 from linepress_codecs.context.rows import ESCAPE_SYMBOL, NEAR, OFFSET
-from linepress_codecs.tans.flight import FLIGHT, U8, code_flight
 from linepress_codecs.tans.kernels import (
     BAD_END,
     BAD_LONG,
@@ -38,11 +37,19 @@ from linepress_codecs.tans.kernels import (
     OK,
     U0,
     U1,
+    U6,
+    U63,
+    U64,
+    ZERO_LINE,
+    ZERO_LINE_BITS,
+    code_raw,
     emit,
+    emit_tail,
     low_bits,
     read64,
     read_head,
     read_raw,
+    step_back,
 )
 
 
@@ -116,6 +123,8 @@ def woven_code(  # type: ignore[no-untyped-def]
     Returns the bits used.
     """
     n, m = elements.shape
+    r = np.uint64(precision)
+    size = U1 << r
     places = np.zeros((FLIGHT, m), np.uint64)
     out = np.zeros((FLIGHT, m), np.uint64)
     out_bits = np.zeros((FLIGHT, m), np.uint64)
@@ -124,8 +133,10 @@ def woven_code(  # type: ignore[no-untyped-def]
     flat = parameters.reshape(-1)
     last = parameters.shape[0] - 1
     state = np.zeros((FLIGHT, streams), np.uint64)
+    stepped = np.zeros(FLIGHT, np.uint64)
     fills = np.zeros(FLIGHT, np.uint64)
     empty = np.zeros(FLIGHT, np.bool_)
+    flush = np.uint64(streams) * r
     cursor = U0
     for first in range(0, n, FLIGHT):
         lines = min(FLIGHT, n - first)
@@ -139,10 +150,53 @@ def woven_code(  # type: ignore[no-untyped-def]
                 elements[i], g, channel[i], flat, last, before, needed, offset, span, width, mantissa, bias,
                 frequency, places, guess, raw,
             )  # fmt: skip
-        cursor = code_flight(
-            elements, first, lines, places, raw, fills, empty, steps, width, streams, precision, machine_bits,
-            machine_find, machine_state, out, out_bits, state, bits, words, starts, cursor, write,
-        )  # fmt: skip
+            for c in range(streams):
+                state[g, c] = size + low_bits(read64(raw, np.uint64(64 * g * BUFFER_WORDS) + np.uint64(c) * r), r)
+            stepped[g] = U0
+        c = 0
+        for q in range(m - 1, -1, -1):
+            j = steps[q]
+            c = c - 1 if c > 0 else streams - 1
+            for g in range(lines):
+                place = places[g, j]
+                value, nb, state[g, c] = step_back(
+                    state[g, c], place, place >> U8, r, machine_bits, machine_find, machine_state
+                )
+                out[g, q] = value
+                out_bits[g, q] = nb
+                stepped[g] += nb
+        for g in range(lines):
+            i = first + g
+            starts[i] = cursor
+            if empty[g]:
+                if write:
+                    emit(words, cursor >> U6, U0, U0, ZERO_LINE, ZERO_LINE_BITS)
+                bits[i] = ZERO_LINE_BITS
+                cursor += U64
+                continue
+            head, head_bits, state[g, 0] = step_back(
+                state[g, 0], np.uint64(MODE_CODED), U0, r, machine_bits, machine_find, machine_state
+            )
+            fill = fills[g]
+            used = flush + head_bits + stepped[g] + fill - min(flush, fill)
+            if used >= np.uint64(m) * width:
+                if write:
+                    for w in range(m * np.int64(width) // 64 + 2):
+                        words[(cursor >> U6) + np.uint64(w)] = U0
+                used = code_raw(
+                    elements[i], m, width, machine_bits, machine_find, machine_state, precision, words, cursor, write
+                )
+            elif write:
+                i_word, s_bit, held = emit(words, cursor >> U6, U0, U0, state[g, 0] - size, r)
+                i_word, s_bit, held = emit(words, i_word, s_bit, held, head, head_bits)
+                for c in range(1, streams):
+                    i_word, s_bit, held = emit(words, i_word, s_bit, held, state[g, c] - size, r)
+                for q in range(m):
+                    i_word, s_bit, held = emit(words, i_word, s_bit, held, out[g, q], out_bits[g, q])
+                raw_at = np.uint64(64 * g * BUFFER_WORDS)
+                emit_tail(words, i_word, s_bit, held, raw, raw_at + min(flush, fill), raw_at + fill)
+            bits[i] = used
+            cursor = (cursor + used + U63) & ~U63
     return cursor
 
 

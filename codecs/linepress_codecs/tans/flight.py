@@ -29,19 +29,36 @@ U8 = np.uint64(8)
 
 
 @njit(cache=True)
-def write_flight(  # type: ignore[no-untyped-def]
-    elements, first, lines, raw, fills, empty, items, width, streams, precision, machine_bits, machine_find,
-    machine_state, out, out_bits, state, stepped, bits, words, starts, cursor, write,
+def code_flight(  # type: ignore[no-untyped-def]
+    elements, first, lines, places, raw, fills, empty, steps, width, streams, precision, machine_bits, machine_find,
+    machine_state, out, out_bits, state, bits, words, starts, cursor, write,
 ):  # fmt: skip
-    """Sizes (and with ``write`` the code) of ``lines`` lines whose steps are done; returns the bits used so far.
+    """Sizes (and with ``write`` the code) of the ``lines`` lines from ``first`` on; returns the bits used so far.
 
-    ``out``, ``out_bits`` uint64[FLIGHT, ≥ items] are what the steps write, in the order of the stream, ``stepped``
-    the bits of them all, ``state`` uint64[FLIGHT, streams] where they end. The others: see `code_flight`.
+    ``places`` uint64[FLIGHT, m] are row * 256 + symbol of each element, ``raw`` the lines' raw fields, `BUFFER_WORDS`
+    words each, ``fills`` their bits, ``empty`` the lines coded by the zero mode, ``steps`` the elements in the order
+    of the steps. ``out``, ``out_bits`` uint64[FLIGHT, m] and ``state`` uint64[FLIGHT, streams] are overwritten.
     """
     m = elements.shape[1]
     r = np.uint64(precision)
     size = U1 << r
     flush = np.uint64(streams) * r
+    stepped = np.zeros(FLIGHT, np.uint64)
+    for g in range(lines):
+        for c in range(streams):
+            state[g, c] = size + low_bits(read64(raw, np.uint64(64 * g * BUFFER_WORDS) + np.uint64(c) * r), r)
+    c = 0
+    for q in range(m - 1, -1, -1):
+        j = steps[q]
+        c = c - 1 if c > 0 else streams - 1
+        for g in range(lines):
+            place = places[g, j]
+            value, nb, state[g, c] = step_back(
+                state[g, c], place, place >> U8, r, machine_bits, machine_find, machine_state
+            )
+            out[g, q] = value
+            out_bits[g, q] = nb
+            stepped[g] += nb
     for g in range(lines):
         i = first + g
         starts[i] = cursor
@@ -68,52 +85,10 @@ def write_flight(  # type: ignore[no-untyped-def]
             i_word, s_bit, held = emit(words, i_word, s_bit, held, head, head_bits)
             for c in range(1, streams):
                 i_word, s_bit, held = emit(words, i_word, s_bit, held, state[g, c] - size, r)
-            for q in range(items):
+            for q in range(m):
                 i_word, s_bit, held = emit(words, i_word, s_bit, held, out[g, q], out_bits[g, q])
             raw_at = np.uint64(64 * g * BUFFER_WORDS)
             emit_tail(words, i_word, s_bit, held, raw, raw_at + min(flush, fill), raw_at + fill)
         bits[i] = used
         cursor = (cursor + used + U63) & ~U63
     return cursor
-
-
-@njit(cache=True, inline="always")
-def start_states(raw, g, streams, r, state):  # type: ignore[no-untyped-def]
-    """The states in which line ``g``'s encoder starts: the first bits of its raw fields."""
-    for c in range(streams):
-        at = np.uint64(64 * g * BUFFER_WORDS) + np.uint64(c) * r
-        state[g, c] = (U1 << r) + low_bits(read64(raw, at), r)
-
-
-@njit(cache=True)
-def code_flight(  # type: ignore[no-untyped-def]
-    elements, first, lines, places, raw, fills, empty, steps, width, streams, precision, machine_bits, machine_find,
-    machine_state, out, out_bits, state, bits, words, starts, cursor, write,
-):  # fmt: skip
-    """Sizes (and with ``write`` the code) of the ``lines`` lines from ``first`` on; returns the bits used so far.
-
-    ``places`` uint64[FLIGHT, m] are row * 256 + symbol of each element, ``raw`` the lines' raw fields, `BUFFER_WORDS`
-    words each, ``fills`` their bits, ``empty`` the lines coded by the zero mode, ``steps`` the elements in the order
-    of the steps. ``out``, ``out_bits`` uint64[FLIGHT, m] and ``state`` uint64[FLIGHT, streams] are overwritten.
-    """
-    m = elements.shape[1]
-    r = np.uint64(precision)
-    stepped = np.zeros(FLIGHT, np.uint64)
-    for g in range(lines):
-        start_states(raw, g, streams, r, state)
-    c = 0
-    for q in range(m - 1, -1, -1):
-        j = steps[q]
-        c = c - 1 if c > 0 else streams - 1
-        for g in range(lines):
-            place = places[g, j]
-            value, nb, state[g, c] = step_back(
-                state[g, c], place, place >> U8, r, machine_bits, machine_find, machine_state
-            )
-            out[g, q] = value
-            out_bits[g, q] = nb
-            stepped[g] += nb
-    return write_flight(
-        elements, first, lines, raw, fills, empty, m, width, streams, precision, machine_bits, machine_find,
-        machine_state, out, out_bits, state, stepped, bits, words, starts, cursor, write,
-    )  # fmt: skip
