@@ -100,7 +100,7 @@ def test_idle_latency_added_is_near_its_closed_form(memory: str, within: float) 
 
 
 @pytest.mark.parametrize("memory", ["hbm3", "ddr5", "hbm4", "lpddr5", "gddr7"])
-def test_idle_latency_added_under_refresh_per_bank_is_at_most_a_quarter_above_its_closed_form(memory: str) -> None:
+def test_the_closed_form_lies_less_than_a_quarter_low_under_refresh_per_bank(memory: str) -> None:
     """Straddled atoms lie in several banks, each refreshed in its own time; the closed form counts one."""
     s = study(memory)
     assert 1.0 <= idle_latency_added(s) / s.closed_form_latency_added_ns() <= 1.3
