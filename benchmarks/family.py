@@ -124,6 +124,18 @@ def draw(panels: dict[str, list[dict[str, Any]]], out: Path) -> None:
     figure.savefig(out, dpi=150)
 
 
+def as_one_table(panels: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """Markdown, a row a codec in the order of the first panel: ratio and speed in each, and its decode table."""
+    heads = [f"{title}: ratio | decode, Zstandard-1" for title in panels]
+    out = [f"| codec | {' | '.join(heads)} | decode table, bits |", "|---|" + "---:|" * (2 * len(panels) + 1)]
+    by_codec = [{row["codec"]: row for row in rows} for rows in panels.values()]
+    for codec, first in by_codec[0].items():
+        cells = [f"{row['ratio']:.3f} | {row['decode_over_zstd1']:.2f}" for row in (each[codec] for each in by_codec)]
+        table = f"{first['table_bits']:,.0f}" if first["kind"] == "line" else "–"
+        out.append(f"| `{codec}` | {' | '.join(cells)} | {table} |")
+    return out
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.family", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("files", nargs="*", default=[str(DATA / name) for name in SAMPLES])
@@ -140,13 +152,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         print(json.dumps(panels, indent=1))
         return 0
+    if options.markdown:
+        print("\n".join(as_one_table(panels)))
+        return 0
     for title, rows in panels.items():
-        if options.markdown:
-            print(f"\n| {title} | payload ratio | decode table, bits | decode, Zstandard-1 |\n|---|---:|---:|---:|")
-            for row in rows:
-                table = f"{row['table_bits']:,.0f}" if row["kind"] == "line" else "–"
-                print(f"| `{row['codec']}` | {row['ratio']:.3f} | {table} | {row['decode_over_zstd1']:.2f} |")
-            continue
         print(f"\n{title}\n{'codec':<18} {'ratio':>7} {'table, bits':>12} {'decode, zstd-1':>15}")
         for row in rows:
             print(
