@@ -125,8 +125,9 @@ def run_task(task: Task, timeout_s: float, session: str) -> list[Row]:
     started_at = datetime.now(UTC)
     start = time.perf_counter()
     try:
+        function = target_of(task.target)  # outside the watch: a new worker's imports are no fault of its first case
         with within(timeout_s, session, task.key):
-            found = target_of(task.target)(*task.arguments, **task.options)
+            found = function(*task.arguments, **task.options)
         rows = checked(task, found)
     except Exception as error:  # the one place where any exception becomes a failed record
         rows = [{**task.identity, **failure(error)}]
