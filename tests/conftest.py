@@ -17,8 +17,8 @@ import pytest
 # What the user's cache remembers must neither help a test nor be touched by one.
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="linepress-tests-")
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
-# Ray starts its workers at niceness 15, where a busy neighbour leaves them 3 % of a core and tests run into their limits.
-os.environ["RAY_worker_niceness"] = "0"
+# Ray starts its workers at niceness 15, where a busy neighbour leaves them 3 % of a core and tests run into limits.
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  (the name as Ray reads it)
 
 RAY_FIXTURES = {"ray_cluster", "loopback"}
 

@@ -52,6 +52,12 @@ CUTS = (
         {f"{kind}_cache_tensor_{layer}": 0 for kind in ("key", "value") for layer in (4, 20)},
     ),
     Cut(
+        "smollm2-135m-instruct-kv-pycode-512.safetensors",
+        "9bca52bc20acc7b9483d817e7a4959cd2832ffa7729648afc00bd7df26620d7b",
+        "smollm2-135m-instruct-kv-pycode-512.safetensors",
+        {f"{kind}_cache_tensor_{layer}": 0 for kind in ("key", "value") for layer in (4, 20)},
+    ),
+    Cut(
         "whisper-tiny-layers-bf16.safetensors",
         "618c351f7a7a2d1b2195f69a6edffd0c8c2b3981ce5f9c9d691e70d426f725aa",
         "whisper-tiny-bf16.safetensors",

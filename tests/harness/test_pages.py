@@ -85,6 +85,18 @@ def test_sums_are_the_codecs(tmp_path: Path) -> None:
     assert found["object"]["table_bytes"] > 0
 
 
+def test_tables_of_another_text_stand_beside_those_of_the_own(tmp_path: Path) -> None:
+    layout = layout_named("vllm-0.26", "c")
+    laid, other = (lay(open_source(kv(tmp_path / f"{seed}.safetensors", seed)).tensors(), layout) for seed in (1, 2))
+    huffman, zstd = (Variant.parse(spec).codec for spec in ("huffman", "zstd:level=3"))
+    own = measure_pages(laid, laid, huffman)  # type: ignore[arg-type]
+    found = measure_pages(laid, other, huffman)  # type: ignore[arg-type]
+    assert [row["own_text_ratio"] for row in own] == [None] * 3
+    assert [row["own_text_ratio"] for row in found] == [row["ratio"] for row in own]
+    assert all(row["lossless"] and 1 < row["ratio"] < row["own_text_ratio"] for row in found)
+    assert [row["own_text_ratio"] for row in measure_pages(laid, other, zstd)] == [None] * 3  # type: ignore[arg-type]
+
+
 def test_raw_moves_what_there_is(tmp_path: Path) -> None:
     found = rows_of(kv(tmp_path / "s.safetensors", 3), "vllm-0.23", "raw")
     assert found["line"]["ratio"] == 1

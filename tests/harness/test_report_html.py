@@ -100,6 +100,12 @@ def test_every_section_is_there_and_linked(page: Page) -> None:
     assert [f"#{name}" for name in SECTIONS] == [link for link in links if link != "#main"]
 
 
+def test_the_first_word_on_kv_is_that_of_tables_of_another_text(page: Page) -> None:
+    first = page.texts.index("KV cache, tables of another text")
+    assert "1.570 payload, with tables of its own text 1.590 – context, vllm-0.26" in page.texts[first:]
+    assert first < page.texts.index("KV cache, bf16, of its own text")
+
+
 def test_nothing_comes_from_outside(report: str, page: Page) -> None:
     for tag, attrs in page.tags:
         assert tag not in ("iframe", "object", "embed", "base", "link", "img"), tag

@@ -16,7 +16,7 @@ from linepress.cluster.join import Cluster
 from linepress.errors import RecordError
 from linepress.records import RunStore
 from linepress.records.pools import pools
-from linepress.records.summary import headline
+from linepress.records.summary import best_on_another_text, headline
 from linepress.records.summary import measured as measured_frame
 from linepress.run.engine import Run, exit_code
 from linepress.run.gates import aggregate, check_gates
@@ -299,7 +299,11 @@ def test_the_smoke_suite_goes_through_every_stage(smoke: RunOutcome) -> None:
         "channel": 0,
         "system": 0,
         "fabric": 0,
+        "pages": 0,
     }
+    other = best_on_another_text(smoke.store)
+    assert other is not None
+    assert 1.54 < other["ratio"] < other["own_text_ratio"]
     rows = smoke.store.rows("measure")
     assert all(row["lossless"] for row in rows)
     line = {(r["data"], r["format"], r["variant"]): r for r in headline(measured_frame(smoke.store))}

@@ -41,7 +41,7 @@ def test_every_shipped_suite_is_sound(name: str) -> None:
 
 def test_list_suites_names_the_smoke_suite() -> None:
     rows = {row["suite"]: row for row in list_suites()}
-    assert rows["smoke"]["stages"] == ["measure", "channel", "system", "fabric"]
+    assert rows["smoke"]["stages"] == ["measure", "channel", "system", "fabric", "pages"]
 
 
 def test_sweeps_unfold_to_variants(tmp_path: Path) -> None:

@@ -138,6 +138,7 @@ def test_every_figure_is_rounded_and_none_is_under_a_reserved_name(tmp_path: Pat
     assert rates
     assert all(value == float(f"{value:.3g}") for value in rates)
     assert {"variants", "channel_results", "system_results", "gates"} <= set(content.tables)
+    assert {point.key: point.value for point in content.parent.points}["kv/other_text/best_payload_ratio"] == 1.57
     assert len(content.parent.points) <= HEADLINE_METRICS
 
 

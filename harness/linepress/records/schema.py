@@ -389,6 +389,7 @@ PAGES = (
     count("unit_bytes", "Bytes of a unit.", "B"),
     count("page_bytes", "Bytes of a page.", "B"),
     real("ratio", "Raw over coded; of pages with line sizes, of the object with tables too."),
+    real("own_text_ratio", "With tables of the snapshot itself; null where ratio is that, or nothing is learned."),
     real("key_ratio", "Payload ratio of the lines of keys."),
     real("value_ratio", "Payload ratio of the lines of values."),
     real("worst_ratio", "Ratio of the worst unit."),
@@ -454,7 +455,7 @@ _OWN: dict[str, tuple[pa.Field, ...]] = {
 }
 
 ADDED = frozenset(
-    {("measure", "head_bits"), ("measure", "timed_bytes")}
+    {("measure", "head_bits"), ("measure", "timed_bytes"), ("pages", "own_text_ratio")}
     | {("fabric", name) for name in ("machine_s", "plain_machine_s", "machine_speedup", "machine_band")}
 )
 """Columns that this schema version got later: a part written before has none, and holds null there."""

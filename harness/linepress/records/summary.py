@@ -322,6 +322,19 @@ def best_payload_line_variant(found: list[Summary]) -> Summary | None:
     return max(lines, key=lambda s: np.nan_to_num(s.payload_ratio), default=None)
 
 
+def best_on_another_text(store: RunStore) -> dict[str, Any] | None:
+    """The lossless row of ``pages`` with the highest payload ratio of lines whose tables are of another text.
+
+    What a device would reach, which cannot learn from the cache that it is about to hold; None without such a row.
+    """
+    rows = [
+        row
+        for row in store.rows("pages")
+        if row["status"] == "ok" and row["lossless"] and row["granularity"] == "line" and row["own_text_ratio"]
+    ]
+    return max(rows, key=lambda row: float(row["ratio"]), default=None)
+
+
 def pareto(points: list[tuple[float, float]]) -> list[int]:
     """Indices of the points that no other beats in both coordinates (more is better), by rising x."""
     order = sorted(range(len(points)), key=lambda i: (-points[i][0], -points[i][1]))

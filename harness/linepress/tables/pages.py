@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from linepress.tables import format as fmt
@@ -13,6 +14,7 @@ COLUMNS = (
     Column("codec"),
     Column("unit"),
     Column("ratio", numeric=True, better="higher"),
+    Column("own text", numeric=True, better="higher"),
     Column("keys", numeric=True, better="higher"),
     Column("values", numeric=True, better="higher"),
     Column("worst", numeric=True, better="higher"),
@@ -45,7 +47,12 @@ def page_table(rows: Sequence[Line]) -> Table:
         "worst: of one unit. ≤: units that fit a slot of that share. grew: units whose code is longer than they are. "
         "keys, values: payload of lines. *: a sample of lines."
     )
-    return Table("pages-table", "Pages of serving engines", COLUMNS, _groups(rows, _cells), note, sortable=False)
+    own = any(row["own_text_ratio"] is not None for row in rows)
+    if own:
+        note += " own text: ratio with tables of the snapshot itself."
+    columns = tuple(column for column in COLUMNS if own or column.label != "own text")
+    groups = _groups(rows, partial(_cells, own=own))
+    return Table("pages-table", "Pages of serving engines", columns, groups, note, sortable=False)
 
 
 def link_table(rows: Sequence[Line]) -> Table:
@@ -80,12 +87,13 @@ def _number(value: Any, text: str) -> Cell:
     return cell(fmt.ABSENT if value is None else text, fmt.number(value))
 
 
-def _cells(row: Line) -> tuple[Cell, ...]:
+def _cells(row: Line, own: bool) -> tuple[Cell, ...]:
+    ratios = ("ratio", *(["own_text_ratio"] if own else []), "key_ratio", "value_ratio", "worst_ratio")
     shares = [row[f"fits_{name}"] for name in ("half", "five_eighths", "three_quarters")]
     return (
         cell(row["codec"] + ("*" if row["sampled"] else ""), style="code", hint="a sample" if row["sampled"] else ""),
         cell(row["granularity"]),
-        *(_number(row[key], fmt.ratio(row[key])) for key in ("ratio", "key_ratio", "value_ratio", "worst_ratio")),
+        *(_number(row[key], fmt.ratio(row[key])) for key in ratios),
         *(_number(share, f"{100 * share:.1f}") for share in shares),
         _number(row["moved_bytes"], f"{row['moved_bytes']:,.0f}"),
         cell(fmt.count(row["grew"]), float(row["grew"]), "bad" if row["grew"] else ""),

@@ -24,6 +24,7 @@ from linepress.records.store import RunStore
 from linepress.records.summary import (
     Summary,
     best_line_variant,
+    best_on_another_text,
     best_payload_line_variant,
     classes,
     headline,
@@ -394,7 +395,7 @@ def _parent(store: RunStore, frame: Frame, datasets: list[str], stands: Standing
 
 
 def _headline_metrics(store: RunStore, frame: Frame) -> list[Point]:
-    """At most `HEADLINE_METRICS`: failed cases, best gain, best ratios by kind of data, stored before cast."""
+    """At most `HEADLINE_METRICS`: failed cases, best gain, KV on another text, best ratios by data, casts last."""
     counts = (store.manifest.get("counts") or {}).values()
     found = {"cases_failed": float(sum(int(count.get("failed") or 0) for count in counts))}
     gains = [
@@ -404,6 +405,9 @@ def _headline_metrics(store: RunStore, frame: Frame) -> list[Point]:
     ]
     if gains:
         found["best_gain"] = max(gains)
+    other = best_on_another_text(store)
+    if other is not None:
+        found[metric_key("kv", "other_text", "best_payload_ratio")] = float(other["ratio"])
     for data, part in classes(frame):
         all_of_them = summaries(part)
         for name, best in (

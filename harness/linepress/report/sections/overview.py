@@ -8,7 +8,7 @@ import numpy as np
 
 from linepress.records.found import BLIND
 from linepress.records.standing import standing
-from linepress.records.summary import best_line_variant
+from linepress.records.summary import KIND_TITLES, best_line_variant, best_on_another_text
 from linepress.report.model import Plot, Section
 from linepress.report.view import RunView
 from linepress.tables import format as fmt
@@ -111,6 +111,11 @@ def _still_planned(manifest: Any) -> int:
 
 def _findings(view: RunView) -> list[tuple[str, str, str]]:
     pairs: list[tuple[str, str, str]] = []
+    other = best_on_another_text(view.store)
+    if other is not None:
+        ratio, own_ratio = (fmt.ratio(other[key]) for key in ("ratio", "own_text_ratio"))
+        text = f"{ratio} payload, with tables of its own text {own_ratio} – {other['codec']}, {other['contract']}"
+        pairs.append(("KV cache, tables of another text", text, ""))
     for data, found in view.summaries.items():
         best = best_line_variant(found)
         if best is None:
@@ -118,7 +123,8 @@ def _findings(view: RunView) -> list[tuple[str, str, str]]:
         text = f"{fmt.ratio(best.payload_ratio)} payload, {fmt.ratio(best.packed_ratio)} packed"
         if np.isfinite(best.bound_ratio):
             text += f"; bound {fmt.ratio(best.bound_ratio)}"
-        pairs.append((data.label, f"{text} – {best.variant}", ""))
+        own = other is not None and data.title == KIND_TITLES["key"]
+        pairs.append((f"{data.label}, of its own text" if own else data.label, f"{text} – {best.variant}", ""))
     pairs += _gains(view)
     tally = {v: sum(x.verdict == v for x in view.verdicts) for v in ("reproduced", "not reproduced", "not checkable")}
     if view.verdicts:

@@ -222,10 +222,15 @@ def pages_case(uri: str, fit: str, contract: str, codec: str, granularity: str, 
 def measure_pages(laid: Laid, fitted: Laid, codec: LineCodec | BlockCodec, *, seed: int = 0) -> list[dict[str, Any]]:
     """What ``codec`` makes of a snapshot's lines, pages and whole: one row each, see `GRANULARITIES`.
 
-    ``fitted`` is what tables are learned from, ``laid`` itself or another text in the same layout.
+    ``fitted`` is what tables are learned from, ``laid`` itself or another text in the same layout; then rows of a
+    line codec say beside it what tables of ``laid`` itself would give.
     """
     if isinstance(codec, LineCodec):
-        return _by_lines(laid, fitted, codec)
+        rows = _by_lines(laid, fitted, codec)
+        if fitted is not laid:
+            for row, own in zip(rows, _by_lines(laid, laid, codec), strict=True):
+                row["own_text_ratio"] = own["ratio"]
+        return rows
     return _by_blocks(laid, codec, seed)
 
 
@@ -374,6 +379,7 @@ def _row(
         "unit_bytes": unit_bytes,
         "page_bytes": laid.page_bytes,
         "ratio": raw / (payload_bytes if payload_bytes is not None else float(kept.sum())),
+        "own_text_ratio": None,
         "worst_ratio": unit_bytes / float(kept.max()) if kept.max() else None,
         **{f"fits_{name}": float((kept * d <= unit_bytes * n).mean()) for name, n, d in SLOTS},
         "moved_bytes": 2 * moved,
