@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from linepress_hardware.errors import UnknownPartError
+from linepress_hardware.rtl.decoders.adaptive import AdaptiveCore, AdaptiveDecoder
 from linepress_hardware.rtl.decoders.bdi import BdiDecoder
 from linepress_hardware.rtl.decoders.huffman import HuffmanDecoder
 from linepress_hardware.rtl.decoders.tans import TansCore, TansDecoder
@@ -94,6 +95,16 @@ DESIGNS = {
             TansDecoder,
             TansCore,
             "eight memories of 2,048 x 22 bits, one read port each",
+        ),
+        Design(
+            "adaptive8-decoder",
+            DECODER,
+            "adaptive:streams=8",
+            "bf16",
+            "the ring of tans8-decoder over four tables, fields of any width",
+            AdaptiveDecoder,
+            AdaptiveCore,
+            "eight memories of 10,240 x 23 bits, one read port each",
         ),
         Design("bdi-decoder", DECODER, "bdi", "bf16", "add, then encode again to check", BdiDecoder),
         Design(
