@@ -118,9 +118,7 @@ DESIGNS = {
         ),
         Design("window-encoder", ENCODER, _WINDOW, "bf16", "compare, count, a selection a slot", WindowEncoder),
         Design("window-e4m3-encoder", ENCODER, _WINDOW, "e4m3", "the same generator", lambda: WindowEncoder(E4M3)),
-        Design(
-            "huffman8-encoder", ENCODER, _HUFFMAN, "bf16", "ranks, codes, codes joined two by two", HuffmanEncoder
-        ),
+        Design("huffman8-encoder", ENCODER, _HUFFMAN, "bf16", "ranks, codes, codes joined to lanes", HuffmanEncoder),
         Design(
             "pairs-address",
             PLACEMENT,
