@@ -45,7 +45,7 @@ def lines() -> Lines:
         ("window-decoder", 400, 100, 500, slice(1), 1.0),
         ("window-decoder", 20, 20, 60, slice(4), 1.0),
         ("tans8-decoder", 20, 20, 100, slice(1), 5.0),
-        ("adaptive8-decoder", 400, 300, 60, slice(7, 8), 5.0),  # two tables, the sign in the field
+        ("adaptive8-decoder", 400, 300, 60, slice(7, 8), 5.0),  # sign in the field; two tables, 6,144 writes
         ("window-encoder", 20, 0, 60, slice(1), 1.0),
         ("bdi-decoder", 10, 10, 250, slice(1), 1.0),
         ("pairs-address", 40, 0, 12, slice(65), 1.0),
