@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from linepress_hardware.errors import UnknownPartError
 from linepress_hardware.rtl.decoders.adaptive import AdaptiveCore, AdaptiveDecoder
 from linepress_hardware.rtl.decoders.bdi import BdiDecoder
+from linepress_hardware.rtl.decoders.bpc import BpcDecoder
 from linepress_hardware.rtl.decoders.huffman import HuffmanDecoder
 from linepress_hardware.rtl.decoders.tans import TansCore, TansDecoder
 from linepress_hardware.rtl.decoders.window import WindowDecoder
@@ -114,6 +115,15 @@ DESIGNS = {
             "bf16",
             "the adders alone, as published decompressors are",
             lambda: BdiDecoder(checks=False),
+            checks=False,
+        ),
+        Design(
+            "bpc-trusting-decoder",
+            DECODER,
+            "bpc",
+            "bf16",
+            "four planes a clock, as published decompressors without checks",
+            BpcDecoder,
             checks=False,
         ),
         Design("window-encoder", ENCODER, _WINDOW, "bf16", "compare, count, a selection a slot", WindowEncoder),
