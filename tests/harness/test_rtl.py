@@ -23,6 +23,7 @@ from linepress_codecs.formats import FORMATS
 from linepress_codecs.registry import make, parse_spec
 from linepress_hardware.rtl.catalog import DECODER, DESIGNS, design
 from linepress_hardware.rtl.decoders import window
+from linepress_hardware.rtl.decoders.adaptive import FIELD, STATES, TABLES
 from linepress_hardware.rtl.decoders.huffman import LIMIT, OFFSET, ZERO_MODE
 from linepress_hardware.rtl.encoders.huffman import END, RANK, huffman_encoder_config
 from linepress_hardware.rtl.placement.spill import WAY
@@ -41,30 +42,39 @@ def lines() -> Lines:
 @pytest.mark.parametrize(
     ("name", "real", "damaged", "lines_a_set", "sets", "interval"),
     [
-        ("window-decoder", 400, 100, 500, 1, 1.0),
-        ("window-decoder", 20, 20, 60, 4, 1.0),
-        ("tans8-decoder", 20, 20, 100, 1, 5.0),
-        ("window-encoder", 20, 0, 60, 1, 1.0),
-        ("bdi-decoder", 10, 10, 250, 1, 1.0),
-        ("pairs-address", 40, 0, 12, 65, 1.0),
-        ("aligner", 40, 0, 12, 65, 1.0),
+        ("window-decoder", 400, 100, 500, slice(1), 1.0),
+        ("window-decoder", 20, 20, 60, slice(4), 1.0),
+        ("tans8-decoder", 20, 20, 100, slice(1), 5.0),
+        ("adaptive8-decoder", 400, 300, 60, slice(7, 8), 5.0),  # sign in the field; two tables, 6,144 writes
+        ("window-encoder", 20, 0, 60, slice(1), 1.0),
+        ("bdi-decoder", 10, 10, 250, slice(1), 1.0),
+        ("bpc-trusting-decoder", 20, 0, 40, slice(1), 10.0),
+        ("pairs-address", 40, 0, 12, slice(65), 1.0),
+        ("aligner", 40, 0, 12, slice(65), 1.0),
     ],
 )
 def test_a_design_answers_as_python_does(
-    lines: Lines, name: str, real: int, damaged: int, lines_a_set: int, sets: int, interval: float
+    lines: Lines, name: str, real: int, damaged: int, lines_a_set: int, sets: slice, interval: float
 ) -> None:
-    """``lines_a_set`` of the first ``sets`` sets of vectors, which are shuffled; writing tables takes time too."""
+    """``lines_a_set`` of some sets of vectors, which are shuffled; writing tables takes time too."""
     every, _ = vector_sets(design(name), lines[:real], damaged, 7)
-    some = [each.taken(np.arange(min(len(each), lines_a_set))) for each in every[:sets]]
+    some = [each.taken(np.arange(min(len(each), lines_a_set))) for each in every[sets]]
     out = simulate(design(name), some, "amaranth")
     assert (out.differ, out.first) == (0, -1)
-    assert (len(some), out.lines) == (sets, sum(map(len, some)))
+    assert out.lines == sum(map(len, some))
     assert out.lines >= lines_a_set
     assert out.refused == sum(int(each.error.sum()) for each in some)
     assert (out.refused > 10) == (damaged > 0)
     cycles = design(name).make().cycles
     assert (out.cycles_least, out.cycles_most) == (cycles, cycles)
     assert out.interval == pytest.approx(interval, rel=0.05)
+
+
+def test_the_adaptive_decoder_is_asked_under_every_field_and_number_of_tables(lines: Lines) -> None:
+    """Too slow to interpret; the vectors that the benchmark compiles it for hold what it must be asked."""
+    sets, _ = vector_sets(design("adaptive8-decoder"), lines, 20, 7)
+    assert {dict(each.config)[FIELD] for each in sets} == set(range(8))
+    assert {(len(each.config) - 2) // STATES - 1 for each in sets} == {0, 1, 2, TABLES}
 
 
 def test_the_spill_unit_is_asked_in_groups_of_any_length_and_both_ways(lines: Lines) -> None:
@@ -110,8 +120,8 @@ def test_wrong_tables_and_a_dropped_limit_are_seen(lines: Lines, monkeypatch: py
 def test_cards_say_what_was_measured() -> None:
     """Cycles, interval, clock and area of a card are those of the file, with the standing each deserves."""
     designs = record()["designs"]
-    first = {(d.codec, d.format): d.name for d in reversed(DESIGNS.values()) if d.kind == DECODER}
-    assert len(first) == 5
+    first = {(d.codec, d.format): d.name for d in reversed(DESIGNS.values()) if d.kind == DECODER and d.checks}
+    assert len(first) == 6
     for (spec, fmt), decoder in first.items():
         row = designs[decoder]
         card: HardwareCard = make(*parse_spec(spec)).card(FORMATS[fmt])  # type: ignore[attr-defined]
@@ -157,7 +167,8 @@ def test_the_file_names_its_tools_and_libraries() -> None:
 
 
 def test_the_targets_are_met_at_the_typical_corner_with_wires() -> None:
-    """window: 3 cycles at 1.75 GHz; huffman: 14 at 1.75 GHz, 64 symbols too; tans: 1.4 GHz, a line every 5."""
+    """window: 3 cycles at 1.75 GHz; huffman: 14 at 1.75 GHz, 64 symbols too; tans, adaptive: 1.4 GHz, a line every 5;
+    the encoder of huffman no slower than its decoder, whose clock a card would lose by it."""
     designs = record()["designs"]
     for name, cycles, interval, clock_GHz in (
         ("window-decoder", 3, 1, 1.75),
@@ -165,6 +176,8 @@ def test_the_targets_are_met_at_the_typical_corner_with_wires() -> None:
         ("huffman8-decoder", 14, 1, 1.75),
         ("huffman8-64-decoder", 14, 1, 1.75),
         ("tans8-decoder", 14, 5, 1.4),
+        ("adaptive8-decoder", 15, 5, 1.4),
+        ("huffman8-encoder", 10, 1, 1.83),
     ):
         row = designs[name]
         assert (row["cycles"], row["interval"]) == (cycles, interval)

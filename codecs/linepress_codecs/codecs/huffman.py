@@ -229,7 +229,8 @@ class Huffman(LineCodec):
             "cycles",
             "estimated",
             f"{FIXED_ENCODE} for ranks, lengths and codes of all symbols at once + log2({symbols}) to join codes two "
-            f"by two, as the RTL design {BUILT_ENCODER} takes, + 1 to choose among tables; not built so",
+            f"by two (the RTL design {BUILT_ENCODER} joins those of a lane and places the lanes, in as many clocks) "
+            "+ 1 to choose among tables; not built so",
         )
         if (fmt.name, parts, self.tables, self.limit) == ("bf16", 8, 1, 12):
             return rtl_card(BUILT, BUILT_ENCODER, sram, HUFFMAN_ANCHORS)

@@ -77,4 +77,5 @@ class StaticTansCodec(LineCodec):
         return decode_one(packed, i, self._own(tables), self.streams)
 
     def card(self, fmt: Format) -> HardwareCard:
-        return static_card(fmt, self.streams, self.precision, self._tables())
+        any_field = self._mantissa() != 0
+        return static_card(fmt, self.streams, self.precision, self._tables(), any_field=any_field)

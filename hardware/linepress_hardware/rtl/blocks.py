@@ -86,16 +86,16 @@ def shift_out(
     return value[: unit * width]
 
 
-def shift_in(m: Module, bits: Any, amount: Any, most: int, width: int, name: str) -> Value:
-    """``bits`` moved up by ``amount`` places (at most ``most``), zeros below, cut to ``width`` bits.
+def shift_in(m: Module, bits: Any, amount: Any, most: int, width: int, name: str, *, unit: int = 1) -> Value:
+    """``bits`` moved up by ``amount`` units of ``unit`` places (at most ``most``), zeros below, ``width`` bits of it.
 
     Small shifts first let the width grow as late as it can.
     """
     value = Value.cast(bits)
     own = len(value)
     for k in range(most.bit_length()):
-        keep = min(width, own + min(most, (2 << k) - 1))
-        moved = Cat(Const(0, 1 << k), value)
+        keep = min(width, own + unit * min(most, (2 << k) - 1))
+        moved = Cat(Const(0, unit << k), value)
         value = named(m, Mux(amount[k], resized(moved, keep), resized(value, keep)), f"{name}_{k}")
     return value
 

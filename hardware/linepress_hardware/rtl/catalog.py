@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from linepress_hardware.errors import UnknownPartError
+from linepress_hardware.rtl.decoders.adaptive import AdaptiveCore, AdaptiveDecoder
 from linepress_hardware.rtl.decoders.bdi import BdiDecoder
+from linepress_hardware.rtl.decoders.bpc import BpcDecoder
 from linepress_hardware.rtl.decoders.huffman import HuffmanDecoder
 from linepress_hardware.rtl.decoders.tans import TansCore, TansDecoder
 from linepress_hardware.rtl.decoders.window import WindowDecoder
@@ -95,6 +97,16 @@ DESIGNS = {
             TansCore,
             "eight memories of 2,048 x 22 bits, one read port each",
         ),
+        Design(
+            "adaptive8-decoder",
+            DECODER,
+            "adaptive:streams=8",
+            "bf16",
+            "the ring of tans8-decoder over four tables, fields of any width",
+            AdaptiveDecoder,
+            AdaptiveCore,
+            "eight memories of 10,240 x 23 bits, one read port each",
+        ),
         Design("bdi-decoder", DECODER, "bdi", "bf16", "add, then encode again to check", BdiDecoder),
         Design(
             "bdi-trusting-decoder",
@@ -105,11 +117,18 @@ DESIGNS = {
             lambda: BdiDecoder(checks=False),
             checks=False,
         ),
+        Design(
+            "bpc-trusting-decoder",
+            DECODER,
+            "bpc",
+            "bf16",
+            "four planes a clock, as published decompressors without checks",
+            BpcDecoder,
+            checks=False,
+        ),
         Design("window-encoder", ENCODER, _WINDOW, "bf16", "compare, count, a selection a slot", WindowEncoder),
         Design("window-e4m3-encoder", ENCODER, _WINDOW, "e4m3", "the same generator", lambda: WindowEncoder(E4M3)),
-        Design(
-            "huffman8-encoder", ENCODER, _HUFFMAN, "bf16", "ranks, codes, codes joined two by two", HuffmanEncoder
-        ),
+        Design("huffman8-encoder", ENCODER, _HUFFMAN, "bf16", "ranks, codes, codes joined to lanes", HuffmanEncoder),
         Design(
             "pairs-address",
             PLACEMENT,

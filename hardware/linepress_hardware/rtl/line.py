@@ -77,6 +77,7 @@ class LineEngine(Elaboratable):
 
     line_bits: int
     """Width of ``line``: the longest code."""
+    config_address_bits: int = CONFIG_ADDRESS_BITS
     data_bits: int = RAW_BITS
     interval: int = 1
     _cycles: int | None = None
@@ -84,7 +85,7 @@ class LineEngine(Elaboratable):
 
     def __init__(self) -> None:
         self.cfg_we = Signal(name="cfg_we")
-        self.cfg_addr = Signal(CONFIG_ADDRESS_BITS, name="cfg_addr")
+        self.cfg_addr = Signal(self.config_address_bits, name="cfg_addr")
         self.cfg_data = Signal(CONFIG_DATA_BITS, name="cfg_data")
         self.valid = Signal(name="valid")
         self.ready = Signal(name="ready")

@@ -10,11 +10,13 @@ import numpy as np
 from linepress.rtl.crafted import delta_lines
 from linepress.rtl.placements import CODECS, placement_vectors
 from linepress.rtl.vectors import corner_lines, damaged_vectors, line_vectors
+from linepress_codecs.codecs.adaptive import Adaptive
 from linepress_codecs.codecs.window import WindowTables
 from linepress_codecs.contracts import NOWHERE, LineCodec, Lines, NoTables, Tables
 from linepress_codecs.huffman.canonical import code_lengths
 from linepress_codecs.huffman.tables import HuffmanTables
 from linepress_codecs.registry import make, parse_spec
+from linepress_codecs.tans.static import FINE_MANTISSA_BITS
 from linepress_hardware.rtl.catalog import DECODER, Design
 from linepress_hardware.rtl.simulate.run import simulate
 from linepress_hardware.rtl.simulate.vectors import Outcome, Vectors
@@ -46,7 +48,7 @@ def table_sets(codec: LineCodec, lines: Lines, corner: Lines) -> list[Tables]:
 
     The odd ones are what no fit of real lines gives and a tensor's table bytes may say: tables of one element
     in both signs, for ``window`` a base so high that its last codes pass the largest exponent, for ``huffman`` codes
-    of other lengths.
+    of other lengths, for ``adaptive`` every field there is, fewer tables than the engine has, and none.
     """
     zeros = corner[: len(corner) // 2]
     whole = replace(lines, data=np.concatenate([lines.data, zeros.data]), geometry=NOWHERE)
@@ -59,6 +61,14 @@ def table_sets(codec: LineCodec, lines: Lines, corner: Lines) -> list[Tables]:
         return sets[:1]
     if codec.codec_id == "window":
         sets.append(WindowTables((1 << lines.format.exponent_bits) - 3))
+    if codec.codec_id == "adaptive":
+        # Of lines of one sign the sign costs nothing in the field.
+        sign = some.format.storage.type(1 << (some.format.bits - 1))
+        positive = replace(some, data=(some.data.view(some.format.storage) & ~sign).view(np.uint8))
+        sets.append(codec.fit([some[:1]]))
+        for mantissa in range(FINE_MANTISSA_BITS + 1):
+            one_field = replace(cast(Adaptive, codec), mantissa=mantissa, tables=mantissa + 1 & ~mantissa)
+            sets += [one_field.fit([some]), one_field.fit([positive])]
     if codec.codec_id == "huffman":
         # Lengths of other shapes, over the same symbols.
         symbols = np.flatnonzero(cast(HuffmanTables, sets[0]).lengths[0])

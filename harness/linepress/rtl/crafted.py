@@ -5,11 +5,14 @@ A decoder that only follows the code takes them, so nothing but such lines shows
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 from numpy.typing import NDArray
 
 from linepress_codecs.contracts import LineCodec, Tables
 from linepress_codecs.formats import Format
+from linepress_codecs.tans.static import StaticTables
 
 Code = tuple[int, int]
 """Bits of a line as a number, low bit first, and how many they are."""
@@ -144,18 +147,16 @@ def _huffman(codec: LineCodec, tables: Tables, rng: np.random.Generator) -> list
 
 
 def _tans(codec: LineCodec, tables: Tables, rng: np.random.Generator) -> list[Code]:
-    machine = tables.machine  # type: ignore[attr-defined]
+    static = cast(StaticTables, tables)
+    machine, element = static.machine, static.field.raw_bits
     streams, r, size = int(codec.options()["streams"]), machine.precision, 1 << machine.precision
     if len(machine.frequency) < 2:
         return []
-    frequency = machine.frequency[1]
-    used = np.flatnonzero(frequency)
-    used = used[used > 1]
     count = 32
     out: list[Code] = []
 
-    def coded(symbols: list[int], raw: int, fill: int) -> Code:
-        """The line of these symbols whose states end in the low bits of ``raw``."""
+    def coded(row: int, symbols: list[int], raw: int, fill: int) -> Code:
+        """The line of these symbols by table ``row`` whose states end in the low bits of ``raw``."""
         state = [size + (raw >> (r * c) & (size - 1)) for c in range(streams)]
 
         def back(c: int, row: int, symbol: int) -> Code:
@@ -165,8 +166,8 @@ def _tans(codec: LineCodec, tables: Tables, rng: np.random.Generator) -> list[Co
             state[c] = int(machine.encode_state[row * size + (state[c] >> bits) + int(machine.encode_find[place])])
             return written
 
-        parts = [back(j % streams, 1, symbols[j]) for j in reversed(range(count))]
-        head = back(0, 0, 2)
+        parts = [back(j % streams, row, symbols[j]) for j in reversed(range(count))]
+        head = back(0, 0, row + 1)
         fields = [(state[0] - size, r), head, *((x - size, r) for x in state[1:]), *reversed(parts)]
         fields.append((raw >> (streams * r), max(fill - streams * r, 0)))
         value = at = 0
@@ -175,20 +176,31 @@ def _tans(codec: LineCodec, tables: Tables, rng: np.random.Generator) -> list[Co
             at += bits
         return value, at
 
-    for _ in range(400):
+    for i in range(400):
+        row = 1 + i % (len(machine.frequency) - 1)
+        frequency, used = _used(machine.frequency[row])
         # About a dozen escapes and frequent symbols fill a line; how many it takes differs with the tables.
         n_escapes = int(rng.integers(4, 24))
         others = count - n_escapes if len(used) else 0
         shares = frequency[used] / max(int(frequency[used].sum()), 1)
         symbols = [0] * (count - others) + [int(s) for s in (rng.choice(used, others, p=shares) if others else ())]
         rng.shuffle(symbols)
-        fill = sum(16 if s == 0 else 8 for s in symbols)
-        line = coded(symbols, _random(fill, rng), fill)
+        fill = sum(16 if s == 0 else element for s in symbols)
+        line = coded(row, symbols, _random(fill, rng), fill)
         if 505 <= line[1] <= 522:
             out.append(line)
-    for filled in range(9 if frequency[1] and len(used) else 0):
+    for row in range(1, len(machine.frequency)):
+        frequency, used = _used(machine.frequency[row])
         # Fewer raw bits than the states have: what is left of them must be zero, and is not in every second line.
-        symbols = [int(rng.choice(used))] * filled + [1] * (count - filled)
-        rng.shuffle(symbols)
-        out.append(coded(symbols, _random(streams * r if filled % 2 else 8 * filled, rng), 8 * filled))
+        for filled in range(streams * r // element - 1 if frequency[1] and len(used) else 0):
+            symbols = [int(rng.choice(used))] * filled + [1] * (count - filled)
+            rng.shuffle(symbols)
+            fill = element * filled
+            out.append(coded(row, symbols, _random(streams * r if filled % 2 else fill, rng), fill))
     return out
+
+
+def _used(frequency: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Frequencies of a row, and its symbols of field values."""
+    symbols = np.flatnonzero(frequency)
+    return frequency, symbols[symbols > 1]

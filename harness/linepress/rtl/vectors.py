@@ -15,9 +15,10 @@ from linepress_codecs.contracts import NOWHERE, LineCodec, Lines, NoTables, Pack
 from linepress_codecs.errors import CorruptDataError
 from linepress_codecs.formats import Format
 from linepress_codecs.huffman.tables import HuffmanTables
-from linepress_codecs.tans.static import SIGN_RAW, StaticTables
+from linepress_codecs.tans.static import SIGN_CODED, SIGN_RAW, StaticTables
 from linepress_hardware.errors import HardwareError
 from linepress_hardware.rtl.catalog import ENCODER, Design
+from linepress_hardware.rtl.decoders.adaptive import adaptive_config
 from linepress_hardware.rtl.decoders.huffman import huffman_config
 from linepress_hardware.rtl.decoders.tans import tans_config
 from linepress_hardware.rtl.decoders.window import window_config
@@ -43,6 +44,14 @@ def config_of(design: Design, codec: LineCodec, tables: Tables, fmt: Format) -> 
         static = cast(StaticTables, tables)
         field = static.field
         coded = len(static.frequency) > 0
+        if codec.codec_id == "adaptive":
+            if static.tail:
+                raise LinepressError(
+                    f"{codec.spec} stores the last {static.tail} elements of a line of this tensor raw, which the "
+                    f"design {design.name} does not: take a tensor with fewer zeros"
+                )
+            low, sign_coded = (field.low, field.signed == SIGN_CODED) if coded else (fmt.mantissa_bits, False)
+            return adaptive_config(static.machine.decode, static.first, low, sign_coded, len(static.frequency))
         if coded and (field.signed != SIGN_RAW or field.low != fmt.mantissa_bits or static.tail):
             raise LinepressError(
                 f"{codec.spec} codes the sign or mantissa bits of this tensor with the exponent, which the design "

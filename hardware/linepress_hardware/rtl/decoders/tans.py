@@ -21,7 +21,6 @@ ESCAPE, ZERO, FIRST = 0, 1, 2
 """Symbols: the whole element is raw, the element is zero, the first exponent of the table."""
 PARAMETER = 4096
 """Configuration address of the smallest exponent; the entries of the mode row lie at 0, of the table at STATES."""
-ENTRY_BITS = PRECISION + 4 + 8
 
 
 def tans_config(decode: NDArray[np.uint32], first: int, tables: int) -> list[tuple[int, int]]:
@@ -41,7 +40,7 @@ def tans_config(decode: NDArray[np.uint32], first: int, tables: int) -> list[tup
 
 
 class TansCore(LineEngine):
-    """``tans:streams=8`` of bf16 without its memories.
+    """``tans:streams=8`` of bf16 without its memories; `AdaptiveCore` is the same ring over several tables.
 
     A step takes two clocks. *Read*: the memories answer, and the body of the line moves by the bits of the step
     before. *Step*: where the bits of each stream lie follows from the states alone, so a prefix sum over the eight
@@ -52,18 +51,21 @@ class TansCore(LineEngine):
 
     line_bits = RAW_BITS + PRECISION
     interval = 5
+    precision, tables = PRECISION, 1
 
     def __init__(self) -> None:
         super().__init__()
-        self.rd_addr = [Signal(PRECISION + 1, name=f"rd_addr{c}") for c in range(STREAMS)]
-        self.rd_data = [Signal(ENTRY_BITS, name=f"rd_data{c}") for c in range(STREAMS)]
+        self.row_bits = self.tables.bit_length()
+        self.entry_bits = self.precision + 4 + 8
+        self.rd_addr = [Signal(self.precision + self.row_bits, name=f"rd_addr{c}") for c in range(STREAMS)]
+        self.rd_data = [Signal(self.entry_bits, name=f"rd_data{c}") for c in range(STREAMS)]
 
     def ports(self) -> list[Signal]:
         return [*super().ports(), *self.rd_addr, *self.rd_data]
 
     def build(self, m: Module) -> None:
-        r = PRECISION
-        first = self.config(PARAMETER, 8, "first")
+        r, flushed = self.precision, STREAMS * self.precision
+        known_bits = 20 + 2 + (self.row_bits if self.tables > 1 else 0)  # size, used, raw, zero, the table's row
 
         def held(name: str, width: int = 1, count: int = 0, reset_less: bool = True) -> Any:
             if count:
@@ -73,15 +75,19 @@ class TansCore(LineEngine):
         # Read stage: the body not yet moved, its move, and what is known of the line.
         a_valid, a_phase = held("a_valid", reset_less=False), held("a_phase", STEPS + 1)
         a_body, a_move = held("a_body", self.line_bits), held("a_move", 7)
-        a_known = held("a_known", 20 + 2)  # size, used, raw, zero
+        a_known = held("a_known", known_bits)
         a_symbols = held("a_symbol", 8, STREAMS * (STEPS - 1))
         # Step stage.
         b_valid, b_phase = held("b_valid", reset_less=False), held("b_phase", STEPS + 1)
-        b_body, b_known = held("b_body", self.line_bits), held("b_known", 22)
+        b_body, b_known = held("b_body", self.line_bits), held("b_known", known_bits)
         b_symbols = held("b_symbol", 8, STREAMS * (STEPS - 1))
-        entry, masks, pairs = held("entry", ENTRY_BITS, STREAMS), held("mask", r, STREAMS), held("pair", 5, STREAMS)
+        entry, masks, pairs = (
+            held("entry", self.entry_bits, STREAMS),
+            held("mask", r, STREAMS),
+            held("pair", 5, STREAMS),
+        )
 
-        moved = shift_out(m, a_body, a_move, self.line_bits, 80, "move")
+        moved = shift_out(m, a_body, a_move, self.line_bits, flushed, "move")
         read_nb = [d[r : r + 4] for d in self.rd_data]
         m.d.sync += [b_valid.eq(a_valid), b_phase.eq(a_phase), b_body.eq(moved), b_known.eq(a_known)]
         m.d.sync += [b.eq(a) for b, a in zip(b_symbols, a_symbols, strict=True)]
@@ -104,12 +110,14 @@ class TansCore(LineEngine):
         nexts = []
         for c in range(STREAMS):
             bits = (
-                b_body[:r] if c == 0 else shift_out(m, b_body[:80], ends[c - 1], r, r * c, f"next{c}", low_first=True)
+                b_body[:r]
+                if c == 0
+                else shift_out(m, b_body[:flushed], ends[c - 1], r, r * c, f"next{c}", low_first=True)
             )
             nexts.append(named(m, entry[c][:r] | (bits & masks[c]), f"x{c}_next"))
         total = ends[STREAMS - 1]
 
-        size, used, raw, zero = b_known[:10], b_known[10:20], b_known[20], b_known[21]
+        size, used, raw, zero, row = b_known[:10], b_known[10:20], b_known[20], b_known[21], b_known[22:]
         mode_raw, mode_zero = named(m, mode == RAW, "mode_raw"), named(m, b_body[:4] == 15, "mode_zero")
         m.d.sync += [
             a_valid.eq(take | (b_valid & ~b_phase[STEPS])),
@@ -125,21 +133,27 @@ class TansCore(LineEngine):
             named(m, r + nb0 + Mux(mode_raw, RAW_BITS - r, r * (STREAMS - 1)), "head_used"),
             named(m, used + Mux(raw, 0, total), "used_after"),
         )[:10]
+        # The tables' rows lie behind that of the modes, which is read by a line as it comes in.
+        if self.tables == 1:
+            row_after, first_row = Const(1, 1), ~take
+        else:
+            row_after = Mux(b_phase[0], named(m, (mode - CODED + 1)[: self.row_bits], "row"), row)
+            first_row = Mux(take, 0, row_after)
+        kept = [] if self.tables == 1 else [row_after]
         with m.If(take):
             m.d.sync += [a_body.eq(self.line), a_known.eq(self.size)]
         with m.Elif(b_phase[0]):
             m.d.sync += [
                 a_body.eq(Mux(mode_raw, Cat(x0, after), after[r * (STREAMS - 1) :])),
-                a_known.eq(Cat(size, used_after, mode_raw & ~mode_zero, mode_zero)),
+                a_known.eq(Cat(size, used_after, mode_raw & ~mode_zero, mode_zero, *kept)),
             ]
         with m.Else():
-            m.d.sync += [a_body.eq(b_body), a_known.eq(Cat(size, used_after, raw, zero))]
+            m.d.sync += [a_body.eq(b_body), a_known.eq(Cat(size, used_after, raw, zero, *kept))]
         for c in range(STREAMS):
             state = Mux(b_phase[0], starts[c], nexts[c])
-            row = Const(1, 1)
             if c == 0:
-                state, row = Mux(take, self.line[:r], state), ~take
-            m.d.comb += self.rd_addr[c].eq(Cat(state, row))
+                state = Mux(take, self.line[:r], state)
+            m.d.comb += self.rd_addr[c].eq(Cat(state, row_after if c else first_row))
 
         # Raw bytes: the end states first, then what is left of the line.
         pipe = Pipe(m, last)
@@ -147,11 +161,13 @@ class TansCore(LineEngine):
             b_body, Mux(raw, 0, total), Cat(size, used_after, raw, zero), nexts,
             [*b_symbols, *(e[r + 4 :] for e in entry)],
         )  # fmt: skip
-        self._place(m, pipe, first, body, move, known, states, steps)
+        self._place(m, pipe, body, move, known, states, steps)
 
     def _place(
-        self, m: Module, pipe: Pipe, first: Any, body: Any, move: Any, known: Any, states: list[Any], steps: list[Any]
+        self, m: Module, pipe: Pipe, body: Any, move: Any, known: Any, states: list[Any], steps: list[Any]
     ) -> None:
+        """Raw fields to the elements, and the line out: ``body`` is yet to be moved, ``steps`` are the symbols."""
+        first = self.config(PARAMETER, 8, "first")
         size, used, is_raw, is_zero = known[:10], known[10:20], known[20], known[21]
         rest = shift_out(m, body, move, RAW_BITS, 80, "last_move")
         raw = named(m, Mux(is_raw, rest, Cat(*states, rest)[:RAW_BITS]), "raw")
@@ -197,21 +213,23 @@ class TansCore(LineEngine):
 class TansDecoder(LineEngine):
     """`TansCore` with a memory a stream; table writes go to all of them."""
 
-    line_bits = TansCore.line_bits
-    interval = TansCore.interval
+    core: type[TansCore] = TansCore
+    line_bits = core.line_bits
+    interval = core.interval
 
     def build(self, m: Module) -> None:
-        m.submodules.core = core = TansCore()
+        m.submodules.core = core = self.core()
+        r, depth = core.precision, (1 + core.tables) << core.precision
         for name in ("cfg_we", "cfg_addr", "cfg_data", "valid", "line", "size"):
             m.d.comb += getattr(core, name).eq(getattr(self, name))
         for name in ("ready", "out_valid", "data", "error"):
             m.d.comb += getattr(self, name).eq(getattr(core, name))
-        m.submodules.memory = memory = Memory(shape=ENTRY_BITS, depth=2 * STATES, init=[])
+        m.submodules.memory = memory = Memory(shape=core.entry_bits, depth=depth, init=[])
         write = memory.write_port()
         m.d.comb += [
             write.addr.eq(self.cfg_addr),
-            write.data.eq(Cat(self.cfg_data[:PRECISION], self.cfg_data[12:16], self.cfg_data[16:24])),
-            write.en.eq(self.cfg_we & (self.cfg_addr < 2 * STATES)),
+            write.data.eq(Cat(self.cfg_data[:r], self.cfg_data[12:16], self.cfg_data[16:24])),
+            write.en.eq(self.cfg_we & (self.cfg_addr < depth)),
         ]
         for c in range(STREAMS):
             read = memory.read_port(domain="sync")

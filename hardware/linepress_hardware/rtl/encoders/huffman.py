@@ -1,4 +1,4 @@
-"""``huffman:substreams=8`` encoder: each symbol's rank, its code from the rank, then codes joined two by two."""
+"""``huffman:substreams=8`` encoder: ranks of the symbols, codes from the ranks, codes joined to lanes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from linepress_hardware.rtl.blocks import Pipe, less, mux_tree, named, one_hot, prefix_sums, shift_in
 from linepress_hardware.rtl.decoders.huffman import (
+    COARSE,
     LANES,
     LIMIT,
     OFFSET,
@@ -36,18 +37,27 @@ def huffman_encoder_config(lengths: NDArray[np.uint8], zero_lines: bool) -> list
     return writes + [write for write in huffman_config(lengths, zero_lines) if write[0] > OFFSET]
 
 
-def joined(m: Module, words: list[Any], sizes: list[Any], each: int, width: int, name: str) -> tuple[list[Any], Any]:
-    """Neighbours in one word, the second behind the first's bits: the words and their sizes; ``each`` bounds one."""
-    both, sums = [], []
-    for i in range(0, len(words), 2):
-        behind = shift_in(m, words[i + 1], sizes[i], each, width, f"{name}{i}")
-        both.append(named(m, words[i] | behind, f"{name}{i}"))
-        sums.append(named(m, (sizes[i] + sizes[i + 1])[: (2 * each).bit_length()], f"{name}{i}_size"))
-    return both, sums
+def sums_of_two(m: Module, sizes: list[Any], each: int, name: str) -> list[Any]:
+    """Sums of neighbours; ``each`` bounds one size."""
+    width = (2 * each).bit_length()
+    return [named(m, (sizes[i] + sizes[i + 1])[:width], f"{name}{i // 2}_size") for i in range(0, len(sizes), 2)]
+
+
+def joined(m: Module, words: list[Any], sizes: list[Any], each: int, name: str) -> list[Any]:
+    """Neighbours in one word, the second behind the first's bits; ``each`` bounds a size."""
+    return [
+        named(
+            m,
+            words[i] | shift_in(m, words[i + 1], sizes[i], each, 2 * each, f"{name}{i // 2}_behind"),
+            f"{name}{i // 2}",
+        )
+        for i in range(0, len(words), 2)
+    ]
 
 
 class HuffmanEncoder(LineEncoder):
-    """``huffman:substreams=8`` of bf16 in ten clocks: two look up all ranks, three give lengths and codes, five join.
+    """``huffman:substreams=8`` of bf16 in ten clocks: two look up all ranks, three give lengths and codes, two
+    join the codes of a lane while the lanes' places are summed, two move the lanes there.
 
     A line is raw where a symbol has no code or where its code would not be shorter.
     """
@@ -84,47 +94,60 @@ class HuffmanEncoder(LineEncoder):
             [named(m, less(m, r, e[:8]) | e[8], f"below{i}_{n}") for n, e in enumerate(end, 1)]
             for i, r in enumerate(rank)
         ]
-        line, rank, below, unseen, zero = pipe.cut(line, rank, below, unseen, zero)
         hits = [
-            [b[0], *(named(m, b[n] & ~b[n - 1], f"hit{i}_{n}") for n in range(1, limit))] for i, b in enumerate(below)
+            Cat(b[0], *(named(m, b[n] & ~b[n - 1], f"hit{i}_{n}") for n in range(1, limit)))
+            for i, b in enumerate(below)
         ]
+        line, rank, hits, unseen, zero = pipe.cut(line, rank, hits, unseen, zero)
         sizes = [
-            named(m, one_hot(hit, [Const(n + 1, 4) for n in range(limit)], 4), f"length{i}")
+            named(m, one_hot(list(hit), [Const(n + 1, 4) for n in range(limit)], 4), f"length{i}")
             for i, hit in enumerate(hits)
         ]
-        codes = [
-            named(m, (r - one_hot(hit, offset, limit))[:limit], f"code{i}")
-            for i, (r, hit) in enumerate(zip(rank, hits, strict=True))
-        ]
-        line, codes, hits, sizes, unseen, zero = pipe.cut(line, codes, [Cat(*h) for h in hits], sizes, unseen, zero)
+        firsts = [named(m, one_hot(list(hit), offset, limit), f"first{i}") for i, hit in enumerate(hits)]
+        line, rank, firsts, hits, sizes, unseen, zero = pipe.cut(line, rank, firsts, hits, sizes, unseen, zero)
+        codes = [named(m, (r - f)[:limit], f"code{i}") for i, (r, f) in enumerate(zip(rank, firsts, strict=True))]
+        pairs = sums_of_two(m, sizes, limit, "pair")
+        lengths = sums_of_two(m, pairs, 2 * limit, "lane")
+        line, codes, hits, sizes, pairs, lengths, unseen, zero = pipe.cut(
+            line, codes, hits, sizes, pairs, lengths, unseen, zero
+        )
 
         # The first bit of a code is its highest and lies lowest.
         words = [
             one_hot(list(hit), [Cat(*[code[n - i] for i in range(n + 1)]) for n in range(limit)], limit)
             for code, hit in zip(codes, hits, strict=True)
         ]
-        words, sizes = joined(m, words, sizes, limit, 2 * limit, "pair")
-        line, words, sizes, unseen, zero = pipe.cut(line, words, sizes, unseen, zero)
-        words, lengths = joined(m, words, sizes, 2 * limit, 4 * limit, "lane")
-        line, words, lengths, unseen, zero = pipe.cut(line, words, lengths, unseen, zero)
-
+        words = joined(m, words, sizes, limit, "pair")
         each = 4 * limit
-        total = prefix_sums(m, lengths, each, "total")[-1]
-        words, sizes = joined(m, words, lengths, each, 2 * each, "two")
-        line, words, sizes, lengths, total, unseen, zero = pipe.cut(
-            line, words, sizes, lengths[: LANES - 1], total, unseen, zero
+        ends = prefix_sums(m, lengths, each, "fours", until=4)
+        line, words, pairs, lengths, ends, unseen, zero = pipe.cut(line, words, pairs, lengths, ends, unseen, zero)
+        words = joined(m, words, pairs, 2 * limit, "lane")
+        ends = prefix_sums(m, ends, each, "end", done=4)
+        line, words, lengths, ends, unseen, zero = pipe.cut(line, words, lengths, ends, unseen, zero)
+
+        # A lane moves to its place by the low bits of where it begins, then by multiples of `COARSE`.
+        low = (COARSE - 1).bit_length()
+        far = [min(each * j, most) for j in range(LANES)]
+        words = [words[0]] + [
+            shift_in(m, words[j], ends[j - 1][:low], min(COARSE - 1, far[j]), each + COARSE - 1, f"near{j}")
+            for j in range(1, LANES)
+        ]
+        size = named(m, (ends[-1] + fixed)[:SIZE_BITS], "coded_bits")
+        line, words, lengths, ends, size, unseen, zero = pipe.cut(
+            line, words, lengths[: LANES - 1], [end[low:] for end in ends], size, unseen, zero
         )
-        size = named(m, (total + fixed)[:SIZE_BITS], "coded_bits")
+        words = [words[0]] + [
+            shift_in(m, words[j], ends[j - 1], far[j] // COARSE, most, f"far{j}", unit=COARSE)
+            for j in range(1, LANES)
+        ]
+        codes = one_hot([Const(1, 1)] * LANES, words, most)
         raw_bits = named(m, RAW_BITS + 1 + zero_mode, "raw_bits")
         raw = named(m, named(m, size >= raw_bits, "check_longest") | unseen, "raw")
         size = named(m, Mux(zero, 2, Mux(raw, raw_bits, size)), "bits")
-        words, sizes = joined(m, words, sizes, 2 * each, min(4 * each, most), "four_lanes")
-        line, words, sizes, lengths, raw, size, zero = pipe.cut(line, words, sizes, lengths, raw, size, zero)
-        words, _ = joined(m, words, sizes, 4 * each, most, "all_lanes")
-        line, words, lengths, raw, size, zero = pipe.cut(line, words, lengths, raw, size, zero)
+        line, codes, lengths, raw, size, zero = pipe.cut(line, codes, lengths, raw, size, zero)
 
         rests = [Cat(line[16 * i :][: element.mantissa_bits], line[16 * i + 15]) for i in coding_order(element)]
-        coded = Cat(Const(1, 1), *lengths, *rests, words[0])
+        coded = Cat(Const(1, 1), *lengths, *rests, codes)
         plain = Mux(zero_mode, Cat(Const(0, 2), line), Cat(Const(0, 1), line))
         m.d.sync += self.out_size.eq(size)
         self.finish(m, pipe, Mux(zero, 2, Mux(raw, plain, coded)), 0)
