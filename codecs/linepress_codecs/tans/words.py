@@ -9,7 +9,7 @@ import numpy as np
 from llvmlite import ir
 from numba import njit, types
 
-from linepress_codecs.intrinsics import Lanes, deposit, extract, load64, operation, store64
+from linepress_codecs.intrinsics import Lanes, deposit, extract, load64, operation, store64, variable
 from linepress_codecs.tans.kernels import (
     MODE_ZERO,
     U0,
@@ -167,15 +167,17 @@ def _take_four(typing_context, line, shape):  # type: ignore[no-untyped-def]
     del typing_context, line
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        lane = Lanes(builder, 4, 64)
-        x, of = (
-            lane.load(arguments[0]),
-            [lane.splat(builder.extract_value(arguments[1], k)) for k in range(len(shape))],
-        )
-        x = builder.or_(builder.and_(x, of[LOW]), builder.lshr(builder.and_(x, of[SIGN]), of[SIGN_SHIFT]))
-        for k in (2, 1, 0):
-            moved = builder.lshr(builder.and_(x, of[MOVE + k]), of[SHIFT + k])
-            x = builder.or_(builder.and_(x, of[STAY + k]), moved)
+        lane, of = Lanes(builder, 4, 64), [builder.extract_value(arguments[1], k) for k in range(len(shape))]
+
+        def moved(x: Any, stays: int, moves: int, by: int) -> Any:
+            far = builder.lshr(builder.and_(x, lane.splat(of[moves])), lane.splat(of[by]))
+            return builder.or_(builder.and_(x, lane.splat(of[stays])), far)
+
+        held = variable(builder, moved(lane.load(arguments[0]), LOW, SIGN, SIGN_SHIFT))
+        with builder.if_then(builder.icmp_unsigned("!=", of[MOVE + 2], ir.Constant(of[MOVE + 2].type, 0))):
+            builder.store(moved(builder.load(held), STAY + 2, MOVE + 2, SHIFT + 2), held)  # elements of 8 bits
+        x = moved(builder.load(held), STAY + 1, MOVE + 1, SHIFT + 1)
+        x = moved(x, STAY, MOVE, SHIFT)
         words = [builder.extract_element(x, ir.Constant(ir.IntType(32), k)) for k in range(4)]
         return context.make_tuple(builder, signature.return_type, words)
 
