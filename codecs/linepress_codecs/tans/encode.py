@@ -22,7 +22,6 @@ from linepress_codecs.intrinsics import (
     load32,
     load64,
     store8,
-    store16,
     store32,
     store64,
     trailing_zeros,
@@ -42,6 +41,7 @@ from linepress_codecs.tans.kernels import (
     low_bits,
 )
 from linepress_codecs.tans.steps import (
+    BLOCK_WORDS,
     CHUNK,
     LANES,
     LINE_ROW,
@@ -49,6 +49,7 @@ from linepress_codecs.tans.steps import (
     SYMBOL_STRIDE,
     avx2_steps,
     gathered_symbols,
+    line_masks,
     line_symbols,
     outside_chunk,
     step_back_entry,
@@ -85,7 +86,6 @@ def _scratch() -> tuple[dict[str, np.uint64], int]:
 
 _at, SCRATCH_WORDS = _scratch()
 SYMBOLS, RAW, ROWS, VALUES, TOPS, COUNTS, MASKS, SOME, SUMS, ODD, FIRSTS, FILLS, TOTALS = _at.values()
-MASK_WORD = int(MASKS) // 8
 
 
 @njit(inline="always")
@@ -140,42 +140,34 @@ def _gatherer(bit_moves: bool) -> Any:
 
     @njit(cache=True)
     def gather(  # type: ignore[no-untyped-def]
-        lines, n_words, lanes, width, low, sign, shape, runs, frequency, scratch_words
+        lines, n_words, lanes, width, low, sign, shape, runs, frequency, scratch
     ):  # fmt: skip
         """Raw fields of ``lanes`` lines at an address; symbols that a line's table lacks become escapes."""
-        scratch = np.uint64(scratch_words.ctypes.data)
-        masks = scratch + MASKS
+        masks, blocks = scratch + MASKS, np.uint64(n_words // BLOCK_WORDS)
         chunks = np.int64(U64 // width) * n_words // CHUNK
         word_raw = (low + sign) * (U64 // width)
         plain_fill = word_raw * np.uint64(n_words)
         for g in range(lanes):
             at = np.uint64(8 * g)
             line, raw = lines + at * np.uint64(n_words), scratch + RAW + np.uint64(g) * RAW_STRIDE
-            special = False
+            symbols, special = scratch + SYMBOLS + np.uint64(g * SYMBOL_STRIDE), False
             if load64(scratch + ODD + at) != U0:
                 row = np.uint64(load32(scratch + ROWS + (at >> U1))) >> np.uint64(ROW_SHIFT)
                 run = runs + ((row - U1) << U1)
                 least, span = np.uint64(load8(run)), np.uint64(load8(run + U1))
-                symbols = scratch + SYMBOLS + np.uint64(g * SYMBOL_STRIDE)
-                scratch_words[MASK_WORD : MASK_WORD + MASK_WORDS] = shape[LOW] | shape[SIGN]
                 for k in range(chunks):
                     outside = outside_chunk(symbols + np.uint64(k * CHUNK), least, span)
                     while outside != U0:
-                        j = np.uint64(k * CHUNK) + trailing_zeros(outside)
+                        at_symbol = symbols + np.uint64(k * CHUNK) + trailing_zeros(outside)
                         outside &= outside - U1
-                        s = np.uint64(load8(symbols + j))
+                        s = np.uint64(load8(at_symbol))
                         if load32(frequency + (((row << U8) + s) << U2)) == 0:
                             s = np.uint64(ESCAPE)
-                            store8(symbols + j, np.uint8(ESCAPE))
-                        if s < np.uint64(FIRST):
-                            special = True
-                            keep = np.uint64(0xFFFF) if s == np.uint64(ESCAPE) else U0
-                            if width == U8:
-                                store8(masks + j, np.uint8(keep))
-                            else:
-                                store16(masks + (j << U1), np.uint16(keep))
+                            store8(at_symbol, np.uint8(ESCAPE))
+                        special |= s < np.uint64(FIRST)
             fill = plain_fill
             if special:
+                line_masks(symbols, masks, blocks, np.uint64(width == U8), shape[LOW] | shape[SIGN])
                 fill = _odd_raw(line, n_words, width, low, sign, shape, masks, raw, bit_moves)
             else:
                 to, held, _ = append_raw(raw, U0, U0, line, n_words, word_raw, shape, bit_moves)
@@ -196,7 +188,7 @@ def _chooser(gathers: bool) -> Any:
     @njit(cache=True)
     def choose(lines, n_words, lanes, width, numbers, runs, cost, mode_difference, bias, choices, scratch):  # type: ignore[no-untyped-def]
         """Symbols and tables of the lines at an address."""
-        blocks, chunks = np.uint64(n_words >> 2), np.int64(U64 // width) * n_words // CHUNK
+        blocks, chunks = np.uint64(n_words // BLOCK_WORDS), np.int64(U64 // width) * n_words // CHUNK
         for g in range(lanes):
             at = np.uint64(8 * g)
             line, symbols = lines + at * np.uint64(n_words), scratch + SYMBOLS + np.uint64(g * SYMBOL_STRIDE)
@@ -301,7 +293,7 @@ def _encoder(wide: bool, vectors: bool) -> Any:
             choose = choose_gathers if wide else choose_loads
             choose(lines, n_words, lanes, width, numbers, runs_at, cost, mode_difference, bias, choices, scratch)
             gather = gather_moves if vectors else gather_shifts
-            gather(lines, n_words, lanes, width, low, sign, shape, runs_at, frequency_at, scratch_words)
+            gather(lines, n_words, lanes, width, low, sign, shape, runs_at, frequency_at, scratch)
             steps_back = vector_steps if wide else (avx2_steps if vectors else word_steps)
             steps_back(
                 entries, states, scratch + SYMBOLS, scratch + ROWS, scratch + FIRSTS, precision, np.uint64(steps),

@@ -30,7 +30,7 @@ from linepress_codecs.intrinsics import (
     store64,
     variable,
 )
-from linepress_codecs.tans.kernels import FIRST, MODE_CODED, U0, U1, U15, U16, U63, ZERO, low_bits
+from linepress_codecs.tans.kernels import ESCAPE, FIRST, MODE_CODED, U0, U1, U15, U16, U63, ZERO, low_bits
 from linepress_codecs.tans.tables import COUNT_AT, FIND_BITS
 
 Gather = Callable[[Lanes, Any, Any, int], Any]
@@ -206,6 +206,31 @@ def outside_chunk(typing_context, symbols, least, span):  # type: ignore[no-unty
         return builder.zext(bits, ir.IntType(64))
 
     return types.uint64(*[types.uint64] * 3), generate
+
+
+@operation
+def line_masks(typing_context, symbols, masks, blocks, narrow, plain):  # type: ignore[no-untyped-def]
+    """Which bits are raw in the elements whose symbols are at an address, 8-bit ones if ``narrow``: all of an escape,
+    none of a zero, else those of the word ``plain``."""
+    del typing_context, symbols, masks, blocks, narrow, plain
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        del signature
+        symbols, masks, blocks, narrow, plain = arguments
+        with loop_over(builder, blocks, intp=ir.IntType(64)) as loop:
+
+            def take(lane: Lanes) -> None:
+                byte = Lanes(builder, lane.n, 8)
+                symbol, mask = byte.load(symbols, loop.index), lane.splat(plain)
+                for which, bits in ((ESCAPE, -1), (ZERO, 0)):
+                    there = builder.icmp_unsigned("==", symbol, byte.constant(which))
+                    mask = builder.select(there, lane.constant(bits), mask)
+                lane.store(mask, masks, loop.index)
+
+            in_lanes(builder, narrow, take)
+        return context.get_dummy_value()
+
+    return types.void(*[types.uint64] * 5), generate
 
 
 def _vector_steps(gather: Gather) -> Any:
