@@ -164,7 +164,8 @@ def _gatherer(bit_moves: bool) -> Any:
                         if load32(frequency + (((row << U8) + s) << U2)) == 0:
                             s = np.uint64(ESCAPE)
                             store8(at_symbol, np.uint8(ESCAPE))
-                        special |= s < np.uint64(FIRST)
+                        if s < np.uint64(FIRST):
+                            special = True
             fill = plain_fill
             if special:
                 line_masks(symbols, masks, blocks, np.uint64(width == U8), shape[LOW] | shape[SIGN])
