@@ -57,7 +57,7 @@ def append(to, held, used, x, count):  # type: ignore[no-untyped-def]
 
 @njit(inline="always")
 def put_rest(to, held, used, raw, done, last):  # type: ignore[no-untyped-def]
-    """Store ``used`` < 8 bits at address ``to`` and, behind them, bits ``done`` <= 64 to ``last`` of the words at
+    """Store ``used`` < 8 bits at address ``to`` and, behind them, bits ``done`` < 64 to ``last`` of the words at
     ``raw``, in whose last word no higher bit is set."""
     held |= (load64(raw) >> done) << used
     to, held, used = put_bits(to, held, used + min(U64, last) - done)
