@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from linepress_codecs import targets
 from linepress_codecs.bounds import BoundAccumulator
 from linepress_codecs.codecs.adaptive import Adaptive
 from linepress_codecs.codecs.tans import Tans
@@ -294,6 +295,24 @@ def test_zero_lines_take_four_bits_and_raw_lines_twelve_more() -> None:
     bits = codec.measure(lines, codec.fit([lines]))
     assert bits[10] == 4
     assert bits[20] == 512 + 11
+
+
+@pytest.mark.parametrize("form", targets.TARGETS)
+def test_eight_escapes_in_a_row(form: str) -> None:
+    """Neighbours that take more bits than a word holds, in a line that is still coded."""
+    data = np.full((4_000, 32), 0x3F80, np.uint16)
+    data[:, 1::2] += 0x80
+    data[7, 8:16], data[8, 8:15] = 0x0080, 0x0080
+    lines = Lines(data.view(np.uint8), BF16)
+    codec = Tans(precision=12)
+    tables = codec.fit([lines])
+    with targets.forced(form):
+        packed = codec.encode(lines, tables)
+    escape = packed.bits[7].astype(int) - packed.bits[8]
+    assert 12 + 16 - 8 - 2 <= escape <= 12 + 16 - 8
+    assert packed.bits[7] < 512
+    assert np.array_equal(codec.measure(lines, tables), packed.bits)
+    assert np.array_equal(codec.decode(packed, tables), lines.data)
 
 
 def test_small_tensors_do_not_pay_for_tables() -> None:

@@ -24,7 +24,7 @@ from linepress_codecs.tans.static import BLOCK_LINES, data_of, elements_of, per_
 from linepress_codecs.tans.words import word_shape
 from linepress_codecs.targets import target
 from linepress_codecs.window.general import window_code, window_decode
-from linepress_codecs.window.words import decode_moves, decode_shifts, encode_moves, encode_shifts
+from linepress_codecs.window.words import SCRATCH_WORDS, decode_moves, decode_shifts, encode_moves, encode_shifts
 
 Shapes = tuple[tuple[np.uint64, ...], tuple[np.uint64, ...]]
 
@@ -108,7 +108,8 @@ class Window(LineCodec):
         shapes, numbers = self._fast(fmt, base), self._numbers(fmt, base)
         if shapes is not None:
             kernel = encode_moves if target().bit_moves else encode_shifts
-            used = int(kernel(as_lines(lines.data), *numbers, *shapes, words, starts, bits, write))
+            scratch = np.zeros(SCRATCH_WORDS, np.uint64)
+            used = int(kernel(as_lines(lines.data), *numbers, *shapes, words, starts, bits, write, scratch))
             return bits, starts, words[: used // 64] if write else words
         used = 0
         for at in range(0, n, BLOCK_LINES):

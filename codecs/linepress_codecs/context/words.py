@@ -33,11 +33,11 @@ from linepress_codecs.tans.kernels import (
     U64,
     ZERO_LINE,
     ZERO_LINE_BITS,
-    low_bits,
 )
-from linepress_codecs.tans.words import put_bits, window
+from linepress_codecs.tans.steps import BLOCK_WORDS, any_bit
+from linepress_codecs.tans.words import put_bits, put_rest, window
 
-U2, U3, U7, U48, U56 = (np.uint64(i) for i in (2, 3, 7, 48, 56))
+U2, U3, U48 = (np.uint64(i) for i in (2, 3, 48))
 PAIR = np.uint64(0xFFFF)
 FLIGHT = 4
 MOST_ELEMENTS = 64
@@ -254,10 +254,7 @@ def _encoder(streams: int, rows: bool, turning: bool, bit_moves: bool) -> Any:
                 line = source + (np.uint64(i * m) << U1)
                 to_here = out + (cursor >> U3)
                 starts[i] = cursor
-                some = U0
-                for t in range(n_words):
-                    some |= load64(line + (np.uint64(t) << U3))
-                if some == U0:
+                if any_bit(line, np.uint64(n_words // BLOCK_WORDS)) == U0:
                     if write:
                         store64(to_here, ZERO_LINE)
                     bits[i] = ZERO_LINE_BITS
@@ -272,8 +269,7 @@ def _encoder(streams: int, rows: bool, turning: bool, bit_moves: bool) -> Any:
                 size_bits = flush + head_bits + stepped[g] + fill - done
                 coded = size_bits < line_bits
                 if not coded:
-                    for t in range(n_words):
-                        store64(at + (np.uint64(t) << U3), load64(line + (np.uint64(t) << U3)))
+                    at = line
                     x0 = size + (load64(at) & mask_r)
                     head, head_bits, x0 = step_back_word(x0, load64(entries + (np.uint64(MODE_RAW) << U3)), states)
                     size_bits = line_bits + head_bits
@@ -291,15 +287,7 @@ def _encoder(streams: int, rows: bool, turning: bool, bit_moves: bool) -> Any:
                             to, held, used = put_bits(to, held, used + counts[g, t])
                     else:
                         to, held, used = put_bits(to, held, used)
-                    while fill - done > U56:
-                        held |= (window(at, done) & np.uint64(0xFFFFFFFFFFFFFF)) << used
-                        store64(to, held)
-                        to += U7
-                        held >>= U56
-                        done += U56
-                    held |= low_bits(window(at, done), fill - done) << used
-                    store64(to, held)
-                    store64(to + np.uint64(8), U0)
+                    put_rest(to, held, used, at, done, fill)
                 bits[i] = size_bits
                 cursor = (cursor + size_bits + U63) & ~U63
         return cursor

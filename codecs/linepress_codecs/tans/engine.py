@@ -13,7 +13,7 @@ from linepress_codecs.errors import CorruptDataError, UnsupportedFormatError
 from linepress_codecs.formats import Format
 from linepress_codecs.tans.chains import special_flag
 from linepress_codecs.tans.decode import decode_vector, decode_word, reach_bits
-from linepress_codecs.tans.encode import encode_moves, encode_shifts
+from linepress_codecs.tans.encode import KERNELS, SCRATCH_WORDS
 from linepress_codecs.tans.kernels import OK, PAD_WORDS, PROBLEMS, take_lines
 from linepress_codecs.tans.static import BLOCK_LINES, SIGN_RAW, StaticTables, data_of, elements_of, per_line
 from linepress_codecs.tans.static_kernels import static_code, static_decode
@@ -78,11 +78,11 @@ def _fast_code(
     if choice is None:
         return None
     starts, bits = np.empty(len(lines), np.uint64), np.empty(len(lines), np.uint16)
-    kernel = encode_moves if target().bit_moves else encode_shifts
-    used = kernel(
+    used = KERNELS[target().name](
         as_lines(lines.data), np.uint64(tables.precision), np.uint64(fmt.bits), np.uint64(field.low),
-        np.uint64(field.signed == SIGN_RAW), shape, tables.symbol_of, tables.use_zero, *choice, len(tables.frequency),
-        tables.machine.encode_entries, tables.machine.encode_state, words, starts, bits, write,
+        np.uint64(field.signed == SIGN_RAW), shape, tables.numbers, tables.runs, tables.machine.frequency, *choice,
+        len(tables.frequency), tables.machine.encode_steps, tables.machine.encode_state, words, starts, bits, write,
+        np.zeros(SCRATCH_WORDS, np.uint64),
     )  # fmt: skip
     return bits, starts, int(used)
 

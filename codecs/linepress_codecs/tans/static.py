@@ -176,6 +176,37 @@ class StaticTables:
         symbol = value - self.first + FIRST
         return np.where((symbol >= FIRST) & (symbol < self.frequency.shape[1]), symbol, ESCAPE).astype(np.uint8)
 
+    @cached_property
+    def numbers(self) -> tuple[np.uint64, ...]:
+        """How an element of 8 or 16 bits becomes a symbol, for `steps`.
+
+        1 if it has 8 bits; place of its sign; mask of the bits that hold the field, and the number of raw ones below;
+        1 if the sign is the field's lowest bit; `Field.flip` in the field; `first`; number of field values with
+        symbols; 1 if the zero element has its own.
+        """
+        field, width = self.field, self.width
+        magnitude = (1 << width - (field.signed != INTEGER)) - 1
+        return tuple(
+            np.uint64(int(value))
+            for value in (
+                width == 8, width - 1, magnitude, field.low, field.signed == SIGN_CODED, field.flip >> field.low,
+                self.first, self.frequency.shape[1] - FIRST, self.use_zero,
+            )
+        )  # fmt: skip
+
+    @cached_property
+    def runs(self) -> NDArray[np.uint8]:
+        """Of each table the longest run of neighbouring field values that have a frequency: its first symbol and its
+        length, uint8[K, 2]."""
+        out = np.zeros((len(self.frequency), 2), np.uint8)
+        for row, run in zip(self.frequency, out, strict=True):
+            there = np.flatnonzero(np.diff(np.r_[False, row[FIRST:] > 0, False]))
+            if len(there):
+                lengths = there[1::2] - there[::2]
+                at = int(np.argmax(lengths))
+                run[:] = FIRST + there[2 * at], lengths[at]
+        return out
+
     def choice(self, elements: int) -> tuple[NDArray[np.uint64], np.uint64, np.uint64] | None:
         """(differences uint64[256], that of the modes, the sum of equals) with which `encode` chooses among tables;
         None where there are too many tables or elements for the sums."""

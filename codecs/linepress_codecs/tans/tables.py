@@ -23,6 +23,10 @@ MISSING = 1 << 31
 RESERVED_BITS = 4
 RESERVED_MASK = (1 << RESERVED_BITS) - 1
 """States of row 0 whose low four bits are all ones may be reserved for one symbol, so that four bits name it."""
+FIND_BITS, COUNT_AT = 15, 28
+FIND_BIAS = 1 << 12
+"""How `Machine.encode_steps` is packed: the place of the next state plus a number that keeps it from being negative,
+and above it what yields the bits to write."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +39,8 @@ class Machine:
     decode : uint32[rows * L]
         Entry ``row * L + (state - L)``: base of the next state (minus L) in bits 0..11, number of bits to read in
         bits 12..15, symbol in bits 16..23.
-    encode_state : uint16[rows * L]
-        Next states, grouped by symbol.
+    encode_state : uint16[rows * L + 1]
+        Next states, grouped by symbol; one more, so that a load of 32 bits may begin at any.
     encode_bits, encode_find : int32[rows * 256]
         ``bits = (state + encode_bits) >> 16``; next = ``encode_state[row * L + (state >> bits) + encode_find]``.
     frequency : int32[rows, 256]
@@ -56,6 +60,19 @@ class Machine:
         row = np.arange(len(self.encode_bits), dtype=np.int64) >> 8 << self.precision
         entry = (self.encode_find + row) << 32 | self.encode_bits.astype(np.int64)
         return np.where(self.frequency.reshape(-1) > 0, entry, MISSING).view(np.uint64)
+
+    @cached_property
+    def encode_steps(self) -> NDArray[np.uint32]:
+        """The entries of `steps`, uint32[rows * 256], of up to five rows; a symbol that a row lacks has that of the
+        row's first."""
+        row, bits = np.arange(len(self.encode_bits), dtype=np.int64) >> 8, self.encode_bits.astype(np.int64)
+        most = -(-bits >> 16)
+        count = bits - (most << 16) + (most << COUNT_AT - FIND_BITS)
+        entry = count << FIND_BITS | (self.encode_find + (row << self.precision) + FIND_BIAS)
+        entries: NDArray[np.uint32] = np.where(self.frequency.reshape(-1) > 0, entry, entry[row << 8]).astype(
+            np.uint32
+        )
+        return entries
 
     def cost_bits(self) -> NDArray[np.float64]:
         """Ideal cost ``log2(L / frequency)`` of each symbol, float64[rows, 256]; inf where a row has none."""
@@ -122,7 +139,7 @@ def build(frequency: NDArray[np.int32], precision: int, reserved: int = -1) -> M
         raise ValueError(f"the reserved symbol must have frequency {size >> RESERVED_BITS}")
     rows = len(frequency)
     decode = np.zeros(rows * size, np.uint32)
-    state = np.zeros(rows * size, np.uint16)
+    state = np.zeros(rows * size + 1, np.uint16)
     bits = np.zeros(rows * ROW_SYMBOLS, np.int32)
     find = np.zeros(rows * ROW_SYMBOLS, np.int32)
     _build(frequency, precision, reserved, decode, state, bits, find)

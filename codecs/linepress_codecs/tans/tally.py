@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from linepress_codecs.bitio import frozen
 from linepress_codecs.formats import Format
-from linepress_codecs.tans.encode import LANE, LANE_BITS, U2, U3
+from linepress_codecs.tans.encode import cheapest
 from linepress_codecs.tans.kernels import ESCAPE, FIRST, MODE_CODED, MODE_RAW, MODE_ZERO, U0, U1, ZERO
 from linepress_codecs.tans.static import BLOCK_LINES, StaticTables, elements_of
 from linepress_codecs.tans.static_kernels import field_of
@@ -19,7 +19,7 @@ from linepress_codecs.tans.tables import ROW_SYMBOLS
 def _tally_few(  # type: ignore[no-untyped-def]
     elements, low, symbol_of, use_zero, differences, mode_difference, bias, coded, raw, modes, counts
 ):
-    """As `_tally_any` for up to four tables, which `encode.encode` chooses among in the same way. ``counts`` is
+    """As `_tally_any` for up to four tables, which `encode` chooses among in the same way. ``counts`` is
     int64[2, K, 256]: neighbours count apart, so that equal symbols do not wait for one another."""
     symbols = np.zeros(elements.shape[1], np.uint8)
     for i in range(elements.shape[0]):
@@ -39,10 +39,7 @@ def _tally_few(  # type: ignore[no-untyped-def]
         if raw[i]:
             modes[MODE_RAW] += 1
             continue
-        key0, key1 = bias << U2, ((total & LANE) << U2) | U1
-        key2 = (((total >> LANE_BITS) & LANE) << U2) | U2
-        key3 = ((total >> (LANE_BITS + LANE_BITS)) << U2) | U3
-        best = min(min(key0, key1), min(key2, key3)) & U3
+        best = cheapest(total, bias)
         modes[np.uint64(MODE_CODED) + best] += 1
         for j in range(coded):
             counts[j & 1, best, symbols[j]] += 1

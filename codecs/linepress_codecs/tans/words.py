@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
 
-from linepress_codecs.intrinsics import deposit, extract, load64, store64
+from linepress_codecs.intrinsics import Lanes, deposit, extract, load64, operation, store64, variable
 from linepress_codecs.tans.kernels import (
     MODE_ZERO,
     U0,
+    U1,
     U12,
     U15,
     U16,
     U32,
+    U63,
     U64,
     U4095,
     ZERO_LINE,
@@ -24,6 +28,7 @@ from linepress_codecs.tans.kernels import (
 
 U3, U7 = np.uint64(3), np.uint64(7)
 WORD = np.uint64(0xFFFFFFFF)
+FOUR: Any = types.UniTuple(types.uint64, 4)  # type: ignore[no-untyped-call]
 
 
 @njit(inline="always")
@@ -37,6 +42,31 @@ def put_bits(to, held, used):  # type: ignore[no-untyped-def]
     """Store ``used`` < 64 bits at address ``to``: (address, bits, number) of those in the last byte begun."""
     store64(to, held)
     return to + (used >> U3), held >> (used & ~U7), used & U7
+
+
+@njit(inline="always")
+def append(to, held, used, x, count):  # type: ignore[no-untyped-def]
+    """Append ``count`` <= 64 bits ``x`` to ``used`` < 64 bits ``held`` of the word at ``to``: those three anew."""
+    held |= x << used
+    store64(to, held)
+    after = used + count
+    over = after >> np.uint64(6)
+    held = (x >> U1) >> (U63 - used) if over else held
+    return to + (over << U3), held, after & U63
+
+
+@njit(inline="always")
+def put_rest(to, held, used, raw, done, last):  # type: ignore[no-untyped-def]
+    """Store ``used`` < 8 bits at address ``to`` and, behind them, bits ``done`` < 64 to ``last`` of the words at
+    ``raw``, in whose last word no higher bit is set."""
+    held |= (load64(raw) >> done) << used
+    to, held, used = put_bits(to, held, used + min(U64, last) - done)
+    for k in range(1, np.int64((last + U63) >> np.uint64(6))):
+        x = load64(raw + np.uint64(8 * k))
+        store64(to, held | (x << used))
+        held = (x >> U1) >> (U63 - used)
+        to += np.uint64(8)
+    store64(to, held)
 
 
 @njit(inline="always")
@@ -129,3 +159,55 @@ def take_raw(word, shape, bit_moves):  # type: ignore[no-untyped-def]
     x = (x & shape[STAY + 2]) | ((x & shape[MOVE + 2]) >> shape[SHIFT + 2])
     x = (x & shape[STAY + 1]) | ((x & shape[MOVE + 1]) >> shape[SHIFT + 1])
     return (x & shape[STAY]) | ((x & shape[MOVE]) >> shape[SHIFT])
+
+
+@operation
+def _take_four(typing_context, line, shape):  # type: ignore[no-untyped-def]
+    """`take_raw` of the four words at an address, without pext."""
+    del typing_context, line
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        lane, of = Lanes(builder, 4, 64), [builder.extract_value(arguments[1], k) for k in range(len(shape))]
+
+        def moved(x: Any, stays: int, moves: int, by: int) -> Any:
+            far = builder.lshr(builder.and_(x, lane.splat(of[moves])), lane.splat(of[by]))
+            return builder.or_(builder.and_(x, lane.splat(of[stays])), far)
+
+        held = variable(builder, moved(lane.load(arguments[0]), LOW, SIGN, SIGN_SHIFT))
+        with builder.if_then(builder.icmp_unsigned("!=", of[MOVE + 2], ir.Constant(of[MOVE + 2].type, 0))):
+            builder.store(moved(builder.load(held), STAY + 2, MOVE + 2, SHIFT + 2), held)  # elements of 8 bits
+        x = moved(builder.load(held), STAY + 1, MOVE + 1, SHIFT + 1)
+        x = moved(x, STAY, MOVE, SHIFT)
+        words = [builder.extract_element(x, ir.Constant(ir.IntType(32), k)) for k in range(4)]
+        return context.make_tuple(builder, signature.return_type, words)
+
+    return FOUR(types.uint64, shape), generate
+
+
+@njit(inline="always")
+def append_raw(to, held, used, line, n_words, word_raw, shape, bit_moves):  # type: ignore[no-untyped-def]
+    """`append` the raw fields, ``word_raw`` bits a word, of a line's words, whose number is a multiple of four."""
+    double = word_raw + word_raw
+    for t in range(0, n_words, 4):
+        at = line + (np.uint64(t) << U3)
+        if bit_moves:
+            a = take_raw(load64(at), shape, bit_moves)
+            b = take_raw(load64(at + np.uint64(8)), shape, bit_moves)
+            c = take_raw(load64(at + np.uint64(16)), shape, bit_moves)
+            d = take_raw(load64(at + np.uint64(24)), shape, bit_moves)
+        else:
+            a, b, c, d = _take_four(at, shape)
+        if double > U64:
+            to, held, used = append(to, held, used, a, word_raw)
+            to, held, used = append(to, held, used, b, word_raw)
+            to, held, used = append(to, held, used, c, word_raw)
+            to, held, used = append(to, held, used, d, word_raw)
+            continue
+        a |= b << word_raw
+        c |= d << word_raw
+        if double > U32:
+            to, held, used = append(to, held, used, a, double)
+            to, held, used = append(to, held, used, c, double)
+        else:
+            to, held, used = append(to, held, used, a | (c << double), double + double)
+    return to, held, used

@@ -5,16 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
 
-from linepress_codecs.intrinsics import count_ones, load64, store8, store64, trailing_zeros
+from linepress_codecs.intrinsics import Lanes, load64, loop_over, operation, store64, trailing_zeros, variable
 from linepress_codecs.tans.kernels import U0, U1, U2, U63, U64, low_bits
-from linepress_codecs.tans.words import place_raw, put_bits, take_raw, window
+from linepress_codecs.tans.steps import BLOCK_WORDS, PAIR, any_set, block_words, in_lanes
+from linepress_codecs.tans.words import append, append_raw, place_raw, window
 
 U3, U8 = np.uint64(3), np.uint64(8)
 ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 WORD = np.uint64(0xFFFFFFFF)
-MOST_ELEMENTS, MOST_WORDS = 128, 16
+MOST_WORDS, SCRATCH_WORDS = 16, 18
+"""Words of a line's codes, and with a bit for each of up to 128 escapes."""
 
 
 @njit(inline="always")
@@ -84,46 +87,62 @@ def _decoder(bit_moves: bool) -> Any:
     return decode
 
 
+@operation
+def line_codes(typing_context, elements, codes, escapes, blocks, narrow, mantissa, exponents, first, most):  # type: ignore[no-untyped-def]
+    """Codes of the elements at an address, 8-bit ones if ``narrow``, in places as wide as theirs: the number of
+    escapes and whether any bit of an element is set. A bit for each escape goes to the address ``escapes``.
+    ``exponents`` is the greatest exponent, codes 1 to ``most`` are those from ``first`` on."""
+    del typing_context, elements, codes, escapes, blocks, narrow, mantissa, exponents, first, most
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        elements, codes, escapes, blocks, narrow, mantissa, exponents, first, most = arguments
+        word, whole = ir.IntType(64), block_words(builder)
+        number, seen = variable(builder, ir.Constant(word, 0)), variable(builder, whole.constant(0))
+        with loop_over(builder, blocks, intp=word) as loop:
+
+            def take(lane: Lanes) -> None:
+                u = lane.load(elements, loop.index)
+                builder.store(builder.or_(builder.load(seen), builder.bitcast(u, whole.vector)), seen)
+                exponent = builder.and_(builder.lshr(u, lane.splat(mantissa)), lane.splat(exponents))
+                place = builder.sub(exponent, lane.splat(first))
+                inside = builder.icmp_unsigned("<", place, lane.splat(most))
+                code = builder.select(inside, builder.add(place, lane.constant(1)), lane.constant(0))
+                lane.store(code, codes, loop.index)
+                escaped = builder.not_(builder.bitcast(inside, ir.IntType(lane.n)))
+                Lanes(builder, 1, lane.n).store(escaped, escapes, loop.index)
+                count = builder.zext(builder.ctpop(escaped), word)
+                builder.store(builder.add(builder.load(number), count), number)
+
+            in_lanes(builder, narrow, take)
+        both = builder.load(number), any_set(builder, builder.load(seen))
+        return context.make_tuple(builder, signature.return_type, both)
+
+    return PAIR(*[types.uint64] * 9), generate
+
+
 def _encoder(bit_moves: bool) -> Any:
     @njit(cache=True)
     def encode(  # type: ignore[no-untyped-def]
-        data, width, mantissa, exponent_bits, code_bits, base, code_shape, rest_shape, words, starts, bits, write
+        data, width, mantissa, exponent_bits, code_bits, base, code_shape, rest_shape, words, starts, bits, write,
+        scratch
     ):  # fmt: skip
-        """`general.window_code` of lines uint64[n, words]; returns the bits of ``words`` used."""
+        """`general.window_code` of lines uint64[n, words]; returns the bits of ``words`` used. ``scratch`` is
+        uint64[SCRATCH_WORDS], zero before the first call."""
         source, out = np.uint64(data.ctypes.data), np.uint64(words.ctypes.data)
+        codes = np.uint64(scratch.ctypes.data)
+        escaped = codes + np.uint64(8 * MOST_WORDS)
         n, n_words = data.shape
         line_bits = U64 * np.uint64(n_words)
         each = U64 // width
         code_word, rest_word = each * code_bits, each * (mantissa + U1)
         fixed = U1 + np.uint64(n_words) * (code_word + rest_word)
-        ones = _lanes(width)
-        tops = ones << (width - U1)
-        exponent_mask, code_mask = ones * ((U1 << exponent_bits) - U1), ones * ((U1 << code_bits) - U1)
-        most = (U1 << code_bits) - U1
-        codes, exponents = np.zeros(MOST_WORDS, np.uint64), np.zeros(MOST_ELEMENTS, np.uint8)
-        exponents_at = np.uint64(exponents.ctypes.data)
+        narrow, elements = np.uint64(width == U8), np.int64(line_bits // width)
+        blocks = np.uint64(n_words // BLOCK_WORDS)
+        exponents, most = (U1 << exponent_bits) - U1, (U1 << code_bits) - U1
         cursor = U0
         for i in range(n):
             line = source + (np.uint64(i * n_words) << U3)
-            some, escapes = U0, U0
-            for t in range(n_words):
-                w = load64(line + (np.uint64(t) << U3))
-                some |= w
-                exponent = (w >> mantissa) & exponent_mask
-                # The top bit of a lane keeps the difference positive, and stays set where the code is in its range.
-                code = (exponent | tops) - ones * base + ones
-                above = (code ^ tops) & ~code_mask
-                outside = (((above & ~tops) + (tops - ones)) | above) & tops
-                code &= code_mask & ~((outside >> (width - U1)) * most)
-                codes[t] = code
-                escaped = ones ^ (((code + ones * most) >> code_bits) & ones)
-                at = exponents_at + escapes
-                escapes += count_ones(escaped)
-                while escaped != U0:
-                    lane = trailing_zeros(escaped)
-                    store8(at, np.uint8((exponent >> lane) & np.uint64(0xFF)))
-                    at += U1
-                    escaped &= escaped - U1
+            escapes, some = line_codes(line, codes, escaped, blocks, narrow, mantissa, exponents, base, most)
             used = fixed + escapes * exponent_bits
             raw = used >= line_bits
             if some == U0:
@@ -136,24 +155,19 @@ def _encoder(bit_moves: bool) -> Any:
                 if some != U0 and raw:
                     held = U1
                     for t in range(n_words):
-                        w = load64(line + (np.uint64(t) << U3))
-                        store64(to, held | (w << U2))
-                        held = w >> np.uint64(62)
-                        to += U8
+                        to, held, over = append(to, held, over, load64(line + (np.uint64(t) << U3)), U64)
                 elif some != U0:
-                    held, over = U0, U1
-                    for t in range(n_words):
-                        held |= take_raw(codes[t], code_shape, bit_moves) << over
-                        to, held, over = put_bits(to, held, over + code_word)
-                    for t in range(n_words):
-                        w = load64(line + (np.uint64(t) << U3))
-                        held |= take_raw(w, rest_shape, bit_moves) << over
-                        to, held, over = put_bits(to, held, over + rest_word)
-                    for j in range(escapes):
-                        held |= np.uint64(exponents[j]) << over
-                        to, held, over = put_bits(to, held, over + exponent_bits)
+                    to, held, over = append_raw(to, U0, U1, codes, n_words, code_word, code_shape, bit_moves)
+                    to, held, over = append_raw(to, held, over, line, n_words, rest_word, rest_shape, bit_moves)
+                    for t in range((elements + 63) >> 6):
+                        left = load64(escaped + (np.uint64(t) << U3))
+                        while left != U0:
+                            at = (np.uint64(64 * t) + trailing_zeros(left)) * width
+                            w = load64(line + ((at >> np.uint64(6)) << U3))
+                            exponent = (w >> ((at & U63) + mantissa)) & exponents
+                            to, held, over = append(to, held, over, exponent, exponent_bits)
+                            left &= left - U1
                 store64(to, held)
-                store64(to + U8, U0)
             cursor = (cursor + used + U63) & ~U63
         return cursor
 
