@@ -125,6 +125,23 @@ def test_placements() -> None:
         row(placement="moon")
 
 
+def test_lines_of_32_bytes_in_a_row() -> None:
+    half = tuple(int(n) for n in np.bincount(np.repeat(np.arange(514) // 2, histogram()), minlength=257))
+    short = row(line_bytes=32, bits_histogram=half)
+    usual = row()
+    assert set(short) == set(usual)
+    assert short["line_bytes"] == 32
+    assert short["raw_bytes"] == 32 * short["lines"]
+    # Twice the tags: the same ratio of payload buys less.
+    assert short["effective_capacity_ratio"] == pytest.approx(short["closed_form_capacity_ratio"], rel=0.03)
+    assert 1.3 < short["effective_capacity_ratio"] < usual["effective_capacity_ratio"]
+    assert short["gain_random"] == pytest.approx(short["closed_form_gain_random"], rel=0.06)
+    assert short["gain_random"] < usual["gain_random"]
+    assert short["decoders"] == 3  # two ports take a line every 0.42 ns, a decoder one every 1.0
+    with pytest.raises(ConfigurationError, match="moves 64 B at once"):
+        row(line_bytes=32, bits_histogram=half, memory="ddr5", data="kv", packing="classes:set=0/24/32")
+
+
 def test_overrides_reach_the_model() -> None:
     assert row(overrides=(("metadata_cache_bytes", 67108864.0),))["metadata_hit_rate_random"] == pytest.approx(
         1.0, abs=0.01
@@ -142,7 +159,8 @@ def test_overrides_reach_the_model() -> None:
         ({"bits_histogram": ()}, LinepressError, "counts no line"),
         ({"bits_histogram": (0, 0)}, LinepressError, "counts no line"),
         ({"bits_histogram": (5, -1)}, LinepressError, "counts no line"),
-        ({"line_bytes": 32}, LinepressError, "lines of 64 B"),
+        ({"line_bytes": 16}, ConfigurationError, "line_bytes = 16 B lies outside"),
+        ({"overrides": (("line_bytes", 32.0),)}, LinepressError, "does not go with sizes of 64 B lines"),
         ({"mode": "both"}, LinepressError, "mode 'both'"),
         ({"mode": "inline"}, LinepressError, "inline writes need classes or slots"),
         ({"load_pct_peak": 0.0}, LinepressError, "load_pct_peak"),
