@@ -47,10 +47,9 @@ UP = (1 << SUB) - 1 - GRACE
 N_PART = P_RULE_AT + 12  # where the rules of each command start
 RULE_LEVEL, RULE_HELD, RULE_TICKS, RULE_KIND = range(4)  # rules[r]
 KIND_SAME, KIND_WINDOW, KIND_OTHER, KIND_LONG_WINDOW = range(4)
-# path[bank]: its nodes on the five levels, its pseudo channel and scope; then, for each held command h, the held[h]
-# nodes on which a rule can hold it back.
+# path[bank]: its nodes on the five levels, its pseudo channel and scope.
 LEVELS = 5
-PATH_PSEUDO, PATH_SCOPE, PATH_HELD = LEVELS, LEVELS + 1, LEVELS + 2
+PATH_PSEUDO, PATH_SCOPE, N_PATH = LEVELS, LEVELS + 1, LEVELS + 2
 # node[]: earliest tick of each held command, the last three activates, the nodes under the same parent. Behind the
 # nodes, RING_ROWS rows for each where a part has the 32-activate window: the 31 activates before the newest one as a
 # ring, and its place.
@@ -88,12 +87,14 @@ ROW_CLOSED, ROW_OPENING = -1, -2
 
 
 @inlined
-def earliest(part: A, path: A, held: A, node: A, h: int, b: int) -> int:
-    """First tick at which no rule holds command h back on bank b and the clock has the edge it needs."""
-    e = 0
+def earliest(part: A, path: A, node: A, h: int, b: int) -> int:
+    """First tick at which no rule holds command h back on bank b and the clock has the edge it needs.
+
+    Five levels, written out: of a loop the compiler makes gathers, which take several times as long. Levels without
+    a rule for h stay at 0.
+    """
     nodes = path[b]
-    for k in range(PATH_HELD + LEVELS * h, PATH_HELD + LEVELS * h + held[h]):
-        e = max(e, node[nodes[k], h])
+    e = max(max(node[0, h], node[nodes[1], h]), max(node[nodes[2], h], max(node[nodes[3], h], node[nodes[4], h])))
     if part[P_HALF] != 0 and h != H_PRE and h != H_PREA and (e & 1) == 0:
         e += 1
     return e
@@ -133,7 +134,7 @@ def issue(part: A, rules: A, path: A, node: A, z: A, log: A, command: int, b: in
 
 
 @inlined
-def rekey(part: A, path: A, held: A, node: A, bank: A, q: A, z: A, which: int, k: int, after: int) -> None:
+def rekey(part: A, path: A, node: A, bank: A, q: A, z: A, which: int, k: int, after: int) -> None:
     """Kind and bound of the next command of slot k of the read or write queue, not before tick ``after``."""
     b = q[which, Q_BANK, k]
     state = bank[b, B_ROW]
@@ -147,7 +148,7 @@ def rekey(part: A, path: A, held: A, node: A, bank: A, q: A, z: A, which: int, k
         kind, h, blocked = K_PRE, H_PRE, bank[b, B_ACTIVE] > 0 or state == ROW_OPENING
     e = INF
     if not blocked:
-        e = earliest(part, path, held, node, h, b)
+        e = earliest(part, path, node, h, b)
         if e < after:
             e = after
             if part[P_HALF] != 0 and h != H_PRE and (e & 1) == 0:
@@ -187,7 +188,7 @@ def remove(bank: A, q: A, z: A, which: int, k: int) -> None:
 
 
 @inlined
-def pick(part: A, path: A, held: A, node: A, scope: A, q: A, z: A, which: int, slot: int) -> int:
+def pick(part: A, path: A, node: A, scope: A, q: A, z: A, which: int, slot: int) -> int:
     """Slot of the oldest read or write whose next command is legal now and fits the bus slot; -1 if none.
 
     Raises the bounds of the atoms it finds illegal, and leaves the least bound of each kind.
@@ -213,7 +214,7 @@ def pick(part: A, path: A, held: A, node: A, scope: A, q: A, z: A, which: int, s
             if kind == K_COL:
                 h = h_col
             k = order[i]
-            e = earliest(part, path, held, node, h, banks[k])
+            e = earliest(part, path, node, h, banks[k])
             if e <= t and falling and kind != K_PRE:
                 e = t + 1
             if e <= t:
@@ -236,14 +237,14 @@ def pick(part: A, path: A, held: A, node: A, scope: A, q: A, z: A, which: int, s
 
 
 @inlined
-def pick_owner(part: A, path: A, held: A, node: A, q: A, z: A) -> int:
+def pick_owner(part: A, path: A, node: A, q: A, z: A) -> int:
     """As `pick`, among the requests whose own activate was issued: the first to arrive, then to activate."""
     t, found, least = z[Z_T], -1, INF
     for i in range(z[Z_N + ACTIVE]):
         e = q[ACTIVE, Q_KEY, i] >> 6
         if e <= t:
             k = q[ACTIVE, Q_ORDER, i]
-            e = earliest(part, path, held, node, H_RD + q[ACTIVE, Q_WRITE, k], q[ACTIVE, Q_BANK, k])
+            e = earliest(part, path, node, H_RD + q[ACTIVE, Q_WRITE, k], q[ACTIVE, Q_BANK, k])
             if e > t:
                 q[ACTIVE, Q_KEY, i] = e * 64
             elif found < 0 or q[ACTIVE, Q_ARRIVE, k] < q[ACTIVE, Q_ARRIVE, found]:
@@ -415,7 +416,7 @@ def retire(part: A, rules: A, path: A, bank: A, scope: A, bus: A, q: A, z: A, re
 
 
 @kernel
-def timed_out(part: A, path: A, held: A, node: A, bank: A, q: A, z: A) -> int:
+def timed_out(part: A, path: A, node: A, bank: A, q: A, z: A) -> int:
     """A bank whose row has not been used for the timeout and can be precharged now; -1 if none.
 
     A row that somebody still waits for, or whose activate is still owed an access, starts its time with that access.
@@ -430,7 +431,7 @@ def timed_out(part: A, path: A, held: A, node: A, bank: A, q: A, z: A) -> int:
                 while j >= 0:
                     wanted = wanted or q[which, Q_ROW, j] == bank[b, B_ROW]
                     j = q[which, Q_NEXT, j]
-            e = INF if wanted else earliest(part, path, held, node, H_PRE, b)
+            e = INF if wanted else earliest(part, path, node, H_PRE, b)
             if e <= t and found < 0:
                 found, e = b, INF
             bank[b, B_CLOSE] = e
@@ -440,7 +441,7 @@ def timed_out(part: A, path: A, held: A, node: A, bank: A, q: A, z: A) -> int:
 
 
 @inlined
-def opened(part: A, path: A, held: A, node: A, bank: A, scope: A, q: A, z: A, which: int, k: int,
+def opened(part: A, path: A, node: A, bank: A, scope: A, q: A, z: A, which: int, k: int,
            command: int) -> None:
     """After either half of an activate for slot k: the row's state; the atom joins the owners of an activate."""
     b = q[which, Q_BANK, k]
@@ -463,7 +464,7 @@ def opened(part: A, path: A, held: A, node: A, bank: A, scope: A, q: A, z: A, wh
     if to == ACTIVE:
         bank[b, B_ACTIVE] += 1
         scope[s, S_ACTIVE] += 1
-        e = earliest(part, path, held, node, H_RD + q[to, Q_WRITE, j], b)
+        e = earliest(part, path, node, H_RD + q[to, Q_WRITE, j], b)
         q[to, Q_KEY, q[to, Q_PLACE, j]] = e * 64
         z[Z_LEAST + 3 * ACTIVE] = min(z[Z_LEAST + 3 * ACTIVE], e)
 
@@ -496,7 +497,7 @@ def refresh_due(part: A, bank: A, scope: A, fifo: A, q: A, z: A) -> None:
 
 
 @kernel
-def refresh_next(part: A, path: A, held: A, node: A, bank: A, scope: A, fifo: A, z: A) -> tuple[int, int]:
+def refresh_next(part: A, path: A, node: A, bank: A, scope: A, fifo: A, z: A) -> tuple[int, int]:
     """What the oldest waiting refresh needs next, and the first tick at which that is legal (INF: not yet known)."""
     b = fifo[z[Z_FIFO_AT]]
     s = path[b, PATH_SCOPE]
@@ -506,7 +507,7 @@ def refresh_next(part: A, path: A, held: A, node: A, bank: A, scope: A, fifo: A,
     else:
         blocked = bank[b, B_ACTIVE] > 0 or bank[b, B_ROW] == ROW_OPENING
         command, h = (C_REFB, H_REFB) if bank[b, B_ROW] == ROW_CLOSED else (C_PRE, H_PRE)
-    return command, INF if blocked else earliest(part, path, held, node, h, b)
+    return command, INF if blocked else earliest(part, path, node, h, b)
 
 
 @inlined
@@ -528,7 +529,7 @@ def refreshed(part: A, path: A, bank: A, scope: A, fifo: A, z: A, command: int, 
 
 
 @inlined
-def serve_slot(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, bus: A, fifo: A, q: A, z: A, log: A,
+def serve_slot(part: A, rules: A, path: A, node: A, bank: A, scope: A, bus: A, fifo: A, q: A, z: A, log: A,
                req: A, released: A, done: A, m: A, lines: A, waits: A, ready: A, slot: int, window: int,
                singly: int) -> None:
     """Issue at most one command on a bus slot of this tick."""
@@ -543,10 +544,10 @@ def serve_slot(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, 
         z[Z_CAS_QUEUE] = -1
     # 1. Requests whose own activate has been issued.
     if k < 0 and slot != SLOT_ROW and z[Z_LEAST + 3 * ACTIVE] <= t:
-        which, k = ACTIVE, pick_owner(part, path, held, node, q, z)
+        which, k = ACTIVE, pick_owner(part, path, node, q, z)
     # 2. Refresh, oldest first; no read or write starts anything new on the banks that wait for one.
     if k < 0 and z[Z_FIFO_N] > 0 and slot != SLOT_COL:
-        need, e = refresh_next(part, path, held, node, bank, scope, fifo, z)
+        need, e = refresh_next(part, path, node, bank, scope, fifo, z)
         falling = part[P_HALF] != 0 and (t & 1) == 0 and need in (C_REFA, C_REFB)
         if e <= t and not falling:
             command, b = need, fifo[z[Z_FIFO_AT]]
@@ -559,13 +560,13 @@ def serve_slot(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, 
         if slot != SLOT_COL:
             least = min(least, min(z[Z_LEAST + 3 * which + K_ACT], z[Z_LEAST + 3 * which + K_PRE]))
         if least <= t:
-            k = pick(part, path, held, node, scope, q, z, which, slot)
+            k = pick(part, path, node, scope, q, z, which, slot)
     # 4. The second half of a split activate, when nothing else can use the bus.
     if k < 0 and command < 0 and opening >= 0:
         which, k = OPENING, opening
     # 5. A row that nobody has used for long.
     if k < 0 and command < 0 and slot != SLOT_COL and z[Z_CLOSE] <= t:
-        b = timed_out(part, path, held, node, bank, q, z)
+        b = timed_out(part, path, node, bank, q, z)
         if b >= 0:
             command, after = C_PRE, b + 1
     if k >= 0:
@@ -607,7 +608,7 @@ def serve_slot(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, 
             close_row(path, bank, scope, b)
         else:
             if command in (C_ACT, C_ACT2):
-                opened(part, path, held, node, bank, scope, q, z, which, k, command)
+                opened(part, path, node, bank, scope, q, z, which, k, command)
             else:
                 retire(part, rules, path, bank, scope, bus, q, z, req, released, done, m, lines, waits, ready,
                        which, k, command, window, singly)
@@ -619,13 +620,13 @@ def serve_slot(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, 
         for queue in range(2):
             j = bank[b, B_HEAD_READ + queue]
             while j >= 0:
-                rekey(part, path, held, node, bank, q, z, queue, j, 0)
+                rekey(part, path, node, bank, q, z, queue, j, 0)
                 j = q[queue, Q_NEXT, j]
         b += 1
 
 
 @inlined
-def accept(part: A, path: A, held: A, node: A, bank: A, q: A, z: A, req: A, atoms: A, order: A, released: A, done: A,
+def accept(part: A, path: A, node: A, bank: A, q: A, z: A, req: A, atoms: A, order: A, released: A, done: A,
            m: A, lines: A, waits: A, ready: A, window: int, singly: int) -> None:
     """Accept requests in order, as many atoms as the queues take."""
     t = z[Z_T]
@@ -685,7 +686,7 @@ def accept(part: A, path: A, held: A, node: A, bank: A, q: A, z: A, req: A, atom
             if head >= 0:
                 q[which, Q_LAST, head] = k
             bank[b, B_HEAD_READ + which] = k
-            rekey(part, path, held, node, bank, q, z, which, k, t + 1)
+            rekey(part, path, node, bank, q, z, which, k, t + 1)
         if req[r, R_START] < 0:
             req[r, R_START] = t
         z[Z_ATOM] = a + 1
@@ -698,7 +699,7 @@ def accept(part: A, path: A, held: A, node: A, bank: A, q: A, z: A, req: A, atom
 
 
 @inlined
-def next_event(part: A, path: A, held: A, node: A, bank: A, scope: A, fifo: A, z: A, req: A, order: A, released: A,
+def next_event(part: A, path: A, node: A, bank: A, scope: A, fifo: A, z: A, req: A, order: A, released: A,
                done: A, m: A, lines: A, ready: A, decoded: A, over: A, units: A) -> int:
     """The next tick on which anything can happen; INF: never."""
     t = z[Z_T]
@@ -729,7 +730,7 @@ def next_event(part: A, path: A, held: A, node: A, bank: A, scope: A, fifo: A, z
     col = max(z[Z_LEAST + 3 * ACTIVE], min(reads, writes))
     act = INF
     if z[Z_FIFO_N] > 0:
-        e = min(e, refresh_next(part, path, held, node, bank, scope, fifo, z)[1])
+        e = min(e, refresh_next(part, path, node, bank, scope, fifo, z)[1])
     if z[Z_FIFO_N] == 0 or part[P_REFRESH] == REF_BANK:
         which = WRITE if drain_rule(part, z) != 0 else READ
         col = min(col, max(z[Z_LEAST + 3 * which], writes if which == WRITE else reads))
@@ -743,7 +744,7 @@ def next_event(part: A, path: A, held: A, node: A, bank: A, scope: A, fifo: A, z
 
 
 @kernel
-def run(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, bus: A, fifo: A, q: A, z: A, log: A, req: A,
+def run(part: A, rules: A, path: A, node: A, bank: A, scope: A, bus: A, fifo: A, q: A, z: A, log: A, req: A,
         atoms: A, order: A, released: A, done: A, window: int, singly: int, m: A, lines: A, waits: A, ready: A,
         decoded: A, over: A, units: A, heads: A) -> None:
     """Serve every request; with lines, once the port has taken the line of each.
@@ -761,11 +762,11 @@ def run(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, bus: A,
     while True:
         if m[M_NEXT] < m[M_LINES]:
             take_lines(z, req, released, m, lines, ready, decoded, over, units, heads, z[Z_T])
-        accept(part, path, held, node, bank, q, z, req, atoms, order, released, done, m, lines, waits, ready, window,
+        accept(part, path, node, bank, q, z, req, atoms, order, released, done, m, lines, waits, ready, window,
                singly)
         if z[Z_SERVED] == n and m[M_NEXT] == m[M_LINES]:
             break
-        t = next_event(part, path, held, node, bank, scope, fifo, z, req, order, released, done, m, lines, ready,
+        t = next_event(part, path, node, bank, scope, fifo, z, req, order, released, done, m, lines, ready,
                        decoded, over, units)
         if t >= INF:
             return
@@ -778,10 +779,11 @@ def run(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, bus: A,
             sift_down(done, z[Z_DONE])
             z[Z_DONE] -= 1
             z[Z_FLYING] -= 1
-        refresh_due(part, bank, scope, fifo, q, z)
+        if z[Z_NEXT_REFRESH] <= t:
+            refresh_due(part, bank, scope, fifo, q, z)
         for slot in range(part[P_BUSES]):
             if slot == SLOT_ROW or part[P_HALF] == 0 or (t & 1) == 1:
-                serve_slot(part, rules, path, held, node, bank, scope, bus, fifo, q, z, log, req, released, done, m,
+                serve_slot(part, rules, path, node, bank, scope, bus, fifo, q, z, log, req, released, done, m,
                            lines, waits, ready, slot if part[P_BUSES] == 2 else SLOT_ANY, window, singly)
     take_lines(z, req, released, m, lines, ready, decoded, over, units, heads, (NEVER >> SUB) - 1)
     for u in range(bus.shape[0]):

@@ -23,10 +23,8 @@ class Spec:
     rules : [rules, 4]
         Level, held command, ticks and kind (0: same node, 1: from the fourth-last, 2: the other nodes, 3: from the
         32nd-last), by first command.
-    path : [banks, PATH_HELD + 35]
-        Nodes of a bank on the five levels, its pseudo channel, its scope; nodes that hold each command back.
-    held : [7]
-        For each held command, at how many levels rules hold it back.
+    path : [banks, N_PATH]
+        Nodes of a bank on the five levels, its pseudo channel, its scope.
     node_low, node_high : [nodes]
         Range of the nodes under the same parent.
     scope_node : [scopes]
@@ -35,7 +33,6 @@ class Spec:
     part: I64
     rules: I64
     path: I64
-    held: I64
     node_low: I64
     node_high: I64
     scope_node: I64
