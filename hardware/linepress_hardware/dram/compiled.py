@@ -66,7 +66,6 @@ def compile_part(part: Part, policy: Policy) -> Spec:
         engine.P_DATA_READ: ck["CL"] * tpc,
         engine.P_DATA_WRITE: ck["CWL"] * tpc,
         engine.P_SCOPE_BANKS: scope_banks,
-        engine.P_NODES: len(low),
         engine.P_CLOSE: math.ceil(policy.close_ns / part.tick_ns),
     }.items():
         values[column] = value
@@ -75,7 +74,7 @@ def compile_part(part: Part, policy: Policy) -> Spec:
     columns = [(r.level, HELD.index(r.second), r.ticks, kind) for r, kind in zip(ordered, kinds, strict=True)]
     return Spec(
         part=values,
-        rules=np.array(columns, np.int64),
+        rules=np.array(columns, np.int64).T.copy(),
         path=path,
         node_low=np.array(low, np.int64),
         node_high=np.array(high, np.int64),

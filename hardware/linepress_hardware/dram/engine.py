@@ -42,20 +42,19 @@ GRACE = 1 << 10  # rounded up, but for 1/1,024 of a tick: what 3,000 clocks of t
 UP = (1 << SUB) - 1 - GRACE
 # part[]: the part and the policy.
 (P_BUSES, P_HALF, P_SPLIT, P_LATENCY, P_BURST, P_READS, P_WRITES, P_HIGH, P_LOW, P_PAGE, P_REFRESH, P_REFI, P_REFIPB,
- P_RFCAB, P_RFCPB, P_AAD, P_WCK_READ, P_WCK_WRITE, P_DATA_READ, P_DATA_WRITE, P_SCOPE_BANKS, P_CLOSE, P_NODES,
- P_RULE_AT) = range(24)
+ P_RFCAB, P_RFCPB, P_AAD, P_WCK_READ, P_WCK_WRITE, P_DATA_READ, P_DATA_WRITE, P_SCOPE_BANKS, P_CLOSE,
+ P_RULE_AT) = range(23)
 N_PART = P_RULE_AT + 12  # where the rules of each command start
-RULE_LEVEL, RULE_HELD, RULE_TICKS, RULE_KIND = range(4)  # rules[r]
+RULE_LEVEL, RULE_HELD, RULE_TICKS, RULE_KIND = range(4)  # rules[column, r]
 KIND_SAME, KIND_WINDOW, KIND_OTHER, KIND_LONG_WINDOW = range(4)
 # path[bank]: its nodes on the five levels, its pseudo channel and scope.
 LEVELS = 5
 PATH_PSEUDO, PATH_SCOPE, N_PATH = LEVELS, LEVELS + 1, LEVELS + 2
-# node[]: earliest tick of each held command, the last three activates, the nodes under the same parent. Behind the
-# nodes, RING_ROWS rows for each where a part has the 32-activate window: the 31 activates before the newest one as a
-# ring, and its place.
+# node[column, n]: earliest tick of each held command, the last three activates, the nodes under the same parent, and
+# for the 32-activate window the 31 activates before the newest one as a ring, and its place.
 H_ACT, H_PRE, H_PREA, H_RD, H_WR, H_REFA, H_REFB = range(7)
-N_PAST, N_LOW, N_HIGH, N_NODE = 7, 10, 11, 12
-LONG, RING_ROWS = 31, 3
+LONG = 31
+N_PAST, N_LOW, N_HIGH, N_RING, N_RING_AT, N_NODE = 7, 10, 11, 12, 12 + LONG, 13 + LONG
 (B_ROW, B_ACTIVE, B_DEADLINE, B_WAIT, B_DONE_READ, B_DONE_WRITE, B_REF_BEGIN, B_REF_END, B_HEAD_READ, B_HEAD_WRITE,
  B_REFRESH, B_CLOSE, N_BANK) = range(13)  # B_REFRESH: 1 while a refresh of this one bank waits; B_CLOSE: row timeout
 S_NODE, S_OPEN, S_ACTIVE, S_OPENING, S_TURN_READ, S_TURN_WRITE, N_SCOPE = range(7)
@@ -93,8 +92,8 @@ def earliest(part: A, path: A, node: A, h: int, b: int) -> int:
     Five levels, written out: of a loop the compiler makes gathers, which take several times as long. Levels without
     a rule for h stay at 0.
     """
-    nodes = path[b]
-    e = max(max(node[0, h], node[nodes[1], h]), max(node[nodes[2], h], max(node[nodes[3], h], node[nodes[4], h])))
+    nodes, first = path[b], node[h]
+    e: int = max(max(first[0], first[nodes[1]]), max(first[nodes[2]], max(first[nodes[3]], first[nodes[4]])))
     if part[P_HALF] != 0 and h != H_PRE and h != H_PREA and (e & 1) == 0:
         e += 1
     return e
@@ -103,29 +102,28 @@ def earliest(part: A, path: A, node: A, h: int, b: int) -> int:
 @inlined
 def issue(part: A, rules: A, path: A, node: A, z: A, log: A, command: int, b: int, row: int) -> None:
     """Push the earliest ticks of everything that the command's rules hold back; count and log it."""
-    t = z[Z_T]
+    t, nodes = z[Z_T], path[b]
     for r in range(part[P_RULE_AT + command], part[P_RULE_AT + command + 1]):
-        n, h, kind = path[b, rules[r, RULE_LEVEL]], rules[r, RULE_HELD], rules[r, RULE_KIND]
+        n, h, kind = nodes[rules[RULE_LEVEL, r]], rules[RULE_HELD, r], rules[RULE_KIND, r]
         if kind == KIND_SAME:
-            node[n, h] = max(node[n, h], t + rules[r, RULE_TICKS])
+            node[h, n] = max(node[h, n], t + rules[RULE_TICKS, r])
         elif kind == KIND_WINDOW:  # four-activate window: counts from the third activate before this one
-            oldest = node[n, N_PAST]
-            node[n, N_PAST], node[n, N_PAST + 1] = node[n, N_PAST + 1], node[n, N_PAST + 2]
-            node[n, N_PAST + 2] = t
+            oldest = node[N_PAST, n]
+            node[N_PAST, n], node[N_PAST + 1, n] = node[N_PAST + 1, n], node[N_PAST + 2, n]
+            node[N_PAST + 2, n] = t
             if oldest >= 0:
-                node[n, h] = max(node[n, h], oldest + rules[r, RULE_TICKS])
+                node[h, n] = max(node[h, n], oldest + rules[RULE_TICKS, r])
         elif kind == KIND_LONG_WINDOW:  # 32-activate window: counts from the 31st activate before this one
-            ring = part[P_NODES] + RING_ROWS * n
-            at = node[ring + LONG // N_NODE, LONG % N_NODE]
-            oldest = node[ring + at // N_NODE, at % N_NODE]
-            node[ring + at // N_NODE, at % N_NODE] = t
-            node[ring + LONG // N_NODE, LONG % N_NODE] = (at + 1) % LONG
+            at = node[N_RING_AT, n]
+            oldest = node[N_RING + at, n]
+            node[N_RING + at, n] = t
+            node[N_RING_AT, n] = (at + 1) % LONG
             if oldest >= 0:
-                node[n, h] = max(node[n, h], oldest + rules[r, RULE_TICKS])
+                node[h, n] = max(node[h, n], oldest + rules[RULE_TICKS, r])
         else:
-            for other in range(node[n, N_LOW], node[n, N_HIGH]):
+            for other in range(node[N_LOW, n], node[N_HIGH, n]):
                 if other != n:
-                    node[other, h] = max(node[other, h], t + rules[r, RULE_TICKS])
+                    node[h, other] = max(node[h, other], t + rules[RULE_TICKS, r])
     z[Z_COMMANDS + command] += 1
     if log.shape[0] > 0:
         if z[Z_LOG] < log.shape[0]:
@@ -200,9 +198,9 @@ def pick(part: A, path: A, node: A, scope: A, q: A, z: A, which: int, slot: int)
     # What holds a kind of command back on a whole scope; asked before an atom's own rules.
     for s in range(scope.shape[0]):
         n = scope[s, S_NODE]
-        z[Z_HOLD + 8 * s + K_COL] = max(node[0, h_col], node[n, h_col])
-        z[Z_HOLD + 8 * s + K_ACT] = t + 1 if no_activate else max(node[0, H_ACT], node[n, H_ACT])
-        z[Z_HOLD + 8 * s + K_PRE] = max(node[0, H_PRE], node[n, H_PRE])
+        z[Z_HOLD + 8 * s + K_COL] = max(node[h_col, 0], node[h_col, n])
+        z[Z_HOLD + 8 * s + K_ACT] = t + 1 if no_activate else max(node[H_ACT, 0], node[H_ACT, n])
+        z[Z_HOLD + 8 * s + K_PRE] = max(node[H_PRE, 0], node[H_PRE, n])
     found, at = -1, -1
     keys, order, banks, hold = q[which, Q_KEY], q[which, Q_ORDER], q[which, Q_BANK], z[Z_HOLD:]
     n = z[Z_N + which]
@@ -387,11 +385,11 @@ def retire(part: A, rules: A, path: A, bank: A, scope: A, bus: A, q: A, z: A, re
     if q[which, Q_OWN, k] == 0:
         z[Z_HITS] += 1
     for i in range(part[P_RULE_AT + command], part[P_RULE_AT + command + 1]):
-        h, until = rules[i, RULE_HELD], t + rules[i, RULE_TICKS]
-        if rules[i, RULE_KIND] == 0 and h in (H_RD, H_WR):
+        h, until = rules[RULE_HELD, i], t + rules[RULE_TICKS, i]
+        if rules[RULE_KIND, i] == 0 and h in (H_RD, H_WR):
             if h - H_RD != writing:
                 scope[s, S_TURN_READ + h - H_RD] = max(scope[s, S_TURN_READ + h - H_RD], until)
-            elif rules[i, RULE_LEVEL] >= 3:
+            elif rules[RULE_LEVEL, i] >= 3:
                 bus[u, U_GROUP] = max(bus[u, U_GROUP], until)
     finish = t
     if writing == 0:
@@ -451,7 +449,7 @@ def opened(part: A, path: A, node: A, bank: A, scope: A, q: A, z: A, which: int,
         bank[b, B_DEADLINE] = INF
         scope[s, S_OPENING] -= 1
     else:
-        bank[b, B_DONE_READ], bank[b, B_DONE_WRITE] = node[path[b, 4], H_RD], node[path[b, 4], H_WR]
+        bank[b, B_DONE_READ], bank[b, B_DONE_WRITE] = node[H_RD, path[b, 4]], node[H_WR, path[b, 4]]
         scope[s, S_OPEN] += 1
         if part[P_SPLIT] != 0:
             to = OPENING
@@ -589,8 +587,8 @@ def serve_slot(part: A, rules: A, path: A, node: A, bank: A, scope: A, bus: A, f
         if C_RD <= command <= C_WRA:
             account(part, path, bank, scope, bus, q, z, which, k)
         if command == C_ACT:
-            bank_ready = max(q[which, Q_ARRIVE, k] + 1, node[path[b, 4], H_ACT])
-            window_ready = min(t, max(node[0, H_ACT], node[scope[path[b, PATH_SCOPE], S_NODE], H_ACT]))
+            bank_ready = max(q[which, Q_ARRIVE, k] + 1, node[H_ACT, path[b, 4]])
+            window_ready = min(t, max(node[H_ACT, 0], node[H_ACT, scope[path[b, PATH_SCOPE], S_NODE]]))
             bank[b, B_WAIT] = max(0, window_ready - bank_ready)
         if command != C_PRE and command != C_CAS:
             row = q[which, Q_ROW, k]
@@ -721,12 +719,11 @@ def next_event(part: A, path: A, node: A, bank: A, scope: A, fifo: A, z: A, req:
     # Whatever holds a command back on every bank bounds each atom, however stale the atom's own bound.
     reads, writes, acts, pres = INF, INF, INF, INF
     for s in range(scope.shape[0]):
-        on = node[scope[s, S_NODE]]
-        reads, writes = min(reads, on[H_RD]), min(writes, on[H_WR])
-        acts, pres = min(acts, on[H_ACT]), min(pres, on[H_PRE])
-    top = node[0]
-    reads, writes = max(reads, top[H_RD]), max(writes, top[H_WR])
-    acts, pres = max(acts, top[H_ACT]), max(pres, top[H_PRE])
+        n = scope[s, S_NODE]
+        reads, writes = min(reads, node[H_RD, n]), min(writes, node[H_WR, n])
+        acts, pres = min(acts, node[H_ACT, n]), min(pres, node[H_PRE, n])
+    reads, writes = max(reads, node[H_RD, 0]), max(writes, node[H_WR, 0])
+    acts, pres = max(acts, node[H_ACT, 0]), max(pres, node[H_PRE, 0])
     col = max(z[Z_LEAST + 3 * ACTIVE], min(reads, writes))
     act = INF
     if z[Z_FIFO_N] > 0:

@@ -20,7 +20,7 @@ class Spec:
     ----------
     part : [N_PART]
         Counts, latencies and policy, then where each command's rules start.
-    rules : [rules, 4]
+    rules : [4, rules]
         Level, held command, ticks and kind (0: same node, 1: from the fourth-last, 2: the other nodes, 3: from the
         32nd-last), by first command.
     path : [banks, N_PATH]
@@ -55,12 +55,9 @@ class Machine:
 def new_machine(spec: Spec, log_room: int) -> Machine:
     banks, scopes = spec.path.shape[0], spec.scope_node.shape[0]
     nodes = spec.node_low.shape[0]
-    rings = e.RING_ROWS * nodes if (spec.rules[:, e.RULE_KIND] == e.KIND_LONG_WINDOW).any() else 0
-    node = np.zeros((nodes + rings, e.N_NODE), np.int64)
-    node[:nodes, e.N_PAST : e.N_PAST + 3] = -1
-    node[:nodes, e.N_LOW], node[:nodes, e.N_HIGH] = spec.node_low, spec.node_high
-    node[nodes:] = -1
-    node[nodes + e.LONG // e.N_NODE :: e.RING_ROWS, e.LONG % e.N_NODE] = 0
+    node = np.zeros((e.N_NODE, nodes), np.int64)
+    node[e.N_PAST : e.N_PAST + 3] = node[e.N_RING : e.N_RING + e.LONG] = -1
+    node[e.N_LOW], node[e.N_HIGH] = spec.node_low, spec.node_high
     bank = np.zeros((banks, e.N_BANK), np.int64)
     bank[:, [e.B_ROW, e.B_REF_BEGIN, e.B_REF_END, e.B_HEAD_READ, e.B_HEAD_WRITE]] = -1
     bank[:, [e.B_DEADLINE, e.B_CLOSE]] = e.INF
