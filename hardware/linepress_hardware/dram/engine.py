@@ -61,11 +61,11 @@ S_NODE, S_OPEN, S_ACTIVE, S_OPENING, S_TURN_READ, S_TURN_WRITE, N_SCOPE = range(
 U_FREE, U_GROUP, U_LOSS = range(3)
 L_IDLE, L_FULL, L_REFRESH, L_TURN, L_WINDOW, L_ROW, L_GROUP, L_OTHER, N_LOSS = range(9)  # bus[U_LOSS + …]
 N_BUS = U_LOSS + N_LOSS
-# queue[which, column, place or slot]: slots oldest first, `bound × 64 + scope × 8 + kind` by place, place of a slot,
-# free slots; then by slot what it holds.
+# queue[which, column, place or slot]: slots oldest first, free slots; then by slot `bound × 64 + scope × 8 + kind`
+# (INF in a free one) and what it holds.
 READ, WRITE, ACTIVE, OPENING = range(4)
-(Q_ORDER, Q_KEY, Q_PLACE, Q_FREE, Q_BANK, Q_ROW, Q_ATOM, Q_REQUEST, Q_ARRIVE, Q_OFFER, Q_OWN, Q_WRITE, Q_NEXT, Q_LAST,
- N_QUEUE) = range(15)
+(Q_ORDER, Q_FREE, Q_KEY, Q_BANK, Q_ROW, Q_ATOM, Q_REQUEST, Q_ARRIVE, Q_OFFER, Q_OWN, Q_WRITE, Q_NEXT, Q_LAST,
+ N_QUEUE) = range(14)
 K_COL, K_ACT, K_PRE = range(3)
 SLOT_COL, SLOT_ROW, SLOT_ANY = range(3)
 (R_ATOMS, R_WRITE, R_OFFERED, R_CHILD, R_NEXT, R_DELAY, R_START, R_FINISH, R_LEFT, R_PARENT, R_WAITS, R_EARLY,
@@ -152,7 +152,7 @@ def rekey(part: A, path: A, node: A, bank: A, q: A, z: A, which: int, k: int, af
             if part[P_HALF] != 0 and h != H_PRE and (e & 1) == 0:
                 e += 1
         z[Z_LEAST + 3 * which + kind] = min(z[Z_LEAST + 3 * which + kind], e)
-    q[which, Q_KEY, q[which, Q_PLACE, k]] = e * 64 + path[b, PATH_SCOPE] * 8 + kind
+    q[which, Q_KEY, k] = e * 64 + path[b, PATH_SCOPE] * 8 + kind
 
 
 @inlined
@@ -160,7 +160,7 @@ def append(q: A, z: A, which: int) -> int:
     """A slot at the young end of a queue."""
     n = z[Z_N + which]
     k = q[which, Q_FREE, n]
-    q[which, Q_ORDER, n], q[which, Q_PLACE, k] = k, n
+    q[which, Q_ORDER, n] = k
     z[Z_N + which] = n + 1
     return int(k)
 
@@ -170,11 +170,14 @@ def remove(bank: A, q: A, z: A, which: int, k: int) -> None:
     """Take slot k out of its queue, keeping the order of the others."""
     n = z[Z_N + which] - 1
     z[Z_N + which] = n
-    order, keys, place = q[which, Q_ORDER], q[which, Q_KEY], q[which, Q_PLACE]
-    for i in range(place[k], n):
-        young = order[i + 1]
-        order[i], keys[i], place[young] = young, keys[i + 1], i
+    order, i = q[which, Q_ORDER], 0
+    while order[i] != k:
+        i += 1
+    younger = order[i:]
+    for j in range(n - i):
+        younger[j] = younger[j + 1]
     q[which, Q_FREE, n] = k
+    q[which, Q_KEY, k] = INF * 64
     if which <= WRITE:
         last, following = q[which, Q_LAST, k], q[which, Q_NEXT, k]
         if last >= 0:
@@ -201,30 +204,33 @@ def pick(part: A, path: A, node: A, scope: A, q: A, z: A, which: int, slot: int)
         z[Z_HOLD + 8 * s + K_COL] = max(node[h_col, 0], node[h_col, n])
         z[Z_HOLD + 8 * s + K_ACT] = t + 1 if no_activate else max(node[H_ACT, 0], node[H_ACT, n])
         z[Z_HOLD + 8 * s + K_PRE] = max(node[H_PRE, 0], node[H_PRE, n])
-    found, at = -1, -1
+    found = -1
     keys, order, banks, hold = q[which, Q_KEY], q[which, Q_ORDER], q[which, Q_BANK], z[Z_HOLD:]
-    n = z[Z_N + which]
-    for i in range(n):
-        key = keys[i]
+    for i in range(z[Z_N + which]):
+        k = order[i]
+        key = keys[k]
         kind = key & 7
         if max(key >> 6, hold[key & 63]) <= t and (slot == SLOT_ANY or (kind == K_COL) == (slot == SLOT_COL)):
             h = H_ACT if kind == K_ACT else H_PRE
             if kind == K_COL:
                 h = h_col
-            k = order[i]
             e = earliest(part, path, node, h, banks[k])
             if e <= t and falling and kind != K_PRE:
                 e = t + 1
             if e <= t:
-                found, at = k, i
+                found = k
                 break
-            keys[i] = e * 64 + (key & 63)
+            keys[k] = e * 64 + (key & 63)
+    if found >= 0 and keys[found] & 7 == K_COL:
+        # What the column command holds back bounds the others more than their own ticks do; the least bounds stay
+        # low, and the next look that finds nothing makes them exact.
+        return found
     # The least bounds of what is left: a loop without branches.
     least_col, least_act, least_pre = INF, INF, INF
-    for i in range(n):
-        key = keys[i]
+    for k in range(part[P_READS + which]):
+        key = keys[k]
         kind = key & 7
-        e = max(key >> 6, hold[key & 63]) if i != at else INF
+        e = max(key >> 6, hold[key & 63]) if k != found else INF
         least_col = min(least_col, e if kind == K_COL else INF)
         least_act = min(least_act, e if kind == K_ACT else INF)
         least_pre = min(least_pre, e if kind == K_PRE else INF)
@@ -239,12 +245,12 @@ def pick_owner(part: A, path: A, node: A, q: A, z: A) -> int:
     """As `pick`, among the requests whose own activate was issued: the first to arrive, then to activate."""
     t, found, least = z[Z_T], -1, INF
     for i in range(z[Z_N + ACTIVE]):
-        e = q[ACTIVE, Q_KEY, i] >> 6
+        k = q[ACTIVE, Q_ORDER, i]
+        e = q[ACTIVE, Q_KEY, k] >> 6
         if e <= t:
-            k = q[ACTIVE, Q_ORDER, i]
             e = earliest(part, path, node, H_RD + q[ACTIVE, Q_WRITE, k], q[ACTIVE, Q_BANK, k])
             if e > t:
-                q[ACTIVE, Q_KEY, i] = e * 64
+                q[ACTIVE, Q_KEY, k] = e * 64
             elif found < 0 or q[ACTIVE, Q_ARRIVE, k] < q[ACTIVE, Q_ARRIVE, found]:
                 if found >= 0:
                     least = t
@@ -463,7 +469,7 @@ def opened(part: A, path: A, node: A, bank: A, scope: A, q: A, z: A, which: int,
         bank[b, B_ACTIVE] += 1
         scope[s, S_ACTIVE] += 1
         e = earliest(part, path, node, H_RD + q[to, Q_WRITE, j], b)
-        q[to, Q_KEY, q[to, Q_PLACE, j]] = e * 64
+        q[to, Q_KEY, j] = e * 64
         z[Z_LEAST + 3 * ACTIVE] = min(z[Z_LEAST + 3 * ACTIVE], e)
 
 
@@ -485,9 +491,8 @@ def refresh_due(part: A, bank: A, scope: A, fifo: A, q: A, z: A) -> None:
                 for which in range(2):
                     k = bank[b, B_HEAD_READ + which]
                     while k >= 0:
-                        i = q[which, Q_PLACE, k]
-                        if q[which, Q_KEY, i] & 7 != K_PRE:
-                            q[which, Q_KEY, i] = INF * 64 + (q[which, Q_KEY, i] & 63)
+                        if q[which, Q_KEY, k] & 7 != K_PRE:
+                            q[which, Q_KEY, k] = INF * 64 + (q[which, Q_KEY, k] & 63)
                         k = q[which, Q_NEXT, k]
         z[Z_NEXT_REFRESH] += part[P_REFI] if part[P_REFRESH] == REF_ALL else part[P_REFIPB]
         if part[P_REFRESH] == REF_BANK:
@@ -568,7 +573,7 @@ def serve_slot(part: A, rules: A, path: A, node: A, bank: A, scope: A, bus: A, f
         if b >= 0:
             command, after = C_PRE, b + 1
     if k >= 0:
-        kind = K_COL if which == ACTIVE else q[which, Q_KEY, q[which, Q_PLACE, k]] & 7
+        kind = K_COL if which == ACTIVE else q[which, Q_KEY, k] & 7
         command = C_ACT2
         if which != OPENING:
             command = C_ACT if kind == K_ACT else C_PRE

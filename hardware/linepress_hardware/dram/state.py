@@ -66,6 +66,7 @@ def new_machine(spec: Spec, log_room: int) -> Machine:
     size = max(int(spec.part[e.P_READS]), int(spec.part[e.P_WRITES]), banks) + 1
     queue = np.zeros((4, e.N_QUEUE, size), np.int64)
     queue[:, e.Q_FREE, :] = np.arange(size)
+    queue[:, e.Q_KEY, :] = e.INF * 64
     z = np.zeros(e.N_SCALARS, np.int64)
     z[[e.Z_CURRENT, e.Z_CAS_QUEUE, e.Z_FIFO_SINCE, e.Z_FIFO_UNTIL]] = -1
     z[e.Z_LEAST : e.Z_COMMANDS] = e.INF
