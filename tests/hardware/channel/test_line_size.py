@@ -11,7 +11,9 @@ from linepress_hardware.channel import results, workloads
 from linepress_hardware.channel.axi import Transactions
 from linepress_hardware.channel.compaction import CompressedStore
 from linepress_hardware.channel.config import ChannelConfig, default_config
+from linepress_hardware.channel.converge import rate
 from linepress_hardware.channel.evaluate import InlineSpec, Study, Subject
+from linepress_hardware.channel.headline import Settings, headline, plain_at_best
 from linepress_hardware.channel.memory import Memory
 from linepress_hardware.channel.port import AxiPort
 from linepress_hardware.channel.translation import StaticLayout, expand_static, plain_layout
@@ -151,3 +153,16 @@ def test_a_layout_of_another_line_size_is_refused() -> None:
     stream = workloads.random(100, 1 << 12)
     with pytest.raises(ConfigurationError, match="32 B lines does not go with a channel of 64 B lines"):
         expand_static(stream, plain_layout(1 << 12, 32), atom_bytes=32, config=default_config())
+
+
+@pytest.mark.parametrize("memory", ["hbm3", "ddr5"])
+def test_short_lines_are_held_against_the_plain_channel_at_its_best_with_them(memory: str) -> None:
+    best = plain_at_best(memory, "sequential", 32)
+    assert best is not None
+    s = replace(study(memory, 32), within=0.03)
+    h = headline(
+        lambda x: replace(s, memory=Memory.load(memory, x.mapping, x.policy)), "sequential", Settings("MOP4CLXOR")
+    )
+    assert h.best_settings == best.settings
+    assert h.best.GBps == pytest.approx(best.GBps, rel=0.03)
+    assert rate(h.run, s.memory.period_ns).GBps == pytest.approx(h.compressed.GBps)
