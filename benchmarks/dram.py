@@ -41,8 +41,8 @@ PARTS = {
 TOLERANCE_PCT = {"bandwidth": 1.0, "mean": 2.0, "p99": 5.0}
 TARGET_SHARE = {"bandwidth": 0.98, "mean": 0.97, "p99": 0.95}
 TARGET_SPEED = {  # requests/s, by part and pattern
-    ("hbm3", "rand"): 0.5e6,
-    ("hbm3", "seq"): 1.5e6,
+    ("hbm3", "rand"): 0.6e6,
+    ("hbm3", "seq"): 1.8e6,
     ("ddr5", "seq"): 1.5e6,
     ("ddr5", "rand"): 1.5e6,
 }

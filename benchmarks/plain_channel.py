@@ -1,4 +1,4 @@
-"""The plain channel at its best: ``python -m benchmarks.plain_channel [--memory M] [--write]``.
+"""The plain channel at its best: ``python -m benchmarks.plain_channel [--memory M] [--line-bytes N] [--write]``.
 
 For each memory and workload: every named mapping under every page policy with the deepest queues, then around the
 best three of them each depth of queue and each refresh that the standard has, and the default. Each trial is a
@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from linepress_hardware.channel.config import default_config
+from linepress_hardware.channel.config import LINE_BYTES, default_config
 from linepress_hardware.channel.evaluate import WORKLOADS, InlineSpec, Study, Subject
 from linepress_hardware.channel.headline import WITH_WRITES, plain_at_best
 from linepress_hardware.channel.memory import Memory
@@ -28,18 +28,21 @@ DATA = Path(__file__).parents[1] / "hardware" / "linepress_hardware" / "data" / 
 QUEUES = (32, 64, 128)
 """Entries of the read queue in atoms, the write queue alike: 128 is what a large controller has a channel."""
 SEARCHED = ("open", "closed", "adaptive")
-COLUMNS = ("memory", "workload", "mapping", "policy", "GBps", "half_width_pct", "accesses")
+COLUMNS = ("memory", "line_bytes", "workload", "mapping", "policy", "GBps", "half_width_pct", "accesses")
 LEAST, SEED = 6000, 1
 
 
-def trial(memory: str, workload: str, mapping: str | None, policy: str | None) -> dict[str, str]:
+def trial(memory: str, line_bytes: int, workload: str, mapping: str | None, policy: str | None) -> dict[str, str]:
     """One row of the record."""
     pattern, _, writes = workload.partition("+")
-    plain = Subject(plain_layout(64), plain_layout(64).length_bytes, InlineSpec((64,)) if writes else None)
-    study = Study(Memory.load(memory, mapping, policy), default_config(), plain, LEAST, SEED)
+    layout = plain_layout(64, line_bytes)
+    plain = Subject(layout, layout.length_bytes, InlineSpec((line_bytes,)) if writes else None)
+    config = default_config().of_lines(line_bytes)
+    study = Study(Memory.load(memory, mapping, policy), config, plain, LEAST, SEED)
     found = study.plain_rate(pattern).rate
     return {
         "memory": memory,
+        "line_bytes": str(line_bytes),
         "workload": workload,
         "mapping": mapping or "",
         "policy": policy or "",
@@ -49,7 +52,7 @@ def trial(memory: str, workload: str, mapping: str | None, policy: str | None) -
     }
 
 
-def search(memory: str, workload: str) -> list[dict[str, str]]:
+def search(memory: str, line_bytes: int, workload: str) -> list[dict[str, str]]:
     """All trials of one memory and workload, fastest first."""
 
     def rate(row: dict[str, str]) -> float:
@@ -57,7 +60,7 @@ def search(memory: str, workload: str) -> list[dict[str, str]]:
 
     deep = QUEUES[-1]
     rows = [
-        trial(memory, workload, mapping, str(Policy(page, "all_bank", deep, deep)))
+        trial(memory, line_bytes, workload, mapping, str(Policy(page, "all_bank", deep, deep)))
         for mapping in NAMED
         for page in SEARCHED
     ]
@@ -71,19 +74,20 @@ def search(memory: str, workload: str) -> list[dict[str, str]]:
                 policy = str(Policy(page, refresh, queue, queue))
                 if (top["mapping"], policy) not in tried and (queue == deep or top is rows[0]):
                     tried.add((top["mapping"], policy))
-                    rows.append(trial(memory, workload, top["mapping"], policy))
-    rows.append(trial(memory, workload, None, None))
+                    rows.append(trial(memory, line_bytes, workload, top["mapping"], policy))
+    rows.append(trial(memory, line_bytes, workload, None, None))
     return sorted(rows, key=rate, reverse=True)
 
 
-def check(memory: str, workload: str) -> list[str]:
+def check(memory: str, line_bytes: int, workload: str) -> list[str]:
     """Where the record no longer says what the model says."""
-    found = plain_at_best(memory, workload)
+    found = plain_at_best(memory, workload, line_bytes)
     if found is None:
         return [f"{memory} {workload}: not in the record"]
     wrong = []
     for settings, was in ((found.settings, found.GBps), (None, found.default_GBps)):
-        now = trial(memory, workload, settings.mapping if settings else None, settings.policy if settings else None)
+        mapping, policy = (settings.mapping, settings.policy) if settings else (None, None)
+        now = trial(memory, line_bytes, workload, mapping, policy)
         if abs(float(now["GBps"]) / was - 1) > 0.02:
             wrong.append(f"{memory} {workload} {settings or 'default'}: {was} GB/s recorded, {now['GBps']} now")
     return wrong
@@ -92,17 +96,21 @@ def check(memory: str, workload: str) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--memory", action="append", help="memory parts (default: all)")
+    parser.add_argument("--line-bytes", type=int, default=LINE_BYTES, help="bytes of a line")
     parser.add_argument("--workload", action="append", help="workloads (default: all)")
     parser.add_argument("--write", action="store_true", help="replace their rows of the record")
     parser.add_argument("--check", action="store_true", help="run the best and the default again")
     options = parser.parse_args(argv)
     wrong: list[str] = []
+    line_bytes = options.line_bytes
     for memory in options.memory or part_names():
-        for workload in options.workload or (*WORKLOADS, *(f"{w}+writes" for w in WITH_WRITES)):
+        # Lines shorter than what the memory moves at once are not written (`expand_static`).
+        written = WITH_WRITES if line_bytes % load_part(memory).atom_bytes == 0 else ()
+        for workload in options.workload or (*WORKLOADS, *(f"{w}+writes" for w in written)):
             if options.check:
-                wrong += check(memory, workload)
+                wrong += check(memory, line_bytes, workload)
                 continue
-            rows = search(memory, workload)
+            rows = search(memory, line_bytes, workload)
             best, default = rows[0], next(r for r in rows if not r["mapping"])
             print(
                 f"{memory:8s} {workload:11s} default {default['GBps']:>7s} GB/s   best {best['GBps']:>7s} GB/s   "
@@ -110,18 +118,19 @@ def main(argv: Sequence[str] | None = None) -> int:
                 flush=True,
             )
             if options.write:
-                keep(memory, workload, rows)
+                keep(memory, line_bytes, workload, rows)
     for line in wrong:
         sys.stderr.write(line + "\n")
     return 1 if wrong else 0
 
 
-def keep(memory: str, workload: str, rows: list[dict[str, str]]) -> None:
+def keep(memory: str, line_bytes: int, workload: str, rows: list[dict[str, str]]) -> None:
     """Replace the record's rows of one memory and workload."""
     old: list[dict[str, str]] = []
     if DATA.is_file():
         text = [line for line in DATA.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
-        old = [r for r in csv.DictReader(text) if (r["memory"], r["workload"]) != (memory, workload)]
+        mine = (memory, str(line_bytes), workload)
+        old = [r for r in csv.DictReader(text) if (r["memory"], r["line_bytes"], r["workload"]) != mine]
     with DATA.open("w", encoding="utf-8", newline="") as file:
         file.write(
             "# The plain channel's bandwidth by mapping and policy: trials of python -m benchmarks.plain_channel\n"
@@ -129,7 +138,11 @@ def keep(memory: str, workload: str, rows: list[dict[str, str]]) -> None:
         )
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(sorted(old + rows, key=lambda r: (r["memory"], r["workload"], -float(r["GBps"]))))
+        writer.writerows(sorted(old + rows, key=_order))
+
+
+def _order(row: dict[str, str]) -> tuple[str, int, str, float]:
+    return row["memory"], int(row["line_bytes"]), row["workload"], -float(row["GBps"])
 
 
 if __name__ == "__main__":

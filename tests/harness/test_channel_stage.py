@@ -15,13 +15,17 @@ from rich.console import Console
 
 from linepress.cli.hardware.channel import command
 from linepress.errors import LinepressError, SourceError
+from linepress.records import RunStore
 from linepress.records.schema import CHANNEL_COLUMNS
+from linepress.sources import open_source
 from linepress.stages.channel.case import ChannelCase
 from linepress.stages.channel.inputs import from_histogram
 from linepress.stages.channel.row import channel_case, spread
+from linepress.stages.measure.case import measure_case
 from linepress.tables.channel import channel_notes, channel_tables
 from linepress.tables.text import heading, show
 from linepress_codecs.errors import SpecError
+from linepress_codecs.variant import Variant
 from linepress_hardware.errors import ConfigurationError, UnknownPartError
 
 N = 3000
@@ -125,6 +129,23 @@ def test_placements() -> None:
         row(placement="moon")
 
 
+def test_lines_of_32_bytes_in_a_row() -> None:
+    half = tuple(int(n) for n in np.bincount(np.repeat(np.arange(514) // 2, histogram()), minlength=257))
+    short = row(line_bytes=32, bits_histogram=half)
+    usual = row()
+    assert set(short) == set(usual)
+    assert short["line_bytes"] == 32
+    assert short["raw_bytes"] == 32 * short["lines"]
+    # Twice the tags: the same ratio of payload buys less.
+    assert short["effective_capacity_ratio"] == pytest.approx(short["closed_form_capacity_ratio"], rel=0.03)
+    assert 1.3 < short["effective_capacity_ratio"] < usual["effective_capacity_ratio"]
+    assert short["gain_random"] == pytest.approx(short["closed_form_gain_random"], rel=0.06)
+    assert short["gain_random"] < usual["gain_random"]
+    assert short["decoders"] == 3  # two ports take a line every 0.42 ns, a decoder one every 1.0
+    with pytest.raises(ConfigurationError, match="moves 64 B at once"):
+        row(line_bytes=32, bits_histogram=half, memory="ddr5", data="kv", packing="classes:set=0/24/32")
+
+
 def test_overrides_reach_the_model() -> None:
     assert row(overrides=(("metadata_cache_bytes", 67108864.0),))["metadata_hit_rate_random"] == pytest.approx(
         1.0, abs=0.01
@@ -142,7 +163,8 @@ def test_overrides_reach_the_model() -> None:
         ({"bits_histogram": ()}, LinepressError, "counts no line"),
         ({"bits_histogram": (0, 0)}, LinepressError, "counts no line"),
         ({"bits_histogram": (5, -1)}, LinepressError, "counts no line"),
-        ({"line_bytes": 32}, LinepressError, "lines of 64 B"),
+        ({"line_bytes": 16}, ConfigurationError, "line_bytes = 16 B lies outside"),
+        ({"overrides": (("line_bytes", 32.0),)}, LinepressError, "does not go with sizes of 64 B lines"),
         ({"mode": "both"}, LinepressError, "mode 'both'"),
         ({"mode": "inline"}, LinepressError, "inline writes need classes or slots"),
         ({"load_pct_peak": 0.0}, LinepressError, "load_pct_peak"),
@@ -213,6 +235,31 @@ def test_the_command_adds_sweeps_blocks_capacity_and_traces(tmp_path: Path) -> N
     assert document["capacity"]["held_bytes"] == document["capacity"]["closed_form_held_bytes"]
     assert document["trace"]["accesses"] == 500
     assert document["trace"]["gain"] > 0
+
+
+def test_the_command_on_a_run_measured_with_32_byte_lines(tmp_path: Path) -> None:
+    source = open_source("synthetic:gauss?shape=128x512")
+    (tensor,) = source.tensors()
+    variant = Variant.of("huffman", {"line": 32})
+    found = measure_case(tensor, variant, repeats=0, verify=True)
+    told = {"case_key": "a", "row": 0, "status": "ok", "source": "s", "tensor": "t", "variant": variant.spec}
+    RunStore.create(tmp_path / "run", {"run_id": "run", "suite": {"name": "s"}}).append(
+        "measure", [{**found, **told}]
+    )
+    result = invoke(
+        str(tmp_path / "run"), "--memory", "hbm3", "--memory", "ddr5", "--packing", "stream", "--requests", "1000",
+        "--within", "10", "--json",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    rows = json.loads(result.stdout)["rows"]
+    assert [(r["memory"], r["codec"], r["line_bytes"]) for r in rows] == [
+        ("hbm3", "huffman:line=32", 32), ("ddr5", "huffman:line=32", 32),
+    ]  # fmt: skip
+    for r in rows:
+        assert r["raw_bytes"] == 2 * 128 * 512
+        assert r["gain_random"] == pytest.approx(r["closed_form_gain_random"], rel=0.1)
+    # A burst of 64 B is paid for each line of 32 B.
+    assert rows[1]["plain_bandwidth_random_GBps"] < 0.4 * rows[1]["plain_bandwidth_sequential_GBps"]
 
 
 def test_the_command_prints_a_table(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from linepress_hardware.channel.config import LINE_BYTES, ChannelConfig
+from linepress_hardware.channel.config import ChannelConfig
 from linepress_hardware.errors import ConfigurationError, HardwareError
 
 BOUNDARY_BYTES = 4096
@@ -148,7 +148,7 @@ class Transactions:
                 )
         beat_bytes = column("beat_bytes", width, np.int32)
         beats = np.array(
-            [row.get("beats", max(1, LINE_BYTES // int(b))) for row, b in zip(rows, beat_bytes, strict=True)],
+            [row.get("beats", max(1, config.line_bytes // int(b))) for row, b in zip(rows, beat_bytes, strict=True)],
             np.int32,
         ).reshape(n)
         return cls(
@@ -199,7 +199,7 @@ def check(t: Transactions, config: ChannelConfig, *, strict: bool = False) -> ND
     )
     flag(atomic & ~atomic_ok, 5)
     flag((t.id < 0) | (t.id >= config.axi_ids), 6)
-    flag((t.op == Op.WRITE_ZERO) & ((address % LINE_BYTES != 0) | (total % LINE_BYTES != 0) | ~incr), 7)
+    flag((t.op == Op.WRITE_ZERO) & ((address % config.line_bytes != 0) | (total % config.line_bytes != 0) | ~incr), 7)
     if strict and problem.any():
         i = int(np.flatnonzero(problem)[0])
         raise AxiProtocolError(
@@ -232,7 +232,7 @@ class LineAccesses:
     beats: NDArray[np.int32]
 
 
-def split(t: Transactions, legal: NDArray[np.bool_]) -> LineAccesses:
+def split(t: Transactions, legal: NDArray[np.bool_], line_bytes: int) -> LineAccesses:
     """Lines that the legal transactions touch; an atomic is a read of its line and a write of the whole line after.
 
     Between the two the line is decompressed, modified and compressed again.
@@ -246,21 +246,21 @@ def split(t: Transactions, legal: NDArray[np.bool_]) -> LineAccesses:
     end = np.where(
         fixed, address // size * size + size, np.where(wrap, begin + total, address // size * size + total)
     )
-    first, last = begin // LINE_BYTES, (end - 1) // LINE_BYTES
+    first, last = begin // line_bytes, (end - 1) // line_bytes
     count = np.where(legal, last - first + 1, 0)
     owner = np.repeat(np.arange(len(t)), count)
     rank = np.arange(owner.shape[0]) - np.repeat(np.cumsum(count) - count, count)
     # A WRAP burst begins in the middle of its container and comes back to the start.
-    offset = np.where(wrap, address // LINE_BYTES - first, 0)
+    offset = np.where(wrap, address // line_bytes - first, 0)
     line = first[owner] + (rank + offset[owner]) % np.maximum(count[owner], 1)
-    low = np.maximum(line * LINE_BYTES, begin[owner])
-    high = np.minimum((line + 1) * LINE_BYTES, end[owner])
+    low = np.maximum(line * line_bytes, begin[owner])
+    high = np.minimum((line + 1) * line_bytes, end[owner])
     narrow = size[owner]
     in_line = -(-high // narrow) - low // narrow
     per_access = np.where(fixed[owner], beats[owner], np.maximum(in_line, 1)).astype(np.int32)
     write = (t.op != Op.READ)[owner]
     zero = (t.op == Op.WRITE_ZERO)[owner]
-    partial = write & ~zero & ((high - low < LINE_BYTES) | ~t.full_strobe[owner])
+    partial = write & ~zero & ((high - low < line_bytes) | ~t.full_strobe[owner])
     atomic = t.is_atomic[owner]
     # WriteZero has no data beats; one clock of the address channel stands for it.
     per_access = np.where(zero, 1, per_access).astype(np.int32)

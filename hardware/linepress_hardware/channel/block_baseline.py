@@ -75,7 +75,7 @@ class BlockResult:
     Attributes
     ----------
     read_amplification : float
-        Bytes fetched per useful byte of a random 64 B read.
+        Bytes fetched per useful byte of a random line.
     random_GBps, sequential_GBps : float
         Useful bytes: one line of a block, or all of it.
     latency_mean_ns, latency_p99_ns : float
@@ -116,7 +116,7 @@ def block_baseline(
         raise ConfigurationError(f"a block of {code} B does not fit in {memory.name}; choose a smaller one")
     rng = np.random.Generator(np.random.PCG64(seed))
     which = rng.integers(0, held, blocks, dtype=np.int64)
-    inside = rng.integers(0, codec.block_bytes // LINE_BYTES, blocks)
+    inside = rng.integers(0, codec.block_bytes // config.line_bytes, blocks)
     raw_ns = codec.block_bytes / codec.decompress_GBps
 
     def fetch(block: np.ndarray, idle: bool) -> tuple[np.ndarray, np.ndarray, float]:
@@ -138,7 +138,7 @@ def block_baseline(
         return arrival, result.finish_ns, result.sim_time_ns
 
     arrival, finish, _ = fetch(which, idle=True)
-    line_out = (inside + 1) * LINE_BYTES / codec.decompress_GBps
+    line_out = (inside + 1) * config.line_bytes / codec.decompress_GBps
     latency = finish + config.ecc_decode_ns + codec.startup_ns + line_out + config.line_transfer_ns - arrival
     busy_random, busy_sequential = 0.0, 0.0
     for sequential in (False, True):
@@ -147,11 +147,11 @@ def block_baseline(
         if sequential:
             busy_sequential = blocks * codec.block_bytes / float(out.max())
         else:
-            busy_random = blocks * LINE_BYTES / float(out.max())
+            busy_random = blocks * config.line_bytes / float(out.max())
     slower_ns = max(code / memory.peak_GBps, raw_ns)
     ordered = np.sort(latency)
     return BlockResult(
-        read_amplification=code / LINE_BYTES,
+        read_amplification=code / config.line_bytes,
         random_GBps=busy_random,
         sequential_GBps=busy_sequential,
         latency_mean_ns=float(latency.mean()),
@@ -160,8 +160,8 @@ def block_baseline(
         + code / memory.peak_GBps
         + config.ecc_decode_ns
         + codec.startup_ns
-        + (codec.block_bytes + LINE_BYTES) / 2 / codec.decompress_GBps
+        + (codec.block_bytes + config.line_bytes) / 2 / codec.decompress_GBps
         + config.line_transfer_ns,
-        closed_form_random_GBps=LINE_BYTES / slower_ns,
+        closed_form_random_GBps=config.line_bytes / slower_ns,
         closed_form_sequential_GBps=codec.block_bytes / slower_ns,
     )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from linepress_hardware.channel import workloads
 from linepress_hardware.channel.compaction import CompressedStore
-from linepress_hardware.channel.config import LINE_BYTES, ChannelConfig
+from linepress_hardware.channel.config import ChannelConfig
 from linepress_hardware.channel.page_kernel import layout_bytes
 from linepress_hardware.errors import ConfigurationError
 
@@ -60,7 +60,7 @@ def fill(
     fixed_slot: int = 0,
 ) -> CapacityReport:
     """Fill a device with lines of these sizes (repeated as needed) until it refuses or is full."""
-    per_page = config.page_bytes // LINE_BYTES
+    per_page = config.page_bytes // config.line_bytes
     advertised_pages = max(1, int(physical_bytes * config.over_subscription_ratio) // config.page_bytes)
     lines = advertised_pages * per_page
     chunk_bytes = physical_bytes - advertised_pages * config.metadata_entry_bytes
@@ -81,15 +81,15 @@ def fill(
 
     def at(name: str) -> int | None:
         access = plan.counters[name]
-        return None if access < 0 else (access + 1) * LINE_BYTES
+        return None if access < 0 else (access + 1) * config.line_bytes
 
     sizes = np.array(classes, np.int64)
-    actual = np.searchsorted(sizes, np.minimum(length, LINE_BYTES)).astype(np.uint8).reshape(-1, per_page)
+    actual = np.searchsorted(sizes, np.minimum(length, config.line_bytes)).astype(np.uint8).reshape(-1, per_page)
     most = config.page_bytes // config.chunk_bytes
     need = layout_bytes(actual, sizes, atom_bytes, fixed_slot)
     if fixed_slot:
         exceptions = (sizes[actual] > fixed_slot).sum(axis=1)
-        padded = -(-need // atom_bytes) * atom_bytes + LINE_BYTES * exceptions
+        padded = -(-need // atom_bytes) * atom_bytes + config.line_bytes * exceptions
         need = np.where(exceptions > config.inflation_lines, config.page_bytes, np.where(exceptions, padded, need))
     chunks = np.minimum(-(-need // config.chunk_bytes), most)
     closed = int(np.searchsorted(np.cumsum(chunks), store.physical_chunks, side="right"))
@@ -98,7 +98,7 @@ def fill(
         advertised_bytes=advertised_pages * config.page_bytes,
         warning_at_bytes=at("warning_at"),
         critical_at_bytes=at("critical_at"),
-        refused_at_bytes=int(refused[0]) * LINE_BYTES if refused.size else None,
+        refused_at_bytes=int(refused[0]) * config.line_bytes if refused.size else None,
         held_bytes=held_pages * config.page_bytes,
         effective_ratio=held_pages * config.page_bytes / physical_bytes,
         closed_form_held_bytes=min(closed, advertised_pages) * config.page_bytes,

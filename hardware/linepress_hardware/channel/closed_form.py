@@ -126,7 +126,7 @@ def gains(
         return min(gain * behind_GBps, ceiling_GBps) / plain_GBps
 
     sequential = capped(raw_atoms / sequential_cost if sequential_cost > 0 else float("inf"), plain_sequential_GBps)
-    by_atoms = raw_atoms / random_cost if random_cost > 0 else float("inf")
+    by_atoms = max(1.0, raw_atoms) / random_cost if random_cost > 0 else float("inf")
     line_ns = line_bytes / plain_random_GBps if plain_random_GBps > 0 else 0.0
     if plain_rows_per_line * row_ns > ROW_BOUND * line_ns > 0:
         rows = random_rows_per_line + (1.0 - metadata_hit_rate) * metadata_rows_per_page

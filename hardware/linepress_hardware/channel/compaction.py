@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from linepress_hardware.channel.compaction_kernel import expand_inline
-from linepress_hardware.channel.config import LINE_BYTES, ChannelConfig
+from linepress_hardware.channel.config import ChannelConfig
 from linepress_hardware.channel.metadata_cache import MetadataCache, warm
 from linepress_hardware.channel.page_kernel import (
     C_CRITICAL,
@@ -50,7 +50,7 @@ class CompressedStore:
     length_bytes : int32[lines]
         Coded bytes of each line at the start; rounded up to a class.
     classes : tuple[int, ...]
-        Class sizes in bytes, ascending, the last one 64.
+        Class sizes in bytes, ascending, the last one a raw line's.
     capacity_bytes : int
         Physical bytes for data (metadata lies behind).
     config : ChannelConfig
@@ -78,7 +78,7 @@ class CompressedStore:
     slot_class: NDArray[np.uint8] = field(init=False)
     actual: NDArray[np.uint8] = field(init=False)
     state: NDArray[np.uint8] = field(init=False)
-    inflated: NDArray[np.int8] = field(init=False)
+    inflated: NDArray[np.int16] = field(init=False)
     chunks: NDArray[np.int32] = field(init=False)
     n_chunks: NDArray[np.int32] = field(init=False)
     written: NDArray[np.int32] = field(init=False)
@@ -88,31 +88,38 @@ class CompressedStore:
 
     def __post_init__(self) -> None:
         config, classes = self.config, self.classes
-        if list(classes) != sorted(set(classes)) or not classes or classes[-1] != LINE_BYTES or classes[0] < 0:
-            raise ConfigurationError(f"line classes {classes} must be ascending sizes that end in {LINE_BYTES} B")
+        if list(classes) != sorted(set(classes)) or not classes or classes[-1] != config.line_bytes or classes[0] < 0:
+            raise ConfigurationError(
+                f"line classes {classes} must be ascending sizes that end in {config.line_bytes} B"
+            )
         if self.fixed_slot and self.fixed_slot not in classes:
             raise ConfigurationError(f"the slot of {self.fixed_slot} B must be one of the classes {classes}")
+        if config.line_bytes % self.atom_bytes:
+            raise ConfigurationError(
+                f"the memory moves {self.atom_bytes} B at once, more than a line of {config.line_bytes} B, and each "
+                "write would first read its neighbours; compress offline, or in lines of at least that size"
+            )
         if config.chunk_bytes % self.atom_bytes:
             raise ConfigurationError(f"a chunk of {config.chunk_bytes} B is not whole atoms of {self.atom_bytes} B")
-        if self.length_bytes.min(initial=0) < 0 or self.length_bytes.max(initial=0) > LINE_BYTES + 1:
-            raise ConfigurationError(f"coded lines must lie in 0 … {LINE_BYTES} B; store longer ones raw")
+        if self.length_bytes.min(initial=0) < 0 or self.length_bytes.max(initial=0) > config.line_bytes + 1:
+            raise ConfigurationError(f"coded lines must lie in 0 … {config.line_bytes} B; store longer ones raw")
         self.rule_bytes = self.rule_bytes or self.atom_bytes
         if config.page_bytes % self.rule_bytes:
             raise ConfigurationError(f"a placement rule of {self.rule_bytes} B does not divide a page")
-        per_page = config.page_bytes // LINE_BYTES
+        per_page = config.page_bytes // config.line_bytes
         n = self.length_bytes.shape[0]
         pages = -(-n // per_page)
         if n == 0:
             raise ConfigurationError("a store of no lines; give at least one")
         self.sizes = np.array(classes, dtype=np.int64)
         padded = np.zeros(pages * per_page, np.int32)
-        padded[:n] = np.minimum(self.length_bytes, LINE_BYTES)
+        padded[:n] = np.minimum(self.length_bytes, config.line_bytes)
         if self.empty:
             padded[:] = 0
         self.actual = np.searchsorted(self.sizes, padded).astype(np.uint8).reshape(pages, per_page)
         self.slot_class = self.actual.copy()
         self.state = np.full(pages, PAGE_EMPTY if self.empty else PAGE_PACKED, np.uint8)
-        self.inflated = np.full((pages, max(1, config.inflation_lines)), -1, np.int8)
+        self.inflated = np.full((pages, max(1, config.inflation_lines)), -1, np.int16)
         most = config.page_bytes // config.chunk_bytes
         self.chunks = np.full((pages, most), -1, np.int32)
         self.n_chunks = np.zeros(pages, np.int32)
@@ -181,7 +188,7 @@ class CompressedStore:
 
     def warm(self, accesses: LineStream) -> None:
         """Leave the metadata cache as these reads would."""
-        warm(self.cache.tag, self.cache.stamp, accesses.line, self.config.page_bytes // LINE_BYTES)
+        warm(self.cache.tag, self.cache.stamp, accesses.line, self.config.page_bytes // self.config.line_bytes)
 
     def expand(self, accesses: LineStream, write_length: NDArray[np.int32]) -> RequestPlan:
         """Memory requests of ``accesses``, the state moving on.
@@ -201,14 +208,14 @@ class CompressedStore:
         if write_length.shape[0] != n:
             raise ConfigurationError(f"{n} accesses but {write_length.shape[0]} write lengths; give one each")
         before = self.counters.copy()
-        slots = config.line_buffer_lines * LINE_BYTES // self.atom_bytes
-        per_page = config.page_bytes // LINE_BYTES
+        slots = config.line_buffer_lines * config.line_bytes // self.atom_bytes
+        per_page = config.page_bytes // config.line_bytes
         page_atoms = config.page_bytes // self.atom_bytes
         # Worst case: every access rewrites a few pages. Far less is touched, and untouched memory costs nothing.
         margin = 8 * page_atoms + 32
         most = margin + min(n * margin, n * 32 + 4_000_000)
         append = accesses.append if accesses.append is not None else np.zeros(n, np.bool_)
-        length = np.where(accesses.zero, 0, np.minimum(write_length, LINE_BYTES))
+        length = np.where(accesses.zero, 0, np.minimum(write_length, config.line_bytes))
         new_class = np.searchsorted(self.sizes, length).astype(np.uint8)
         thresholds = (
             np.array([config.capacity_warning_ratio, config.capacity_critical_ratio], np.float64)
@@ -235,4 +242,4 @@ class CompressedStore:
         for k, name in enumerate(C_NAMES):
             if name in ("free_chunks", "warning_at", "critical_at"):
                 moved[k] = self.counters[k]
-        return buffers.plan(int(m), dict(zip(C_NAMES, moved.tolist(), strict=True)))
+        return buffers.plan(int(m), dict(zip(C_NAMES, moved.tolist(), strict=True)), config.line_bytes)

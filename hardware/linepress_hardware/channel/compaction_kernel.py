@@ -45,7 +45,8 @@ def expand_inline(  # type: ignore[no-untyped-def]
     address, size, write, after, why, kind, access, first, last, shared, metadata, out_length, failed,
 ):  # fmt: skip
     """Translate a stream against the store; returns the number of requests, -1 where the buffers are too small."""
-    page_bytes = per_page * 64
+    line_bytes = sizes[-1]
+    page_bytes = per_page * line_bytes
     margin = 8 * (page_bytes // atom) + 32
     room_for = address.shape[0]
     slots = buffer_atom.shape[0]
@@ -152,7 +153,7 @@ def expand_inline(  # type: ignore[no-untyped-def]
                 if resize_page(spilled, chunks.shape[1], chunks, n_chunks, free, counters):
                     state[spilled] = PAGE_RAW
                     m = emit(
-                        chunks[spilled], 0, written[spilled] * 64, atom, chunk, True, -1, 0, 6, i,
+                        chunks[spilled], 0, written[spilled] * line_bytes, atom, chunk, True, -1, 0, 6, i,
                         address, size, write, after, why, kind, access, m,
                     )  # fmt: skip
                     counters[C_SPILL] += 1
@@ -201,8 +202,8 @@ def expand_inline(  # type: ignore[no-untyped-def]
         hole = -1
         mine = -1
         if state[page] == PAGE_RAW:
-            where = 64 * k
-            length = 64
+            where = line_bytes * k
+            length = line_bytes
         elif state[page] == PAGE_PACKED:
             for q in range(inflated.shape[1] if inflation > 0 else 0):
                 if inflated[page, q] == k:
@@ -211,8 +212,8 @@ def expand_inline(  # type: ignore[no-untyped-def]
                     hole = q
             if mine >= 0:
                 end = line_offset(slot_class[page], sizes, rule, fixed_slot, -1)
-                where = (end + rule - 1) // rule * rule + 64 * mine
-                length = 64
+                where = (end + rule - 1) // rule * rule + line_bytes * mine
+                length = line_bytes
             else:
                 length = fixed_slot if fixed_slot > 0 else sizes[slot_class[page, k]]
                 if length > 0:
@@ -296,15 +297,15 @@ def expand_inline(  # type: ignore[no-untyped-def]
                         fits = False
                         if hole >= 0 and inflation > 0:
                             end = line_offset(slot_class[page], sizes, rule, fixed_slot, -1)
-                            where = (end + rule - 1) // rule * rule + 64 * hole
-                            want = (where + 64 + chunk - 1) // chunk
+                            where = (end + rule - 1) // rule * rule + line_bytes * hole
+                            want = (where + line_bytes + chunk - 1) // chunk
                             if want < chunks.shape[1]:
                                 if not resize_page(page, max(want, n_chunks[page]), chunks, n_chunks, free, counters):
                                     failed[i] = 1
                                 else:
                                     fits = True
                                     inflated[page, hole] = k
-                                    length = 64
+                                    length = line_bytes
                                     counters[C_INFLATE] += 1
                         if not fits and failed[i] == 0:
                             grown = rewrite_page(

@@ -12,6 +12,7 @@ from importlib.resources import files
 from linepress_hardware.errors import ConfigurationError
 
 LINE_BYTES = 64
+"""Bytes of a line unless a configuration or a layout says otherwise; those of every published scheme."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Parameter:
 class ChannelConfig:
     """Parameters of one channel; each field is an entry of ``data/channel.toml`` with its source there."""
 
+    line_bytes: int
     axi_data_bits: int
     axi_clock_GHz: float
     axi_outstanding: int
@@ -74,8 +76,8 @@ class ChannelConfig:
 
     @property
     def line_transfer_ns(self) -> float:
-        """Time of one 64 B line on the R or W channel."""
-        return LINE_BYTES / self.axi_beat_bytes * self.axi_clock_ns
+        """Time of one line on the R or W channel: whole beats."""
+        return -(-self.line_bytes // self.axi_beat_bytes) * self.axi_clock_ns
 
     @property
     def line_interval_ns(self) -> float:
@@ -100,6 +102,23 @@ class ChannelConfig:
         """Encode pipelines: as configured, or as many as keep up with the W channels."""
         return self.encoders or max(1, math.ceil(self.encode_interval_ns / self.line_interval_ns - 1e-9))
 
+    def of_lines(self, line_bytes: int) -> ChannelConfig:
+        """This channel, as configured for lines of `LINE_BYTES`, for lines of another size.
+
+        What is counted in lines keeps its bytes: lines in flight, of a burst, of the line buffer and of the inflation
+        room. Lines shorter than a beat get several ports of their own width instead, which carry the same bytes a
+        clock; and since a page then has more tags, its metadata entry grows as much.
+        """
+        values: dict[str, float] = {"line_bytes": line_bytes}
+        for name in ("axi_outstanding", "burst_lines", "line_buffer_lines", "inflation_lines"):
+            values[name] = -(-getattr(self, name) * LINE_BYTES // line_bytes)
+        if line_bytes < LINE_BYTES:
+            values["metadata_entry_bytes"] = self.metadata_entry_bytes * LINE_BYTES // line_bytes
+        if line_bytes < self.axi_beat_bytes:
+            values["axi_data_bits"] = 8 * line_bytes
+            values["axi_ports"] = self.axi_ports * self.axi_beat_bytes // line_bytes
+        return self.override(values)
+
     def override(self, values: Mapping[str, float]) -> ChannelConfig:
         """A copy with some parameters changed; `ConfigurationError` on an unknown name or a bad value."""
         known = parameters()
@@ -122,12 +141,12 @@ class ChannelConfig:
 
     def check(self) -> None:
         """Raise `ConfigurationError` where two parameters contradict each other."""
-        if self.axi_data_bits not in (256, 512):
-            raise ConfigurationError(f"axi_data_bits = {self.axi_data_bits}: the port is 256 or 512 bit wide")
-        for name in ("page_bytes", "chunk_bytes", "metadata_entry_bytes"):
+        for name in ("line_bytes", "page_bytes", "chunk_bytes", "metadata_entry_bytes"):
             value = getattr(self, name)
             if value & (value - 1):
                 raise ConfigurationError(f"{name} = {value} B must be a power of two")
+        if self.axi_data_bits not in (256, 512):
+            raise ConfigurationError(f"axi_data_bits = {self.axi_data_bits}: the port is 256 or 512 bit wide")
         if self.chunk_bytes > self.page_bytes:
             raise ConfigurationError(
                 f"chunk_bytes = {self.chunk_bytes} exceeds page_bytes = {self.page_bytes}; make it smaller"

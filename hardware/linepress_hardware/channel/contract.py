@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from linepress_hardware.channel import workloads
 from linepress_hardware.channel.compaction import CompressedStore
-from linepress_hardware.channel.config import LINE_BYTES, ChannelConfig
+from linepress_hardware.channel.config import ChannelConfig
 from linepress_hardware.channel.page_kernel import PAGE_PACKED, line_offset, packed_need
 from linepress_hardware.errors import ConfigurationError
 
@@ -80,7 +80,7 @@ def attack(
         raise ConfigurationError(f"no attack {name!r}: known are {', '.join(ATTACKS)}")
     if not 0 < threshold_ratio < 1:
         raise ConfigurationError(f"a threshold of {threshold_ratio:g} of the chunks must lie between 0 and 1")
-    per_page = config.page_bytes // LINE_BYTES
+    per_page = config.page_bytes // config.line_bytes
     chunks = physical_bytes // config.chunk_bytes
     # A mapped page takes at least a chunk unless it is all zero; the attacks need as many unmapped ones besides.
     pages = 2 * chunks
@@ -96,7 +96,7 @@ def attack(
     writes = workloads.stream(line, every)
     if name == "fresh":
         writes = replace(writes, append=every)
-    plan = store.expand(writes, np.full(line.shape[0], LINE_BYTES, np.int32))
+    plan = store.expand(writes, np.full(line.shape[0], config.line_bytes, np.int32))
     refused = np.flatnonzero(plan.failed)
     if not refused.size:
         raise ConfigurationError(f"the attack {name} ended before the memory of {physical_bytes} B refused a write")
@@ -105,14 +105,14 @@ def attack(
         threshold_ratio,
         chunks * config.chunk_bytes,
         free * config.chunk_bytes,
-        int(refused[0]) * LINE_BYTES,
-        closed * LINE_BYTES,
+        int(refused[0]) * config.line_bytes,
+        closed * config.line_bytes,
     )
 
 
 def _fill(store: CompressedStore, coded_bytes: NDArray[np.int32], used: float) -> int:
     """Map pages in order, a few at a time, until ``used`` chunks are taken; returns the pages mapped."""
-    per_page = store.config.page_bytes // LINE_BYTES
+    per_page = store.config.page_bytes // store.config.line_bytes
     page = 0
     while store.used_bytes < used * store.config.chunk_bytes:
         if page >= store.state.shape[0] // 2:
@@ -134,7 +134,7 @@ def _free_chunks(store: CompressedStore) -> int:
 def _closed_form(name: str, store: CompressedStore, mapped: int, free: int) -> tuple[int, NDArray[np.int64]]:
     """Lines accepted, and the lines to write in their order (with those that must be refused)."""
     config = store.config
-    per_page = config.page_bytes // LINE_BYTES
+    per_page = config.page_bytes // config.line_bytes
     most = config.page_bytes // config.chunk_bytes
     fits = free // most
     if name == "sparse":
@@ -154,17 +154,17 @@ def _closed_form(name: str, store: CompressedStore, mapped: int, free: int) -> t
 
 
 def _growth(store: CompressedStore, mapped: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Raw lines that make each growing page take a chunk, int64[p], cheapest first, and those lines, int64[p, 64].
+    """Raw lines that make each growing page take a chunk, int64[p], cheapest first, and those lines, int64[p, page].
 
     A raw page cannot grow, nor one that a rewrite would make smaller on the way.
     """
-    per_page = store.config.page_bytes // LINE_BYTES
+    per_page = store.config.page_bytes // store.config.line_bytes
     cost, lines = [], []
     for page in range(mapped):
         if store.state[page] != PAGE_PACKED:
             continue
         held = store.sizes[store.slot_class[page]]
-        small = np.flatnonzero(held <= store.fixed_slot if store.fixed_slot else held < LINE_BYTES)
+        small = np.flatnonzero(held <= store.fixed_slot if store.fixed_slot else held < store.config.line_bytes)
         needed = _lines_to_grow(store, page, small)
         if needed:
             cost.append(needed)
@@ -183,7 +183,7 @@ def _lines_to_grow(store: CompressedStore, page: int, small: NDArray[np.int64]) 
     room = int((store.inflated[page] >= 0).sum())
     for count, k in enumerate(small.tolist(), 1):
         row[k] = store.sizes.shape[0] - 1
-        want = -(-(end + LINE_BYTES * (room + 1)) // chunk)
+        want = -(-(end + config.line_bytes * (room + 1)) // chunk)
         if room < config.inflation_lines and want < most:
             room += 1
             if want > have:

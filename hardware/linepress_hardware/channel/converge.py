@@ -15,7 +15,6 @@ from math import inf, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from linepress_hardware.channel.config import LINE_BYTES
 from linepress_hardware.channel.results import energy_pJ_per_useful_byte, phy_pJ_per_useful_byte
 from linepress_hardware.channel.simulate import ChannelRun
 
@@ -124,7 +123,7 @@ def rate(run: ChannelRun, period_ns: float) -> Rate:
     batches = periods // each
     begin = end - batches * each * period_ns
     edges = np.searchsorted(done, begin + np.arange(batches + 1) * (each * period_ns))
-    rates = np.diff(edges) * LINE_BYTES / (each * period_ns)
+    rates = np.diff(edges) * run.line_bytes / (each * period_ns)
     return Rate(float(rates.mean()), half_width(rates), n, batches, batches * each * period_ns)
 
 

@@ -25,15 +25,28 @@ from linepress_hardware.channel.workloads import DecodeShape, LineStream
 from linepress_hardware.errors import ConfigurationError
 
 WORKLOADS = ("sequential", "random", "mixed", "decode", "kv-gather")
-DECODE_SHAPE = DecodeShape.of_model(
-    layers=32, hidden=4096, intermediate=14336, kv_heads=8, heads=32, head_dim=128, batch=16, context=8192
-)
-"""Llama-3.1-8B, batch 16, context 8,192: the shape of the ``decode`` workload unless another is given."""
+RUN_BYTES = 4096
+"""A run of neighbouring lines: an operating system's page, or 16 tokens × 128 channels × 2 B of one head's keys."""
+
+
+def decode_shape(line_bytes: int) -> DecodeShape:
+    """Llama-3.1-8B, batch 16, context 8,192: the shape of the ``decode`` workload."""
+    return DecodeShape.of_model(
+        layers=32,
+        hidden=4096,
+        intermediate=14336,
+        kv_heads=8,
+        heads=32,
+        head_dim=128,
+        batch=16,
+        context=8192,
+        line_bytes=line_bytes,
+    )
 
 
 @dataclass(frozen=True)
 class InlineSpec:
-    """A store compressed both ways: class sizes (the last one 64) and, for slots, the slot size."""
+    """A store compressed both ways: class sizes (the last one a raw line's) and, for slots, the slot size."""
 
     classes: tuple[int, ...]
     fixed_slot: int = 0
@@ -67,7 +80,7 @@ class Subject:
 def footprint_lines(memory: Memory, config: ChannelConfig) -> int:
     """Lines that random accesses range over: the configured footprint, at most half of the part, whole pages."""
     raw = min(config.footprint_bytes, memory.capacity_bytes // 2)
-    lines = raw // config.page_bytes * (config.page_bytes // LINE_BYTES)
+    lines = raw // config.page_bytes * (config.page_bytes // config.line_bytes)
     if lines <= 0:
         raise ConfigurationError(f"{memory.name} of {memory.capacity_bytes} B a channel is too small for a page")
     return lines
@@ -77,21 +90,26 @@ def accesses(pattern: str, n: int, lines: int, config: ChannelConfig, *, seed: i
     """The accesses of a named workload; writes only where the memory is compressed inline."""
     ids = config.axi_ids
     writes = config.write_share if inline else 0.0
+    run = RUN_BYTES // config.line_bytes
     if pattern == "sequential":
-        return workloads.sequential(n, lines, seed=seed, ids=ids).in_bursts(config.burst_lines, ids)
+        return workloads.sequential(n, lines, seed=seed, page_lines=run, ids=ids).in_bursts(config.burst_lines, ids)
     if pattern == "random":
         return workloads.random(n, lines, seed=seed, ids=ids)
     if pattern == "mixed":
-        return workloads.mixed(n, lines, seed=seed, random_share=config.random_share, write_share=writes, ids=ids)
+        return workloads.mixed(
+            n, lines, seed=seed, random_share=config.random_share, write_share=writes, run_lines=run, ids=ids
+        )
     if pattern == "kv-gather":
-        return workloads.kv_gather(n, lines, seed=seed, ids=ids).in_bursts(config.burst_lines, ids)
+        return workloads.kv_gather(n, lines, seed=seed, block_lines=run, ids=ids).in_bursts(config.burst_lines, ids)
     if pattern == "decode":
-        shape = DECODE_SHAPE if inline else replace(DECODE_SHAPE, append_lines=0)
+        shape = decode_shape(config.line_bytes)
+        shape = shape if inline else replace(shape, append_lines=0)
         return workloads.decode(n, lines, shape, seed=seed, ids=ids).in_bursts(config.burst_lines, ids)
     raise ConfigurationError(f"unknown workload {pattern!r}: known are {', '.join(WORKLOADS)}")
 
 
 PLAIN_FIELDS = (
+    "line_bytes",
     "axi_data_bits",
     "axi_clock_GHz",
     "axi_outstanding",
@@ -109,7 +127,8 @@ PLAIN_FIELDS = (
 
 def plain_config(config: ChannelConfig) -> ChannelConfig:
     """The parameters that the plain channel depends on; all others at their defaults, so that runs are shared."""
-    return replace(default_config(), **{name: getattr(config, name) for name in PLAIN_FIELDS})
+    names = PLAIN_FIELDS if config.line_bytes >= LINE_BYTES else (*PLAIN_FIELDS, "line_buffer_lines")
+    return replace(default_config(), **{name: getattr(config, name) for name in names})
 
 
 @lru_cache(maxsize=16)
@@ -141,8 +160,12 @@ def _plain_run(
     stream = accesses(pattern, n, lines, config, seed=seed, inline=inline)
     if interval_ns is not None:
         stream = stream.at_interval(interval_ns)
-    plan = expand_static(stream, plain_layout(lines), atom_bytes=memory.atom_bytes, config=config, line_buffer=False)
-    return run(stream, plan, memory, config, Timing.plain(config))
+    return run(stream, _plain_plan(stream, memory, lines, config), memory, config, Timing.plain(config))
+
+
+def _plain_plan(stream: LineStream, memory: Memory, lines: int, config: ChannelConfig) -> RequestPlan:
+    layout = plain_layout(lines, config.line_bytes)
+    return expand_static(stream, layout, atom_bytes=memory.atom_bytes, config=config)
 
 
 @lru_cache(maxsize=256)
@@ -229,7 +252,7 @@ class Study:
     def long_past(self) -> LineStream:
         """Accesses that leave the metadata cache as a long run of random ones would: eight look-ups an entry."""
         entries = self.config.metadata_cache_bytes // self.config.metadata_entry_bytes
-        pages = -(-self.lines * LINE_BYTES // self.config.page_bytes)
+        pages = -(-self.lines * self.config.line_bytes // self.config.page_bytes)
         n = max(1, min(8 * min(entries, pages), 2_000_000))
         return workloads.random(n, self.lines, seed=self.seed + 1)
 
@@ -259,14 +282,11 @@ class Study:
 
     def plain_over(self, stream: LineStream) -> ChannelRun:
         """The plain channel under any stream."""
-        plan = expand_static(
-            stream,
-            plain_layout(self.lines),
-            atom_bytes=self.memory.atom_bytes,
-            config=self.config,
-            line_buffer=False,
-        )
-        return run(stream, plan, self.memory, self.config, Timing.plain(self.config))
+        return run(stream, self.plain_plan(stream), self.memory, self.config, Timing.plain(self.config))
+
+    def plain_plan(self, stream: LineStream) -> RequestPlan:
+        """Memory requests of any stream on the plain channel."""
+        return _plain_plan(stream, self.memory, self.lines, self.config)
 
     def timing(self) -> Timing:
         """Latencies of the engine; compression off (raw lines in place, no metadata) is the plain channel's."""
@@ -303,7 +323,7 @@ class Study:
         return CompressedStore(
             length,
             inline.classes,
-            self.lines * LINE_BYTES,
+            self.lines * self.config.line_bytes,
             self.config,
             self.memory.atom_bytes,
             inline.fixed_slot,
@@ -317,9 +337,9 @@ class Study:
 
     def delivery_limit(self) -> float:
         """GB/s that decoders and R channels can deliver."""
-        port = LINE_BYTES / self.config.line_interval_ns
-        interval = self.config.decode_interval_ns
-        return min(port, self.config.decoder_count * LINE_BYTES / interval) if interval > 0 else port
+        line_bytes, interval = self.config.line_bytes, self.config.decode_interval_ns
+        port = line_bytes / self.config.line_interval_ns
+        return min(port, self.config.decoder_count * line_bytes / interval) if interval > 0 else port
 
     def closed_form(
         self, packed_bytes_per_line: float, plain_sequential_GBps: float, plain_random_GBps: float
@@ -340,7 +360,7 @@ class Study:
         write_atoms = float((alone * np.where(whole, 1, 2)).mean()) if self.inline else 0.0
         hit = self.closed_form_hit_rate()
         return closed_form.gains(
-            line_bytes=LINE_BYTES,
+            line_bytes=config.line_bytes,
             atom_bytes=atom,
             sequential_atoms_per_line=closed_form.atoms_sequential(at, run_length, atom) / t + pointer,
             random_atoms_per_line=float(alone.mean()) + pointer,
@@ -351,14 +371,14 @@ class Study:
             plain_sequential_GBps=plain_sequential_GBps,
             plain_random_GBps=plain_random_GBps,
             ceiling_GBps=self.delivery_limit(),
-            port_GBps=LINE_BYTES / config.line_interval_ns,
+            port_GBps=config.line_bytes / config.line_interval_ns,
             peak_GBps=self.memory.peak_GBps,
             random_share=config.random_share,
             write_share=config.write_share if self.inline else 0.0,
             write_atoms_per_line=write_atoms + (1 - hit) * entry_atoms,
             random_rows_per_line=float(self._touched(self.memory.run_bytes).mean()) + pointer,
             metadata_rows_per_page=metadata_rows,
-            plain_rows_per_line=max(1.0, LINE_BYTES / self.memory.run_bytes),
+            plain_rows_per_line=max(1.0, config.line_bytes / self.memory.run_bytes),
             row_ns=self.memory.row_ns,
         )
 
@@ -367,7 +387,7 @@ class Study:
         layout = self.subject.layout
         if not self.inline:
             return layout.start_bytes, layout.length_bytes
-        per_page = self.config.page_bytes // LINE_BYTES
+        per_page = self.config.page_bytes // self.config.line_bytes
         return self._populated.placement(max(1, layout.start_bytes.shape[0] // per_page))
 
     def atoms_alone(self) -> NDArray[np.int64]:
@@ -390,7 +410,7 @@ class Study:
         """Atoms of one metadata fetch, and the lines it tells about."""
         config, layout, atom = self.config, self.subject.layout, self.memory.atom_bytes
         if self.inline:
-            return -(-config.metadata_entry_bytes // atom), config.page_bytes // LINE_BYTES
+            return -(-config.metadata_entry_bytes // atom), config.page_bytes // config.line_bytes
         entry = layout.entry_bytes(config)
         return -(-entry // atom), layout.lines_per_page * layout.pages_per_entry(config)
 
@@ -403,19 +423,22 @@ class Study:
             self.config.metadata_entry_bytes, 0 if self.inline else self.subject.layout.entry_bytes(self.config)
         )
         return closed_form.metadata_hit_rate_random(
-            self.config.metadata_cache_bytes, entry, lines_per_entry * LINE_BYTES, self.lines * LINE_BYTES
+            self.config.metadata_cache_bytes,
+            entry,
+            lines_per_entry * self.config.line_bytes,
+            self.lines * self.config.line_bytes,
         )
 
     @property
     def idle_interval_ns(self) -> float:
         """Time between accesses of an idle channel: at most 2 % of the pin peak, and one access at a time."""
-        return max(LINE_BYTES / (0.02 * self.memory.peak_GBps), 4 * self.memory.idle_read_ns)
+        return max(self.config.line_bytes / (0.02 * self.memory.peak_GBps), 4 * self.memory.idle_read_ns)
 
     def closed_form_latency_added_ns(self) -> float:
         """Latency added to an idle random read: look-up, misses at a lone read, decode, straddled atoms."""
         config, memory = self.config, self.memory
         length = self.places()[1]
-        coded = (length > 0) & ((length < LINE_BYTES) | (not config.bypass_raw))
+        coded = (length > 0) & ((length < config.line_bytes) | (not config.bypass_raw))
         atoms, _ = self.metadata_unit()
         hit = self.closed_form_hit_rate() if atoms else 1.0
         pointer = self.pointer_share()
@@ -429,5 +452,5 @@ class Study:
             metadata_hit_rate=hit,
             idle_read_ns=memory.lone_read_ns(atoms, opens) + then_ns,
         )
-        further = (alone - LINE_BYTES / memory.atom_bytes) * memory.column_ns
+        further = (alone - max(1.0, config.line_bytes / memory.atom_bytes)) * memory.column_ns
         return added + further + pointer * (memory.lone_read_ns(1.0, opens) + then_ns)

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from linepress_hardware.channel.axi import Op, Parity, Transactions
-from linepress_hardware.channel.config import LINE_BYTES
 from linepress_hardware.channel.ecc import Code
 from linepress_hardware.channel.evaluate import Study
 from linepress_hardware.channel.faults import FAULT_KINDS, OUTCOMES, FaultOutcome, inject
@@ -88,7 +87,7 @@ def fault_study(
     tile = study.subject.layout.start_bytes.shape[0]
     layout = replace(study.subject.layout, lines=tile)
     reports: dict[str, FaultReport] = {}
-    for name, backing in (("compressed", layout), ("plain", plain_layout(tile))):
+    for name, backing in (("compressed", layout), ("plain", plain_layout(tile, study.config.line_bytes))):
         entry = backing.entry_bytes(study.config)
         chosen = dict(faults) if entry else {k: v for k, v in faults.items() if k != "metadata"}
         stored = int(backing.length_bytes.sum()) * (tile // backing.start_bytes.shape[0])
@@ -111,8 +110,8 @@ def _read_all(
     width = config.axi_beat_bytes
     reads = Transactions(
         np.full(n, Op.READ, np.int8),
-        np.arange(n, dtype=np.uint64) * np.uint64(LINE_BYTES),
-        np.full(n, LINE_BYTES // width, np.int32),
+        np.arange(n, dtype=np.uint64) * np.uint64(config.line_bytes),
+        np.full(n, config.line_bytes // width, np.int32),
         np.full(n, width, np.int32),
         np.ones(n, np.int8),
         (np.arange(n) % config.axi_ids).astype(np.int32),
@@ -126,7 +125,9 @@ def _read_all(
     lost = answers.poison | answers.wrong | (answers.resp == Response.SLVERR)
     plain = backing.entry_bytes(config) == 0
     uncorrected = int((bad.outcome != OUTCOMES.index("corrected")).sum())
-    values = uncorrected * bad.word_bytes // value_bytes if plain else int(lost.sum()) * LINE_BYTES // value_bytes
+    values = (
+        uncorrected * bad.word_bytes // value_bytes if plain else int(lost.sum()) * config.line_bytes // value_bytes
+    )
     log = port.log
     return FaultReport(
         lines=n,

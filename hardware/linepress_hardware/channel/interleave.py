@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import hypot, log, sqrt
+from math import ceil, hypot, log, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
 
 from linepress_hardware.channel import workloads
-from linepress_hardware.channel.config import LINE_BYTES
-from linepress_hardware.channel.converge import settle
+from linepress_hardware.channel.converge import LEAST_BATCHES, WARM, half_width, settle
 from linepress_hardware.channel.evaluate import Study
 from linepress_hardware.channel.headline import plain_at_best
 from linepress_hardware.channel.memory import Memory
@@ -29,6 +28,9 @@ from linepress_hardware.errors import ConfigurationError
 PAGE_BYTES = 4096
 GRANULES_BYTES = (256, 512, 1024, 2048, PAGE_BYTES)
 """Runs of neighbouring bytes that stay on one channel; the last is page-to-channel placement."""
+SHARES = (0.5, 0.99)
+BEYOND = 3
+"""Granules of a batch that lie beyond the last quantile: with fewer a batch does not tell it."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Interleaved:
     plain_page_p50_ns, plain_page_p99_ns, page_p50_ns, page_p99_ns : float
         From the request for a page to its last line, over the channels it lies on, at the offered load. Granules of
         a page count as independent.
+    plain_page_p50_half_width_pct, … : float
+        Relative half-width of the 95 % confidence interval of each, from the quantiles of ten batches of the run.
     fullest_over_mean_pct : float
         How much fuller than the mean the fullest channel of the device is, in %: that much capacity is lost.
     settings : str
@@ -62,9 +66,13 @@ class Interleaved:
     gain_half_width_pct: float
     metadata_reads_a_page: float
     plain_page_p50_ns: float
+    plain_page_p50_half_width_pct: float
     plain_page_p99_ns: float
+    plain_page_p99_half_width_pct: float
     page_p50_ns: float
+    page_p50_half_width_pct: float
     page_p99_ns: float
+    page_p99_half_width_pct: float
     fullest_over_mean_pct: float
     settings: str
     accesses: int
@@ -76,14 +84,15 @@ def interleaved(study: Study, granule_bytes: int, load_pct: float) -> Interleave
     ``load_pct``: offered load of the latency run, % of the pin peak. Raises `ConfigurationError` for a granule that
     is no power of two from a line to a page, or a memory that keeps no best settings (SRAM, flash).
     """
-    if granule_bytes & (granule_bytes - 1) or not LINE_BYTES <= granule_bytes <= PAGE_BYTES:
+    line_bytes = study.config.line_bytes
+    if granule_bytes & (granule_bytes - 1) or not line_bytes <= granule_bytes <= PAGE_BYTES:
         raise ConfigurationError(
-            f"a granule of {granule_bytes} B is not a power of two from {LINE_BYTES} to {PAGE_BYTES} B"
+            f"a granule of {granule_bytes} B is not a power of two from {line_bytes} to {PAGE_BYTES} B"
         )
-    lines = granule_bytes // LINE_BYTES
+    lines = granule_bytes // line_bytes
     at_best = []
     for workload in ("kv-gather", "random"):
-        best = plain_at_best(study.memory.name, workload)
+        best = plain_at_best(study.memory.name, workload, line_bytes)
         if best is None:
             raise ConfigurationError(f"{study.memory.name} has one channel here; interleaving is for DRAM parts")
         memory = Memory.load(study.memory.name, best.settings.mapping, best.settings.policy)
@@ -96,8 +105,8 @@ def interleaved(study: Study, granule_bytes: int, load_pct: float) -> Interleave
     width = hypot(rate.half_width, plain.half_width)
     channels = PAGE_BYTES // granule_bytes
     interval_ns = granule_bytes / (tuned.memory.peak_GBps * load_pct / 100)
-    waits = [_granule_ns(_at_load(tuned, lines, interval_ns, plain=p), lines) for p in (True, False)]
-    (plain_p50, plain_p99), (p50, p99) = ([_last_of(ns, channels, q) for q in (0.5, 0.99)] for ns in waits)
+    waits = [_granule_ns(_at_load(tuned, lines, channels, interval_ns, plain=p), lines) for p in (True, False)]
+    (plain_p50, plain_p99), (p50, p99) = ([last_of(ns, channels, q) for q in SHARES] for ns in waits)
     return Interleaved(
         granule_bytes=granule_bytes,
         channels_a_page=channels,
@@ -106,22 +115,26 @@ def interleaved(study: Study, granule_bytes: int, load_pct: float) -> Interleave
         gain=rate.GBps / plain.GBps if width <= study.within * (1 + 1e-9) else float("nan"),
         gain_half_width_pct=100 * width,
         metadata_reads_a_page=float((run.plan.kind == METADATA_READ).sum()) * PAGE_BYTES / run.useful_bytes,
-        plain_page_p50_ns=plain_p50,
-        plain_page_p99_ns=plain_p99,
-        page_p50_ns=p50,
-        page_p99_ns=p99,
-        fullest_over_mean_pct=100 * fullest_over_mean(study.places()[1], granule_bytes, tuned.memory),
+        plain_page_p50_ns=plain_p50[0],
+        plain_page_p50_half_width_pct=100 * plain_p50[1],
+        plain_page_p99_ns=plain_p99[0],
+        plain_page_p99_half_width_pct=100 * plain_p99[1],
+        page_p50_ns=p50[0],
+        page_p50_half_width_pct=100 * p50[1],
+        page_p99_ns=p99[0],
+        page_p99_half_width_pct=100 * p99[1],
+        fullest_over_mean_pct=100 * fullest_over_mean(study.places()[1], line_bytes, granule_bytes, tuned.memory),
         settings=f"{tuned.memory.mapping} {tuned.memory.policy}",
         accesses=max(rate.accesses, plain.accesses),
     )
 
 
-def fullest_over_mean(stored_bytes: NDArray[np.int32], granule_bytes: int, memory: Memory) -> float:
+def fullest_over_mean(stored_bytes: NDArray[np.int32], line_bytes: int, granule_bytes: int, memory: Memory) -> float:
     """How much the fullest channel of a full device exceeds the mean, relative, for granules of independent sizes.
 
     The greatest of C sums of n sizes lies about sd × √(2 n ln C) above their mean (the greatest of C normal values).
     """
-    lines = granule_bytes // LINE_BYTES
+    lines = granule_bytes // line_bytes
     whole = stored_bytes[: stored_bytes.shape[0] // lines * lines].reshape(-1, lines).sum(axis=1, dtype=np.float64)
     n = memory.capacity_bytes // granule_bytes
     return float(whole.std() / whole.mean()) * sqrt(2 * log(memory.channels_per_device) / n) if whole.any() else 0.0
@@ -142,19 +155,24 @@ def _saturated(study: Study, lines: int, *, plain: bool) -> Callable[[int], Chan
     return lambda n: _run(study, _stream(study, n, lines), plain)
 
 
-def _at_load(study: Study, lines: int, interval_ns: float, *, plain: bool) -> ChannelRun:
-    """``study.n`` lines at the load, the lines of a granule offered at once."""
-    stream = _stream(study, study.n // lines * lines, lines)
+def _at_load(study: Study, lines: int, channels: int, interval_ns: float, *, plain: bool) -> ChannelRun:
+    """At least ``study.n`` lines at the load, the lines of a granule offered at once; enough for ten batches."""
+    a_batch = ceil(BEYOND / (1 - SHARES[-1] ** (1 / channels)))
+    granules = ceil(LEAST_BATCHES * a_batch / (1 - WARM))
+    stream = _stream(study, max(study.n // lines, granules) * lines, lines)
     offered_ns = (np.arange(len(stream)) // lines).astype(np.float64) * interval_ns
     return _run(study, replace(stream, arrival_ns=offered_ns), plain)
 
 
 def _granule_ns(run: ChannelRun, lines: int) -> NDArray[np.float64]:
-    """float64[granules]: offer to the last line."""
-    over = (run.done_ns - run.offered_ns).reshape(-1, lines)
-    return np.sort(over.max(axis=1))
+    """float64[granules]: offer to the last line, in the order of the offers, the first tenth left out."""
+    over: NDArray[np.float64] = (run.done_ns - run.offered_ns).reshape(-1, lines).max(axis=1)
+    return over[int(WARM * over.shape[0]) :]
 
 
-def _last_of(sorted_ns: NDArray[np.float64], k: int, share: float) -> float:
-    """Quantile of the greatest of k independent draws: the draw's own quantile at share^(1/k)."""
-    return float(np.quantile(sorted_ns, share ** (1 / k)))
+def last_of(ns: NDArray[np.float64], k: int, share: float) -> tuple[float, float]:
+    """Quantile of the greatest of k independent draws, the draw's own quantile at share^(1/k), and the relative
+    half-width of its 95 % interval: `half_width` of the quantiles of ten batches, float64[n], n ≥ 10."""
+    quantile = share ** (1 / k)
+    batches = ns[ns.shape[0] % LEAST_BATCHES :].reshape(LEAST_BATCHES, -1)
+    return float(np.quantile(ns, quantile)), half_width(np.quantile(batches, quantile, axis=1))

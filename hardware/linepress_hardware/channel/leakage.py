@@ -79,16 +79,18 @@ def leakage(
     )
 
 
-def padded(coded_bytes: NDArray[np.integer], slot: int) -> tuple[float, float]:
-    """(bits a line, capacity without metadata) with every line in a slot, and 64 B more for one that is larger."""
-    if not 1 <= slot <= LINE_BYTES:
-        raise ConfigurationError(f"a slot of {slot} B must be 1 to {LINE_BYTES} B")
+def padded(coded_bytes: NDArray[np.integer], slot: int, line_bytes: int = LINE_BYTES) -> tuple[float, float]:
+    """(bits a line, capacity without metadata) with every line in a slot, and a raw line more for one larger."""
+    if not 1 <= slot <= line_bytes:
+        raise ConfigurationError(f"a slot of {slot} B must be 1 to {line_bytes} B")
     over = coded_bytes > slot
-    more = LINE_BYTES * float(over.mean()) if slot < LINE_BYTES else 0.0
-    return (entropy_bits(over.astype(np.int8)) if slot < LINE_BYTES else 0.0), LINE_BYTES / (slot + more)
+    more = line_bytes * float(over.mean()) if slot < line_bytes else 0.0
+    return (entropy_bits(over.astype(np.int8)) if slot < line_bytes else 0.0), line_bytes / (slot + more)
 
 
-def padding_price(coded_bytes: NDArray[np.integer], most_bits: float) -> tuple[int, float, float]:
+def padding_price(
+    coded_bytes: NDArray[np.integer], most_bits: float, line_bytes: int = LINE_BYTES
+) -> tuple[int, float, float]:
     """The slot with the most capacity of those that leak at most ``most_bits`` a line: (slot, bits, capacity)."""
-    found = [(slot, *padded(coded_bytes, slot)) for slot in range(1, LINE_BYTES + 1)]
+    found = [(slot, *padded(coded_bytes, slot, line_bytes)) for slot in range(1, line_bytes + 1)]
     return max((f for f in found if f[1] <= most_bits), key=lambda f: f[2])

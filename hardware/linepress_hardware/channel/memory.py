@@ -68,7 +68,8 @@ class Memory:
     """A refresh interval, or as long as 200 idle reads where nothing is refreshed: batches of a run span whole
     ones."""
     run_bytes: int = 1 << 30
-    """Aligned bytes that the mapping keeps in one row."""
+    """Aligned bytes that one activate serves: those that the mapping keeps in one row, or an atom where rows are
+    closed at once."""
     row_ns: float = 0.0
     """Least mean time between two rows opened (`linepress_hardware.dram.closed_forms.row_ns`); 0: no rows."""
     outstanding: int | None = None
@@ -105,7 +106,7 @@ class Memory:
             column_ns=part.ns("CCDL"),
             rows_forgotten_ns=period_ns / part.banks if refreshed else float("inf"),
             period_ns=part.ns("REFI") if refreshed else 200 * idle,
-            run_bytes=place.run_atoms * part.atom_bytes,
+            run_bytes=part.atom_bytes * (1 if chosen.page == "closed" else place.run_atoms),
             row_ns=row_ns(part),
         )
 

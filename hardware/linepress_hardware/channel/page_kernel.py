@@ -82,7 +82,7 @@ def packed_need(row, sizes, rule, fixed_slot, inflation):  # type: ignore[no-unt
         if exceptions > inflation:
             return -1
         if exceptions:
-            end = (end + rule - 1) // rule * rule + 64 * exceptions
+            end = (end + rule - 1) // rule * rule + sizes[-1] * exceptions
     return end
 
 
@@ -158,7 +158,7 @@ def stored_end(page, slot_class, sizes, state, inflated, rule, fixed_slot, page_
         if inflated[page, k] >= 0:
             top = k
     if top >= 0:
-        end = (end + rule - 1) // rule * rule + 64 * (top + 1)
+        end = (end + rule - 1) // rule * rule + sizes[-1] * (top + 1)
     return end
 
 
@@ -171,8 +171,8 @@ def page_places(slot_class, state, inflated, sizes, rule, fixed_slot):  # type: 
         end = (line_offset(slot_class[page], sizes, rule, fixed_slot, -1) + rule - 1) // rule * rule
         for k in range(slot_class.shape[1]):
             if state[page] == PAGE_RAW:
-                start[page, k] = 64 * k
-                length[page, k] = 64
+                start[page, k] = sizes[-1] * k
+                length[page, k] = sizes[-1]
             elif state[page] == PAGE_PACKED:
                 size = fixed_slot if fixed_slot > 0 else sizes[slot_class[page, k]]
                 length[page, k] = size
@@ -180,8 +180,8 @@ def page_places(slot_class, state, inflated, sizes, rule, fixed_slot):  # type: 
                     start[page, k] = line_offset(slot_class[page], sizes, rule, fixed_slot, k)
                 for q in range(inflated.shape[1]):
                     if inflated[page, q] == k:
-                        start[page, k] = end + 64 * q
-                        length[page, k] = 64
+                        start[page, k] = end + sizes[-1] * q
+                        length[page, k] = sizes[-1]
     return start, length
 
 

@@ -17,10 +17,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from linepress_hardware.channel import workloads
-from linepress_hardware.channel.config import LINE_BYTES
 from linepress_hardware.channel.evaluate import Study
 from linepress_hardware.channel.simulate import ChannelRun, Timing, run
-from linepress_hardware.channel.translation import expand_static, plain_layout
+from linepress_hardware.channel.translation import expand_static
 from linepress_hardware.errors import ConfigurationError
 
 PLACEMENTS = ("controller", "sram", "dma")
@@ -56,9 +55,10 @@ def dma(study: Study, *, tile_bytes: int = 16384) -> DmaResult:
     """Tiles of ``tile_bytes`` through the engine on the DMA path; offline-compressed subjects only."""
     if study.inline:
         raise ConfigurationError("the DMA placement decompresses on the way in; it needs data compressed offline")
-    if tile_bytes % LINE_BYTES or tile_bytes < LINE_BYTES:
-        raise ConfigurationError(f"a tile of {tile_bytes} B must be whole lines of {LINE_BYTES} B")
-    per_tile = tile_bytes // LINE_BYTES
+    line_bytes = study.config.line_bytes
+    if tile_bytes % line_bytes or tile_bytes < line_bytes:
+        raise ConfigurationError(f"a tile of {tile_bytes} B must be whole lines of {line_bytes} B")
+    per_tile = tile_bytes // line_bytes
     tiles = max(8, -(-study.n // per_tile))
     config, memory = study.config, study.memory
     busy = workloads.kv_gather(
@@ -74,7 +74,7 @@ def dma(study: Study, *, tile_bytes: int = 16384) -> DmaResult:
     def both(stream: workloads.LineStream) -> tuple[ChannelRun, ChannelRun]:
         layout = replace(study.subject.layout, lines=study.lines)
         plan = expand_static(stream, layout, atom_bytes=memory.atom_bytes, config=config)
-        flat = expand_static(stream, plain_layout(study.lines), atom_bytes=memory.atom_bytes, config=config)
+        flat = study.plain_plan(stream)
         return (
             run(stream, plan, memory, config, study.timing()),
             run(stream, flat, memory, config, Timing.plain(config)),

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from linepress_hardware.channel.config import LINE_BYTES
-
 # Kinds of memory request; the bus bytes of a run are split by them.
 DATA_READ = 0
 DATA_WRITE = 1
@@ -159,8 +157,10 @@ class RequestBuffers:
             self.failed,
         )
 
-    def plan(self, m: int, counters: dict[str, int], raw: NDArray[np.bool_] | None = None) -> RequestPlan:
-        """The first ``m`` requests as a plan; a line is raw where it takes 64 B unless ``raw`` says otherwise."""
+    def plan(
+        self, m: int, counters: dict[str, int], line_bytes: int, raw: NDArray[np.bool_] | None = None
+    ) -> RequestPlan:
+        """The first ``m`` requests as a plan; a line is raw where it takes all ``line_bytes``, or as ``raw`` says."""
         return RequestPlan(
             self.address[:m].copy(),
             self.size[:m].copy(),
@@ -174,7 +174,7 @@ class RequestBuffers:
             self.shared,
             self.metadata,
             self.length,
-            self.length >= LINE_BYTES if raw is None else raw,
+            self.length >= line_bytes if raw is None else raw,
             self.failed,
             counters,
         )

@@ -148,7 +148,7 @@ class AxiPort:
         backing = self.backing
         if isinstance(backing, StaticLayout):
             metadata = backing.entry_bytes(self.config) > 0
-            if not metadata and bool((backing.length_bytes == LINE_BYTES).all()):
+            if not metadata and bool((backing.length_bytes == self.config.line_bytes).all()):
                 return Timing.plain(self.config)
             return Timing.compressed(self.config, metadata=metadata)
         return Timing.compressed(self.config)
@@ -159,7 +159,7 @@ class AxiPort:
         problem = check(t, self.config)
         lost_address = t.parity == Parity.BAD_ADDRESS
         legal = (problem == 0) & ~lost_address
-        a = split(t, legal)
+        a = split(t, legal, self.config.line_bytes)
         stream = LineStream(
             a.line,
             a.is_write,
@@ -207,7 +207,7 @@ class AxiPort:
             resp[i] = max(int(resp[i]), int(Response.SLVERR))
             source = Source.CAPACITY if reason == REFUSED_CAPACITY else Source.PROTOCOL
             if reason in (REFUSED_CAPACITY, REFUSED_READ_ONLY):
-                self.log.log(int(stream.line[k]) * LINE_BYTES, 0, Severity.UNCORRECTED, source)
+                self.log.log(int(stream.line[k]) * self.config.line_bytes, 0, Severity.UNCORRECTED, source)
 
     def _damage(
         self,
@@ -228,7 +228,7 @@ class AxiPort:
             if lost[k]:
                 response, _, severity = self.policy.on_metadata_error()
                 resp[i] = max(int(resp[i]), int(response))
-                self.log.log(line * LINE_BYTES, 0, severity, Source.METADATA)
+                self.log.log(line * self.config.line_bytes, 0, severity, Source.METADATA)
                 continue
             if plan.failed[k]:
                 continue
@@ -278,7 +278,7 @@ class AxiPort:
     def _entry_of(self, line: NDArray[np.int64]) -> NDArray[np.int64]:
         """Metadata entry of each line, -1 without metadata."""
         if isinstance(self.backing, CompressedStore):
-            return line // (self.config.page_bytes // LINE_BYTES)
+            return line // (self.config.page_bytes // self.config.line_bytes)
         if self.backing.entry_bytes(self.config) == 0:
             return np.full(line.shape[0], -1, np.int64)
         return line // (self.backing.lines_per_page * self.backing.pages_per_entry(self.config))
@@ -305,7 +305,7 @@ class AxiPort:
                 if marked[k]:
                     self.poisoned.add(line)
                     if t.parity[i] == Parity.BAD_DATA:
-                        self.log.log(line * LINE_BYTES, 0, Severity.DEFERRED, Source.PARITY)
+                        self.log.log(line * self.config.line_bytes, 0, Severity.DEFERRED, Source.PARITY)
                 elif not stream.partial[k]:
                     self.poisoned.discard(line)
             elif line in self.poisoned:

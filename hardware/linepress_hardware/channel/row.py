@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from linepress_hardware.channel import closed_form, results
-from linepress_hardware.channel.config import LINE_BYTES
 from linepress_hardware.channel.ecc import code
 from linepress_hardware.channel.evaluate import Study
 from linepress_hardware.channel.faults import blast_radius, inject
@@ -30,7 +29,7 @@ class Point:
     workload : str
         Whose latency is reported, at ``load_pct_peak`` % of the pin peak; its gain stands beside the three patterns'.
     packed_bytes_per_line : float
-        Bytes in memory a line, metadata and tables counted, for the closed form; 64 of the plain channel.
+        Bytes in memory a line, metadata and tables counted, for the closed form; a line's own of the plain channel.
     settings : Settings | None
         Of the compressed channel; None: those under which the plain one is fastest.
     coded : bool
@@ -145,7 +144,8 @@ def _where_it_went(study: Study, sequential: Headline, random: Headline) -> dict
 
 
 def _latency(study: Study, point: Point) -> dict[str, Any]:
-    interval_ns = LINE_BYTES / (study.memory.peak_GBps * point.load_pct_peak / 100)
+    line_bytes = study.config.line_bytes
+    interval_ns = line_bytes / (study.memory.peak_GBps * point.load_pct_peak / 100)
     compressed, plain = study.compressed(point.workload, interval_ns), study.plain(point.workload, interval_ns)
     row: dict[str, Any] = {}
     for prefix, run in (("", compressed), ("plain_", plain)):
@@ -155,7 +155,7 @@ def _latency(study: Study, point: Point) -> dict[str, Any]:
         row[f"{prefix}latency_p99_ns"] = latency.p99_ns
         row[f"{prefix}latency_p999_ns"] = latency.p999_ns
         row[f"{prefix}latency_histogram"] = list(latency.histogram)
-    offered = LINE_BYTES / interval_ns
+    offered = line_bytes / interval_ns
     row["latency_histogram_ns"] = [*results.LATENCY_EDGES_NS, float("inf")]
     row["load_sustained"] = compressed.bandwidth_GBps >= 0.95 * offered
     row["plain_load_sustained"] = plain.bandwidth_GBps >= 0.95 * offered
@@ -210,6 +210,7 @@ def _reliability(study: Study, point: Point) -> dict[str, Any]:
         length,
         chosen,
         value_bytes=point.value_bytes,
+        line_bytes=study.config.line_bytes,
         lines_per_metadata_entry=lines_per_entry if entry else 0,
     )
     return {

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from linepress_hardware.channel import plan as p
-from linepress_hardware.channel.config import LINE_BYTES, ChannelConfig
+from linepress_hardware.channel.config import ChannelConfig
 from linepress_hardware.channel.memory import Memory
 from linepress_hardware.channel.plan import RequestPlan
 from linepress_hardware.channel.workloads import LineStream
@@ -77,7 +77,7 @@ class ChannelRun:
         When each access was offered; in a saturated run, a clock before the port took it.
     times : LineTimes
         When each was taken, had its data, and was over: last R beat of a read, B response of a write.
-    atom_bytes : int
+    atom_bytes, line_bytes : int
     """
 
     accesses: LineStream
@@ -86,6 +86,7 @@ class ChannelRun:
     offered_ns: NDArray[np.float64]
     times: LineTimes
     atom_bytes: int
+    line_bytes: int
 
     @property
     def done_ns(self) -> NDArray[np.float64]:
@@ -100,7 +101,7 @@ class ChannelRun:
     @property
     def useful_bytes(self) -> int:
         """Bytes of the lines that were served, as the port sees them."""
-        return int(self.served.sum()) * LINE_BYTES
+        return int(self.served.sum()) * self.line_bytes
 
     @property
     def sim_time_ns(self) -> float:
@@ -197,4 +198,4 @@ def run(
     result, times = memory.simulate(plan, load, delay[plan.why])
     # Saturated: an access is offered one clock before it is taken.
     offered = times.taken_ns - config.axi_clock_ns if accesses.arrival_ns is None else accesses.arrival_ns
-    return ChannelRun(accesses, plan, result, offered, times, memory.atom_bytes)
+    return ChannelRun(accesses, plan, result, offered, times, memory.atom_bytes, config.line_bytes)

@@ -8,7 +8,6 @@ from math import hypot
 from typing import Any
 
 from linepress_hardware.channel import results
-from linepress_hardware.channel.config import LINE_BYTES
 from linepress_hardware.channel.evaluate import Study
 from linepress_hardware.errors import ConfigurationError
 
@@ -55,7 +54,8 @@ def load_curve(study: Study, pattern: str, loads_pct: Sequence[float] = LOADS_PC
     for load in loads_pct:
         if load <= 0:
             raise ConfigurationError(f"a load of {load:g} % offers nothing; give values above 0")
-        interval_ns = LINE_BYTES / (study.memory.peak_GBps * load / 100)
+        line_bytes = study.config.line_bytes
+        interval_ns = line_bytes / (study.memory.peak_GBps * load / 100)
         row: dict[str, Any] = {"pattern": pattern, "load_pct_peak": float(load)}
         for prefix, run in (
             ("", study.compressed(pattern, interval_ns)),
@@ -65,6 +65,6 @@ def load_curve(study: Study, pattern: str, loads_pct: Sequence[float] = LOADS_PC
             row[f"{prefix}latency_mean_ns"] = latency.mean_ns
             row[f"{prefix}latency_p50_ns"] = latency.p50_ns
             row[f"{prefix}latency_p99_ns"] = latency.p99_ns
-            row[f"{prefix}load_sustained"] = run.bandwidth_GBps >= 0.95 * LINE_BYTES / interval_ns
+            row[f"{prefix}load_sustained"] = run.bandwidth_GBps >= 0.95 * line_bytes / interval_ns
         rows.append(row)
     return rows

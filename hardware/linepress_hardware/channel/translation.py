@@ -2,7 +2,8 @@
 
 Physical layout: the data of all lines from address 0, one tile after another, then the metadata of all pages. A
 *tile* is the placement of a sample of lines; tiling it gives footprints of gigabytes from a few megabytes of arrays.
-The plain channel is the same translation with 64 B lines in place, no metadata and no line buffer. A layout whose
+The plain channel is the same translation with raw lines in place, no metadata and, unless a memory moves more than a
+line at once, no line buffer. A layout whose
 pages carry their metadata themselves (`StaticLayout.header_bytes`) reads it from there.
 """
 
@@ -44,7 +45,7 @@ class StaticLayout:
         takes several entries; entries are fetched whole.
     page_bytes : int
     raw : bool[t] | None
-        Lines stored raw, which may bypass the decoder; None: those of 64 B.
+        Lines stored raw, which may bypass the decoder; None: those of ``line_bytes``.
     pointer_bytes : int64[t] | None
         Offset of what must be read first to learn where the line lies (the slot of an exception), -1 for a line
         found without; None: no line needs it.
@@ -58,8 +59,9 @@ class StaticLayout:
     hidden_share : float
         Share of the metadata misses that cost no read, since the page walk brought the entry.
     most_bytes : int
-        Most bytes that are read for one line: a block's, where lines are coded together. Bit granules put a line of
-        up to 64 B into 65 bytes of memory; a raw line in a pair keeps its header.
+        Most bytes that are read for one line: a block's, where lines are coded together; 0 for a line and 2 bytes.
+        Bit granules put a line of up to 64 B into 65 bytes of memory; a raw line in a pair keeps its header.
+    line_bytes : int
     """
 
     start_bytes: NDArray[np.int64]
@@ -74,13 +76,14 @@ class StaticLayout:
     rest_bytes: NDArray[np.int64] | None = None
     header_bytes: NDArray[np.int64] | None = None
     hidden_share: float = 0.0
-    most_bytes: int = LINE_BYTES + 2
+    most_bytes: int = 0
+    line_bytes: int = LINE_BYTES
 
     def __post_init__(self) -> None:
         start, length = self.start_bytes, self.length_bytes
         if start.shape != length.shape or start.ndim != 1 or not start.size:
             raise ConfigurationError("a layout needs one start and one length per line, and at least one line")
-        if self.lines <= 0 or self.page_bytes % LINE_BYTES:
+        if self.lines <= 0 or self.page_bytes % self.line_bytes:
             raise ConfigurationError(f"a layout of {self.lines} lines in pages of {self.page_bytes} B holds nothing")
         if (self.home_bytes > 0) != (self.rest_bytes is not None):
             raise ConfigurationError("a layout with home bytes needs the places of the rests, and the reverse")
@@ -89,8 +92,10 @@ class StaticLayout:
                 raise ConfigurationError(
                     f"a line lies outside its tile of {self.tile_bytes} B; check starts and lengths"
                 )
-        if int(length.min()) < 0 or int(length.max()) > self.most_bytes:
-            raise ConfigurationError(f"a coded line of {int(length.max())} B exceeds {LINE_BYTES} B; store it raw")
+        if int(length.min()) < 0 or int(length.max()) > self.widest_bytes:
+            raise ConfigurationError(
+                f"a coded line of {int(length.max())} B exceeds {self.line_bytes} B; store it raw"
+            )
         if self.header_bytes is not None and self.header_bytes.shape[0] * self.lines_per_page != start.shape[0]:
             raise ConfigurationError(
                 f"{self.header_bytes.shape[0]} headers for a tile of {start.shape[0]} lines; give one a page"
@@ -108,11 +113,17 @@ class StaticLayout:
         return ((self.start_bytes, home), (self.rest_bytes, length - home))
 
     @property
+    def widest_bytes(self) -> int:
+        """Most bytes that are read for one line."""
+        return self.most_bytes or self.line_bytes + 2
+
+    @property
     def plain(self) -> bool:
         """Raw lines in place, nothing to look up: what compression switched off leaves."""
         t = self.start_bytes.shape[0]
-        in_place = np.array_equal(self.start_bytes, np.arange(t, dtype=np.int64) * LINE_BYTES)
-        return self.metadata_bytes_per_page <= 0 and in_place and bool((self.length_bytes == LINE_BYTES).all())
+        in_place = np.array_equal(self.start_bytes, np.arange(t, dtype=np.int64) * self.line_bytes)
+        whole = bool((self.length_bytes == self.line_bytes).all())
+        return self.metadata_bytes_per_page <= 0 and in_place and whole
 
     @property
     def metadata_share(self) -> float:
@@ -122,7 +133,7 @@ class StaticLayout:
 
     @property
     def lines_per_page(self) -> int:
-        return self.page_bytes // LINE_BYTES
+        return self.page_bytes // self.line_bytes
 
     @property
     def pages(self) -> int:
@@ -158,11 +169,12 @@ class StaticLayout:
         return self.metadata_base_bytes(atom_bytes, config) + entries * self.entry_bytes(config)
 
 
-def plain_layout(lines: int) -> StaticLayout:
-    """Lines where they are: 64 B each, no metadata."""
+def plain_layout(lines: int, line_bytes: int = LINE_BYTES) -> StaticLayout:
+    """Lines where they are, raw, no metadata."""
     tile = 64
-    start = np.arange(tile, dtype=np.int64) * LINE_BYTES
-    return StaticLayout(start, np.full(tile, LINE_BYTES, np.int32), tile * LINE_BYTES, lines, 0.0)
+    start = np.arange(tile, dtype=np.int64) * line_bytes
+    length = np.full(tile, line_bytes, np.int32)
+    return StaticLayout(start, length, tile * line_bytes, lines, 0.0, line_bytes=line_bytes)
 
 
 @njit(cache=True)
@@ -343,13 +355,28 @@ def expand_static(
     """Memory requests of ``accesses`` over a read-only layout.
 
     ``before`` are past accesses that left their entries in the metadata cache. Writes to a layout with metadata are
-    refused (`REFUSED_READ_ONLY`), lines outside it are unmapped.
+    refused (`REFUSED_READ_ONLY`), lines outside it are unmapped. The line buffer serves raw lines in place only where
+    the memory moves several at once.
+
+    Raises `ConfigurationError` for a layout of lines of another size than the channel's, and for writes of lines
+    shorter than what the memory moves at once.
     """
+    if layout.line_bytes != config.line_bytes:
+        raise ConfigurationError(
+            f"a layout of {layout.line_bytes} B lines does not go with a channel of {config.line_bytes} B lines; "
+            "give both the same"
+        )
+    if layout.line_bytes % atom_bytes and accesses.is_write.any():
+        raise ConfigurationError(
+            f"the memory moves {atom_bytes} B at once, more than a line of {layout.line_bytes} B, and each write "
+            "would first read its neighbours; leave out the writes, or take lines of at least that size"
+        )
     n = len(accesses)
     entry = layout.entry_bytes(config)
-    slots = config.line_buffer_lines * LINE_BYTES // atom_bytes if line_buffer and not layout.plain else 0
+    kept = line_buffer and not (layout.plain and layout.line_bytes % atom_bytes == 0)
+    slots = config.line_buffer_lines * layout.line_bytes // atom_bytes if kept else 0
     prefetch = config.prefetch_lines if slots else 0
-    most = n * (3 + 2 * (max(LINE_BYTES, layout.most_bytes) // atom_bytes + 2) * (1 + prefetch))
+    most = n * (3 + 2 * (layout.widest_bytes // atom_bytes + 2) * (1 + prefetch))
     cache = MetadataCache.of(config, entry)
     lines_per_entry = layout.lines_per_page * layout.pages_per_entry(config)
     if before is not None and entry:
@@ -374,4 +401,4 @@ def expand_static(
     )  # fmt: skip
     names = ("metadata_lookups", "metadata_hits", "atom_lookups", "line_buffer_hits")
     raw = None if layout.raw is None else layout.raw[accesses.line % layout.start_bytes.shape[0]]
-    return buffers.plan(int(m), dict(zip(names, counters.tolist(), strict=True)), raw)
+    return buffers.plan(int(m), dict(zip(names, counters.tolist(), strict=True)), layout.line_bytes, raw)

@@ -22,7 +22,7 @@ class LineStream:
     Attributes
     ----------
     line : int64[n]
-        Logical line number (byte address / 64).
+        Logical line number (byte address / line size).
     is_write : bool[n]
     partial : bool[n]
         A write that does not cover its line: read-modify-write.
@@ -88,11 +88,11 @@ def _check(n: int, lines: int) -> None:
         raise ConfigurationError(f"a workload of {n} accesses over {lines} lines is empty; give positive counts")
 
 
-def sequential(n: int, lines: int, *, seed: int = 0, ids: int = 16) -> LineStream:
+def sequential(n: int, lines: int, *, seed: int = 0, page_lines: int = 64, ids: int = 16) -> LineStream:
     """A weight stream: consecutive lines from a seeded page, wrapping at the end of the footprint."""
     _check(n, lines)
     rng = np.random.Generator(np.random.PCG64(seed))
-    first = int(rng.integers(0, max(1, lines // 64))) * 64
+    first = int(rng.integers(0, max(1, lines // page_lines))) * page_lines
     return stream((first + np.arange(n, dtype=np.int64)) % lines, ids=ids)
 
 
@@ -179,6 +179,7 @@ class DecodeShape:
         weight_bytes: int = 2,
         kv_bytes: int = 2,
         layers_simulated: int = 1,
+        line_bytes: int = LINE_BYTES,
     ) -> DecodeShape:
         """One decode step of a gated transformer: q, k, v, o and gate, up, down read once, KV of every sequence read.
 
@@ -191,10 +192,10 @@ class DecodeShape:
         token = 2 * kv_heads * head_dim * kv_bytes
         part = min(layers, layers_simulated)
         return cls(
-            weight_lines=part * weights * weight_bytes // LINE_BYTES,
-            kv_lines=part * batch * context * token // LINE_BYTES,
-            append_lines=max(1, part * batch * token // LINE_BYTES),
-            block_lines=max(1, 16 * head_dim * kv_bytes // LINE_BYTES),
+            weight_lines=part * weights * weight_bytes // line_bytes,
+            kv_lines=part * batch * context * token // line_bytes,
+            append_lines=max(1, part * batch * token // line_bytes),
+            block_lines=max(1, 16 * head_dim * kv_bytes // line_bytes),
         )
 
 
@@ -231,7 +232,9 @@ def decode(n: int, lines: int, shape: DecodeShape, *, seed: int = 0, ids: int = 
     return replace(stream(line, write, ids=ids), append=write)
 
 
-def trace_stream(words: Sequence[int] | NDArray[np.uint64] | bytes, ids: int = 16) -> LineStream:
+def trace_stream(
+    words: Sequence[int] | NDArray[np.uint64] | bytes, ids: int = 16, line_bytes: int = LINE_BYTES
+) -> LineStream:
     """A recorded trace: little-endian uint64 words ``byte_address << 1 | is_write``, any byte of a line.
 
     Raises `ConfigurationError` for bytes that are not a whole number of words, or none.
@@ -248,5 +251,5 @@ def trace_stream(words: Sequence[int] | NDArray[np.uint64] | bytes, ids: int = 1
         array = np.asarray(words, dtype=np.uint64)
     if not array.size:
         raise ConfigurationError("the trace is empty; give at least one access")
-    line = ((array >> np.uint64(1)) // np.uint64(LINE_BYTES)).astype(np.int64)
+    line = ((array >> np.uint64(1)) // np.uint64(line_bytes)).astype(np.int64)
     return stream(line, (array & np.uint64(1)).astype(np.bool_), ids=ids)

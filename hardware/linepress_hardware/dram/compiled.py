@@ -24,7 +24,7 @@ def compile_part(part: Part, policy: Policy) -> Spec:
     policy = policy.on(standard)
     counts = (1, part.pseudo_channels, part.ranks, part.bank_groups, part.banks_per_group)
     banks = part.banks
-    path = np.zeros((banks, engine.PATH_HELD + engine.LEVELS * len(HELD)), np.int64)
+    path = np.zeros((banks, engine.N_PATH), np.int64)
     low: list[int] = []
     high: list[int] = []
     base = 0
@@ -38,12 +38,6 @@ def compile_part(part: Part, policy: Policy) -> Spec:
         base += nodes
     table = _binding(part.rules())
     ordered = [rule for c in COMMANDS for rule in table if rule.first == c]
-    held = np.zeros(len(HELD), np.int64)
-    for h, name in enumerate(HELD):
-        levels = sorted({r.level for r in table if r.second == name})
-        held[h] = len(levels)
-        start = engine.PATH_HELD + engine.LEVELS * h
-        path[:, start : start + len(levels)] = path[:, levels]
     scope_node = np.unique(path[:, standard.scope])
     scope_banks = banks // len(scope_node)
     path[:, engine.PATH_PSEUDO] = np.arange(banks) // (banks // part.pseudo_channels)
@@ -72,7 +66,6 @@ def compile_part(part: Part, policy: Policy) -> Spec:
         engine.P_DATA_READ: ck["CL"] * tpc,
         engine.P_DATA_WRITE: ck["CWL"] * tpc,
         engine.P_SCOPE_BANKS: scope_banks,
-        engine.P_NODES: len(low),
         engine.P_CLOSE: math.ceil(policy.close_ns / part.tick_ns),
     }.items():
         values[column] = value
@@ -81,9 +74,8 @@ def compile_part(part: Part, policy: Policy) -> Spec:
     columns = [(r.level, HELD.index(r.second), r.ticks, kind) for r, kind in zip(ordered, kinds, strict=True)]
     return Spec(
         part=values,
-        rules=np.array(columns, np.int64),
+        rules=np.array(columns, np.int64).T.copy(),
         path=path,
-        held=held,
         node_low=np.array(low, np.int64),
         node_high=np.array(high, np.int64),
         scope_node=scope_node,

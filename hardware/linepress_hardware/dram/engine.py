@@ -42,32 +42,30 @@ GRACE = 1 << 10  # rounded up, but for 1/1,024 of a tick: what 3,000 clocks of t
 UP = (1 << SUB) - 1 - GRACE
 # part[]: the part and the policy.
 (P_BUSES, P_HALF, P_SPLIT, P_LATENCY, P_BURST, P_READS, P_WRITES, P_HIGH, P_LOW, P_PAGE, P_REFRESH, P_REFI, P_REFIPB,
- P_RFCAB, P_RFCPB, P_AAD, P_WCK_READ, P_WCK_WRITE, P_DATA_READ, P_DATA_WRITE, P_SCOPE_BANKS, P_CLOSE, P_NODES,
- P_RULE_AT) = range(24)
+ P_RFCAB, P_RFCPB, P_AAD, P_WCK_READ, P_WCK_WRITE, P_DATA_READ, P_DATA_WRITE, P_SCOPE_BANKS, P_CLOSE,
+ P_RULE_AT) = range(23)
 N_PART = P_RULE_AT + 12  # where the rules of each command start
-RULE_LEVEL, RULE_HELD, RULE_TICKS, RULE_KIND = range(4)  # rules[r]
+RULE_LEVEL, RULE_HELD, RULE_TICKS, RULE_KIND = range(4)  # rules[column, r]
 KIND_SAME, KIND_WINDOW, KIND_OTHER, KIND_LONG_WINDOW = range(4)
-# path[bank]: its nodes on the five levels, its pseudo channel and scope; then, for each held command h, the held[h]
-# nodes on which a rule can hold it back.
+# path[bank]: its nodes on the five levels, its pseudo channel and scope.
 LEVELS = 5
-PATH_PSEUDO, PATH_SCOPE, PATH_HELD = LEVELS, LEVELS + 1, LEVELS + 2
-# node[]: earliest tick of each held command, the last three activates, the nodes under the same parent. Behind the
-# nodes, RING_ROWS rows for each where a part has the 32-activate window: the 31 activates before the newest one as a
-# ring, and its place.
+PATH_PSEUDO, PATH_SCOPE, N_PATH = LEVELS, LEVELS + 1, LEVELS + 2
+# node[column, n]: earliest tick of each held command, the last three activates, the nodes under the same parent, and
+# for the 32-activate window the 31 activates before the newest one as a ring, and its place.
 H_ACT, H_PRE, H_PREA, H_RD, H_WR, H_REFA, H_REFB = range(7)
-N_PAST, N_LOW, N_HIGH, N_NODE = 7, 10, 11, 12
-LONG, RING_ROWS = 31, 3
+LONG = 31
+N_PAST, N_LOW, N_HIGH, N_RING, N_RING_AT, N_NODE = 7, 10, 11, 12, 12 + LONG, 13 + LONG
 (B_ROW, B_ACTIVE, B_DEADLINE, B_WAIT, B_DONE_READ, B_DONE_WRITE, B_REF_BEGIN, B_REF_END, B_HEAD_READ, B_HEAD_WRITE,
  B_REFRESH, B_CLOSE, N_BANK) = range(13)  # B_REFRESH: 1 while a refresh of this one bank waits; B_CLOSE: row timeout
 S_NODE, S_OPEN, S_ACTIVE, S_OPENING, S_TURN_READ, S_TURN_WRITE, N_SCOPE = range(7)
 U_FREE, U_GROUP, U_LOSS = range(3)
 L_IDLE, L_FULL, L_REFRESH, L_TURN, L_WINDOW, L_ROW, L_GROUP, L_OTHER, N_LOSS = range(9)  # bus[U_LOSS + …]
 N_BUS = U_LOSS + N_LOSS
-# queue[which, column, place or slot]: slots oldest first, `bound × 64 + scope × 8 + kind` by place, place of a slot,
-# free slots; then by slot what it holds.
+# queue[which, column, place or slot]: slots oldest first, free slots; then by slot `bound × 64 + scope × 8 + kind`
+# (INF in a free one) and what it holds.
 READ, WRITE, ACTIVE, OPENING = range(4)
-(Q_ORDER, Q_KEY, Q_PLACE, Q_FREE, Q_BANK, Q_ROW, Q_ATOM, Q_REQUEST, Q_ARRIVE, Q_OFFER, Q_OWN, Q_WRITE, Q_NEXT, Q_LAST,
- N_QUEUE) = range(15)
+(Q_ORDER, Q_FREE, Q_KEY, Q_BANK, Q_ROW, Q_ATOM, Q_REQUEST, Q_ARRIVE, Q_OFFER, Q_OWN, Q_WRITE, Q_NEXT, Q_LAST,
+ N_QUEUE) = range(14)
 K_COL, K_ACT, K_PRE = range(3)
 SLOT_COL, SLOT_ROW, SLOT_ANY = range(3)
 (R_ATOMS, R_WRITE, R_OFFERED, R_CHILD, R_NEXT, R_DELAY, R_START, R_FINISH, R_LEFT, R_PARENT, R_WAITS, R_EARLY,
@@ -88,12 +86,14 @@ ROW_CLOSED, ROW_OPENING = -1, -2
 
 
 @inlined
-def earliest(part: A, path: A, held: A, node: A, h: int, b: int) -> int:
-    """First tick at which no rule holds command h back on bank b and the clock has the edge it needs."""
-    e = 0
-    nodes = path[b]
-    for k in range(PATH_HELD + LEVELS * h, PATH_HELD + LEVELS * h + held[h]):
-        e = max(e, node[nodes[k], h])
+def earliest(part: A, path: A, node: A, h: int, b: int) -> int:
+    """First tick at which no rule holds command h back on bank b and the clock has the edge it needs.
+
+    Five levels, written out: of a loop the compiler makes gathers, which take several times as long. Levels without
+    a rule for h stay at 0.
+    """
+    nodes, first = path[b], node[h]
+    e: int = max(max(first[0], first[nodes[1]]), max(first[nodes[2]], max(first[nodes[3]], first[nodes[4]])))
     if part[P_HALF] != 0 and h != H_PRE and h != H_PREA and (e & 1) == 0:
         e += 1
     return e
@@ -102,29 +102,28 @@ def earliest(part: A, path: A, held: A, node: A, h: int, b: int) -> int:
 @inlined
 def issue(part: A, rules: A, path: A, node: A, z: A, log: A, command: int, b: int, row: int) -> None:
     """Push the earliest ticks of everything that the command's rules hold back; count and log it."""
-    t = z[Z_T]
+    t, nodes = z[Z_T], path[b]
     for r in range(part[P_RULE_AT + command], part[P_RULE_AT + command + 1]):
-        n, h, kind = path[b, rules[r, RULE_LEVEL]], rules[r, RULE_HELD], rules[r, RULE_KIND]
+        n, h, kind = nodes[rules[RULE_LEVEL, r]], rules[RULE_HELD, r], rules[RULE_KIND, r]
         if kind == KIND_SAME:
-            node[n, h] = max(node[n, h], t + rules[r, RULE_TICKS])
+            node[h, n] = max(node[h, n], t + rules[RULE_TICKS, r])
         elif kind == KIND_WINDOW:  # four-activate window: counts from the third activate before this one
-            oldest = node[n, N_PAST]
-            node[n, N_PAST], node[n, N_PAST + 1] = node[n, N_PAST + 1], node[n, N_PAST + 2]
-            node[n, N_PAST + 2] = t
+            oldest = node[N_PAST, n]
+            node[N_PAST, n], node[N_PAST + 1, n] = node[N_PAST + 1, n], node[N_PAST + 2, n]
+            node[N_PAST + 2, n] = t
             if oldest >= 0:
-                node[n, h] = max(node[n, h], oldest + rules[r, RULE_TICKS])
+                node[h, n] = max(node[h, n], oldest + rules[RULE_TICKS, r])
         elif kind == KIND_LONG_WINDOW:  # 32-activate window: counts from the 31st activate before this one
-            ring = part[P_NODES] + RING_ROWS * n
-            at = node[ring + LONG // N_NODE, LONG % N_NODE]
-            oldest = node[ring + at // N_NODE, at % N_NODE]
-            node[ring + at // N_NODE, at % N_NODE] = t
-            node[ring + LONG // N_NODE, LONG % N_NODE] = (at + 1) % LONG
+            at = node[N_RING_AT, n]
+            oldest = node[N_RING + at, n]
+            node[N_RING + at, n] = t
+            node[N_RING_AT, n] = (at + 1) % LONG
             if oldest >= 0:
-                node[n, h] = max(node[n, h], oldest + rules[r, RULE_TICKS])
+                node[h, n] = max(node[h, n], oldest + rules[RULE_TICKS, r])
         else:
-            for other in range(node[n, N_LOW], node[n, N_HIGH]):
+            for other in range(node[N_LOW, n], node[N_HIGH, n]):
                 if other != n:
-                    node[other, h] = max(node[other, h], t + rules[r, RULE_TICKS])
+                    node[h, other] = max(node[h, other], t + rules[RULE_TICKS, r])
     z[Z_COMMANDS + command] += 1
     if log.shape[0] > 0:
         if z[Z_LOG] < log.shape[0]:
@@ -133,7 +132,7 @@ def issue(part: A, rules: A, path: A, node: A, z: A, log: A, command: int, b: in
 
 
 @inlined
-def rekey(part: A, path: A, held: A, node: A, bank: A, q: A, z: A, which: int, k: int, after: int) -> None:
+def rekey(part: A, path: A, node: A, bank: A, q: A, z: A, which: int, k: int, after: int) -> None:
     """Kind and bound of the next command of slot k of the read or write queue, not before tick ``after``."""
     b = q[which, Q_BANK, k]
     state = bank[b, B_ROW]
@@ -147,13 +146,13 @@ def rekey(part: A, path: A, held: A, node: A, bank: A, q: A, z: A, which: int, k
         kind, h, blocked = K_PRE, H_PRE, bank[b, B_ACTIVE] > 0 or state == ROW_OPENING
     e = INF
     if not blocked:
-        e = earliest(part, path, held, node, h, b)
+        e = earliest(part, path, node, h, b)
         if e < after:
             e = after
             if part[P_HALF] != 0 and h != H_PRE and (e & 1) == 0:
                 e += 1
         z[Z_LEAST + 3 * which + kind] = min(z[Z_LEAST + 3 * which + kind], e)
-    q[which, Q_KEY, q[which, Q_PLACE, k]] = e * 64 + path[b, PATH_SCOPE] * 8 + kind
+    q[which, Q_KEY, k] = e * 64 + path[b, PATH_SCOPE] * 8 + kind
 
 
 @inlined
@@ -161,7 +160,7 @@ def append(q: A, z: A, which: int) -> int:
     """A slot at the young end of a queue."""
     n = z[Z_N + which]
     k = q[which, Q_FREE, n]
-    q[which, Q_ORDER, n], q[which, Q_PLACE, k] = k, n
+    q[which, Q_ORDER, n] = k
     z[Z_N + which] = n + 1
     return int(k)
 
@@ -171,11 +170,14 @@ def remove(bank: A, q: A, z: A, which: int, k: int) -> None:
     """Take slot k out of its queue, keeping the order of the others."""
     n = z[Z_N + which] - 1
     z[Z_N + which] = n
-    order, keys, place = q[which, Q_ORDER], q[which, Q_KEY], q[which, Q_PLACE]
-    for i in range(place[k], n):
-        young = order[i + 1]
-        order[i], keys[i], place[young] = young, keys[i + 1], i
+    order, i = q[which, Q_ORDER], 0
+    while order[i] != k:
+        i += 1
+    younger = order[i:]
+    for j in range(n - i):
+        younger[j] = younger[j + 1]
     q[which, Q_FREE, n] = k
+    q[which, Q_KEY, k] = INF * 64
     if which <= WRITE:
         last, following = q[which, Q_LAST, k], q[which, Q_NEXT, k]
         if last >= 0:
@@ -187,7 +189,7 @@ def remove(bank: A, q: A, z: A, which: int, k: int) -> None:
 
 
 @inlined
-def pick(part: A, path: A, held: A, node: A, scope: A, q: A, z: A, which: int, slot: int) -> int:
+def pick(part: A, path: A, node: A, scope: A, q: A, z: A, which: int, slot: int) -> int:
     """Slot of the oldest read or write whose next command is legal now and fits the bus slot; -1 if none.
 
     Raises the bounds of the atoms it finds illegal, and leaves the least bound of each kind.
@@ -199,33 +201,36 @@ def pick(part: A, path: A, held: A, node: A, scope: A, q: A, z: A, which: int, s
     # What holds a kind of command back on a whole scope; asked before an atom's own rules.
     for s in range(scope.shape[0]):
         n = scope[s, S_NODE]
-        z[Z_HOLD + 8 * s + K_COL] = max(node[0, h_col], node[n, h_col])
-        z[Z_HOLD + 8 * s + K_ACT] = t + 1 if no_activate else max(node[0, H_ACT], node[n, H_ACT])
-        z[Z_HOLD + 8 * s + K_PRE] = max(node[0, H_PRE], node[n, H_PRE])
-    found, at = -1, -1
+        z[Z_HOLD + 8 * s + K_COL] = max(node[h_col, 0], node[h_col, n])
+        z[Z_HOLD + 8 * s + K_ACT] = t + 1 if no_activate else max(node[H_ACT, 0], node[H_ACT, n])
+        z[Z_HOLD + 8 * s + K_PRE] = max(node[H_PRE, 0], node[H_PRE, n])
+    found = -1
     keys, order, banks, hold = q[which, Q_KEY], q[which, Q_ORDER], q[which, Q_BANK], z[Z_HOLD:]
-    n = z[Z_N + which]
-    for i in range(n):
-        key = keys[i]
+    for i in range(z[Z_N + which]):
+        k = order[i]
+        key = keys[k]
         kind = key & 7
         if max(key >> 6, hold[key & 63]) <= t and (slot == SLOT_ANY or (kind == K_COL) == (slot == SLOT_COL)):
             h = H_ACT if kind == K_ACT else H_PRE
             if kind == K_COL:
                 h = h_col
-            k = order[i]
-            e = earliest(part, path, held, node, h, banks[k])
+            e = earliest(part, path, node, h, banks[k])
             if e <= t and falling and kind != K_PRE:
                 e = t + 1
             if e <= t:
-                found, at = k, i
+                found = k
                 break
-            keys[i] = e * 64 + (key & 63)
+            keys[k] = e * 64 + (key & 63)
+    if found >= 0 and keys[found] & 7 == K_COL:
+        # What the column command holds back bounds the others more than their own ticks do; the least bounds stay
+        # low, and the next look that finds nothing makes them exact.
+        return found
     # The least bounds of what is left: a loop without branches.
     least_col, least_act, least_pre = INF, INF, INF
-    for i in range(n):
-        key = keys[i]
+    for k in range(part[P_READS + which]):
+        key = keys[k]
         kind = key & 7
-        e = max(key >> 6, hold[key & 63]) if i != at else INF
+        e = max(key >> 6, hold[key & 63]) if k != found else INF
         least_col = min(least_col, e if kind == K_COL else INF)
         least_act = min(least_act, e if kind == K_ACT else INF)
         least_pre = min(least_pre, e if kind == K_PRE else INF)
@@ -236,16 +241,16 @@ def pick(part: A, path: A, held: A, node: A, scope: A, q: A, z: A, which: int, s
 
 
 @inlined
-def pick_owner(part: A, path: A, held: A, node: A, q: A, z: A) -> int:
+def pick_owner(part: A, path: A, node: A, q: A, z: A) -> int:
     """As `pick`, among the requests whose own activate was issued: the first to arrive, then to activate."""
     t, found, least = z[Z_T], -1, INF
     for i in range(z[Z_N + ACTIVE]):
-        e = q[ACTIVE, Q_KEY, i] >> 6
+        k = q[ACTIVE, Q_ORDER, i]
+        e = q[ACTIVE, Q_KEY, k] >> 6
         if e <= t:
-            k = q[ACTIVE, Q_ORDER, i]
-            e = earliest(part, path, held, node, H_RD + q[ACTIVE, Q_WRITE, k], q[ACTIVE, Q_BANK, k])
+            e = earliest(part, path, node, H_RD + q[ACTIVE, Q_WRITE, k], q[ACTIVE, Q_BANK, k])
             if e > t:
-                q[ACTIVE, Q_KEY, i] = e * 64
+                q[ACTIVE, Q_KEY, k] = e * 64
             elif found < 0 or q[ACTIVE, Q_ARRIVE, k] < q[ACTIVE, Q_ARRIVE, found]:
                 if found >= 0:
                     least = t
@@ -386,11 +391,11 @@ def retire(part: A, rules: A, path: A, bank: A, scope: A, bus: A, q: A, z: A, re
     if q[which, Q_OWN, k] == 0:
         z[Z_HITS] += 1
     for i in range(part[P_RULE_AT + command], part[P_RULE_AT + command + 1]):
-        h, until = rules[i, RULE_HELD], t + rules[i, RULE_TICKS]
-        if rules[i, RULE_KIND] == 0 and h in (H_RD, H_WR):
+        h, until = rules[RULE_HELD, i], t + rules[RULE_TICKS, i]
+        if rules[RULE_KIND, i] == 0 and h in (H_RD, H_WR):
             if h - H_RD != writing:
                 scope[s, S_TURN_READ + h - H_RD] = max(scope[s, S_TURN_READ + h - H_RD], until)
-            elif rules[i, RULE_LEVEL] >= 3:
+            elif rules[RULE_LEVEL, i] >= 3:
                 bus[u, U_GROUP] = max(bus[u, U_GROUP], until)
     finish = t
     if writing == 0:
@@ -415,7 +420,7 @@ def retire(part: A, rules: A, path: A, bank: A, scope: A, bus: A, q: A, z: A, re
 
 
 @kernel
-def timed_out(part: A, path: A, held: A, node: A, bank: A, q: A, z: A) -> int:
+def timed_out(part: A, path: A, node: A, bank: A, q: A, z: A) -> int:
     """A bank whose row has not been used for the timeout and can be precharged now; -1 if none.
 
     A row that somebody still waits for, or whose activate is still owed an access, starts its time with that access.
@@ -430,7 +435,7 @@ def timed_out(part: A, path: A, held: A, node: A, bank: A, q: A, z: A) -> int:
                 while j >= 0:
                     wanted = wanted or q[which, Q_ROW, j] == bank[b, B_ROW]
                     j = q[which, Q_NEXT, j]
-            e = INF if wanted else earliest(part, path, held, node, H_PRE, b)
+            e = INF if wanted else earliest(part, path, node, H_PRE, b)
             if e <= t and found < 0:
                 found, e = b, INF
             bank[b, B_CLOSE] = e
@@ -440,7 +445,7 @@ def timed_out(part: A, path: A, held: A, node: A, bank: A, q: A, z: A) -> int:
 
 
 @inlined
-def opened(part: A, path: A, held: A, node: A, bank: A, scope: A, q: A, z: A, which: int, k: int,
+def opened(part: A, path: A, node: A, bank: A, scope: A, q: A, z: A, which: int, k: int,
            command: int) -> None:
     """After either half of an activate for slot k: the row's state; the atom joins the owners of an activate."""
     b = q[which, Q_BANK, k]
@@ -450,7 +455,7 @@ def opened(part: A, path: A, held: A, node: A, bank: A, scope: A, q: A, z: A, wh
         bank[b, B_DEADLINE] = INF
         scope[s, S_OPENING] -= 1
     else:
-        bank[b, B_DONE_READ], bank[b, B_DONE_WRITE] = node[path[b, 4], H_RD], node[path[b, 4], H_WR]
+        bank[b, B_DONE_READ], bank[b, B_DONE_WRITE] = node[H_RD, path[b, 4]], node[H_WR, path[b, 4]]
         scope[s, S_OPEN] += 1
         if part[P_SPLIT] != 0:
             to = OPENING
@@ -463,8 +468,8 @@ def opened(part: A, path: A, held: A, node: A, bank: A, scope: A, q: A, z: A, wh
     if to == ACTIVE:
         bank[b, B_ACTIVE] += 1
         scope[s, S_ACTIVE] += 1
-        e = earliest(part, path, held, node, H_RD + q[to, Q_WRITE, j], b)
-        q[to, Q_KEY, q[to, Q_PLACE, j]] = e * 64
+        e = earliest(part, path, node, H_RD + q[to, Q_WRITE, j], b)
+        q[to, Q_KEY, j] = e * 64
         z[Z_LEAST + 3 * ACTIVE] = min(z[Z_LEAST + 3 * ACTIVE], e)
 
 
@@ -486,9 +491,8 @@ def refresh_due(part: A, bank: A, scope: A, fifo: A, q: A, z: A) -> None:
                 for which in range(2):
                     k = bank[b, B_HEAD_READ + which]
                     while k >= 0:
-                        i = q[which, Q_PLACE, k]
-                        if q[which, Q_KEY, i] & 7 != K_PRE:
-                            q[which, Q_KEY, i] = INF * 64 + (q[which, Q_KEY, i] & 63)
+                        if q[which, Q_KEY, k] & 7 != K_PRE:
+                            q[which, Q_KEY, k] = INF * 64 + (q[which, Q_KEY, k] & 63)
                         k = q[which, Q_NEXT, k]
         z[Z_NEXT_REFRESH] += part[P_REFI] if part[P_REFRESH] == REF_ALL else part[P_REFIPB]
         if part[P_REFRESH] == REF_BANK:
@@ -496,7 +500,7 @@ def refresh_due(part: A, bank: A, scope: A, fifo: A, q: A, z: A) -> None:
 
 
 @kernel
-def refresh_next(part: A, path: A, held: A, node: A, bank: A, scope: A, fifo: A, z: A) -> tuple[int, int]:
+def refresh_next(part: A, path: A, node: A, bank: A, scope: A, fifo: A, z: A) -> tuple[int, int]:
     """What the oldest waiting refresh needs next, and the first tick at which that is legal (INF: not yet known)."""
     b = fifo[z[Z_FIFO_AT]]
     s = path[b, PATH_SCOPE]
@@ -506,7 +510,7 @@ def refresh_next(part: A, path: A, held: A, node: A, bank: A, scope: A, fifo: A,
     else:
         blocked = bank[b, B_ACTIVE] > 0 or bank[b, B_ROW] == ROW_OPENING
         command, h = (C_REFB, H_REFB) if bank[b, B_ROW] == ROW_CLOSED else (C_PRE, H_PRE)
-    return command, INF if blocked else earliest(part, path, held, node, h, b)
+    return command, INF if blocked else earliest(part, path, node, h, b)
 
 
 @inlined
@@ -528,7 +532,7 @@ def refreshed(part: A, path: A, bank: A, scope: A, fifo: A, z: A, command: int, 
 
 
 @inlined
-def serve_slot(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, bus: A, fifo: A, q: A, z: A, log: A,
+def serve_slot(part: A, rules: A, path: A, node: A, bank: A, scope: A, bus: A, fifo: A, q: A, z: A, log: A,
                req: A, released: A, done: A, m: A, lines: A, waits: A, ready: A, slot: int, window: int,
                singly: int) -> None:
     """Issue at most one command on a bus slot of this tick."""
@@ -543,10 +547,10 @@ def serve_slot(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, 
         z[Z_CAS_QUEUE] = -1
     # 1. Requests whose own activate has been issued.
     if k < 0 and slot != SLOT_ROW and z[Z_LEAST + 3 * ACTIVE] <= t:
-        which, k = ACTIVE, pick_owner(part, path, held, node, q, z)
+        which, k = ACTIVE, pick_owner(part, path, node, q, z)
     # 2. Refresh, oldest first; no read or write starts anything new on the banks that wait for one.
     if k < 0 and z[Z_FIFO_N] > 0 and slot != SLOT_COL:
-        need, e = refresh_next(part, path, held, node, bank, scope, fifo, z)
+        need, e = refresh_next(part, path, node, bank, scope, fifo, z)
         falling = part[P_HALF] != 0 and (t & 1) == 0 and need in (C_REFA, C_REFB)
         if e <= t and not falling:
             command, b = need, fifo[z[Z_FIFO_AT]]
@@ -559,17 +563,17 @@ def serve_slot(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, 
         if slot != SLOT_COL:
             least = min(least, min(z[Z_LEAST + 3 * which + K_ACT], z[Z_LEAST + 3 * which + K_PRE]))
         if least <= t:
-            k = pick(part, path, held, node, scope, q, z, which, slot)
+            k = pick(part, path, node, scope, q, z, which, slot)
     # 4. The second half of a split activate, when nothing else can use the bus.
     if k < 0 and command < 0 and opening >= 0:
         which, k = OPENING, opening
     # 5. A row that nobody has used for long.
     if k < 0 and command < 0 and slot != SLOT_COL and z[Z_CLOSE] <= t:
-        b = timed_out(part, path, held, node, bank, q, z)
+        b = timed_out(part, path, node, bank, q, z)
         if b >= 0:
             command, after = C_PRE, b + 1
     if k >= 0:
-        kind = K_COL if which == ACTIVE else q[which, Q_KEY, q[which, Q_PLACE, k]] & 7
+        kind = K_COL if which == ACTIVE else q[which, Q_KEY, k] & 7
         command = C_ACT2
         if which != OPENING:
             command = C_ACT if kind == K_ACT else C_PRE
@@ -588,8 +592,8 @@ def serve_slot(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, 
         if C_RD <= command <= C_WRA:
             account(part, path, bank, scope, bus, q, z, which, k)
         if command == C_ACT:
-            bank_ready = max(q[which, Q_ARRIVE, k] + 1, node[path[b, 4], H_ACT])
-            window_ready = min(t, max(node[0, H_ACT], node[scope[path[b, PATH_SCOPE], S_NODE], H_ACT]))
+            bank_ready = max(q[which, Q_ARRIVE, k] + 1, node[H_ACT, path[b, 4]])
+            window_ready = min(t, max(node[H_ACT, 0], node[H_ACT, scope[path[b, PATH_SCOPE], S_NODE]]))
             bank[b, B_WAIT] = max(0, window_ready - bank_ready)
         if command != C_PRE and command != C_CAS:
             row = q[which, Q_ROW, k]
@@ -607,7 +611,7 @@ def serve_slot(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, 
             close_row(path, bank, scope, b)
         else:
             if command in (C_ACT, C_ACT2):
-                opened(part, path, held, node, bank, scope, q, z, which, k, command)
+                opened(part, path, node, bank, scope, q, z, which, k, command)
             else:
                 retire(part, rules, path, bank, scope, bus, q, z, req, released, done, m, lines, waits, ready,
                        which, k, command, window, singly)
@@ -619,13 +623,13 @@ def serve_slot(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, 
         for queue in range(2):
             j = bank[b, B_HEAD_READ + queue]
             while j >= 0:
-                rekey(part, path, held, node, bank, q, z, queue, j, 0)
+                rekey(part, path, node, bank, q, z, queue, j, 0)
                 j = q[queue, Q_NEXT, j]
         b += 1
 
 
 @inlined
-def accept(part: A, path: A, held: A, node: A, bank: A, q: A, z: A, req: A, atoms: A, order: A, released: A, done: A,
+def accept(part: A, path: A, node: A, bank: A, q: A, z: A, req: A, atoms: A, order: A, released: A, done: A,
            m: A, lines: A, waits: A, ready: A, window: int, singly: int) -> None:
     """Accept requests in order, as many atoms as the queues take."""
     t = z[Z_T]
@@ -685,7 +689,7 @@ def accept(part: A, path: A, held: A, node: A, bank: A, q: A, z: A, req: A, atom
             if head >= 0:
                 q[which, Q_LAST, head] = k
             bank[b, B_HEAD_READ + which] = k
-            rekey(part, path, held, node, bank, q, z, which, k, t + 1)
+            rekey(part, path, node, bank, q, z, which, k, t + 1)
         if req[r, R_START] < 0:
             req[r, R_START] = t
         z[Z_ATOM] = a + 1
@@ -698,7 +702,7 @@ def accept(part: A, path: A, held: A, node: A, bank: A, q: A, z: A, req: A, atom
 
 
 @inlined
-def next_event(part: A, path: A, held: A, node: A, bank: A, scope: A, fifo: A, z: A, req: A, order: A, released: A,
+def next_event(part: A, path: A, node: A, bank: A, scope: A, fifo: A, z: A, req: A, order: A, released: A,
                done: A, m: A, lines: A, ready: A, decoded: A, over: A, units: A) -> int:
     """The next tick on which anything can happen; INF: never."""
     t = z[Z_T]
@@ -720,16 +724,15 @@ def next_event(part: A, path: A, held: A, node: A, bank: A, scope: A, fifo: A, z
     # Whatever holds a command back on every bank bounds each atom, however stale the atom's own bound.
     reads, writes, acts, pres = INF, INF, INF, INF
     for s in range(scope.shape[0]):
-        on = node[scope[s, S_NODE]]
-        reads, writes = min(reads, on[H_RD]), min(writes, on[H_WR])
-        acts, pres = min(acts, on[H_ACT]), min(pres, on[H_PRE])
-    top = node[0]
-    reads, writes = max(reads, top[H_RD]), max(writes, top[H_WR])
-    acts, pres = max(acts, top[H_ACT]), max(pres, top[H_PRE])
+        n = scope[s, S_NODE]
+        reads, writes = min(reads, node[H_RD, n]), min(writes, node[H_WR, n])
+        acts, pres = min(acts, node[H_ACT, n]), min(pres, node[H_PRE, n])
+    reads, writes = max(reads, node[H_RD, 0]), max(writes, node[H_WR, 0])
+    acts, pres = max(acts, node[H_ACT, 0]), max(pres, node[H_PRE, 0])
     col = max(z[Z_LEAST + 3 * ACTIVE], min(reads, writes))
     act = INF
     if z[Z_FIFO_N] > 0:
-        e = min(e, refresh_next(part, path, held, node, bank, scope, fifo, z)[1])
+        e = min(e, refresh_next(part, path, node, bank, scope, fifo, z)[1])
     if z[Z_FIFO_N] == 0 or part[P_REFRESH] == REF_BANK:
         which = WRITE if drain_rule(part, z) != 0 else READ
         col = min(col, max(z[Z_LEAST + 3 * which], writes if which == WRITE else reads))
@@ -743,7 +746,7 @@ def next_event(part: A, path: A, held: A, node: A, bank: A, scope: A, fifo: A, z
 
 
 @kernel
-def run(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, bus: A, fifo: A, q: A, z: A, log: A, req: A,
+def run(part: A, rules: A, path: A, node: A, bank: A, scope: A, bus: A, fifo: A, q: A, z: A, log: A, req: A,
         atoms: A, order: A, released: A, done: A, window: int, singly: int, m: A, lines: A, waits: A, ready: A,
         decoded: A, over: A, units: A, heads: A) -> None:
     """Serve every request; with lines, once the port has taken the line of each.
@@ -761,11 +764,11 @@ def run(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, bus: A,
     while True:
         if m[M_NEXT] < m[M_LINES]:
             take_lines(z, req, released, m, lines, ready, decoded, over, units, heads, z[Z_T])
-        accept(part, path, held, node, bank, q, z, req, atoms, order, released, done, m, lines, waits, ready, window,
+        accept(part, path, node, bank, q, z, req, atoms, order, released, done, m, lines, waits, ready, window,
                singly)
         if z[Z_SERVED] == n and m[M_NEXT] == m[M_LINES]:
             break
-        t = next_event(part, path, held, node, bank, scope, fifo, z, req, order, released, done, m, lines, ready,
+        t = next_event(part, path, node, bank, scope, fifo, z, req, order, released, done, m, lines, ready,
                        decoded, over, units)
         if t >= INF:
             return
@@ -778,10 +781,11 @@ def run(part: A, rules: A, path: A, held: A, node: A, bank: A, scope: A, bus: A,
             sift_down(done, z[Z_DONE])
             z[Z_DONE] -= 1
             z[Z_FLYING] -= 1
-        refresh_due(part, bank, scope, fifo, q, z)
+        if z[Z_NEXT_REFRESH] <= t:
+            refresh_due(part, bank, scope, fifo, q, z)
         for slot in range(part[P_BUSES]):
             if slot == SLOT_ROW or part[P_HALF] == 0 or (t & 1) == 1:
-                serve_slot(part, rules, path, held, node, bank, scope, bus, fifo, q, z, log, req, released, done, m,
+                serve_slot(part, rules, path, node, bank, scope, bus, fifo, q, z, log, req, released, done, m,
                            lines, waits, ready, slot if part[P_BUSES] == 2 else SLOT_ANY, window, singly)
     take_lines(z, req, released, m, lines, ready, decoded, over, units, heads, (NEVER >> SUB) - 1)
     for u in range(bus.shape[0]):

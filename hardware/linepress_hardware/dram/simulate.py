@@ -162,7 +162,7 @@ def _simulate(
         machine = new_machine(spec, room)
         began = time.thread_time()
         engine.run(
-            spec.part, spec.rules, spec.path, spec.held, machine.node, machine.bank, machine.scope, machine.bus,
+            spec.part, spec.rules, spec.path, machine.node, machine.bank, machine.scope, machine.bus,
             machine.fifo, machine.queue, machine.z, machine.log, requests, atoms, order, released, done, limit,
             int(singly), *port.arrays(),
         )  # fmt: skip

@@ -20,13 +20,11 @@ class Spec:
     ----------
     part : [N_PART]
         Counts, latencies and policy, then where each command's rules start.
-    rules : [rules, 4]
+    rules : [4, rules]
         Level, held command, ticks and kind (0: same node, 1: from the fourth-last, 2: the other nodes, 3: from the
         32nd-last), by first command.
-    path : [banks, PATH_HELD + 35]
-        Nodes of a bank on the five levels, its pseudo channel, its scope; nodes that hold each command back.
-    held : [7]
-        For each held command, at how many levels rules hold it back.
+    path : [banks, N_PATH]
+        Nodes of a bank on the five levels, its pseudo channel, its scope.
     node_low, node_high : [nodes]
         Range of the nodes under the same parent.
     scope_node : [scopes]
@@ -35,7 +33,6 @@ class Spec:
     part: I64
     rules: I64
     path: I64
-    held: I64
     node_low: I64
     node_high: I64
     scope_node: I64
@@ -58,12 +55,9 @@ class Machine:
 def new_machine(spec: Spec, log_room: int) -> Machine:
     banks, scopes = spec.path.shape[0], spec.scope_node.shape[0]
     nodes = spec.node_low.shape[0]
-    rings = e.RING_ROWS * nodes if (spec.rules[:, e.RULE_KIND] == e.KIND_LONG_WINDOW).any() else 0
-    node = np.zeros((nodes + rings, e.N_NODE), np.int64)
-    node[:nodes, e.N_PAST : e.N_PAST + 3] = -1
-    node[:nodes, e.N_LOW], node[:nodes, e.N_HIGH] = spec.node_low, spec.node_high
-    node[nodes:] = -1
-    node[nodes + e.LONG // e.N_NODE :: e.RING_ROWS, e.LONG % e.N_NODE] = 0
+    node = np.zeros((e.N_NODE, nodes), np.int64)
+    node[e.N_PAST : e.N_PAST + 3] = node[e.N_RING : e.N_RING + e.LONG] = -1
+    node[e.N_LOW], node[e.N_HIGH] = spec.node_low, spec.node_high
     bank = np.zeros((banks, e.N_BANK), np.int64)
     bank[:, [e.B_ROW, e.B_REF_BEGIN, e.B_REF_END, e.B_HEAD_READ, e.B_HEAD_WRITE]] = -1
     bank[:, [e.B_DEADLINE, e.B_CLOSE]] = e.INF
@@ -72,6 +66,7 @@ def new_machine(spec: Spec, log_room: int) -> Machine:
     size = max(int(spec.part[e.P_READS]), int(spec.part[e.P_WRITES]), banks) + 1
     queue = np.zeros((4, e.N_QUEUE, size), np.int64)
     queue[:, e.Q_FREE, :] = np.arange(size)
+    queue[:, e.Q_KEY, :] = e.INF * 64
     z = np.zeros(e.N_SCALARS, np.int64)
     z[[e.Z_CURRENT, e.Z_CAS_QUEUE, e.Z_FIFO_SINCE, e.Z_FIFO_UNTIL]] = -1
     z[e.Z_LEAST : e.Z_COMMANDS] = e.INF

@@ -13,7 +13,6 @@ from linepress.stages.channel.case import ChannelCase
 from linepress.stages.channel.row import capacity, prepare
 from linepress_codecs.errors import CodecError
 from linepress_hardware.channel import results
-from linepress_hardware.channel.config import LINE_BYTES
 from linepress_hardware.channel.evaluate import Study
 from linepress_hardware.channel.headline import WITH_WRITES, Settings, plain_at_best
 from linepress_hardware.channel.memory import Memory
@@ -113,7 +112,7 @@ def _measure(number: int, point: Point, case: ChannelCase) -> Trial:
     random, wide_random, random_GBps = _gain(study, "random", point.queue)
     memory = _with_queue(study.memory.mapping, study.memory.policy, point.queue)
     at_load = replace(study, memory=Memory.load(point.memory, memory.mapping, memory.policy))
-    interval_ns = LINE_BYTES / (study.memory.peak_GBps * case.load_pct_peak / 100)
+    interval_ns = case.line_bytes / (study.memory.peak_GBps * case.load_pct_peak / 100)
     own, plain = at_load.compressed(case.workload, interval_ns), study.plain(case.workload, interval_ns)
     queue = parse_policy(memory.policy).read_queue
     return Trial(
@@ -142,7 +141,7 @@ def _with_queue(mapping: str | None, policy: str | None, queue: int) -> Settings
 def _gain(study: Study, workload: str, queue: int) -> tuple[float, float, float]:
     """Gain over the faster of the plain channel at its best and under the same settings; half-width; own GB/s."""
     searched = f"{workload}+writes" if study.inline and workload in WITH_WRITES else workload
-    found = plain_at_best(study.memory.name, searched)
+    found = plain_at_best(study.memory.name, searched, study.config.line_bytes)
     known = found.settings if found else Settings()
 
     def under(settings: Settings) -> Study:

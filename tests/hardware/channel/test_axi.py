@@ -82,13 +82,13 @@ def test_legal_bursts_stay_in_their_4_kib(address: int, beats: int, size: int, b
     t = one(address=address, beats=beats, beat_bytes=size, burst=burst)
     if check(t, CONFIG)[0]:
         return
-    lines = split(t, np.ones(1, np.bool_)).line
+    lines = split(t, np.ones(1, np.bool_), 64).line
     assert np.unique(lines // 64).size == 1
     assert np.unique(lines).size == lines.size
 
 
 def lines(**row: Any) -> list[int]:
-    return split(one(**row), np.ones(1, np.bool_)).line.tolist()
+    return split(one(**row), np.ones(1, np.bool_), 64).line.tolist()
 
 
 def test_bursts_become_lines() -> None:
@@ -101,26 +101,26 @@ def test_bursts_become_lines() -> None:
 
 
 def test_beats_of_a_line() -> None:
-    a = split(one(address=96, beats=4, beat_bytes=16), np.ones(1, np.bool_))
+    a = split(one(address=96, beats=4, beat_bytes=16), np.ones(1, np.bool_), 64)
     assert (a.line.tolist(), a.beats.tolist()) == ([1, 2], [2, 2])
-    assert split(one(address=0, beats=16, burst=Burst.FIXED), np.ones(1, np.bool_)).beats.tolist() == [16]
+    assert split(one(address=0, beats=16, burst=Burst.FIXED), np.ones(1, np.bool_), 64).beats.tolist() == [16]
 
 
 def test_what_is_partial() -> None:
     def partial(**row: Any) -> list[bool]:
-        return split(one(op=Op.WRITE, **row), np.ones(1, np.bool_)).partial.tolist()
+        return split(one(op=Op.WRITE, **row), np.ones(1, np.bool_), 64).partial.tolist()
 
     assert partial(address=0) == [False]
     assert partial(address=0, full_strobe=False) == [True]
     assert partial(address=32, beats=3, beat_bytes=32) == [True, False]
     assert partial(address=32, beats=2, beat_bytes=32) == [True, True]
-    assert split(one(op=Op.READ, address=32, beats=1, beat_bytes=32), np.ones(1, np.bool_)).partial.tolist() == [
+    assert split(one(op=Op.READ, address=32, beats=1, beat_bytes=32), np.ones(1, np.bool_), 64).partial.tolist() == [
         False
     ]
 
 
 def test_an_atomic_reads_and_writes_its_line() -> None:
-    a = split(one(op=Op.ATOMIC_SWAP, address=72, beats=1, beat_bytes=8), np.ones(1, np.bool_))
+    a = split(one(op=Op.ATOMIC_SWAP, address=72, beats=1, beat_bytes=8), np.ones(1, np.bool_), 64)
     assert a.line.tolist() == [1, 1]
     assert a.is_write.tolist() == [False, True]
     assert a.partial.tolist() == [False, False]
@@ -128,7 +128,7 @@ def test_an_atomic_reads_and_writes_its_line() -> None:
 
 def test_illegal_ones_touch_nothing() -> None:
     t = Transactions.of([{"address": 0}, {"address": 64}], CONFIG)
-    a = split(t, np.array([False, True]))
+    a = split(t, np.array([False, True]), 64)
     assert (a.owner.tolist(), a.line.tolist()) == ([1], [1])
 
 

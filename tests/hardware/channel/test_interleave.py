@@ -9,7 +9,7 @@ import pytest
 
 from linepress_hardware.channel.config import default_config
 from linepress_hardware.channel.evaluate import Study, Subject
-from linepress_hardware.channel.interleave import fullest_over_mean, interleaved
+from linepress_hardware.channel.interleave import fullest_over_mean, interleaved, last_of
 from linepress_hardware.channel.memory import Memory
 from linepress_hardware.channel.translation import StaticLayout
 from linepress_hardware.errors import ConfigurationError
@@ -32,6 +32,24 @@ def test_a_page_dealt_over_many_channels_pays_a_look_up_on_each() -> None:
     assert dealt.plain_page_p50_ns < placed.plain_page_p50_ns
     assert dealt.page_p50_ns > placed.page_p50_ns
     assert dealt.settings == placed.settings != ""
+    widths = {k: v for found in (dealt, placed) for k, v in vars(found).items() if k.endswith("half_width_pct")}
+    assert len(widths) == 5
+    assert all(0 < width < 25 for width in widths.values()), widths
+
+
+@pytest.mark.parametrize(("k", "share"), [(1, 0.5), (1, 0.99), (16, 0.99)])
+def test_the_interval_of_a_quantile_holds_the_true_one(k: int, share: float) -> None:
+    """Exponential waits with a memory (each keeps half of the one before): 19 in 20 intervals hold the long run's."""
+
+    def waits(seed: int, n: int) -> np.ndarray:
+        draws = np.random.default_rng(seed).exponential(100.0, n)
+        return 100.0 + 0.5 * (draws + np.r_[0.0, draws[:-1]])
+
+    true = float(np.quantile(waits(0, 4_000_000), share ** (1 / k)))
+    n = int(30 / (1 - share ** (1 / k))) + 7
+    found = [last_of(waits(seed, n), k, share) for seed in range(1, 201)]
+    held = [abs(value - true) <= width * value for value, width in found]
+    assert 0.88 <= np.mean(held) < 1.0
 
 
 def test_the_fullest_channel_as_dealt() -> None:
@@ -43,7 +61,7 @@ def test_the_fullest_channel_as_dealt() -> None:
     dealt = [rng.choice(pages, (channels, n)).sum(axis=1) for _ in range(200)]
     excess = np.mean([d.max() / d.mean() - 1 for d in dealt])
     # √(2 ln C) is above the mean of the greatest of few normal values (1.77 of sixteen, not 2.35).
-    assert excess <= fullest_over_mean(length, 4096, memory) <= 1.5 * excess
+    assert excess <= fullest_over_mean(length, 64, 4096, memory) <= 1.5 * excess
 
 
 def test_what_cannot_be_interleaved_is_refused() -> None:

@@ -136,7 +136,7 @@ def test_the_engine_holds_each_rule_to_the_tick(name: str) -> None:
             _at(spec, machine, rule.first, first_bank, 101 + 2 * i)
         times = [101 + 2 * i for i in range(rule.window)]
         want = _strongest(part.rules(), counts, rule.first, rule.second, first_bank, second_bank, times)
-        got = engine.earliest(spec.part, spec.path, spec.held, machine.node, HELD.index(rule.second), second_bank)
+        got = engine.earliest(spec.part, spec.path, machine.node, HELD.index(rule.second), second_bank)
         if part.standard.half_clock and rule.second not in ("PRE", "PREA"):
             want += 1 - want % 2
         assert got == want, rule
@@ -166,10 +166,10 @@ def test_activate_window_counts_from_the_fourth_last() -> None:
     groups = [0, 4, 8, 12]
     for i, bank in enumerate(groups[:3]):
         _at(spec, machine, "ACT", bank, 100 + 8 * i)
-    early = engine.earliest(spec.part, spec.path, spec.held, machine.node, HELD.index("ACT"), 16)
+    early = engine.earliest(spec.part, spec.path, machine.node, HELD.index("ACT"), 16)
     assert early == 116 + 8  # tRRD_S: three activates do not fill the window
     _at(spec, machine, "ACT", groups[3], 124)
-    late = engine.earliest(spec.part, spec.path, spec.held, machine.node, HELD.index("ACT"), 16)
+    late = engine.earliest(spec.part, spec.path, machine.node, HELD.index("ACT"), 16)
     assert late == 100 + 48  # tFAW from the first of four
 
 
@@ -183,7 +183,7 @@ def test_the_32_activate_window_counts_from_the_32nd_last() -> None:
     at = [1000 + 5 * i for i in range(32)]
     for i, tick in enumerate(at[:31]):
         _at(spec, machine, "ACT", i % 16, tick)
-    asked = (spec.part, spec.path, spec.held, machine.node, HELD.index("ACT"), 13)
+    asked = (spec.part, spec.path, machine.node, HELD.index("ACT"), 13)
     assert engine.earliest(*asked) < at[0] + 300
     _at(spec, machine, "ACT", 14, at[31])
     assert engine.earliest(*asked) == at[0] + 300

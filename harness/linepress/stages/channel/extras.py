@@ -122,7 +122,7 @@ def leakage_row(case: ChannelCase) -> dict[str, Any]:
     found = leakage(bits.astype(np.int64), stored, np.resize(atoms, bits.shape), timed, clocks)
     row: dict[str, Any] = {"packing": "off" if packing is None else packing.spec, **asdict(found)}
     for most in LEAK_BITS:
-        slot, leak, capacity = padding_price(stored_bytes(bits, 64), most)
+        slot, leak, capacity = padding_price(stored_bytes(bits, case.line_bytes), most, case.line_bytes)
         row[f"padded_to_{most:g}_bit"] = f"slot {slot} B: {leak:.3f} bit, capacity {capacity:.3f}"
     return row
 
@@ -134,8 +134,8 @@ def _written(case: ChannelCase) -> tuple[InlineSpec, NDArray[np.int32], Study]:
     if spec is None:
         from linepress_codecs.packing import Classes
 
-        spec = InlineSpec(Classes(set=()).sizes_for(bits))
-    return spec, stored_bytes(bits, 64).astype(np.int32), study
+        spec = InlineSpec(Classes(set=()).sizes_for(bits, case.line_bytes))
+    return spec, stored_bytes(bits, case.line_bytes).astype(np.int32), study
 
 
 def fault_rows(case: ChannelCase) -> list[dict[str, Any]]:
@@ -152,12 +152,12 @@ def trace_row(case: ChannelCase, path: Path) -> dict[str, Any]:
     except OSError as error:
         raise SourceError(f"{path}: cannot be read ({error.strerror or error}); check the path") from None
     _, _, study = prepare(case)
-    stream = trace_stream(raw, study.config.axi_ids)
+    stream = trace_stream(raw, study.config.axi_ids, case.line_bytes)
     outside = int((stream.line >= study.lines).sum())
     if outside:
         raise ConfigurationError(
-            f"{path}: {outside} of {len(stream)} accesses lie outside the footprint of {study.lines * 64:,} B; raise "
-            "it with --set footprint_bytes=…"
+            f"{path}: {outside} of {len(stream)} accesses lie outside the footprint of "
+            f"{study.lines * case.line_bytes:,} B; raise it with --set footprint_bytes=…"
         )
     compressed, plain = study.over(stream), study.plain_over(stream)
     latency, before = results.Latency.of(compressed.read_latency_ns), results.Latency.of(plain.read_latency_ns)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from linepress.errors import LinepressError
 from linepress.stages.channel.case import ChannelCase
 from linepress_codecs.packing import Classes, Packing, Slots, parse_packing, stored_bytes
-from linepress_hardware.channel.config import LINE_BYTES, ChannelConfig, default_config
+from linepress_hardware.channel.config import ChannelConfig, default_config
 from linepress_hardware.channel.evaluate import WORKLOADS, InlineSpec, Study, Subject
 from linepress_hardware.channel.headline import Settings, plain_at_best
 from linepress_hardware.channel.memory import Memory
@@ -19,7 +19,7 @@ from linepress_hardware.channel.row import Point, evaluate
 from linepress_hardware.channel.translation import StaticLayout, plain_layout
 
 TILE_LINES = 65_536
-"""Lines of the sample that is placed and tiled over the footprint: 4 MiB."""
+"""Lines of the sample that is placed and tiled over the footprint."""
 
 
 class ChannelCaseError(LinepressError):
@@ -46,8 +46,9 @@ def spread(histogram: tuple[int, ...] | NDArray[np.int64], n: int, seed: int) ->
 
 
 def configuration(case: ChannelCase, memory: Memory) -> ChannelConfig:
-    """Channel parameters with the codec's card, what the memory keeps in flight, and the case's overrides."""
-    config = default_config()
+    """Channel parameters for the case's lines, with the codec's card, what the memory keeps in flight, and the case's
+    overrides."""
+    config = default_config().of_lines(case.line_bytes)
     values: dict[str, float] = {
         "axi_outstanding": max(config.axi_outstanding, memory.outstanding or 0),
         "decode_latency_ns": case.decode_latency_ns,
@@ -55,6 +56,11 @@ def configuration(case: ChannelCase, memory: Memory) -> ChannelConfig:
         "decode_interval_ns": case.decode_interval_ns,
     }
     values.update(dict(case.overrides))
+    if values.get("line_bytes", case.line_bytes) != case.line_bytes:
+        raise ChannelCaseError(
+            f"line_bytes = {values['line_bytes']:g} does not go with sizes of {case.line_bytes} B lines; measure the "
+            "codec with lines of that size"
+        )
     return config.override(values)
 
 
@@ -75,17 +81,18 @@ def mode_of(case: ChannelCase, packing: Packing | None) -> str:
 def subject(case: ChannelCase, bits: NDArray[np.uint16], packing: Packing | None, mode: str) -> Subject:
     """The placed tile as plain arrays for the hardware model."""
     if packing is None:
-        layout = plain_layout(bits.shape[0])
-        return Subject(layout, np.full(bits.shape[0], LINE_BYTES, np.int32))
-    placed = packing.place(bits)
+        layout = plain_layout(bits.shape[0], case.line_bytes)
+        return Subject(layout, np.full(bits.shape[0], case.line_bytes, np.int32))
+    line_bytes = case.line_bytes
+    placed = packing.place(bits, line_bytes)
     pointer: NDArray[np.int64] | None = None
     if isinstance(packing, Slots):
-        slot = packing.slot_for(bits)
-        exception = stored_bytes(bits, LINE_BYTES) > slot
-        if slot < LINE_BYTES and bool(exception.any()):
+        slot = packing.slot_for(bits, line_bytes)
+        exception = stored_bytes(bits, line_bytes) > slot
+        if slot < line_bytes and bool(exception.any()):
             # The slot of an exception holds where its raw line lies, so it must be read first.
             pointer = np.where(exception, np.arange(bits.shape[0], dtype=np.int64) * slot, -1)
-    coded = stored_bytes(bits, LINE_BYTES).astype(np.int32)
+    coded = stored_bytes(bits, line_bytes).astype(np.int32)
     layout = StaticLayout(
         placed.start_bytes,
         placed.length_bytes,
@@ -93,18 +100,19 @@ def subject(case: ChannelCase, bits: NDArray[np.uint16], packing: Packing | None
         bits.shape[0],
         float(placed.metadata_bytes_per_page),
         page_bytes=placed.page_bytes,
-        raw=bits >= 8 * LINE_BYTES,
+        raw=bits >= 8 * line_bytes,
         pointer_bytes=pointer,
         home_bytes=placed.home_bytes,
         rest_bytes=placed.rest_start_bytes,
+        line_bytes=line_bytes,
     )
     inline: InlineSpec | None = None
     if mode == "inline":
         if isinstance(packing, Classes):
-            inline = InlineSpec(packing.sizes_for(bits), rule_bytes=packing.atom)
+            inline = InlineSpec(packing.sizes_for(bits, line_bytes), rule_bytes=packing.atom)
         elif isinstance(packing, Slots):
-            slot = packing.slot_for(bits)
-            inline = InlineSpec((slot, LINE_BYTES) if slot < LINE_BYTES else (LINE_BYTES,), slot)
+            slot = packing.slot_for(bits, line_bytes)
+            inline = InlineSpec((slot, line_bytes) if slot < line_bytes else (line_bytes,), slot)
     return Subject(layout, coded, inline)
 
 
@@ -119,10 +127,6 @@ def prepare(case: ChannelCase) -> tuple[Packing | None, NDArray[np.uint16], Stud
     The memory has the settings under which the plain channel is fastest at the named workload, unless the case names
     its own.
     """
-    if case.line_bytes != LINE_BYTES:
-        raise ChannelCaseError(
-            f"the channel serves lines of {LINE_BYTES} B, not {case.line_bytes}; measure with 64 B lines"
-        )
     if case.workload not in WORKLOADS:
         raise ChannelCaseError(f"unknown workload {case.workload!r}: known are {', '.join(WORKLOADS)}")
     if not 0 < case.load_pct_peak <= 1000:
@@ -133,7 +137,7 @@ def prepare(case: ChannelCase) -> tuple[Packing | None, NDArray[np.uint16], Stud
     bits = spread(case.bits_histogram, TILE_LINES, case.seed)
     mode = mode_of(case, packing)
     chosen = chosen_settings(case)
-    found = None if chosen else plain_at_best(Memory.load(case.memory).name, case.workload)
+    found = None if chosen else plain_at_best(Memory.load(case.memory).name, case.workload, case.line_bytes)
     settings = chosen or (found.settings if found else Settings())
     memory = Memory.load(case.memory, settings.mapping, settings.policy)
     if case.placement == "sram" and memory.kind != "sram":
@@ -147,13 +151,14 @@ def prepare(case: ChannelCase) -> tuple[Packing | None, NDArray[np.uint16], Stud
 def capacity(case: ChannelCase, bits: NDArray[np.uint16], packing: Packing | None, study: Study) -> dict[str, Any]:
     """Bytes of all lines of the histogram, scaled from the tile; tables counted once."""
     lines = int(sum(case.bits_histogram))
-    raw = lines * LINE_BYTES
+    line_bytes = case.line_bytes
+    raw = lines * line_bytes
     length = study.subject.layout.length_bytes
     if packing is None:
         packed = raw
         closed = 1.0
     else:
-        cost = packing.cost(bits, 0)
+        cost = packing.cost(bits, 0, line_bytes)
         tile_bytes: float = cost.packed_bytes
         if study.inline:
             store = study.store()
@@ -161,14 +166,16 @@ def capacity(case: ChannelCase, bits: NDArray[np.uint16], packing: Packing | Non
         packed = round(tile_bytes * lines / bits.shape[0]) + case.table_bytes
         metadata = study.subject.layout.metadata_bytes_per_page / study.subject.layout.lines_per_page
         if study.inline:
-            # Whole chunks a page, and a 64 B entry of metadata.
+            # Whole chunks a page, and an entry of metadata.
             config = study.config
-            pages = np.ceil(study.store().page_bytes_needed()[: TILE_LINES // 64] / config.chunk_bytes)
+            pages = np.ceil(
+                study.store().page_bytes_needed()[: TILE_LINES * line_bytes // config.page_bytes] / config.chunk_bytes
+            )
             data = float(np.minimum(pages, config.page_bytes // config.chunk_bytes).mean()) * config.chunk_bytes
-            metadata = config.metadata_entry_bytes * LINE_BYTES / config.page_bytes
-            closed = LINE_BYTES / (data * LINE_BYTES / config.page_bytes + metadata + case.table_bytes / lines)
+            metadata = config.metadata_entry_bytes * line_bytes / config.page_bytes
+            closed = line_bytes / (data * line_bytes / config.page_bytes + metadata + case.table_bytes / lines)
         else:
-            closed = LINE_BYTES / (float(length.mean()) + metadata + case.table_bytes / lines)
+            closed = line_bytes / (float(length.mean()) + metadata + case.table_bytes / lines)
     return {
         "raw_bytes": raw,
         "packed_bytes": packed,

@@ -45,6 +45,11 @@ def chosen_schemes(names: Sequence[str]) -> list[Scheme]:
 
 def scheme_rows(base: ChannelCase, chosen: Sequence[Scheme]) -> Iterator[dict[str, Any]]:
     """One row a scheme on the case's memory and lines; ``base.packing`` and ``base.mode`` are not looked at."""
+    if base.line_bytes != LINE_BYTES:
+        raise ConfigurationError(
+            f"the schemes are published for lines of {LINE_BYTES} B, not of {base.line_bytes}; measure the codec "
+            f"with {LINE_BYTES} B lines"
+        )
     bits = spread(base.bits_histogram, TILE_LINES, base.seed)
     for scheme in chosen:
         yield _row(base, scheme, bits)
