@@ -10,7 +10,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from linepress_codecs.bitio import frozen
-from linepress_codecs.contracts import Lines, count_lines
+from linepress_codecs.contracts import Lines, count_lines, item_counts
 from linepress_codecs.formats import Format
 from linepress_codecs.tans.engine import measure_static
 from linepress_codecs.tans.kernels import ESCAPE, FIRST, MODE_CODED, ZERO
@@ -85,6 +85,7 @@ def survey(chunks: Iterable[Lines]) -> Survey | None:
     if not n_lines:
         return None
     step = -(-n_lines // SAMPLE_LINES)
+    known = item_counts(chunks)
     histogram = np.zeros(0, np.int64)
     fmt, line_bytes = None, 0
     zeros = zero_lines = seen = 0
@@ -94,13 +95,27 @@ def survey(chunks: Iterable[Lines]) -> Survey | None:
             fmt, line_bytes = lines.format, lines.line_bytes
             fine = _fine_field(fmt)
             histogram = np.zeros(1 << (fmt.bits - fine.raw_bits), np.int64)
-        z, zl = _survey(lines.data, fmt, fine, histogram)
-        zeros += z
-        zero_lines += zl
+        if known is None:
+            z, zl = _survey(lines.data, fmt, fine, histogram)
+            zeros += z
+            zero_lines += zl
         sample.append(lines.data[-seen % step :: step].copy())
         seen += len(lines)
     assert fmt is not None
+    if known is not None:
+        values = _values(np.arange(len(known.items)), fmt, fine)
+        histogram += np.bincount(values[1:], known.items[1:], len(histogram)).astype(np.int64)
+        zeros, zero_lines = int(known.items[0]), known.zero_lines
     return Survey(fmt, line_bytes, n_lines, zero_lines, zeros, fine, histogram, np.concatenate(sample))
+
+
+def _values(elements: NDArray[np.int64], fmt: Format, field: Field) -> NDArray[np.int64]:
+    """`static_kernels.field_of` of every element."""
+    if field.signed == INTEGER:
+        return (elements ^ field.flip) >> field.low
+    sign = elements >> (fmt.bits - 1)
+    magnitude = (elements & ((1 << (fmt.bits - 1)) - 1)) >> field.low
+    return magnitude << 1 | sign if field.signed == SIGN_CODED else magnitude
 
 
 def _survey(data: NDArray[np.uint8], fmt: Format, fine: Field, histogram: NDArray[np.int64]) -> tuple[int, int]:
