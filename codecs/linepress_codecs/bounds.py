@@ -207,13 +207,14 @@ class BoundAccumulator:
             self.channel += other.channel
         return self
 
-    def item_counts(self, line_bytes: int) -> ItemCounts | None:
-        """What `LineCodec.fit` may be told of the lines; None for formats that are not counted whole."""
+    def item_counts(self, sample: NDArray[np.uint8]) -> ItemCounts | None:
+        """What `LineCodec.fit` may be told, with a ``sample``; None where items are not counted whole."""
         if self.format.bits not in (8, 16):
             return None
         items = self.joint.copy()
+        line_bytes = sample.shape[1]
         items[0] -= np.uint64(self.zero_lines * self.format.elements_in(line_bytes))
-        return ItemCounts(self.format, line_bytes, items, self.zero_lines)
+        return ItemCounts(self.format, line_bytes, items, self.zero_lines, sample)
 
     def bounds(self) -> dict[str, Bound]:
         """Every bound of this tensor by name; the channel ones only where lines had channels."""

@@ -13,9 +13,10 @@ import pytest
 from safetensors.numpy import save_file
 
 from linepress.errors import SourceError, SuiteError
-from linepress.run.keys import HashCache, case_key, content_ids
+from linepress.run.keys import case_key, content_ids
 from linepress.run.plan import Plan, make_plan
 from linepress.sources import open_source
+from linepress.sources.hashes import HashCache
 from linepress.suite.model import load_suite
 
 SUITE = """\

@@ -10,7 +10,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from linepress_codecs.bitio import frozen
-from linepress_codecs.contracts import Lines, count_lines, item_counts
+from linepress_codecs.contracts import Lines, count_lines, item_counts, spread_lines
 from linepress_codecs.formats import Format
 from linepress_codecs.tans.engine import measure_static
 from linepress_codecs.tans.kernels import ESCAPE, FIRST, MODE_CODED, ZERO
@@ -28,8 +28,6 @@ from linepress_codecs.tans.static_kernels import field_of
 from linepress_codecs.tans.tables import RESERVED_BITS, ROW_SYMBOLS, normalise
 from linepress_codecs.tans.tally import tally
 
-SAMPLE_LINES = 8192
-"""Lines on which tables are clustered and candidates compared, spread evenly over the tensor."""
 ROUNDS = 8
 """Rounds of clustering lines into tables (a k-means whose distance is code length)."""
 SYMBOL_TABLE_BITS = 9
@@ -62,7 +60,8 @@ class Survey:
     """What a first pass over a tensor sees.
 
     ``histogram`` counts non-zero elements by fine field value (`FINE_MANTISSA_BITS` mantissa bits, sign lowest);
-    ``sample`` uint8[k, line_bytes] are lines spread evenly over the tensor.
+    ``sample`` uint8[k, line_bytes] are lines spread evenly over the tensor: tables are clustered and compared on
+    them.
     """
 
     format: Format
@@ -84,8 +83,13 @@ def survey(chunks: Iterable[Lines]) -> Survey | None:
     n_lines = count_lines(chunks)
     if not n_lines:
         return None
-    step = -(-n_lines // SAMPLE_LINES)
     known = item_counts(chunks)
+    if known is not None:
+        fmt, fine = known.format, _fine_field(known.format)
+        values = _values(np.arange(len(known.items)), fmt, fine)[1:]
+        counts = np.bincount(values, known.items[1:], 1 << (fmt.bits - fine.raw_bits)).astype(np.int64)
+        zeros = int(known.items[0])
+        return Survey(fmt, known.line_bytes, n_lines, known.zero_lines, zeros, fine, counts, known.sample)
     histogram = np.zeros(0, np.int64)
     fmt, line_bytes = None, 0
     zeros = zero_lines = seen = 0
@@ -95,17 +99,12 @@ def survey(chunks: Iterable[Lines]) -> Survey | None:
             fmt, line_bytes = lines.format, lines.line_bytes
             fine = _fine_field(fmt)
             histogram = np.zeros(1 << (fmt.bits - fine.raw_bits), np.int64)
-        if known is None:
-            z, zl = _survey(lines.data, fmt, fine, histogram)
-            zeros += z
-            zero_lines += zl
-        sample.append(lines.data[-seen % step :: step].copy())
+        z, zl = _survey(lines.data, fmt, fine, histogram)
+        zeros += z
+        zero_lines += zl
+        sample.append(spread_lines(lines, seen, n_lines))
         seen += len(lines)
     assert fmt is not None
-    if known is not None:
-        values = _values(np.arange(len(known.items)), fmt, fine)
-        histogram += np.bincount(values[1:], known.items[1:], len(histogram)).astype(np.int64)
-        zeros, zero_lines = int(known.items[0]), known.zero_lines
     return Survey(fmt, line_bytes, n_lines, zero_lines, zeros, fine, histogram, np.concatenate(sample))
 
 

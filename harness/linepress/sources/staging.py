@@ -22,6 +22,7 @@ from linepress.errors import SourceError
 from linepress.sources.ahead import Ahead, copy
 from linepress.sources.base import TensorRef
 from linepress.sources.bytes import FileBytes, cache_key
+from linepress.sources.hashes import HashCache
 from linepress.sources.memo import Memo
 
 BUDGET_BYTES = int(os.environ.get("LINEPRESS_STAGING_BYTES", 8 << 30))
@@ -154,6 +155,11 @@ def fetch_ahead(tensor: TensorRef) -> None:
         _STAGE.ahead(tensor.stored())
 
 
+def _remembered(tensor: TensorRef, key: str) -> str:
+    """The hash of a tensor that planning has read on this machine, else by reading."""
+    return HashCache().get([key]).get(key) or tensor.content_sha256()
+
+
 _STAGE = _Stage()
 _CONTENT: Memo[str] = Memo(4096)
 
@@ -165,7 +171,7 @@ def staged(tensor: TensorRef) -> Staged:
     source = stored = tensor.stored()
     key = cache_key(stored.location)
     if stored.location.local:
-        content = _CONTENT.get(key, stored.content_sha256) if key else stored.content_sha256()
+        content = _CONTENT.get(key, lambda: _remembered(stored, key)) if key else stored.content_sha256()
     else:
         where, content = _STAGE.of(stored)
         stored = replace(stored, location=where)

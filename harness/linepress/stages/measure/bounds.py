@@ -8,12 +8,14 @@ import hashlib
 import json
 from dataclasses import asdict
 
+import numpy as np
+
 from linepress.records.files import RecordWriteError, write_atomically
 from linepress.records.remote import cache_folder
 from linepress.sources import LineStream, TensorRef
 from linepress.sources.memo import Memo
 from linepress_codecs.bounds import BOUNDS_VERSION, BoundAccumulator
-from linepress_codecs.contracts import Bound, ItemCounts
+from linepress_codecs.contracts import Bound, ItemCounts, count_lines, spread_lines
 
 
 class KnownBounds:
@@ -45,10 +47,14 @@ class KnownBounds:
     def count(self, stream: LineStream) -> None:
         """Count the lines in a pass of their own, and remember."""
         accumulator = BoundAccumulator(self._format)
+        n_lines, seen = count_lines(stream), 0
+        sample = [np.empty((0, self._line_bytes), np.uint8)]
         for lines in stream:
             accumulator.add(lines)
+            sample.append(spread_lines(lines, seen, n_lines))
+            seen += len(lines)
         self.bounds = accumulator.bounds()
-        _ITEMS.get(self._key, lambda: accumulator.item_counts(self._line_bytes))
+        _ITEMS.get(self._key, lambda: accumulator.item_counts(np.concatenate(sample)))
         with contextlib.suppress(RecordWriteError):
             write_atomically(self._file, json.dumps([asdict(bound) for bound in self.bounds.values()]).encode())
 

@@ -26,8 +26,9 @@ of the whole tensor it is good to some 20 %: chunk by chunk in turn with all lin
 (`benchmarks.price --sample`, eight seeds, a busy machine) `adaptive` encoded at -0.4 % (standard deviation 8 %) and
 decoded at -21 % (3 %) of the rate of all lines; `huffman` and `tans` lay at -8 to +9 %, with the machine's own 19 to
 42 %. At 24 MiB, three rounds took more than half of a case of 25 MB."""
-LEAST_TIMED_BYTES = 1 << 20
-"""Fewest raw bytes of a chunk that are timed: at 2.5 GB/s four times the shortest round that counts."""
+LEAST_TIMED_BYTES = 2 << 20
+"""Fewest raw bytes of a chunk that are timed. The first lines of a stretch are slow, since the work before has taken
+the tables of this one out of the core's own caches: some 60 µs, which of 1 MiB decoded at 1.4 GB/s are 8 %."""
 
 
 @dataclass(slots=True)
