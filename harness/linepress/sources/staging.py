@@ -76,9 +76,8 @@ class _Stage:
         key = _key(tensor)
         kept = self._kept.get(key)
         if kept is None and self._ahead.key == key:
-            fetched = self._ahead.take()
-            if fetched is not None:
-                kept = self._kept[key] = FileBytes.of(fetched[0], 0, tensor.n_bytes), fetched[1]
+            self._collect()
+            kept = self._kept.get(key)
         if kept is None:
             self._make_room(tensor)
             kept = self._kept[key] = self._write(tensor)
@@ -86,13 +85,23 @@ class _Stage:
         return kept
 
     def ahead(self, tensor: TensorRef) -> None:
-        """Begin to fetch a tensor that is needed next."""
+        """Begin to fetch a tensor that is needed next, after waiting for the one asked before: it is needed now."""
         if self._pid != os.getpid():
             self._begin()
         key = _key(tensor)
-        if key not in self._kept and not self._ahead.key:
-            self._make_room(tensor, IN_USE)
-            self._ahead.ask(key, tensor, self._folder / f"ahead-{hashlib.sha256(key.encode()).hexdigest()[:16]}")
+        if key in self._kept or key == self._ahead.key:
+            return
+        if self._ahead.key:
+            self._collect()
+        self._make_room(tensor, IN_USE)
+        self._ahead.ask(key, tensor, self._folder / f"ahead-{hashlib.sha256(key.encode()).hexdigest()[:16]}")
+
+    def _collect(self) -> None:
+        """Keep what was fetched ahead, if that went well."""
+        key, fetched = self._ahead.key, self._ahead.take()
+        if fetched is not None:
+            path, digest = fetched
+            self._kept[key] = FileBytes.of(path, 0, path.stat().st_size), digest
 
     def _make_room(self, tensor: TensorRef, in_use: int = 0) -> None:
         held = sum(file.n_bytes for file, _ in self._kept.values())
