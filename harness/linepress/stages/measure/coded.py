@@ -21,14 +21,13 @@ class MeasureError(LinepressError):
 
 TIMED_BYTES = 8 << 20
 """Raw bytes that a timed round goes through, about. Both runs of a comparison time the same lines, so a sample takes
-nothing from the least effect they show, and `linepress.compare.noise` was calibrated on rounds over 2 MB. As a rate
-of the whole tensor it is good to some 20 %: chunk by chunk in turn with all lines of 67 MB of real weights
-(`benchmarks.price --sample`, eight seeds, a busy machine) `adaptive` encoded at -0.4 % (standard deviation 8 %) and
-decoded at -21 % (3 %) of the rate of all lines; `huffman` and `tans` lay at -8 to +9 %, with the machine's own 19 to
-42 %. At 24 MiB, three rounds took more than half of a case of 25 MB."""
+nothing from the least effect they show, and `linepress.compare.noise` was calibrated on rounds over 2 MB. At 24 MiB,
+three rounds took more than half of a case of 25 MB."""
 LEAST_TIMED_BYTES = 2 << 20
-"""Fewest raw bytes of a chunk that are timed. The first lines of a stretch are slow, since the work before has taken
-the tables of this one out of the core's own caches: some 60 µs, which of 1 MiB decoded at 1.4 GB/s are 8 %."""
+"""Fewest raw bytes of a chunk that are timed. The work before takes the tables of this one out of the core's own
+caches, so that a stretch begins some 100 µs late. Of `adaptive` on real weights, decoded right after another stretch
+was encoded, 1 MiB read 14 to 18 % lower than 8 MiB, 2 MiB 0.5 to 5 %, 4 MiB 1 to 2 % (medians of twelve in turn,
+three chunks); decoded once more at once, the same 1 MiB read 0 to 5 % lower."""
 
 
 @dataclass(slots=True)
