@@ -10,7 +10,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from linepress_codecs.bitio import frozen
-from linepress_codecs.contracts import Lines, count_lines, item_counts, spread_lines
+from linepress_codecs.contracts import ItemCounts, Lines, count_lines, item_counts, spread_lines
 from linepress_codecs.formats import Format
 from linepress_codecs.tans.engine import measure_static
 from linepress_codecs.tans.kernels import ESCAPE, FIRST, MODE_CODED, ZERO
@@ -85,11 +85,7 @@ def survey(chunks: Iterable[Lines]) -> Survey | None:
         return None
     known = item_counts(chunks)
     if known is not None:
-        fmt, fine = known.format, _fine_field(known.format)
-        values = _values(np.arange(len(known.items)), fmt, fine)[1:]
-        counts = np.bincount(values, known.items[1:], 1 << (fmt.bits - fine.raw_bits)).astype(np.int64)
-        zeros = int(known.items[0])
-        return Survey(fmt, known.line_bytes, n_lines, known.zero_lines, zeros, fine, counts, known.sample)
+        return _known(known, n_lines)
     histogram = np.zeros(0, np.int64)
     fmt, line_bytes = None, 0
     zeros = zero_lines = seen = 0
@@ -106,6 +102,15 @@ def survey(chunks: Iterable[Lines]) -> Survey | None:
         seen += len(lines)
     assert fmt is not None
     return Survey(fmt, line_bytes, n_lines, zero_lines, zeros, fine, histogram, np.concatenate(sample))
+
+
+def _known(counts: ItemCounts, n_lines: int) -> Survey:
+    """The survey of items counted before."""
+    fmt, fine = counts.format, _fine_field(counts.format)
+    values = _values(np.arange(len(counts.items)), fmt, fine)[1:]
+    histogram = np.bincount(values, counts.items[1:], 1 << (fmt.bits - fine.raw_bits)).astype(np.int64)
+    zeros = int(counts.items[0])
+    return Survey(fmt, counts.line_bytes, n_lines, counts.zero_lines, zeros, fine, histogram, counts.sample)
 
 
 def _values(elements: NDArray[np.int64], fmt: Format, field: Field) -> NDArray[np.int64]:
