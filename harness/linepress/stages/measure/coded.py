@@ -19,10 +19,10 @@ class MeasureError(LinepressError):
     exit_code = EXIT_CASES_FAILED
 
 
-TIMED_BYTES = 8 << 20
+TIMED_BYTES = 4 << 20
 """Raw bytes that a timed round goes through, about. Both runs of a comparison time the same lines, so a sample takes
-nothing from the least effect they show, and `linepress.compare.noise` was calibrated on rounds over 2 MB. At 24 MiB,
-three rounds took more than half of a case of 25 MB."""
+nothing from the least effect they show, and `linepress.compare.noise` was calibrated on rounds over 2 MB. At 8 MiB,
+three rounds took a third of a case of 25 MB, a common size."""
 LEAST_TIMED_BYTES = 2 << 20
 """Fewest raw bytes of a chunk that are timed. The work before takes the tables of this one out of the core's own
 caches, so that a stretch begins some 100 µs late. Of `adaptive` on real weights, decoded right after another stretch
@@ -111,10 +111,10 @@ def timed_range(n_units: int, unit_bytes: int, number: int, n_chunks: int, seed:
     Every line is coded, decoded and compared once, whatever is timed. A round goes through about `TIMED_BYTES` of a
     tensor, spread over its chunks in stretches of `LEAST_TIMED_BYTES` or more.
     """
-    every = max(n_chunks * LEAST_TIMED_BYTES // TIMED_BYTES, 1)
+    every = -(-n_chunks * LEAST_TIMED_BYTES // TIMED_BYTES)
     if number % every:
         return range(0)
-    share = max(TIMED_BYTES * every // n_chunks, LEAST_TIMED_BYTES)
+    share = TIMED_BYTES // -(-n_chunks // every)
     n = min(n_units, max(share // unit_bytes, 1))
     first = int(np.random.Generator(np.random.PCG64((seed, number, 1))).integers(0, n_units - n + 1))
     return range(first, first + n)
