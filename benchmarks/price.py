@@ -122,6 +122,7 @@ def sample_error(file: Path, rounds: int) -> None:
     for spec in ("huffman", "tans", "adaptive"):
         codec = Variant.parse(spec).line_codec
         tables, found = codec.fit(stream), list[tuple[float, float]]()
+        codec.decode(codec.encode(next(iter(stream)), tables), tables)  # compiles
         for seed in range(rounds):
             n_bytes, seconds = [0, 0], [[0.0, 0.0], [0.0, 0.0]]
             for number, lines in enumerate(stream):

@@ -44,7 +44,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from linepress_codecs.bitio import frozen
-from linepress_codecs.contracts import Bound, Lines
+from linepress_codecs.contracts import Bound, ItemCounts, Lines
 from linepress_codecs.errors import CodecError
 from linepress_codecs.fields import bound_field
 from linepress_codecs.formats import Format
@@ -69,14 +69,28 @@ BOUND_TOLERANCE = 1e-9
 
 @njit(cache=True)
 def _count(items, per, field_shift, upper_shift, stride, none, joint, previous):  # type: ignore[no-untyped-def]
-    """Add each item to joint[item] and to previous[field of the item before it in the line, or none][upper bits]."""
+    """Add each item to joint[item] and to previous[field of the item before it in the line, or none][upper bits];
+    returns the lines whose items are all zero. Four items a step (``per`` is a multiple of four)."""
+    one = np.uint32(1)
+    zero_lines = 0
     for line in range(items.shape[0] // per):
+        start = line * per
         row = none * stride
-        for i in range(line * per, line * per + per):
-            item = np.uint64(items[i])
-            joint[item] += np.uint32(1)
-            previous[row + (item >> upper_shift)] += np.uint32(1)
-            row = (item >> field_shift) * stride
+        for i in range(start, start + per, 4):
+            a, b = np.uint64(items[i]), np.uint64(items[i + 1])
+            c, d = np.uint64(items[i + 2]), np.uint64(items[i + 3])
+            joint[a] += one
+            joint[b] += one
+            joint[c] += one
+            joint[d] += one
+            previous[row + (a >> upper_shift)] += one
+            previous[(a >> field_shift) * stride + (b >> upper_shift)] += one
+            previous[(b >> field_shift) * stride + (c >> upper_shift)] += one
+            previous[(c >> field_shift) * stride + (d >> upper_shift)] += one
+            row = (d >> field_shift) * stride
+        if items[start] == 0 and not items[start : start + per].any():
+            zero_lines += 1
+    return zero_lines
 
 
 @njit(cache=True)
@@ -137,6 +151,7 @@ class BoundAccumulator:
         self.previous = np.zeros(((1 << self.field_bits) + 1, (1 << self.upper_bits) + PAD_CELLS), np.uint32)
         self.channel: NDArray[np.uint32] | None = None
         self.values = 0
+        self.zero_lines = 0
 
     def _items(self, lines: Lines) -> NDArray[np.unsignedinteger]:
         items = lines.data.reshape(-1).view(self.format.storage)
@@ -152,7 +167,7 @@ class BoundAccumulator:
         per = len(items) // len(lines)
         upper_shift = np.uint64(self.kept_bits - self.upper_bits)
         counts = np.zeros(len(self.joint), np.uint32)
-        _count(
+        self.zero_lines += _count(
             items,
             per,
             np.uint64(self.kept_bits - self.field_bits),
@@ -183,6 +198,7 @@ class BoundAccumulator:
         self.joint += other.joint
         self.previous += other.previous
         self.values += other.values
+        self.zero_lines += other.zero_lines
         if other.channel is not None:
             if self.channel is None:
                 self.channel = np.zeros_like(other.channel)
@@ -190,6 +206,15 @@ class BoundAccumulator:
                 raise CodecError("parts of one tensor disagree on the number of channels")
             self.channel += other.channel
         return self
+
+    def item_counts(self, sample: NDArray[np.uint8]) -> ItemCounts | None:
+        """What `LineCodec.fit` may be told, with a ``sample``; None where items are not counted whole."""
+        if self.format.bits not in (8, 16):
+            return None
+        items = self.joint.copy()
+        line_bytes = sample.shape[1]
+        items[0] -= np.uint64(self.zero_lines * self.format.elements_in(line_bytes))
+        return ItemCounts(self.format, line_bytes, items, self.zero_lines, sample)
 
     def bounds(self) -> dict[str, Bound]:
         """Every bound of this tensor by name; the channel ones only where lines had channels."""
@@ -206,9 +231,12 @@ class BoundAccumulator:
         contexts = [("previous", self.previous[:, : 1 << self.upper_bits])]
         if self.channel is not None:
             contexts.insert(0, ("channel", self.channel))
-        for name, table in contexts:
-            used = int((table.sum(axis=1, dtype=np.uint64) > 0).sum())
-            by_field = table.reshape(len(table), 1 << self.field_bits, -1).sum(axis=2, dtype=np.uint64)
+        for name, every in contexts:
+            table = every[every.any(axis=1)]  # of hundreds of contexts a tensor has a few dozen
+            used = len(table)
+            by_field = table.reshape(len(table), 1 << self.field_bits, table.shape[1] >> self.field_bits).sum(
+                axis=2, dtype=np.uint64
+            )
             found.append(self._bound(f"field_{name}", [entropy_terms(by_field)], raw_field, used))
             found.append(self._bound(f"joint_{name}", [entropy_terms(table), low], raw_joint, used))
         return {bound.name: bound for bound in found}

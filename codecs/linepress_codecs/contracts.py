@@ -138,6 +138,45 @@ def count_lines(chunks: Iterable[Lines]) -> int:
     return sum(len(lines) for lines in chunks) if known is None else int(known)
 
 
+SAMPLE_LINES = 8192
+"""Lines of `ItemCounts.sample`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ItemCounts:
+    """The items of a tensor's lines, counted before its tables are fitted.
+
+    Attributes
+    ----------
+    format : Format
+        Of 8 or 16 bits an element.
+    line_bytes : int
+    items : uint64[2^bits]
+        Times that each bit pattern occurs, all-zero lines left out.
+    zero_lines : int
+        All-zero lines.
+    sample : uint8[k, line_bytes]
+        The first of every ``ceil(lines / SAMPLE_LINES)`` lines.
+    """
+
+    format: Format
+    line_bytes: int
+    items: NDArray[np.uint64]
+    zero_lines: int
+    sample: NDArray[np.uint8]
+
+
+def spread_lines(lines: Lines, before: int, n_lines: int) -> NDArray[np.uint8]:
+    """The lines of a chunk, ``before`` others gone, that `ItemCounts.sample` of ``n_lines`` has; a copy."""
+    step = max(-(-n_lines // SAMPLE_LINES), 1)
+    return lines.data[-before % step :: step].copy()
+
+
+def item_counts(chunks: Iterable[Lines]) -> ItemCounts | None:
+    """What ``item_counts`` of a re-iterable of chunks says, which spares `LineCodec.fit` a pass; None without."""
+    return getattr(chunks, "item_counts", None)
+
+
 @runtime_checkable
 class Tables(Protocol):
     """What a codec learned offline from one tensor. ``len(to_bytes())`` counts in the packed ratio."""

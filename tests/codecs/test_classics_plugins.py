@@ -12,8 +12,8 @@ import numpy as np
 from click.testing import CliRunner
 
 from linepress.cli.app import app
-from linepress.run.keys import HashCache
 from linepress.run.plan import make_plan
+from linepress.sources.hashes import HashCache
 from linepress.suite.model import load_suite
 from linepress_codecs.variant import expand
 
@@ -99,7 +99,7 @@ def run(*arguments):
 run("list", "codecs", "--json")
 run("measure", sys.argv[1] + "/x.npy", "-c", "elsewhere:level=2", "--repeats", "0", "--json")
 
-from linepress.run.keys import HashCache
+from linepress.sources.hashes import HashCache
 from linepress.run.plan import make_plan
 from linepress.suite.model import load_suite
 from pathlib import Path

@@ -186,3 +186,19 @@ def test_a_process_can_be_held_to_older_instructions(tmp_path: Path) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.split() == ["avx2", hashlib.sha256(lines.data.tobytes()).hexdigest()]
+
+
+def test_no_kernel_closes_over_another() -> None:
+    """Numba would not know it again: it would be compiled in every process, whatever its cache holds."""
+    import gc
+
+    from numba.core.dispatcher import Dispatcher
+
+    for name in ("tans", "adaptive", "context", "window", "huffman", "gauss"):
+        make(name, {})
+    own = [each for each in gc.get_objects() if issubclass(type(each), Dispatcher)]
+    kernels = [each for each in own if str(each.py_func.__module__).startswith("linepress")]
+    assert len(kernels) > 50
+    for kernel in kernels:
+        for cell in kernel.py_func.__closure__ or ():
+            assert not isinstance(cell.cell_contents, Dispatcher), f"{kernel.py_func.__module__}.{kernel.__name__}"

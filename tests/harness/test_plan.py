@@ -13,9 +13,11 @@ import pytest
 from safetensors.numpy import save_file
 
 from linepress.errors import SourceError, SuiteError
-from linepress.run.keys import HashCache, case_key, content_ids
+from linepress.run.keys import case_key, content_ids
 from linepress.run.plan import Plan, make_plan
-from linepress.sources import open_source
+from linepress.sources import TensorRef, open_source
+from linepress.sources.hashes import HashCache
+from linepress.sources.staging import staged
 from linepress.suite.model import load_suite
 
 SUITE = """\
@@ -140,6 +142,22 @@ def test_hashes_are_remembered_until_the_file_changes(two: Path, monkeypatch: py
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
     content_ids(open_source(str(path)).tensors(), cache, read.append)
     assert len(read) == 4
+
+
+def test_a_worker_takes_the_hash_that_planning_read(two: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(two / "cache"))
+    path = two / "data.safetensors"
+    tensor = open_source(str(path)).tensors()[0]
+    [known] = content_ids([tensor])
+    read = TensorRef.content_sha256
+    monkeypatch.setattr(TensorRef, "content_sha256", lambda _: pytest.fail("read again"))
+    assert f"sha256:{staged(tensor).content_sha256}" == known
+    monkeypatch.setattr(TensorRef, "content_sha256", read)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    changed = staged(open_source(str(path)).tensors()[-1]).content_sha256
+    assert changed == open_source(str(path)).tensors()[-1].content_sha256()
 
 
 def test_a_cache_that_cannot_be_used_only_costs_time(two: Path) -> None:

@@ -23,7 +23,16 @@ from linepress_codecs.context.turning_engine import (
     measure_turning,
 )
 from linepress_codecs.context.turning_fit import fit_turning
-from linepress_codecs.contracts import ClassBound, HardwareCard, LineCodec, Lines, Packed, Tables, count_lines
+from linepress_codecs.contracts import (
+    SAMPLE_LINES,
+    ClassBound,
+    HardwareCard,
+    LineCodec,
+    Lines,
+    Packed,
+    Tables,
+    count_lines,
+)
 from linepress_codecs.errors import UnsupportedFormatError
 from linepress_codecs.formats import Format
 from linepress_codecs.registry import register
@@ -32,7 +41,7 @@ from linepress_codecs.tans.bits import BitReader, BitWriter
 from linepress_codecs.tans.bound import StaticBound
 from linepress_codecs.tans.card import context_card, static_card
 from linepress_codecs.tans.engine import decode_lines, decode_one, encode_lines, measure_lines
-from linepress_codecs.tans.fit import SAMPLE_LINES, fit_static
+from linepress_codecs.tans.fit import fit_static
 from linepress_codecs.tans.static import StaticTables
 
 Model = ChannelTables | TurningTables | StaticTables

@@ -81,9 +81,9 @@ class Huffman(LineCodec):
     def _kind(self, fmt: Format) -> int:
         return _KINDS.get(fmt.name, kernels.KIND_BYTES)
 
-    def _kind_of(self, lines: Lines) -> int:
-        self._check_line(lines.line_bytes)
-        return self._kind(lines.format)
+    def _kind_of(self, fmt: Format, line_bytes: int) -> int:
+        self._check_line(line_bytes)
+        return self._kind(fmt)
 
     @staticmethod
     def _check_line(line_bytes: int) -> None:
@@ -132,7 +132,7 @@ class Huffman(LineCodec):
 
     def measure(self, lines: Lines, tables: Tables) -> NDArray[np.uint16]:
         own = self._own(tables)
-        kind = self._kind_of(lines)
+        kind = self._kind_of(lines.format, lines.line_bytes)
         bits = np.empty(len(lines), np.uint16)
         fixed = np.uint64(self._fixed_bits(lines.format, lines.line_bytes, own))
         kernels.measure(line_words(lines.data), kind, own.pair_bits, fixed, len(own), own.zero_lines, bits)
@@ -140,7 +140,7 @@ class Huffman(LineCodec):
 
     def encode(self, lines: Lines, tables: Tables) -> Packed:
         own = self._own(tables)
-        kind = self._kind_of(lines)
+        kind = self._kind_of(lines.format, lines.line_bytes)
         fmt, line_bytes, n = lines.format, lines.line_bytes, len(lines)
         out = np.empty(n * (line_bytes // 8 + 1) + kernels.SLACK_WORDS, np.uint64)
         starts, bits = np.empty(n, np.uint64), np.empty(n, np.uint16)

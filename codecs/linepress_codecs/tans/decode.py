@@ -121,12 +121,13 @@ def _finisher(bit_moves: bool) -> Any:
     return finish
 
 
-FINISHERS = {bit_moves: _finisher(bit_moves) for bit_moves in (False, True)}
+# Globals, not variables that a kernel closes over: by those Numba knows its kernels again, and a compiled function is
+# another one in every process.
+_finish_moves, _finish_shifts = _finisher(bit_moves=True), _finisher(bit_moves=False)
 
 
 def _decoder(vectors: bool, bit_moves: bool) -> Any:
     """The kernel of a target: registers of many lines or of one word, raw fields by pdep or by shifts."""
-    finish = FINISHERS[bit_moves]
 
     @njit(cache=True)
     def decode(  # type: ignore[no-untyped-def]
@@ -205,10 +206,16 @@ def _decoder(vectors: bool, bit_moves: bool) -> Any:
                 vector_chains(table, payload, states_at, rows_at, places_at, parts_at, odd_at, steps)
             else:
                 word_chains(table, payload, states_at, rows_at, places_at, parts_at, odd_at, steps)
-            odds = finish(
-                payload, target, line_bytes, narrow, precision, word_raw, shape, flags, starts, bits, index, lanes,
-                states, places, parts, odd, odd_lanes,
-            )  # fmt: skip
+            if bit_moves:
+                odds = _finish_moves(
+                    payload, target, line_bytes, narrow, precision, word_raw, shape, flags, starts, bits, index,
+                    lanes, states, places, parts, odd, odd_lanes,
+                )  # fmt: skip
+            else:
+                odds = _finish_shifts(
+                    payload, target, line_bytes, narrow, precision, word_raw, shape, flags, starts, bits, index,
+                    lanes, states, places, parts, odd, odd_lanes,
+                )  # fmt: skip
             for q in range(odds):
                 z = odd_lanes[q]
                 k, at = index[z], places[z]

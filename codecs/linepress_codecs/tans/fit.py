@@ -10,7 +10,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from linepress_codecs.bitio import frozen
-from linepress_codecs.contracts import Lines, count_lines
+from linepress_codecs.contracts import ItemCounts, Lines, count_lines, item_counts, spread_lines
 from linepress_codecs.formats import Format
 from linepress_codecs.tans.engine import measure_static
 from linepress_codecs.tans.kernels import ESCAPE, FIRST, MODE_CODED, ZERO
@@ -28,8 +28,6 @@ from linepress_codecs.tans.static_kernels import field_of
 from linepress_codecs.tans.tables import RESERVED_BITS, ROW_SYMBOLS, normalise
 from linepress_codecs.tans.tally import tally
 
-SAMPLE_LINES = 8192
-"""Lines on which tables are clustered and candidates compared, spread evenly over the tensor."""
 ROUNDS = 8
 """Rounds of clustering lines into tables (a k-means whose distance is code length)."""
 SYMBOL_TABLE_BITS = 9
@@ -62,7 +60,8 @@ class Survey:
     """What a first pass over a tensor sees.
 
     ``histogram`` counts non-zero elements by fine field value (`FINE_MANTISSA_BITS` mantissa bits, sign lowest);
-    ``sample`` uint8[k, line_bytes] are lines spread evenly over the tensor.
+    ``sample`` uint8[k, line_bytes] are lines spread evenly over the tensor: tables are clustered and compared on
+    them.
     """
 
     format: Format
@@ -84,7 +83,9 @@ def survey(chunks: Iterable[Lines]) -> Survey | None:
     n_lines = count_lines(chunks)
     if not n_lines:
         return None
-    step = -(-n_lines // SAMPLE_LINES)
+    known = item_counts(chunks)
+    if known is not None:
+        return _known(known, n_lines)
     histogram = np.zeros(0, np.int64)
     fmt, line_bytes = None, 0
     zeros = zero_lines = seen = 0
@@ -97,10 +98,28 @@ def survey(chunks: Iterable[Lines]) -> Survey | None:
         z, zl = _survey(lines.data, fmt, fine, histogram)
         zeros += z
         zero_lines += zl
-        sample.append(lines.data[-seen % step :: step].copy())
+        sample.append(spread_lines(lines, seen, n_lines))
         seen += len(lines)
     assert fmt is not None
     return Survey(fmt, line_bytes, n_lines, zero_lines, zeros, fine, histogram, np.concatenate(sample))
+
+
+def _known(counts: ItemCounts, n_lines: int) -> Survey:
+    """The survey of items counted before."""
+    fmt, fine = counts.format, _fine_field(counts.format)
+    values = _values(np.arange(len(counts.items)), fmt, fine)[1:]
+    histogram = np.bincount(values, counts.items[1:], 1 << (fmt.bits - fine.raw_bits)).astype(np.int64)
+    zeros = int(counts.items[0])
+    return Survey(fmt, counts.line_bytes, n_lines, counts.zero_lines, zeros, fine, histogram, counts.sample)
+
+
+def _values(elements: NDArray[np.int64], fmt: Format, field: Field) -> NDArray[np.int64]:
+    """`static_kernels.field_of` of every element."""
+    if field.signed == INTEGER:
+        return (elements ^ field.flip) >> field.low
+    sign = elements >> (fmt.bits - 1)
+    magnitude = (elements & ((1 << (fmt.bits - 1)) - 1)) >> field.low
+    return magnitude << 1 | sign if field.signed == SIGN_CODED else magnitude
 
 
 def _survey(data: NDArray[np.uint8], fmt: Format, fine: Field, histogram: NDArray[np.int64]) -> tuple[int, int]:

@@ -16,33 +16,53 @@ from linepress_codecs.tans.tables import ROW_SYMBOLS
 
 
 @njit(cache=True)
-def _tally_few(  # type: ignore[no-untyped-def]
-    elements, low, symbol_of, use_zero, differences, mode_difference, bias, coded, raw, modes, counts
+def _choose_few(  # type: ignore[no-untyped-def]
+    elements, low, differences, of_zero, mode_difference, bias, coded, raw, chosen, zeros
 ):
-    """As `_tally_any` for up to four tables, which `encode` chooses among in the same way. ``counts`` is
-    int64[2, K, 256]: neighbours count apart, so that equal symbols do not wait for one another."""
-    symbols = np.zeros(elements.shape[1], np.uint8)
+    """Mode of each line under up to four tables, as `encode` chooses, into ``chosen`` uint8[n], and its zeros
+    among the ``coded`` elements into ``zeros`` uint8[n].
+
+    ``differences`` uint64 by the bits of an element above its raw ones; ``of_zero`` what a zero element has beyond.
+    """
+    whole = coded & ~3
     for i in range(elements.shape[0]):
-        total, some = mode_difference, U0
-        for j in range(elements.shape[1]):
-            u = np.uint64(elements[i, j])
-            some |= u
-            if j < coded:
-                s = symbol_of[u >> low]
-                if use_zero and u == U0:
-                    s = np.uint8(ZERO)
-                symbols[j] = s
-                total += differences[s]
-        if some == U0:
-            modes[MODE_ZERO] += 1
+        none = 0
+        for j in range(coded):
+            none += elements[i, j] == 0
+        zeros[i] = none
+        if none == coded and not elements[i, coded:].any():
+            chosen[i] = MODE_ZERO
             continue
         if raw[i]:
-            modes[MODE_RAW] += 1
+            chosen[i] = MODE_RAW
             continue
-        best = cheapest(total, bias)
-        modes[np.uint64(MODE_CODED) + best] += 1
-        for j in range(coded):
-            counts[j & 1, best, symbols[j]] += 1
+        # sums of their own, so that none waits for another
+        total0, total1, total2, total3 = mode_difference + np.uint64(none) * of_zero, U0, U0, U0
+        for j in range(0, whole, 4):
+            total0 += differences[np.uint64(elements[i, j]) >> low]
+            total1 += differences[np.uint64(elements[i, j + 1]) >> low]
+            total2 += differences[np.uint64(elements[i, j + 2]) >> low]
+            total3 += differences[np.uint64(elements[i, j + 3]) >> low]
+        for j in range(whole, coded):
+            total0 += differences[np.uint64(elements[i, j]) >> low]
+        total = total0 + total1 + total2 + total3
+        chosen[i] = np.uint64(MODE_CODED) + cheapest(total, bias)
+
+
+@njit(cache=True)
+def _count_chosen(elements, low, coded, chosen, counts):  # type: ignore[no-untyped-def]
+    """Add the elements of coded lines to ``counts`` uint32[2, K, m], by their bits above the raw ones: neighbours
+    apart, so that equal ones do not wait for one another, and after all lines have chosen, for which none waits."""
+    even = coded & ~1
+    for i in range(elements.shape[0]):
+        table = np.int64(chosen[i]) - MODE_CODED
+        if table < 0:
+            continue
+        for j in range(0, even, 2):
+            counts[0, table, np.uint64(elements[i, j]) >> low] += np.uint32(1)
+            counts[1, table, np.uint64(elements[i, j + 1]) >> low] += np.uint32(1)
+        if even < coded:
+            counts[0, table, np.uint64(elements[i, even]) >> low] += np.uint32(1)
 
 
 @njit(cache=True)
@@ -95,12 +115,7 @@ def tally(
     choice = tables.choice(coded) if n_tables and fmt.bits in (8, 16) else None
     raw = frozen(raw)
     if choice is not None:
-        pairs = np.zeros((2, n_tables, ROW_SYMBOLS), np.int64)
-        elements = frozen(np.ascontiguousarray(data)).view(fmt.storage)
-        _tally_few(
-            elements, np.uint64(field.low), tables.symbol_of, tables.use_zero, *choice, coded, raw, modes, pairs
-        )  # fmt: skip
-        return modes, pairs.sum(axis=0)
+        return _tally_few(frozen(np.ascontiguousarray(data)).view(fmt.storage), tables, choice, coded, raw)
     counts = np.zeros((n_tables, ROW_SYMBOLS), np.int64)
     cost, mode_cost = tables.cost
     for at in range(0, len(data), BLOCK_LINES):
@@ -110,3 +125,29 @@ def tally(
             raw[at : at + BLOCK_LINES], modes, counts,
         )  # fmt: skip
     return modes, counts
+
+
+def _tally_few(
+    elements: NDArray[np.unsignedinteger],
+    tables: StaticTables,
+    choice: tuple[NDArray[np.uint64], np.uint64, np.uint64],
+    coded: int,
+    raw: NDArray[np.bool_],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """`tally` of elements of 8 or 16 bits under tables that `StaticTables.choice` can tell apart by sums."""
+    low, symbol_of = np.uint64(tables.field.low), tables.symbol_of
+    differences, mode_difference, bias = choice
+    by_bits = differences[symbol_of]
+    of_zero = np.subtract(differences[ZERO], by_bits[:1])[0] if tables.use_zero else U0  # modulo 2^64, as the sums
+    chosen, zeros = np.empty(len(elements), np.uint8), np.empty(len(elements), np.uint8)
+    _choose_few(elements, low, by_bits, of_zero, mode_difference, bias, coded, raw, chosen, zeros)
+    counts = np.zeros((2, len(tables.frequency), len(symbol_of)), np.uint32)
+    _count_chosen(elements, low, coded, chosen, counts)
+    modes = np.bincount(chosen, minlength=MODE_CODED + len(tables.frequency))
+    symbols = [np.bincount(symbol_of, row, ROW_SYMBOLS) for row in counts.sum(axis=0, dtype=np.int64)]
+    found = np.array(symbols).astype(np.int64)
+    if tables.use_zero:
+        zeros_of = np.bincount(chosen, zeros, len(modes)).astype(np.int64)[MODE_CODED:]
+        found[:, symbol_of[0]] -= zeros_of
+        found[:, ZERO] += zeros_of
+    return modes, found

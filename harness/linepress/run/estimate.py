@@ -1,9 +1,10 @@
 """What a run would cost before it is run: the parts of every case by ``rates.yaml``, at the speed of this machine.
 
 A case costs its passes over the tensor (read, fit, encode, decode, compare, pack), its timed rounds over a sample, a
-little whatever its size. What several cases share is paid once for each worker that has cases of a tensor: its hash,
-its bounds, its casts. And each worker loads the compiled kernels of a codec once. Before the first case Ray and its
-workers start. Rates are of one machine; `probe` says how much faster or slower this one is now.
+little whatever its size. What several cases share is paid once for each worker that has cases of a tensor: its hash
+where planning has not read it, its bounds, its casts. And each worker loads the compiled kernels of a codec once.
+Before the first case Ray and its workers start. Rates are of one machine; `probe` says how much faster or slower this
+one is now.
 """
 
 from __future__ import annotations
@@ -229,7 +230,7 @@ def estimate(
             if task.key in remembered:
                 wanted.pop(f"bounds {tensor.identity} {variant.layout}", None)
             stored = tensor.stored()
-            if not stored.uri.startswith(DRAWN):
+            if not task.content_sha256 and not stored.uri.startswith(DRAWN):  # else planning has hashed it
                 wanted[f"hash {stored.identity}"] = machine.hash_s_per_GB * stored.n_bytes / GB
         for name, seconds in wanted.items():
             shared[name] = seconds, shared.get(name, (0.0, 0))[1] + 1

@@ -15,8 +15,9 @@ from linepress.cluster.tasks import Split, Task
 from linepress.environment import expanded
 from linepress.errors import SourceError
 from linepress.run.estimate import case_s
-from linepress.run.keys import HashCache, case_key, content_ids
+from linepress.run.keys import case_key, content_ids
 from linepress.sources import Selection, TensorRef, open_source
+from linepress.sources.hashes import HashCache
 from linepress.sources.hub import HubBytes
 from linepress.stages.measure.split import PARTS_OF_SPLIT, SPLIT_BYTES, parts_of
 from linepress.suite.model import CodecSpec, SourceSpec, Suite

@@ -18,7 +18,7 @@ from linepress.errors import SourceError
 from linepress.sources.bytes import Bytes, Location, check_range
 from linepress.sources.casts import Cast, cast_range
 from linepress.sources.rotation import tokens_of
-from linepress_codecs.contracts import LINE_BYTES, Lines
+from linepress_codecs.contracts import LINE_BYTES, ItemCounts, Lines
 from linepress_codecs.formats import Format, format_named
 from linepress_codecs.layout import Chunk, chunks, extent
 
@@ -194,7 +194,8 @@ class TensorRef:
 class LineStream:
     """A tensor's lines as a re-iterable of bounded parts, as ``LineCodec.fit`` takes them; each pass reads again.
 
-    ``first_chunk`` … ``end_chunk`` leaves the others out (None: to the end).
+    ``first_chunk`` … ``end_chunk`` leaves the others out (None: to the end); ``item_counts`` is what was counted of
+    all lines before, if anything was.
     """
 
     tensor: TensorRef
@@ -204,6 +205,7 @@ class LineStream:
     multiple_bytes: int = 64
     first_chunk: int = 0
     end_chunk: int | None = None
+    item_counts: ItemCounts | None = None
 
     @property
     def n_chunks(self) -> int:

@@ -29,7 +29,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Protocol
 
 import ml_dtypes
@@ -197,6 +197,22 @@ def rounding_table(target: str) -> Bytes:
     return table
 
 
+@lru_cache(maxsize=16)
+def _cast_table(stored_format: str, scale: float, target: str) -> Bytes:
+    """Bits of ``target`` for each value of a 16-bit format under one scale, uint8[65536]."""
+    every, shift = float_bits(np.arange(1 << 16, dtype="<u2").view(np.uint8), stored_format)
+    table = _cast(every, shift, np.array([scale], np.float32), target)
+    table.setflags(write=False)
+    return table
+
+
+@njit(cache=True)
+def look_up(items, table, out):  # type: ignore[no-untyped-def]
+    """``table[items]`` of items uint16[n] into out uint8[n]."""
+    for i in range(items.shape[0]):
+        out[i] = table[items[i]]
+
+
 @njit(cache=True, error_model="numpy")
 def cast_flat(items, shift, scales, top, table, out):  # type: ignore[no-untyped-def]
     """Divide, clip and round the binary32 ``items << shift`` into out uint8[n]; scales float32[n], or [1] for all."""
@@ -250,8 +266,12 @@ def cast_range(stored: Stored, cast: Cast, start_byte: int, end_byte: int) -> By
     if cast.scale == KIVI:
         return _kivi(stored, start_byte, end_byte, cast.target)
     width = _width(stored)
-    items, shift = float_bits(stored.read(start_byte * width, end_byte * width), stored.stored_format)
-    scales = scales_of(stored, cast)
+    raw, scales = stored.read(start_byte * width, end_byte * width), scales_of(stored, cast)
+    if width == 2 and len(scales) == 1 and end_byte - start_byte >= 1 << 16:
+        out = np.empty(end_byte - start_byte, np.uint8)
+        look_up(raw.view("<u2"), _cast_table(stored.stored_format, float(scales[0]), cast.target), out)
+        return out
+    items, shift = float_bits(raw, stored.stored_format)
     if cast.scale == "channel":
         scales = scales[channel_of(stored.shape, start_byte, end_byte)[0]]
     return _cast(items, shift, scales, cast.target)

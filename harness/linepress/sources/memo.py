@@ -27,5 +27,9 @@ class Memo(Generic[T]):
             self._kept.popitem(last=False)
         return result
 
+    def find(self, key: str) -> T | None:
+        """The kept result of ``key``, None where there is none."""
+        return self._kept.get(key)
+
     def clear(self) -> None:
         self._kept.clear()

@@ -22,6 +22,7 @@ from linepress.errors import SourceError
 from linepress.sources.ahead import Ahead, copy
 from linepress.sources.base import TensorRef
 from linepress.sources.bytes import FileBytes, cache_key
+from linepress.sources.hashes import HashCache
 from linepress.sources.memo import Memo
 
 BUDGET_BYTES = int(os.environ.get("LINEPRESS_STAGING_BYTES", 8 << 30))
@@ -75,9 +76,8 @@ class _Stage:
         key = _key(tensor)
         kept = self._kept.get(key)
         if kept is None and self._ahead.key == key:
-            fetched = self._ahead.take()
-            if fetched is not None:
-                kept = self._kept[key] = FileBytes.of(fetched[0], 0, tensor.n_bytes), fetched[1]
+            self._collect()
+            kept = self._kept.get(key)
         if kept is None:
             self._make_room(tensor)
             kept = self._kept[key] = self._write(tensor)
@@ -85,13 +85,23 @@ class _Stage:
         return kept
 
     def ahead(self, tensor: TensorRef) -> None:
-        """Begin to fetch a tensor that is needed next."""
+        """Begin to fetch a tensor that is needed next, after waiting for the one asked before: it is needed now."""
         if self._pid != os.getpid():
             self._begin()
         key = _key(tensor)
-        if key not in self._kept and not self._ahead.key:
-            self._make_room(tensor, IN_USE)
-            self._ahead.ask(key, tensor, self._folder / f"ahead-{hashlib.sha256(key.encode()).hexdigest()[:16]}")
+        if key in self._kept or key == self._ahead.key:
+            return
+        if self._ahead.key:
+            self._collect()
+        self._make_room(tensor, IN_USE)
+        self._ahead.ask(key, tensor, self._folder / f"ahead-{hashlib.sha256(key.encode()).hexdigest()[:16]}")
+
+    def _collect(self) -> None:
+        """Keep what was fetched ahead, if that went well."""
+        key, fetched = self._ahead.key, self._ahead.take()
+        if fetched is not None:
+            path, digest = fetched
+            self._kept[key] = FileBytes.of(path, 0, path.stat().st_size), digest
 
     def _make_room(self, tensor: TensorRef, in_use: int = 0) -> None:
         held = sum(file.n_bytes for file, _ in self._kept.values())
@@ -154,6 +164,11 @@ def fetch_ahead(tensor: TensorRef) -> None:
         _STAGE.ahead(tensor.stored())
 
 
+def _remembered(tensor: TensorRef, key: str) -> str:
+    """The hash of a tensor that planning has read on this machine, else by reading."""
+    return HashCache().get([key]).get(key) or tensor.content_sha256()
+
+
 _STAGE = _Stage()
 _CONTENT: Memo[str] = Memo(4096)
 
@@ -165,7 +180,7 @@ def staged(tensor: TensorRef) -> Staged:
     source = stored = tensor.stored()
     key = cache_key(stored.location)
     if stored.location.local:
-        content = _CONTENT.get(key, stored.content_sha256) if key else stored.content_sha256()
+        content = _CONTENT.get(key, lambda: _remembered(stored, key)) if key else stored.content_sha256()
     else:
         where, content = _STAGE.of(stored)
         stored = replace(stored, location=where)

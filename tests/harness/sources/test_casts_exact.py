@@ -20,6 +20,7 @@ from linepress.sources.casts import (
     to_float32,
 )
 from linepress.sources.snapshot.write import write_snapshot
+from linepress.submission.fixtures import build
 
 DTYPES = {
     "e4m3": ml_dtypes.float8_e4m3fn,
@@ -51,6 +52,22 @@ def test_a_cast_is_that_of_ml_dtypes(target: str, kind: str) -> None:
     each = (rng.random(len(values)) * 0.1 + 1e-3).astype(np.float32)
     for scales in (np.float32(1), np.float32(0.0371), np.float32(1e-38), each):
         assert np.array_equal(cast_values(values, scales, target), reference(values, scales, target))
+
+
+@pytest.mark.parametrize("stored", ["BF16", "F16"])
+@pytest.mark.parametrize("spec", ["e4m3:scale=tensor", "e5m2:scale=none", "e4m3fnuz:scale=tensor"])
+def test_a_large_tensor_of_16_bit_values_is_cast_alike(tmp_path: Path, stored: str, spec: str) -> None:
+    """Its values are looked up; each that the format has is there."""
+    rng = np.random.Generator(np.random.PCG64(2))
+    bits = rng.permutation(np.tile(np.arange(1 << 16, dtype="<u2"), 2))
+    path = tmp_path / "every.safetensors"
+    path.write_bytes(build({"w": (stored, [256, 512], bits.tobytes())}))
+    tensor = open_source(str(path)).tensors()[0].with_cast(spec)
+    values = to_float32(bits.view(np.uint8), tensor.stored_format)
+    scale, target = np.float32(1), spec.partition(":")[0]
+    if spec.endswith("tensor"):
+        scale = np.abs(values[np.isfinite(values)]).max() / np.float32(largest(target))
+    assert np.array_equal(tensor.read(0, tensor.n_bytes), reference(values, scale, target))
 
 
 def cache(path: Path, tokens: int = 200, dim: int = 64, **said: str) -> dict[str, TensorRef]:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from linepress.errors import SourceError
-from linepress.sources import TensorRef, hub, open_source
+from linepress.sources import TensorRef, hub, open_source, staging
 from linepress.sources.staging import fetch_ahead, staged
 from linepress.stages.measure.case import measure_case
 from linepress.submission.fixtures import build
@@ -252,6 +252,19 @@ def test_the_next_tensor_is_fetched_by_another_process(server: HubServer) -> Non
         staged(value)
     server.faults.clear()
     assert staged(value).content_sha256 == value.content_sha256()
+
+
+def test_a_chain_of_tensors_is_fetched_ahead_one_by_one(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker of one variant asks for the next before it looks at the one that was asked for."""
+    [key, value] = open_source("hf://acme/sharded@main").tensors()
+    monkeypatch.setattr(
+        staging._STAGE, "_write", lambda tensor: pytest.fail(f"{tensor.name} was fetched in its turn")
+    )
+    staging._STAGE._kept.clear()
+    fetch_ahead(key)
+    fetch_ahead(value)
+    for tensor in (key, value):
+        assert staged(tensor).content_sha256 == tensor.content_sha256()
 
 
 def test_local_snapshot_and_offline_mode(server: HubServer, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ a test, in ``linepress measure`` and on a worker. Memory is bounded by the chunk
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from linepress.sources.staging import staged
 from linepress.stages.measure.bounds import KnownBounds
 from linepress.stages.measure.coded import Coded, MeasureError
 from linepress.stages.measure.heads import head_bits
-from linepress_codecs.bounds import BoundAccumulator, held_against
+from linepress_codecs.bounds import held_against
 from linepress_codecs.contracts import BlockCodec, Bound, Codec
 from linepress_codecs.formats import Format
 from linepress_codecs.layout import extent
@@ -80,6 +81,9 @@ def measure_case(
     block = codec.block if isinstance(codec, BlockCodec) else variant.line_bytes
     stream = LineStream(local, chunk_bytes, variant.layout, variant.line_bytes, max(block, variant.line_bytes))
     known = KnownBounds(ready.content_sha256, tensor, variant.layout, variant.line_bytes)
+    if known.bounds is None:
+        known.count(stream)
+    assert known.bounds is not None
     if isinstance(codec, BlockCodec):
         from linepress.stages.measure.blocks import code_blocks
 
@@ -87,15 +91,10 @@ def measure_case(
     else:
         from linepress.stages.measure.lines import code_lines
 
-        missing = None if known.bounds is not None else BoundAccumulator(fmt)
-        coded = code_lines(
-            stream, counts.n_lines, variant.line_codec, repeats=repeats, seed=seed, verify=verify, bounds=missing
-        )
-        if missing is not None:
-            known.keep(missing.bounds())
-    bounds = known.bounds or known.count(stream)
+        stream = replace(stream, item_counts=known.item_counts)
+        coded = code_lines(stream, counts.n_lines, variant.line_codec, repeats=repeats, seed=seed, verify=verify)
     ready.check_unchanged()
-    return row_of(tensor, variant, coded, bounds, ready.content_sha256, packings=packings, seed=seed)
+    return row_of(tensor, variant, coded, known.bounds, ready.content_sha256, packings=packings, seed=seed)
 
 
 def row_of(

@@ -19,15 +19,15 @@ class MeasureError(LinepressError):
     exit_code = EXIT_CASES_FAILED
 
 
-TIMED_BYTES = 8 << 20
+TIMED_BYTES = 4 << 20
 """Raw bytes that a timed round goes through, about. Both runs of a comparison time the same lines, so a sample takes
-nothing from the least effect they show, and `linepress.compare.noise` was calibrated on rounds over 2 MB. As a rate
-of the whole tensor it is good to some 20 %: chunk by chunk in turn with all lines of 67 MB of real weights
-(`benchmarks.price --sample`, eight seeds, a busy machine) `adaptive` encoded at -0.4 % (standard deviation 8 %) and
-decoded at -21 % (3 %) of the rate of all lines; `huffman` and `tans` lay at -8 to +9 %, with the machine's own 19 to
-42 %. At 24 MiB, three rounds took more than half of a case of 25 MB."""
-LEAST_TIMED_BYTES = 1 << 20
-"""Fewest raw bytes of a chunk that are timed: at 2.5 GB/s four times the shortest round that counts."""
+nothing from the least effect they show, and `linepress.compare.noise` was calibrated on rounds over 2 MB. At 8 MiB,
+three rounds took a third of a case of 25 MB, a common size."""
+LEAST_TIMED_BYTES = 2 << 20
+"""Fewest raw bytes of a chunk that are timed. The work before takes the tables of this one out of the core's own
+caches, so that a stretch begins some 100 µs late. Of `adaptive` on real weights, decoded right after another stretch
+was encoded, 1 MiB read 14 to 18 % lower than 8 MiB, 2 MiB 0.5 to 5 %, 4 MiB 1 to 2 % (medians of twelve in turn,
+three chunks); decoded once more at once, the same 1 MiB read 0 to 5 % lower."""
 
 
 @dataclass(slots=True)
@@ -111,10 +111,10 @@ def timed_range(n_units: int, unit_bytes: int, number: int, n_chunks: int, seed:
     Every line is coded, decoded and compared once, whatever is timed. A round goes through about `TIMED_BYTES` of a
     tensor, spread over its chunks in stretches of `LEAST_TIMED_BYTES` or more.
     """
-    every = max(n_chunks * LEAST_TIMED_BYTES // TIMED_BYTES, 1)
+    every = -(-n_chunks * LEAST_TIMED_BYTES // TIMED_BYTES)
     if number % every:
         return range(0)
-    share = max(TIMED_BYTES * every // n_chunks, LEAST_TIMED_BYTES)
+    share = TIMED_BYTES // -(-n_chunks // every)
     n = min(n_units, max(share // unit_bytes, 1))
     first = int(np.random.Generator(np.random.PCG64((seed, number, 1))).integers(0, n_units - n + 1))
     return range(first, first + n)

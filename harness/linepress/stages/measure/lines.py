@@ -60,11 +60,10 @@ def code_lines(
     repeats: int,
     seed: int,
     verify: bool,
-    bounds: BoundAccumulator | None = None,
 ) -> Coded:
     """Code every line of ``stream``. Memory is that of one chunk in raw, coded and decoded form."""
     fitted = fit_lines(stream, codec)
-    whole = code_part(stream, codec, fitted, repeats=repeats, seed=seed, verify=verify, bounds=bounds)
+    whole = code_part(stream, codec, fitted, repeats=repeats, seed=seed, verify=verify)
     return merge_parts([whole], n_lines, codec, fitted, stream.line_bytes, repeats=repeats, verify=verify)
 
 
