@@ -117,9 +117,12 @@ def _finish_words(  # type: ignore[no-untyped-def]
             to += U8
 
 
-def _finish_blocks(lanes: int) -> Any:
-    place_all = place_blocks(lanes)
+# Kernels close over plain values only: one that closes over another is compiled anew in every process.
+place_16, place_32 = place_blocks(16), place_blocks(32)
+chains_16, chains_32 = vector_chains(16), vector_chains(32)
 
+
+def _finish_blocks(lanes: int) -> Any:
     @njit(cache=True)
     def finish(  # type: ignore[no-untyped-def]
         payload, out_at, line_bytes, precision, word_raw, shape, patterns, place, index, used, places, parts, ends,
@@ -149,10 +152,18 @@ def _finish_blocks(lanes: int) -> Any:
             raw_at += np.uint64(LINE_ROOM)
             pattern[z] = patterns_at + shift * np.uint64(PATTERN_BYTES)
             target[z] = out_at + np.uint64(index[z]) * line_bytes
-        place_all(
-            np.uint64(parts.ctypes.data), np.uint64(raw.ctypes.data), np.uint64(pattern.ctypes.data),
-            np.uint64(target.ctypes.data), half_raw, blocks, place[0], place[1], place[2], place[3], place[4],
-        )  # fmt: skip
+        parts_at, raw_bits_at = np.uint64(parts.ctypes.data), np.uint64(raw.ctypes.data)
+        pattern_at, target_at = np.uint64(pattern.ctypes.data), np.uint64(target.ctypes.data)
+        if lanes == 32:
+            place_32(
+                parts_at, raw_bits_at, pattern_at, target_at, half_raw, blocks, place[0], place[1], place[2],
+                place[3], place[4],
+            )  # fmt: skip
+        else:
+            place_16(
+                parts_at, raw_bits_at, pattern_at, target_at, half_raw, blocks, place[0], place[1], place[2],
+                place[3], place[4],
+            )  # fmt: skip
 
     return finish
 
@@ -214,15 +225,13 @@ def _finish_others(bit_moves: bool) -> Any:
     return finish
 
 
-FINISH_OTHERS = {bit_moves: _finish_others(bit_moves) for bit_moves in (False, True)}
+finish_16, finish_32 = _finish_blocks(16), _finish_blocks(32)
+finish_others_moves, finish_others_words = _finish_others(True), _finish_others(False)
 
 
 def _decoder(lanes: int) -> Any:
     """The kernel of lines in so many lanes of vector registers, with pdep; of 0, of words alone."""
-    bit_moves, batch = lanes > 0, lanes or LANES
-    chains = vector_chains(lanes) if lanes else word_chains
-    finish = _finish_blocks(lanes) if lanes else _finish_words
-    finish_others = FINISH_OTHERS[bit_moves]
+    batch = lanes or LANES
 
     @njit(cache=True)
     def decode(  # type: ignore[no-untyped-def]
@@ -309,23 +318,51 @@ def _decoder(lanes: int) -> Any:
                 for c in range(4):
                     states[c, z] = states[c, used - 1]
             here = payload + (origin >> U3)
-            chains(
-                table, here, states_at, rows_at, places_at, parts_at, marks_at, odd_at, ends_at, steps, precision,
-                narrow,
-            )  # fmt: skip
-            finish(
-                here, target, line_bytes, precision, word_raw, shape, patterns, place, index, used, places, parts,
-                ends, raw_bits, pattern, line_at,
-            )  # fmt: skip
+            if lanes == 32:
+                chains_32(
+                    table, here, states_at, rows_at, places_at, parts_at, marks_at, odd_at, ends_at, steps, precision,
+                    narrow,
+                )  # fmt: skip
+            elif lanes == 16:
+                chains_16(
+                    table, here, states_at, rows_at, places_at, parts_at, marks_at, odd_at, ends_at, steps, precision,
+                    narrow,
+                )  # fmt: skip
+            else:
+                word_chains(
+                    table, here, states_at, rows_at, places_at, parts_at, marks_at, odd_at, ends_at, steps, precision,
+                    narrow,
+                )  # fmt: skip
+            if lanes == 32:
+                finish_32(
+                    here, target, line_bytes, precision, word_raw, shape, patterns, place, index, used, places, parts,
+                    ends, raw_bits, pattern, line_at,
+                )  # fmt: skip
+            elif lanes == 16:
+                finish_16(
+                    here, target, line_bytes, precision, word_raw, shape, patterns, place, index, used, places, parts,
+                    ends, raw_bits, pattern, line_at,
+                )  # fmt: skip
+            else:
+                _finish_words(
+                    here, target, line_bytes, precision, word_raw, shape, patterns, place, index, used, places, parts,
+                    ends, raw_bits, pattern, line_at,
+                )  # fmt: skip
             others = 0
             for z in range(used):
                 other[others] = z
                 end = np.uint64(places[z]) + (line_raw - flush)
                 others += (odd[z] & flags) != 0 or line_raw < flush or end != stops[z]
-            left = finish_others(
-                here, target, line_bytes, flush, word_raw, width, low, sign, shape, other, others, index, places,
-                parts, marks, ends, stops, slow, left,
-            )  # fmt: skip
+            if lanes != 0:
+                left = finish_others_moves(
+                    here, target, line_bytes, flush, word_raw, width, low, sign, shape, other, others, index, places,
+                    parts, marks, ends, stops, slow, left,
+                )  # fmt: skip
+            else:
+                left = finish_others_words(
+                    here, target, line_bytes, flush, word_raw, width, low, sign, shape, other, others, index, places,
+                    parts, marks, ends, stops, slow, left,
+                )  # fmt: skip
         return left
 
     return decode
