@@ -58,14 +58,15 @@ def check_geometry(packed: Packed, *, aligned_bits: int = 1) -> None:
     After it, reading ``bits[i]`` bits from ``starts[i]`` cannot leave the payload.
     """
     check_arrays(packed)
-    total = np.uint64(8 * len(packed.payload))
-    bits = packed.bits.astype(np.uint64)
-    bad = (packed.starts > total) | (bits > total - np.minimum(packed.starts, total))
-    if aligned_bits > 1:
-        bad |= packed.starts % np.uint64(aligned_bits) != 0
-    if bad.any():
-        i = int(np.argmax(bad))
-        raise CorruptDataError(misplaced(packed, i, aligned_bits), line=i)
+    starts, total, unit = packed.starts, np.uint64(8 * len(packed.payload)), np.uint64(aligned_bits)
+    if not len(starts):
+        return
+    ends = starts + packed.bits  # of a start inside the payload; beyond it they may have come round
+    aligned = aligned_bits == 1 or not (starts % unit).any()
+    if starts.max() <= total and ends.max() <= total and aligned:
+        return
+    i = int(np.argmax((starts > total) | (ends > total) | (starts % unit != 0)))
+    raise CorruptDataError(misplaced(packed, i, aligned_bits), line=i)
 
 
 def raw_payload_lines(packed: Packed) -> NDArray[np.uint8]:

@@ -52,6 +52,23 @@ store8, store16 = _store(8, types.uint8), _store(16, types.uint16)
 store32, store64 = _store(32, types.uint32), _store(64, types.uint64)
 
 
+@intrinsic
+def _copy32(typing_context, source, target):  # type: ignore[no-untyped-def]
+    """32 bytes from one address to another."""
+    del typing_context, source, target
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        del signature
+        bytes_ = Lanes(builder, 32, 8)
+        bytes_.store(bytes_.load(arguments[0]), arguments[1])
+        return context.get_dummy_value()
+
+    return types.void(types.uint64, types.uint64), generate
+
+
+copy32: Any = _copy32
+
+
 def _bmi2(name: str) -> Any:
     @intrinsic
     def operation(typing_context, value, mask):  # type: ignore[no-untyped-def]
@@ -163,7 +180,7 @@ class Lanes:
         return builder.call(function, [where, ir.Constant(ir.IntType(32), align), everywhere, undefined])
 
     def window(self, address: Any, at: Any) -> Any:
-        """At least 57 bits (of 64) from bit ``at`` of each lane, of the bytes at ``address``."""
+        """All but the last seven bits of a lane from bit ``at`` of each lane on, of the bytes at ``address``."""
         bits = self.gather(address, self.builder.lshr(at, self.constant(3)), 1, 1)
         return self.builder.lshr(bits, self.builder.and_(at, self.constant(7)))
 

@@ -11,8 +11,8 @@ from linepress_codecs.checks import checked_single
 from linepress_codecs.contracts import Lines, Packed
 from linepress_codecs.errors import CorruptDataError, UnsupportedFormatError
 from linepress_codecs.formats import Format
-from linepress_codecs.tans.chains import special_flag
-from linepress_codecs.tans.decode import decode_vector, decode_word, reach_bits
+from linepress_codecs.tans.blocks import block_patterns
+from linepress_codecs.tans.decode import DECODERS, numbers_of, tail_of
 from linepress_codecs.tans.encode import KERNELS, SCRATCH_WORDS
 from linepress_codecs.tans.kernels import OK, PAD_WORDS, PROBLEMS, take_lines
 from linepress_codecs.tans.static import BLOCK_LINES, SIGN_RAW, StaticTables, data_of, elements_of, per_line
@@ -166,16 +166,14 @@ def _decode(packed: Packed, tables: StaticTables, streams: int, index: int = 0) 
     if shape is None:
         rest = np.arange(n)
     else:
-        field, r = tables.field, tables.precision
-        kernel = decode_vector if target().lanes else decode_word
-        left = kernel(
-            frozen(packed.payload), frozen(packed.starts), frozen(packed.bits), np.uint64(r), np.uint64(fmt.bits),
-            np.uint64(field.low), np.uint64(field.signed == SIGN_RAW),
-            np.uint64(special_flag(fmt.bits)), shape, tables.decode_entries,
-            np.uint64(len(tables.frequency)), tables.machine.decode,
-            np.uint64(reach_bits(packed.line_bytes, per, r)), out, rest,
+        numbers = numbers_of(tables, fmt, packed.line_bytes, shape)
+        payload = frozen(packed.payload)
+        left = DECODERS[target().lanes](
+            payload, tail_of(payload, int(numbers[5])), frozen(packed.starts), frozen(packed.bits), numbers,
+            block_patterns(fmt.bits, tables.field.low, tables.field.signed == SIGN_RAW), tables.decode_entries,
+            tables.machine.decode, out, rest,
         )  # fmt: skip
-        rest = np.sort(rest[:left])
+        rest = np.sort(rest[:left]) if left else rest
     for at in range(0, left, BLOCK_LINES):
         part = rest[at : at + BLOCK_LINES]
         words, starts = apart(packed, part)

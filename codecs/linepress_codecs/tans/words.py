@@ -96,16 +96,6 @@ def plain_line(payload, mode, x, at, precision, words, to):  # type: ignore[no-u
     return at
 
 
-@njit(inline="always")
-def four_bytes(word, bit_moves):  # type: ignore[no-untyped-def]
-    """The low bytes of a word's four 16-bit parts, side by side."""
-    if bit_moves:
-        return extract(word, np.uint64(0x00FF00FF00FF00FF))
-    word &= np.uint64(0x00FF00FF00FF00FF)
-    word = (word | (word >> np.uint64(8))) & np.uint64(0x0000FFFF0000FFFF)
-    return (word | (word >> np.uint64(16))) & np.uint64(0xFFFFFFFF)
-
-
 LOW, SIGN, SIGN_SHIFT, DENSE, SHIFT, STAY, MOVE = 0, 1, 2, 3, 4, 7, 10
 """Places in `word_shape`: masks of low bits and of raw signs, distance of a sign from its raw field, mask of the raw
 fields of a word side by side; then for each of three steps that part them by halves: a shift, what stays, what
@@ -146,7 +136,8 @@ def place_raw(x, shape, bit_moves):  # type: ignore[no-untyped-def]
     x &= shape[DENSE]
     x = (x & shape[STAY]) | ((x << shape[SHIFT]) & shape[MOVE])
     x = (x & shape[STAY + 1]) | ((x << shape[SHIFT + 1]) & shape[MOVE + 1])
-    x = (x & shape[STAY + 2]) | ((x << shape[SHIFT + 2]) & shape[MOVE + 2])
+    if shape[MOVE + 2]:  # elements of 8 bits
+        x = (x & shape[STAY + 2]) | ((x << shape[SHIFT + 2]) & shape[MOVE + 2])
     return (x & shape[LOW]) | ((x << shape[SIGN_SHIFT]) & shape[SIGN])
 
 
