@@ -225,8 +225,6 @@ def _finish_others(bit_moves: bool) -> Any:
     return finish
 
 
-# Globals, not variables that a kernel closes over: by those Numba knows its kernels again, and a compiled function is
-# another one in every process.
 finish_16, finish_32 = _finish_blocks(16), _finish_blocks(32)
 finish_others_moves, finish_others_words = _finish_others(True), _finish_others(False)
 
