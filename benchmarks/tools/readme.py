@@ -13,7 +13,7 @@ from pathlib import Path
 from linepress.claims import Verdict, verdicts
 from linepress.errors import EXIT_OK, EXIT_USAGE, LinepressError
 from linepress.records import RunStore
-from linepress.records.summary import best_payload_line_variant
+from linepress.records.summary import best_on_another_text, best_payload_line_variant
 from linepress.report.sections.overview import claim_marks
 from linepress.report.view import RunView
 from linepress.tables.channel import channel_tables
@@ -72,7 +72,13 @@ def picture(found: list[Verdict], folder: Path) -> list[Path]:
 
 def _origin(view: RunView) -> str:
     suite, machine = view.manifest.get("suite") or {}, view.manifest.get("machine") or {}
-    return (
+    other, said = best_on_another_text(view.store), ""
+    if other is not None:
+        said = (
+            f"KV with tables of another text, in pages of {other['contract']}: payload {other['ratio']:.3f} by "
+            f"`{other['codec']}`, where tables of its own text give {other['own_text_ratio']:.3f}.\n\n"
+        )
+    return said + (
         f"Suite `{suite.get('name', '')}` version {suite.get('version', '')}, one core of "
         f"{machine.get('cpu', 'an unknown machine')}; every line of every case decoded and compared."
     )
