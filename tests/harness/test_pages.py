@@ -134,10 +134,10 @@ def test_what_a_layout_does_not_take(tmp_path: Path) -> None:
         lay([], layout_named("vllm-0.26", "c"))
 
 
-def test_other_text_has_the_same_layers(tmp_path: Path) -> None:
+def test_other_text_has_every_layer_of_the_snapshot(tmp_path: Path) -> None:
     tensors = open_source(kv(tmp_path / "s.safetensors", 6)).tensors()
     layout = layout_named("vllm-0.26", "c")
-    with pytest.raises(SourceError, match="has other layers"):
+    with pytest.raises(SourceError, match="lacks layers"):
         measure_pages(lay(tensors, layout), lay(tensors[:2], layout), Variant.parse("huffman").line_codec)
 
 

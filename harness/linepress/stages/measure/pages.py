@@ -275,8 +275,8 @@ def _with_block(codec: BlockCodec, n_bytes: int) -> BlockCodec:
 
 
 def _by_lines(laid: Laid, fitted: Laid, codec: LineCodec) -> list[dict[str, Any]]:
-    if set(fitted.streams) != set(laid.streams):
-        raise SourceError("the text to fit on has other layers than the snapshot; capture the same ones")
+    if not set(fitted.streams) >= set(laid.streams):
+        raise SourceError("the text to fit on lacks layers of the snapshot; capture the same ones")
     bits = np.zeros(laid.n_pages * laid.lines_a_page, np.int64)
     table_bytes, right = 0, True
     sides = {"key": [0, 0], "value": [0, 0]}
