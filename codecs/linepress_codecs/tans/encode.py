@@ -47,7 +47,6 @@ from linepress_codecs.tans.steps import (
     LINE_ROW,
     ROW_SHIFT,
     SYMBOL_STRIDE,
-    avx2_steps,
     gathered_symbols,
     line_masks,
     line_symbols,
@@ -295,7 +294,7 @@ def _encoder(wide: bool, vectors: bool) -> Any:
             choose(lines, n_words, lanes, width, numbers, runs_at, cost, mode_difference, bias, choices, scratch)
             gather = gather_moves if vectors else gather_shifts
             gather(lines, n_words, lanes, width, low, sign, shape, runs_at, frequency_at, scratch)
-            steps_back = vector_steps if wide else (avx2_steps if vectors else word_steps)
+            steps_back = vector_steps if vectors else word_steps
             steps_back(
                 entries, states, scratch + SYMBOLS, scratch + ROWS, scratch + FIRSTS, precision, np.uint64(steps),
                 scratch + VALUES, scratch + TOPS, scratch + COUNTS, scratch + TOTALS

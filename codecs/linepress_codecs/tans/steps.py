@@ -97,20 +97,6 @@ def _gather(lane: Lanes, address: Any, index: Any, size: int) -> Any:
     return lane.gather(address, index, size, 1)
 
 
-def _gather_avx2(lane: Lanes, address: Any, index: Any, size: int) -> Any:
-    """The same in 16 lanes of 32 bits by AVX2's own instruction, which LLVM does not choose by itself."""
-    builder, eight, name = lane.builder, ir.VectorType(ir.IntType(32), 8), "llvm.x86.avx2.gather.d.d.256"
-    signature = ir.FunctionType(eight, [eight, ir.PointerType(), eight, eight, ir.IntType(8)])
-    function = builder.module.globals.get(name) or ir.Function(builder.module, signature, name)
-    base, scale = builder.inttoptr(address, ir.PointerType()), ir.Constant(ir.IntType(8), size)
-    none, everywhere = ir.Constant(eight, [0] * 8), ir.Constant(eight, [-1] * 8)
-    parts = [
-        builder.call(function, [none, base, _shuffled(builder, index, index, range(at, at + 8)), everywhere, scale])
-        for at in (0, 8)
-    ]
-    return _shuffled(builder, parts[0], parts[1], range(16))
-
-
 def _shuffled(builder: Any, a: Any, b: Any, which: Iterable[int]) -> Any:
     """Elements ``which`` of two vectors side by side."""
     places = list(which)
@@ -233,96 +219,90 @@ def line_masks(typing_context, symbols, masks, blocks, narrow, plain):  # type: 
     return types.void(*[types.uint64] * 5), generate
 
 
-def _vector_steps(gather: Gather) -> Any:
-    @operation
-    def steps_back(  # type: ignore[no-untyped-def]
-        typing_context, entries, states, symbols, rows, raw, precision, steps, values, tops, counts, totals
-    ):
-        """Steps back of LANES lines from their last elements to their modes.
+@operation
+def vector_steps(  # type: ignore[no-untyped-def]
+    typing_context, entries, states, symbols, rows, raw, precision, steps, values, tops, counts, totals
+):
+    """Steps back of LANES lines from their last elements to their modes.
 
-        Addresses: entries uint32[], states uint16[] (`FIND_BIAS` before the array), symbols
-        uint8[LANES, SYMBOL_STRIDE], rows uint32[LANES] (of entries), raw uint64[LANES] (each line's first raw bits,
-        its states at the start); the number of steps, even. Written: values, tops (what is above a value's 64 bits)
-        and counts uint64[1 + steps / 2, LANES], totals uint64[LANES] (bits of a line's values).
-        """
-        del typing_context, entries, states, symbols, rows, raw, precision, steps, values, tops, counts, totals
+    Addresses: entries uint32[], states uint16[] (`FIND_BIAS` before the array), symbols
+    uint8[LANES, SYMBOL_STRIDE], rows uint32[LANES] (of entries), raw uint64[LANES] (each line's first raw bits,
+    its states at the start); the number of steps, even. Written: values, tops (what is above a value's 64 bits)
+    and counts uint64[1 + steps / 2, LANES], totals uint64[LANES] (bits of a line's values).
+    """
+    del typing_context, entries, states, symbols, rows, raw, precision, steps, values, tops, counts, totals
 
-        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-            del signature
-            entries, states, symbols, rows, raw, precision, steps, values, tops, counts, totals = arguments
-            word = ir.IntType(64)
-            lane, wide = Lanes(builder, LANES, 32), Lanes(builder, LANES, 64)
-            one = ir.Constant(word, 1)
-            lines = ir.Constant(lane.vector, [SYMBOL_STRIDE * i for i in range(LANES)])
-            size = lane.splat(builder.shl(one, precision))
-            mask = builder.sub(size, lane.constant(1))
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        del signature
+        entries, states, symbols, rows, raw, precision, steps, values, tops, counts, totals = arguments
+        word = ir.IntType(64)
+        lane, wide = Lanes(builder, LANES, 32), Lanes(builder, LANES, 64)
+        one = ir.Constant(word, 1)
+        lines = ir.Constant(lane.vector, [SYMBOL_STRIDE * i for i in range(LANES)])
+        size = lane.splat(builder.shl(one, precision))
+        mask = builder.sub(size, lane.constant(1))
 
-            def step(x: Any, place: Any) -> tuple[Any, Any, Any]:
-                entry = gather(lane, entries, place, 4)
-                count = builder.add(builder.shl(x, lane.constant(FIND_BITS)), entry)
-                count = builder.lshr(count, lane.constant(COUNT_AT))
-                at = builder.add(builder.lshr(x, count), builder.and_(entry, lane.constant((1 << FIND_BITS) - 1)))
-                following = builder.and_(gather(lane, states, at, 2), lane.constant(0xFFFF))
-                return lane.low_bits(x, count), count, following
+        def step(x: Any, place: Any) -> tuple[Any, Any, Any]:
+            entry = _gather(lane, entries, place, 4)
+            count = builder.add(builder.shl(x, lane.constant(FIND_BITS)), entry)
+            count = builder.lshr(count, lane.constant(COUNT_AT))
+            at = builder.add(builder.lshr(x, count), builder.and_(entry, lane.constant((1 << FIND_BITS) - 1)))
+            following = builder.and_(_gather(lane, states, at, 2), lane.constant(0xFFFF))
+            return lane.low_bits(x, count), count, following
 
-            def joined(low: Any, count: Any, high: Any) -> Any:
-                return builder.or_(low, builder.shl(high, count))
+        def joined(low: Any, count: Any, high: Any) -> Any:
+            return builder.or_(low, builder.shl(high, count))
 
-            def widened(value: Any) -> Any:
-                return builder.zext(value, wide.vector)
+        def widened(value: Any) -> Any:
+            return builder.zext(value, wide.vector)
 
-            row, first, state = lane.load(rows), wide.load(raw), []
+        row, first, state = lane.load(rows), wide.load(raw), []
+        for c in range(4):
+            part = builder.lshr(first, wide.splat(builder.mul(precision, ir.Constant(word, c))))
+            begun = builder.or_(builder.and_(builder.trunc(part, lane.vector), mask), size)
+            state.append(variable(builder, begun))
+        total = variable(builder, lane.constant(0))
+
+        def four(t: Any) -> tuple[Any, Any]:
+            symbols_at = builder.add(symbols, builder.shl(t, ir.Constant(word, 2)))
+            bytes_in, value, count = _gather(lane, symbols_at, lines, 1), [], []
             for c in range(4):
-                part = builder.lshr(first, wide.splat(builder.mul(precision, ir.Constant(word, c))))
-                begun = builder.or_(builder.and_(builder.trunc(part, lane.vector), mask), size)
-                state.append(variable(builder, begun))
-            total = variable(builder, lane.constant(0))
+                symbol = builder.and_(builder.lshr(bytes_in, lane.constant(8 * c)), lane.constant(0xFF))
+                v, n, x = step(builder.load(state[c]), builder.add(row, symbol))
+                builder.store(x, state[c])
+                value.append(v)
+                count.append(n)
+            low, low_count = joined(value[0], count[0], value[1]), builder.add(count[0], count[1])
+            high, high_count = joined(value[2], count[2], value[3]), builder.add(count[2], count[3])
+            both = joined(widened(low), widened(low_count), widened(high))
+            return both, builder.add(low_count, high_count)
 
-            def four(t: Any) -> tuple[Any, Any]:
-                symbols_at = builder.add(symbols, builder.shl(t, ir.Constant(word, 2)))
-                bytes_in, value, count = gather(lane, symbols_at, lines, 1), [], []
-                for c in range(4):
-                    symbol = builder.and_(builder.lshr(bytes_in, lane.constant(8 * c)), lane.constant(0xFF))
-                    v, n, x = step(builder.load(state[c]), builder.add(row, symbol))
-                    builder.store(x, state[c])
-                    value.append(v)
-                    count.append(n)
-                low, low_count = joined(value[0], count[0], value[1]), builder.add(count[0], count[1])
-                high, high_count = joined(value[2], count[2], value[3]), builder.add(count[2], count[3])
-                both = joined(widened(low), widened(low_count), widened(high))
-                return both, builder.add(low_count, high_count)
+        pairs = builder.lshr(steps, one)
+        with loop_over(builder, pairs, intp=word) as loop:
+            to = builder.sub(pairs, loop.index)
+            second = builder.sub(builder.shl(to, one), one)
+            high, high_count = four(second)
+            low, low_count = four(builder.sub(second, one))
+            all_count = builder.add(low_count, high_count)
+            builder.store(builder.add(builder.load(total), all_count), total)
+            shift = widened(low_count)
+            above = builder.lshr(builder.lshr(high, wide.constant(1)), builder.sub(wide.constant(63), shift))
+            wide.store(joined(low, shift, high), values, to)
+            wide.store(above, tops, to)
+            wide.store(widened(all_count), counts, to)
+        mode = builder.add(builder.lshr(row, lane.constant(ROW_SHIFT)), lane.constant(MODE_CODED - 1))
+        head, head_count, first_state = step(builder.load(state[0]), mode)
+        last = [widened(builder.sub(x, size)) for x in [first_state, *(builder.load(x) for x in state[1:])]]
+        r = wide.splat(precision)
+        rest = joined(last[1], r, joined(last[2], r, last[3]))
+        wide.store(joined(last[0], r, joined(widened(head), widened(head_count), rest)), values)
+        flush = builder.shl(precision, ir.Constant(word, 2))
+        head_count = builder.add(widened(head_count), wide.splat(flush))
+        wide.store(head_count, counts)
+        wide.store(builder.add(head_count, widened(builder.load(total))), totals)
+        return context.get_dummy_value()
 
-            pairs = builder.lshr(steps, one)
-            with loop_over(builder, pairs, intp=word) as loop:
-                to = builder.sub(pairs, loop.index)
-                second = builder.sub(builder.shl(to, one), one)
-                high, high_count = four(second)
-                low, low_count = four(builder.sub(second, one))
-                all_count = builder.add(low_count, high_count)
-                builder.store(builder.add(builder.load(total), all_count), total)
-                shift = widened(low_count)
-                above = builder.lshr(builder.lshr(high, wide.constant(1)), builder.sub(wide.constant(63), shift))
-                wide.store(joined(low, shift, high), values, to)
-                wide.store(above, tops, to)
-                wide.store(widened(all_count), counts, to)
-            mode = builder.add(builder.lshr(row, lane.constant(ROW_SHIFT)), lane.constant(MODE_CODED - 1))
-            head, head_count, first_state = step(builder.load(state[0]), mode)
-            last = [widened(builder.sub(x, size)) for x in [first_state, *(builder.load(x) for x in state[1:])]]
-            r = wide.splat(precision)
-            rest = joined(last[1], r, joined(last[2], r, last[3]))
-            wide.store(joined(last[0], r, joined(widened(head), widened(head_count), rest)), values)
-            flush = builder.shl(precision, ir.Constant(word, 2))
-            head_count = builder.add(widened(head_count), wide.splat(flush))
-            wide.store(head_count, counts)
-            wide.store(builder.add(head_count, widened(builder.load(total))), totals)
-            return context.get_dummy_value()
-
-        return types.void(*[types.uint64] * 11), generate
-
-    return steps_back
-
-
-vector_steps, avx2_steps = _vector_steps(_gather), _vector_steps(_gather_avx2)
+    return types.void(*[types.uint64] * 11), generate
 
 
 @njit(inline="always")
@@ -341,7 +321,7 @@ def _entry(row, symbol):  # type: ignore[no-untyped-def]
 def word_steps(  # type: ignore[no-untyped-def]
     entries, states, symbols, rows, raw, precision, steps, values, tops, counts, totals
 ):  # fmt: skip
-    """`_vector_steps` without vectors."""
+    """`vector_steps` without vectors."""
     size = U1 << precision
     mask = size - U1
     for lane in range(LANES):

@@ -177,7 +177,9 @@ def test_a_page_that_moves_more_bytes_is_found_among_its_equals(make: Callable[.
     assert (moved.worse, moved.better, moved.equal) == (1, 0, len(rows) - 1)
     assert moved.worst_pct == pytest.approx(2)
     assert found.exit_code == 1
-    assert "worst -2 %: model-kv-512.safetensors model-kv-other-512.safetensors vllm-0.26 context line" in as_text(found)
+    assert "worst -2 %: model-kv-512.safetensors model-kv-other-512.safetensors vllm-0.26 context line" in as_text(
+        found
+    )
 
 
 def test_fewer_bytes_are_an_improvement_counted_by_tensor(make: Callable[..., Path]) -> None:
