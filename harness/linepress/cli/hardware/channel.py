@@ -19,6 +19,7 @@ EPILOG = """\b
 Examples:
   linepress channel runs/smoke-1a2b3c4d
   linepress channel model.safetensors --codec huffman --memory hbm3 --memory ddr5
+  linepress channel model.safetensors --codec huffman:line=32 --memory hbm3 --packing stream
   linepress channel sizes.json --memory hbm3 --packing stream --packing classes:set=0/48/64 --json
   linepress channel kv.safetensors -c huffman --layout channel --workload decode --mode inline --packing slots:slot=48
   linepress channel sizes.csv --set axi_outstanding=64 --set metadata_cache_bytes=32768
